@@ -1,0 +1,153 @@
+package wal
+
+import (
+	"context"
+	"time"
+)
+
+// Durability is what an acknowledgement of an append means.
+type Durability uint8
+
+// The durabilities of an append.
+const (
+	// Sync: fsynced (embedded) or on all in-sync replicas (Kafka, acks=all).
+	Sync Durability = iota
+	// Buffered: queued for the log. What is queued is lost when the process
+	// dies; the offset is not known, so Result.Offset is NoOffset.
+	Buffered
+)
+
+// NewEntry is a record on its way into a log.
+type NewEntry struct {
+	Partition Partition
+	// Data is the encoded record. The log reads it until Append returns (or, for
+	// Buffered, copies it) and does not keep it.
+	Data []byte
+}
+
+// Entry is a record as the log holds it.
+type Entry struct {
+	Partition Partition
+	Offset    Offset
+	// LogTime is the log's append time in microseconds since 1970. It never
+	// falls within a partition of the embedded log; a Kafka partition's may,
+	// after a leader change, so appliers use the running maximum.
+	LogTime int64
+	// Data belongs to the reader that returned it and is valid until its next
+	// call of Next.
+	Data []byte
+}
+
+// Result is what became of one NewEntry.
+type Result struct {
+	// Offset and LogTime are set when Err is nil and the append was Sync.
+	Offset  Offset
+	LogTime int64 // microseconds since 1970; 0 when the log does not tell
+	// Err is nil when the record is acknowledged. Otherwise errors.Is tells the
+	// outcome: ErrNotAppended (it is not in the log and never will be) or
+	// ErrUnknown (it may be, now or later: resend with the same token).
+	Err error
+}
+
+// Bounds are the edges of a partition.
+type Bounds struct {
+	Start Offset // the first record that can be read; equal to End when there is none
+	End   Offset // one above the last durable record
+	Bytes int64  // size on disk, about; -1 when unknown
+}
+
+// TopicSpec is what a topic is created with.
+type TopicSpec struct {
+	Name       string
+	Partitions int
+}
+
+// TopicInfo describes an open topic.
+type TopicInfo struct {
+	Name        string
+	Partitions  int
+	Incarnation Incarnation
+}
+
+// MaxRecordBytes is the largest encoded record that a log takes: 8 MiB, the
+// topic's max.message.bytes less the framing that Kafka adds.
+const MaxRecordBytes = 8<<20 + 64<<10
+
+// Log is one topic. All methods may be called concurrently.
+type Log interface {
+	Info() TopicInfo
+
+	// Append adds entries and returns one Result for each, in order. Entries of
+	// one partition are appended in the order given, and next to each other only
+	// by chance. With Sync it returns when every entry's outcome is known or ctx
+	// is done: an entry in flight at that moment is ErrUnknown, one that was not
+	// yet handed over is ErrNotAppended.
+	Append(ctx context.Context, d Durability, entries []NewEntry) []Result
+
+	// Read opens a reader at offset from. from may be anything from Bounds.Start
+	// to Bounds.End; below is ErrTrimmed, above is ErrBeyondEnd (the store that
+	// asks is ahead of the log), whichever of Read and the first Next finds out.
+	Read(ctx context.Context, p Partition, from Offset) (Reader, error)
+
+	// Bounds asks the log for its edges now.
+	Bounds(ctx context.Context, p Partition) (Bounds, error)
+
+	// OffsetAt returns the first offset whose LogTime is at or after t
+	// (microseconds since 1970), or the end.
+	OffsetAt(ctx context.Context, p Partition, t int64) (Offset, error)
+
+	// Barrier returns an offset at or above that of every record acknowledged
+	// before the call, NoOffset when there is none. On Kafka it appends a record
+	// of KindBarrier, shared by everyone who waits.
+	Barrier(ctx context.Context, p Partition) (Offset, error)
+
+	// Trim frees every record below before. It is durable when it returns: no
+	// later Read sees them. Trimming below Start does nothing; above End is
+	// refused.
+	Trim(ctx context.Context, p Partition, before Offset) error
+}
+
+// Reader delivers one partition in offset order. It is used by one goroutine.
+type Reader interface {
+	// Next blocks until at least one record is durable at the reader's place, and
+	// returns what is at hand up to the log's own batch size (about 1 MiB, always
+	// at least one record). The entries and their Data are valid until the
+	// next call. Errors: ctx.Err(); ErrTrimmed, ErrBeyondEnd, ErrCorrupt,
+	// ErrIncarnation, ErrClosed. After an error the reader stays where it was.
+	Next(ctx context.Context) ([]Entry, error)
+	Close() error
+}
+
+// Broker holds topics. All methods may be called concurrently.
+type Broker interface {
+	// Create makes the topic unless it exists, checks its settings, and opens it.
+	// ErrPartitionCount when it exists with another number of partitions;
+	// ErrTopicSettings when its settings could lose data.
+	Create(ctx context.Context, spec TopicSpec) (Log, error)
+	// Open opens an existing topic; ErrTopicNotFound otherwise.
+	Open(ctx context.Context, name string) (Log, error)
+	// Delete removes a topic and all that it holds. Absent is not an error.
+	Delete(ctx context.Context, name string) error
+	// Topics lists the topics of this broker that carry Headwater's prefix.
+	Topics(ctx context.Context) ([]TopicInfo, error)
+	// Health returns nil when an append would be taken, and else the reason:
+	// ErrFailed (stopped for good; only a restart helps), ErrDiskFull (until
+	// space returns), ErrUnavailable (until the broker is back).
+	Health() error
+	// Durability is what a Sync append is called in an answer: SYNC or QUORUM.
+	Durability() string
+	// Now is the clock that LogTime is stamped from, as near as this process can
+	// know it.
+	Now() time.Time
+	// Usage reports the space that the log lives in; ok is false when it is not
+	// this machine's.
+	Usage() (u Usage, ok bool)
+	// Close waits for appends in flight, closes readers and logs, frees the
+	// directory. Appends after it are ErrNotAppended wrapping ErrClosed.
+	Close() error
+}
+
+// Usage is the disk under an embedded log, in bytes.
+type Usage struct {
+	LogBytes, FreeBytes, FloorBytes int64
+}

@@ -1,0 +1,125 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+)
+
+// Progress is how far one runner has applied a namespace, partition by
+// partition, and what this process has acknowledged. The runner's applier
+// raises it, reads wait on it. Safe for concurrent use.
+type Progress struct {
+	parts []partProgress
+}
+
+type partProgress struct {
+	watermark *Watermark
+	logTime   atomic.Int64 // of the record at the watermark
+	acked     atomic.Int64 // highest offset that this process acknowledged
+	stopped   atomic.Pointer[StoppedError]
+	onApplied atomic.Pointer[func(Offset)]
+}
+
+// NewProgress starts with nothing applied.
+func NewProgress(partitions int) *Progress {
+	p := &Progress{parts: make([]partProgress, partitions)}
+	for i := range p.parts {
+		p.parts[i].watermark = NewWatermark(NoOffset)
+		p.parts[i].acked.Store(int64(NoOffset))
+	}
+	return p
+}
+
+// Partitions is the number of partitions.
+func (g *Progress) Partitions() int { return len(g.parts) }
+
+// Applied returns the watermark of p.
+func (g *Progress) Applied(p Partition) Offset { return g.parts[p].watermark.Applied() }
+
+// LogTime returns the append time of the record at the watermark, microseconds
+// since 1970.
+func (g *Progress) LogTime(p Partition) int64 { return g.parts[p].logTime.Load() }
+
+// Acked returns the highest offset that this process acknowledged in p.
+func (g *Progress) Acked(p Partition) Offset { return Offset(g.parts[p].acked.Load()) }
+
+// Advance raises the watermark of p to o, whose log time is t. The effect of
+// everything up to o can be read when it is called.
+func (g *Progress) Advance(p Partition, o Offset, t int64) {
+	part := &g.parts[p]
+	if t > part.logTime.Load() {
+		part.logTime.Store(t)
+	}
+	part.watermark.Advance(o)
+	if f := part.onApplied.Load(); f != nil {
+		(*f)(o)
+	}
+}
+
+// Ack notes that o is acknowledged, so that this process's own reads see it.
+func (g *Progress) Ack(p Partition, o Offset) {
+	a := &g.parts[p].acked
+	for {
+		cur := a.Load()
+		if int64(o) <= cur || a.CompareAndSwap(cur, int64(o)) {
+			return
+		}
+	}
+}
+
+// Stop says why p is not applied any further. Waits for it fail at once.
+func (g *Progress) Stop(p Partition, err error) {
+	g.parts[p].stopped.Store(&StoppedError{Partition: p, Cause: err})
+}
+
+// Stopped returns why p is not applied any further, or nil.
+func (g *Progress) Stopped(p Partition) error {
+	if s := g.parts[p].stopped.Load(); s != nil {
+		return s
+	}
+	return nil
+}
+
+// Wait returns nil once p is applied up to o. When ctx ends first, or the
+// partition has stopped, the error is a *BehindError.
+func (g *Progress) Wait(ctx context.Context, p Partition, o Offset) error {
+	part := &g.parts[p]
+	if part.watermark.Applied() >= o {
+		return nil
+	}
+	if s := g.Stopped(p); s != nil {
+		return &BehindError{Partition: p, Wanted: o, Applied: part.watermark.Applied(), Cause: s}
+	}
+	if err := part.watermark.Wait(ctx, o); err != nil {
+		return &BehindError{Partition: p, Wanted: o, Applied: part.watermark.Applied(), Cause: err}
+	}
+	return nil
+}
+
+// StoppedError says that a partition is not applied any further.
+type StoppedError struct {
+	Partition Partition
+	Cause     error
+}
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("partition %d has stopped: %v", e.Partition, e.Cause)
+}
+
+// Unwrap returns why.
+func (e *StoppedError) Unwrap() error { return e.Cause }
+
+// BehindError says that a read could not reach what it asked for.
+type BehindError struct {
+	Partition       Partition
+	Wanted, Applied Offset
+	Cause           error
+}
+
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("partition %d is applied up to %d, %d was asked for: %v", e.Partition, e.Applied, e.Wanted, e.Cause)
+}
+
+// Unwrap returns why.
+func (e *BehindError) Unwrap() error { return e.Cause }

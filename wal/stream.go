@@ -1,0 +1,376 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Errors of a Stream.
+var (
+	// ErrTokenReused: the token was used for another request.
+	ErrTokenReused = errors.New("token was used for another request")
+	// ErrUnapplied: too much of the log waits to be applied; writes are shed until
+	// it is.
+	ErrUnapplied = errors.New("too many records wait to be applied")
+	// ErrWrongIncarnation: a position belongs to an earlier life of the namespace.
+	ErrWrongIncarnation = errors.New("position is of another life of the namespace")
+)
+
+// StreamConfig is what a Stream is made of.
+type StreamConfig struct {
+	Namespace string
+	Log       Log
+	Progress  *Progress
+	// MaxUnapplied is how many records of a partition may be acknowledged and not
+	// applied before writes to it are shed: it bounds the replay after a crash.
+	// Default 100,000.
+	MaxUnapplied int64
+}
+
+// Stream is the log of one namespace as the API uses it: it reserves tokens,
+// appends, and waits for what was appended to be applied. Safe for concurrent
+// use.
+type Stream struct {
+	cfg    StreamConfig
+	info   TopicInfo
+	shards [tokenShards]tokenShard
+	parts  []streamPart
+}
+
+const tokenShards = 64
+
+type tokenShard struct {
+	mu sync.Mutex // guards m
+	m  map[Nonce]*Reservation
+}
+
+// streamPart keeps the reservations of acknowledged records until they are
+// applied: until then the store does not know their tokens.
+type streamPart struct {
+	mu      sync.Mutex // guards waiting and unknown
+	waiting []*Reservation
+	unknown []*Reservation // whose append has an unknown outcome, oldest first
+}
+
+// NewStream returns a stream over cfg.Log.
+func NewStream(cfg StreamConfig) *Stream {
+	if cfg.MaxUnapplied == 0 {
+		cfg.MaxUnapplied = 100_000
+	}
+	s := &Stream{cfg: cfg, info: cfg.Log.Info()}
+	for i := range s.shards {
+		s.shards[i].m = make(map[Nonce]*Reservation)
+	}
+	s.parts = make([]streamPart, s.info.Partitions)
+	for i := range s.parts {
+		p := Partition(i)
+		f := func(o Offset) { s.applied(p, o) }
+		cfg.Progress.parts[i].onApplied.Store(&f)
+	}
+	return s
+}
+
+// Info describes the stream's topic.
+func (s *Stream) Info() TopicInfo { return s.info }
+
+// Log is the stream's log.
+func (s *Stream) Log() Log { return s.cfg.Log }
+
+// Progress is how far the stream is applied.
+func (s *Stream) Progress() *Progress { return s.cfg.Progress }
+
+// PartitionOf returns the partition of a routing key.
+func (s *Stream) PartitionOf(key []byte) Partition { return PartitionOf(key, s.info.Partitions) }
+
+// Position is the position of one record of this stream.
+func (s *Stream) Position(p Partition, o Offset) string {
+	return NewPosition(s.cfg.Namespace, s.info.Incarnation, p, o).String()
+}
+
+// Reservation is a token that a request of this process is busy with, or that
+// it has appended and that is not applied yet.
+type Reservation struct {
+	nonce Nonce
+	hash  Hash
+	part  Partition
+
+	// done is closed when the append's outcome is known. The fields below are set
+	// before that and do not change after it.
+	done       chan struct{}
+	err        error
+	Offset     Offset
+	AcceptedAt int64 // microseconds since 1970
+	Time       int64 // the token's generation time
+}
+
+// Reserve takes a token for a request. The caller that gets owner true must end
+// it with Release, or with Append through AppendReserved. Otherwise the same
+// request is under way or was just acknowledged: r.Wait tells. An append of the
+// token whose outcome was unknown makes Reserve wait until the log has been
+// applied past it, so that the store can answer whether it took place.
+// ErrTokenReused when the token is busy with another request.
+func (s *Stream) Reserve(ctx context.Context, p Partition, n Nonce, h Hash) (r *Reservation, owner bool, err error) {
+	shard := &s.shards[n[NonceSize-1]%tokenShards]
+	for {
+		shard.mu.Lock()
+		r = shard.m[n]
+		if r == nil {
+			r = &Reservation{nonce: n, hash: h, part: p, done: make(chan struct{})}
+			shard.m[n] = r
+			shard.mu.Unlock()
+			return r, true, nil
+		}
+		shard.mu.Unlock()
+		if r.hash != h {
+			return nil, false, ErrTokenReused
+		}
+		select {
+		case <-r.done:
+		default:
+			return r, false, nil
+		}
+		if !errors.Is(r.err, ErrUnknown) {
+			return r, false, nil
+		}
+		if err := s.Barrier(ctx, r.part); err != nil {
+			return nil, false, fmt.Errorf("find out about an earlier copy of the request: %w", err)
+		}
+		s.forget(r)
+	}
+}
+
+// Wait returns when the append of r has an outcome: nil when it is
+// acknowledged.
+func (r *Reservation) Wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: an earlier copy of the request is under way: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+// Release gives up a reservation whose request was not appended; err says why
+// to those who wait for it.
+func (s *Stream) Release(r *Reservation, err error) {
+	if err == nil {
+		err = ErrNotAppended
+	}
+	r.err = err
+	s.forget(r)
+	close(r.done)
+}
+
+func (s *Stream) forget(r *Reservation) {
+	shard := &s.shards[r.nonce[NonceSize-1]%tokenShards]
+	shard.mu.Lock()
+	if shard.m[r.nonce] == r {
+		delete(shard.m, r.nonce)
+	}
+	shard.mu.Unlock()
+}
+
+// Admit refuses a write while the partition has too much unapplied.
+func (s *Stream) Admit(p Partition) error {
+	g := s.cfg.Progress
+	if err := g.Stopped(p); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAppended, err)
+	}
+	if int64(g.Acked(p)-g.Applied(p)) > s.cfg.MaxUnapplied {
+		return fmt.Errorf("%w: %w", ErrNotAppended, ErrUnapplied)
+	}
+	return nil
+}
+
+// Append appends one record that covers the given reservations and settles
+// them. All must be of partition p. The error is as in Result.
+func (s *Stream) Append(ctx context.Context, p Partition, rec *Record, rs ...*Reservation) (Offset, error) {
+	data := AppendRecord(make([]byte, 0, 160+len(rec.RoutingKey)+len(rec.Payload)), rec)
+	var err error
+	var res Result
+	if err = s.Admit(p); err == nil {
+		if len(data) > MaxRecordBytes {
+			err = fmt.Errorf("%w: %w: %d bytes", ErrNotAppended, ErrTooLarge, len(data))
+		} else {
+			res = s.cfg.Log.Append(ctx, Sync, []NewEntry{{Partition: p, Data: data}})[0]
+			err = res.Err
+		}
+	}
+	switch {
+	case err == nil:
+		s.cfg.Progress.Ack(p, res.Offset)
+		s.settle(p, res.Offset, rec.AcceptedAt, rs)
+		return res.Offset, nil
+	case errors.Is(err, ErrUnknown):
+		for _, r := range rs {
+			r.err = err
+			close(r.done) // stays reserved: see Reserve
+		}
+		s.keepUnknown(p, rs)
+	default:
+		for _, r := range rs {
+			s.Release(r, err)
+		}
+	}
+	return NoOffset, err
+}
+
+func (s *Stream) settle(p Partition, o Offset, acceptedAt int64, rs []*Reservation) {
+	for _, r := range rs {
+		r.Offset, r.AcceptedAt = o, acceptedAt
+	}
+	part := &s.parts[p]
+	part.mu.Lock()
+	part.waiting = append(part.waiting, rs...)
+	part.mu.Unlock()
+	for _, r := range rs {
+		close(r.done)
+	}
+	if s.cfg.Progress.Applied(p) >= o {
+		s.applied(p, s.cfg.Progress.Applied(p)) // it was applied before it was in waiting
+	}
+}
+
+// maxUnknown bounds how many tokens of unknown outcome a partition remembers.
+// One that is forgotten is still applied once; only its duplicate flag may then
+// say NO for a copy.
+const maxUnknown = 65536
+
+func (s *Stream) keepUnknown(p Partition, rs []*Reservation) {
+	part := &s.parts[p]
+	part.mu.Lock()
+	part.unknown = append(part.unknown, rs...)
+	var gone []*Reservation
+	if n := len(part.unknown) - maxUnknown; n > 0 {
+		gone = append(gone, part.unknown[:n]...)
+		part.unknown = append(part.unknown[:0:0], part.unknown[n:]...)
+	}
+	part.mu.Unlock()
+	for _, r := range gone {
+		s.forget(r)
+	}
+}
+
+// applied forgets the reservations that the store now knows.
+func (s *Stream) applied(p Partition, o Offset) {
+	part := &s.parts[p]
+	var gone []*Reservation
+	part.mu.Lock()
+	keep := part.waiting[:0]
+	for _, r := range part.waiting {
+		if r.Offset <= o {
+			gone = append(gone, r)
+		} else {
+			keep = append(keep, r)
+		}
+	}
+	clear(part.waiting[len(keep):])
+	part.waiting = keep
+	part.mu.Unlock()
+	for _, r := range gone {
+		s.forget(r)
+	}
+}
+
+// WaitApplied returns once the record at o is applied.
+func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {
+	return s.cfg.Progress.Wait(ctx, p, o)
+}
+
+// Barrier returns once everything acknowledged before the call, by anyone, is
+// applied: what a linearizable read waits for.
+func (s *Stream) Barrier(ctx context.Context, p Partition) error {
+	o, err := s.cfg.Log.Barrier(ctx, p)
+	if err != nil {
+		return fmt.Errorf("barrier of partition %d: %w", p, err)
+	}
+	return s.cfg.Progress.Wait(ctx, p, o)
+}
+
+// Consistency is what a read waits for.
+type Consistency uint8
+
+// The consistencies of a read.
+const (
+	// ReadYourWrites waits for what this process has acknowledged and for After.
+	ReadYourWrites Consistency = iota
+	// Latest waits for what anyone has acknowledged: linearizable.
+	Latest
+	// Eventual waits for nothing but After.
+	Eventual
+)
+
+// ReadPoint is what a read must see.
+type ReadPoint struct {
+	Consistency Consistency
+	After       Position // only this namespace's; see MergeAfter
+}
+
+// WaitRead returns once p can serve a read at point. The error is a
+// *BehindError when it cannot in time.
+func (s *Stream) WaitRead(ctx context.Context, p Partition, point *ReadPoint) error {
+	want := NoOffset
+	if o, ok := point.After.Offsets[p]; ok {
+		want = o
+	}
+	switch point.Consistency {
+	case Latest:
+		if err := s.Barrier(ctx, p); err != nil {
+			return err
+		}
+	case ReadYourWrites:
+		// Without a position: whatever this process has acknowledged.
+		if len(point.After.Offsets) == 0 {
+			want = max(want, s.cfg.Progress.Acked(p))
+		}
+	case Eventual:
+	}
+	return s.cfg.Progress.Wait(ctx, p, want)
+}
+
+// MergeAfter parses the positions that a read must be at or after and merges
+// those of this namespace. ErrMalformed, ErrWrongIncarnation.
+func (s *Stream) MergeAfter(after []string) (Position, error) {
+	merged := Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation}
+	for _, a := range after {
+		p, err := ParsePosition(a)
+		if err != nil {
+			return Position{}, err
+		}
+		if p.Namespace != s.cfg.Namespace {
+			continue
+		}
+		if p.Incarnation != s.info.Incarnation {
+			return Position{}, ErrWrongIncarnation
+		}
+		for part := range p.Offsets {
+			if int(part) >= s.info.Partitions {
+				return Position{}, fmt.Errorf("%w position: no partition %d", ErrMalformed, part)
+			}
+		}
+		merged.Merge(p)
+	}
+	return merged, nil
+}
+
+// AsOf says how fresh an answer from the given partitions is: the position that
+// is applied, and the time: now when nothing is pending, else the append time
+// of the last record applied, the oldest of them.
+func (s *Stream) AsOf(now time.Time, parts ...Partition) (position string, at int64) {
+	pos := Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation, Offsets: make(map[Partition]Offset, len(parts))}
+	at = now.UnixMicro()
+	for _, p := range parts {
+		g := s.cfg.Progress
+		applied := g.Applied(p)
+		if applied >= 0 {
+			pos.Offsets[p] = applied
+		}
+		if g.Acked(p) > applied {
+			at = min(at, g.LogTime(p))
+		}
+	}
+	return pos.String(), at
+}

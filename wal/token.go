@@ -1,0 +1,95 @@
+package wal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/ksuid"
+)
+
+// NonceSize is the length of a token's identity in bytes.
+const NonceSize = 16
+
+// Nonce is the identity of a token.
+type Nonce [NonceSize]byte
+
+func (n Nonce) String() string { return hex.EncodeToString(n[:]) }
+
+// Hash is the first 16 bytes of a SHA-256: what a token was first used for.
+type Hash [16]byte
+
+// HashOf hashes the parts of a request, each preceded by its length so that no
+// two lists of parts collide.
+func HashOf(parts ...[]byte) (h Hash) {
+	s := sha256.New()
+	var n [8]byte
+	for _, p := range parts {
+		for i, l := 0, len(p); i < 8; i++ {
+			n[i] = byte(l >> (8 * i))
+		}
+		s.Write(n[:])
+		s.Write(p)
+	}
+	var sum [sha256.Size]byte
+	copy(h[:], s.Sum(sum[:0]))
+	return h
+}
+
+// Token makes a mutation happen once, however often it is sent.
+type Token struct {
+	GenerationTime int64 // microseconds since 1970
+	Nonce          Nonce
+}
+
+// IsZero reports whether t is absent.
+func (t Token) IsZero() bool { return t.Nonce == Nonce{} && t.GenerationTime == 0 }
+
+// NonceOfKey is the identity of a token that is given by a business key: the
+// first 16 bytes of the key's SHA-256.
+func NonceOfKey(key string) (n Nonce) {
+	sum := sha256.Sum256([]byte(key))
+	copy(n[:], sum[:])
+	return n
+}
+
+// NewNonce draws an identity: the first 16 bytes of a ksuid, which are 4 bytes of
+// seconds and 12 of randomness, so that the tokens of one moment lie together
+// in a store.
+func NewNonce() (n Nonce) {
+	id := ksuid.New()
+	copy(n[:], id.Bytes())
+	return n
+}
+
+// Clock hands out generation times that strictly increase, in this process and,
+// by Observe, above every version that it has read. The zero value is ready and
+// safe for concurrent use.
+type Clock struct{ last atomic.Int64 }
+
+// Next returns a time in microseconds at or after now and above every time
+// returned or observed before.
+func (c *Clock) Next(now time.Time) int64 {
+	for {
+		last := c.last.Load()
+		t := max(now.UnixMicro(), last+1)
+		if c.last.CompareAndSwap(last, t) {
+			return t
+		}
+	}
+}
+
+// Observe makes every later time larger than t, microseconds since 1970.
+func (c *Clock) Observe(t int64) {
+	for {
+		last := c.last.Load()
+		if t <= last || c.last.CompareAndSwap(last, t) {
+			return
+		}
+	}
+}
+
+// CompareNonce orders nonces.
+func CompareNonce(a, b Nonce) int { return bytes.Compare(a[:], b[:]) }

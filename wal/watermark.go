@@ -1,0 +1,99 @@
+package wal
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Watermark is the highest offset of one partition that has been applied in
+// order, and the place where reads wait for it. Safe for concurrent use.
+type Watermark struct {
+	applied atomic.Int64
+
+	mu      sync.Mutex // guards waiters and the raising of applied
+	waiters waiterHeap
+}
+
+// NewWatermark starts at applied: NoOffset for an empty store.
+func NewWatermark(applied Offset) *Watermark {
+	w := &Watermark{}
+	w.applied.Store(int64(applied))
+	return w
+}
+
+// Applied returns the watermark.
+func (w *Watermark) Applied() Offset { return Offset(w.applied.Load()) }
+
+// Advance raises the watermark and wakes who waited for it. Lower values change
+// nothing.
+func (w *Watermark) Advance(o Offset) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o <= w.Applied() {
+		return
+	}
+	w.applied.Store(int64(o))
+	for len(w.waiters) > 0 && w.waiters[0].want <= o {
+		x := heap.Pop(&w.waiters).(*waiter)
+		close(x.done)
+	}
+}
+
+// Wait returns nil once the watermark is at or above o, or ctx's error.
+func (w *Watermark) Wait(ctx context.Context, o Offset) error {
+	if w.Applied() >= o {
+		return nil
+	}
+	w.mu.Lock()
+	if w.Applied() >= o {
+		w.mu.Unlock()
+		return nil
+	}
+	x := &waiter{want: o, done: make(chan struct{})}
+	heap.Push(&w.waiters, x)
+	w.mu.Unlock()
+	select {
+	case <-x.done:
+		return nil
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if x.index >= 0 {
+		heap.Remove(&w.waiters, x.index)
+		return ctx.Err()
+	}
+	return nil // it was reached in the same moment
+}
+
+type waiter struct {
+	want  Offset
+	done  chan struct{}
+	index int // in the heap; -1 once popped
+}
+
+type waiterHeap []*waiter
+
+func (h waiterHeap) Len() int           { return len(h) }
+func (h waiterHeap) Less(i, j int) bool { return h[i].want < h[j].want }
+func (h waiterHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *waiterHeap) Push(x any) {
+	w := x.(*waiter)
+	w.index = len(*h)
+	*h = append(*h, w)
+}
+
+func (h *waiterHeap) Pop() any {
+	old := *h
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	w.index = -1
+	return w
+}
