@@ -1,0 +1,86 @@
+# Everything that a contributor or CI runs. `make` alone prints the list.
+
+GO            ?= go
+FUZZTIME      ?= 30s
+# Built from source by go run, so that it does not enter go.mod; about 80 s the first time on two cores.
+GOLANGCI      := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ENGINES       := $(GO) run ./deploy/engines
+# What test-engines starts, and what tests must not skip there.
+TEST_ENGINES  := kafka kafka3
+
+empty :=
+comma := ,
+space := $(empty) $(empty)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: build ## build and run on this machine: everything in one process, data in ./headwater-data
+	./bin/headwater dev
+
+.PHONY: build
+build: ## build bin/headwater
+	$(GO) build -trimpath -o bin/headwater ./cmd/headwater
+
+.PHONY: check
+check: lint test test-engines ## what CI runs
+
+.PHONY: test
+test: ## all tests that need nothing but Go, with the race detector
+	$(GO) test -race ./...
+
+# One shell holds the engines: they go down however the tests end, and their exit code is kept.
+# -p 1: packages take turns, because a test that kills a broker must not disturb another's.
+.PHONY: test-engines
+test-engines: ## start real Kafka (one broker, and three), run the engine and contract tests on it, stop it
+	@set -e; \
+	trap 'code=$$?; $(ENGINES) down || code=1; exit $$code' EXIT; \
+	trap 'exit 130' INT; trap 'exit 143' TERM; \
+	$(ENGINES) up $(TEST_ENGINES); \
+	. ./.engines/env; \
+	HEADWATER_REQUIRE_ENGINES=$(subst $(space),$(comma),$(TEST_ENGINES)); export HEADWATER_REQUIRE_ENGINES; \
+	$(GO) test -race -count=1 -p 1 -run 'Engine|Contract' ./...
+
+.PHONY: engines-up
+engines-up: ## start the test engines and leave them running; then: . ./.engines/env
+	$(ENGINES) up
+
+.PHONY: engines-down
+engines-down: ## stop the test engines and remove their data
+	$(ENGINES) down
+
+.PHONY: lint
+lint: ## gofmt, go vet, golangci-lint
+	@unformatted=$$(find . -name '*.go' -not -path './.engines/*' -not -path '*/testdata/*' -exec gofmt -l {} +); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GOLANGCI) run ./...
+
+.PHONY: generate
+generate: ## regenerate checked-in code
+	$(GO) generate ./...
+
+# go test -fuzz takes one target of one package at a time.
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (default 30s) each
+	@set -e; \
+	grep -rlE --include='*_test.go' '^func Fuzz[A-Z]' . | xargs -r -n 1 dirname | sort -u | while read -r dir; do \
+		for target in $$($(GO) test -list '^Fuzz' "$$dir" | grep '^Fuzz'); do \
+			echo "fuzz $$dir $$target for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmark harness; results go to bench/
+	$(GO) run ./bench
+
+ifneq ($(wildcard deploy/planted/*.go),)
+.PHONY: planted
+planted: ## apply each planted bug and expect its test to fail
+	$(GO) run ./deploy/planted
+endif

@@ -1,0 +1,45 @@
+// Command engines starts the real servers that tests run against, on this machine and without
+// Docker: Kafka from its Maven Central jars on the machine's own Java.
+//
+//	go run ./deploy/engines up [kafka] [kafka3]     start and wait until ready; all engines when none is named
+//	go run ./deploy/engines down [kafka] [kafka3]   kill and remove the data; all engines when none is named
+//	go run ./deploy/engines status                  what runs, and whether it answers; exit code 1 when something doesn't
+//	go run ./deploy/engines fetch                   download only
+//	go run ./deploy/engines kill-broker N           kill -9 broker N of kafka3
+//	go run ./deploy/engines restart-broker N        kill -9 broker N of kafka3 if it runs, start it on the data it left, wait until it has rejoined
+//
+// Engines:
+//
+//	kafka    one broker, replication factor 1, 768 MiB of heap, from port 19092
+//	kafka3   three brokers, replication factor 3, min ISR 2, 512 MiB of heap each, from port 19192
+//
+// # What it guarantees
+//
+// Everything listens on 127.0.0.1 only. `up` returns 0 when a real client has created a topic with
+// the engine's full replication, produced with acks=all, read the record back and deleted the topic;
+// an engine that is already up is left as it is. Downloads are verified against the registry's
+// checksums and kept in .engines/cache, named after the dependency list, so that a second start needs
+// no registry. Data, configuration and server logs live in .engines/run/<engine>; `down` removes them.
+// A process is only ever signalled when its command line names that folder, so a recycled
+// process id is not touched.
+//
+// # What a test gets
+//
+// .engines/env is rewritten after every change and can be sourced by a shell:
+//
+//	HEADWATER_TEST_KAFKA            host:port
+//	HEADWATER_TEST_KAFKA3           host:port,host:port,host:port       in the order of broker ids 0, 1, 2
+//	HEADWATER_TEST_KAFKA3_PIDS      pid,pid,pid                         as of when the file was written
+//	HEADWATER_TEST_KAFKA3_KILL      a command line; run it by `sh -c "$HEADWATER_TEST_KAFKA3_KILL N"`
+//	HEADWATER_TEST_KAFKA3_RESTART   the same; its last line of output is the broker's new process id
+//
+// N is 0, 1 or 2: the place in the two lists and the Kafka node id. A test that kills a broker by its
+// process id restarts it before it ends; the next test process then still sees the old process id in its environment,
+// so a kill through HEADWATER_TEST_KAFKA3_KILL, which looks the id up, is the safer way.
+//
+// # What it does not do
+//
+// It is no way to run Kafka for anything but tests: no authentication, no disk flush per record, small heaps,
+// every replica on the same disk. It does not supervise: a broker that dies stays dead until restart-broker.
+// Two commands at once on the same folder are not coordinated. It needs a Unix system.
+package main
