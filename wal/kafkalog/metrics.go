@@ -1,0 +1,60 @@
+package kafkalog
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	appendSeconds prometheus.Histogram
+	bytes         prometheus.Gauge
+	bufferedLost  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "headwater_log_append_seconds",
+			Help:    "Time from the call of a durable append until every entry's outcome was known.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18),
+		}),
+		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "headwater_log_bytes",
+			Help: "Size of the open topics on disk, one replica of each partition. Refreshed every 10 s.",
+		}),
+		bufferedLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headwater_log_buffered_failed_total",
+			Help: "Records of buffered appends that the log did not acknowledge after they had been answered.",
+		}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var err error
+	if m.appendSeconds, err = register(reg, m.appendSeconds); err != nil {
+		return nil, err
+	}
+	if m.bytes, err = register(reg, m.bytes); err != nil {
+		return nil, err
+	}
+	m.bufferedLost, err = register(reg, m.bufferedLost)
+	return m, err
+}
+
+// register returns c, or the collector of the same description that reg has
+// already: two brokers of one process count together.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error) {
+	err := reg.Register(c)
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(err, &already) {
+		if have, ok := already.ExistingCollector.(C); ok {
+			return have, nil
+		}
+	}
+	if err != nil {
+		return c, fmt.Errorf("register metric: %w", err)
+	}
+	return c, nil
+}

@@ -1,0 +1,156 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// settings of every topic. Only Headwater trims, so the broker must not by its
+// own rules; the log time is the broker's, so a record's must not be.
+var settings = []struct {
+	key, value string
+	atLeast    bool // a larger number is as good
+	optional   bool // Redpanda has no such setting: Raft stands in for it
+}{
+	{key: "cleanup.policy", value: "delete"},
+	{key: "retention.ms", value: "-1"},
+	{key: "retention.bytes", value: "-1"},
+	{key: "message.timestamp.type", value: "LogAppendTime"},
+	{key: "max.message.bytes", value: strconv.Itoa(maxMessageBytes), atLeast: true},
+	{key: "unclean.leader.election.enable", value: "false", optional: true},
+	{key: minISRSetting, atLeast: true, optional: true},
+}
+
+const minISRSetting = "min.insync.replicas"
+
+func checkName(name string) error {
+	if name == "" || len(name) > 249 || name == "." || name == ".." {
+		return fmt.Errorf("topic name of %d bytes: must be 1 to 249", len(name))
+	}
+	for i := range len(name) {
+		c := name[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return fmt.Errorf("topic name %q: must be letters, digits, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+func (b *Broker) createTopic(ctx context.Context, name string, partitions int) error {
+	configs := make(map[string]*string, len(settings))
+	for _, s := range settings {
+		configs[s.key] = kadm.StringPtr(b.wanted(s.key, s.value))
+	}
+	err := b.retry(ctx, func() error {
+		_, err := b.adm.CreateTopic(ctx, int32(partitions), int16(b.cfg.ReplicationFactor), configs, name)
+		return err
+	})
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	if errors.Is(err, kerr.InvalidReplicationFactor) {
+		return fmt.Errorf("%w: replication factor %d: %w", wal.ErrUnavailable, b.cfg.ReplicationFactor, err)
+	}
+	return err
+}
+
+func (b *Broker) wanted(key, value string) string {
+	if key == minISRSetting {
+		return strconv.Itoa(b.cfg.MinISR)
+	}
+	return value
+}
+
+// topic returns a topic's metadata once each partition has a leader. With
+// wait, the topic was created a moment ago, and not every broker may know it.
+func (b *Broker) topic(ctx context.Context, name string, wait bool) (*kmsg.MetadataResponseTopic, error) {
+	var topic *kmsg.MetadataResponseTopic
+	unknown := 0
+	err := b.retry(ctx, func() error {
+		meta, err := b.metadata(ctx, []string{name})
+		if err != nil {
+			return err
+		}
+		topic = &meta.Topics[0]
+		err = kerr.ErrorForCode(topic.ErrorCode)
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			// A broker that has just started may not know it either.
+			if unknown++; wait || unknown < 3 {
+				return errNotYet
+			}
+			return wal.ErrTopicNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if wal.Incarnation(topic.TopicID).IsZero() {
+			return fmt.Errorf("%w: the brokers give topics no id", wal.ErrTopicSettings)
+		}
+		for i := range topic.Partitions {
+			if err := kerr.ErrorForCode(topic.Partitions[i].ErrorCode); err != nil && topic.Partitions[i].Leader < 0 {
+				return fmt.Errorf("partition %d: %w", topic.Partitions[i].Partition, err)
+			}
+		}
+		return nil
+	})
+	return topic, err
+}
+
+var errNotYet = errors.New("topic is not known yet")
+
+// checkSettings refuses a topic that could lose acknowledged records.
+func (b *Broker) checkSettings(ctx context.Context, topic *kmsg.MetadataResponseTopic) error {
+	for i := range topic.Partitions {
+		if n := len(topic.Partitions[i].Replicas); n < b.cfg.ReplicationFactor && !b.cfg.AllowUnsafe {
+			return fmt.Errorf("%w: partition %d has %d replicas, must have at least %d",
+				wal.ErrTopicSettings, topic.Partitions[i].Partition, n, b.cfg.ReplicationFactor)
+		}
+	}
+	have := make(map[string]string)
+	err := b.retry(ctx, func() error {
+		described, err := b.adm.DescribeTopicConfigs(ctx, *topic.Topic)
+		if err != nil {
+			return err
+		}
+		config, err := described.On(*topic.Topic, nil)
+		if err != nil {
+			return err
+		}
+		if config.Err != nil {
+			return config.Err
+		}
+		for _, c := range config.Configs {
+			have[c.Key] = c.MaybeValue()
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read topic settings: %w", requestError(ctx, err))
+	}
+	for _, s := range settings {
+		got, ok := have[s.key]
+		if !ok && s.optional || s.key == minISRSetting && b.cfg.AllowUnsafe {
+			continue
+		}
+		want, must := b.wanted(s.key, s.value), "be"
+		good := got == want
+		if s.atLeast {
+			must = "be at least"
+			g, err1 := strconv.ParseInt(got, 10, 64)
+			w, err2 := strconv.ParseInt(want, 10, 64)
+			good = err1 == nil && err2 == nil && g >= w
+		}
+		if !good {
+			return fmt.Errorf("%w: %s is %q, must %s %q", wal.ErrTopicSettings, s.key, got, must, want)
+		}
+	}
+	return nil
+}
