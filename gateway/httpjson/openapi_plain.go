@@ -1,0 +1,87 @@
+package httpjson
+
+import headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+
+// The plain routes in the OpenAPI document.
+
+func text() object { return object{"type": "string"} }
+
+func rawBody() object {
+	return object{"*/*": object{"schema": object{"description": "Any bytes."}}}
+}
+
+func idempotencyKey() object {
+	return parameter("header", "Idempotency-Key", "1 to 128 bytes. The same key with the same request gets the first answer.", object{"type": "string", "minLength": 1, "maxLength": 128})
+}
+
+func ifMatch() object {
+	return parameter("header", "If-Match", `A version in double quotes, as ETag told it; 409 when another is current.`, text())
+}
+
+func position() object {
+	return object{positionHeader: object{"description": "Give it to a read as ?after=.", "schema": text()}}
+}
+
+func operation(id, tag, summary string, parameters []object, success object, status string) object {
+	return object{
+		"operationId": id, "tags": []string{tag}, "summary": summary,
+		"parameters": append(parameters, commonHeaders()...), "responses": responses(success, status),
+	}
+}
+
+func plainKVPaths(paths object) {
+	const tag = "Plain key-value"
+	namespace := parameter("path", "namespace", "", text())
+	id := parameter("path", "id", "Percent-encoded, / as %2F.", text())
+	key := parameter("path", "key", "Percent-encoded, / as %2F. May be empty.", text())
+	withETag := position()
+	withETag["ETag"] = object{"description": "The item's version, in double quotes.", "schema": text()}
+
+	put := operation("putValue", tag, "Write one value", []object{
+		namespace, id, key, idempotencyKey(), ifMatch(),
+		parameter("header", "If-None-Match", "*: only when the item does not exist; 409 when it does.", object{"type": "string", "const": "*"}),
+		parameter("header", "Headwater-TTL", "A duration above zero such as 1h.", text()),
+	}, object{"description": "Durable.", "headers": withETag}, "204")
+	put["requestBody"] = object{"required": true, "description": "The value, at most 1 MiB. Content-Type is kept.", "content": rawBody()}
+
+	get := operation("getValue", tag, "Read one value", []object{
+		namespace, id, key,
+		parameter("query", "after", "A position to wait for; may be repeated.", object{"type": "array", "items": text()}),
+		parameter("query", "consistency", "read_your_writes unless given.", object{"type": "string", "enum": []string{
+			"read_your_writes", "latest", "eventual", "READ_YOUR_WRITES", "LATEST", "EVENTUAL",
+		}}),
+	}, object{"description": "The value.", "headers": withETag, "content": rawBody()}, "200")
+
+	paths["/v1/kv/{namespace}/{id}/{key}"] = object{
+		"put": put, "get": get,
+		"delete": operation("deleteValue", tag, "Delete one value", []object{namespace, id, key, idempotencyKey(), ifMatch()},
+			object{"description": "Durable.", "headers": position()}, "204"),
+	}
+	paths["/v1/kv/{namespace}/{id}"] = object{
+		"delete": operation("deleteRecord", tag, "Delete a whole record", []object{namespace, id, idempotencyKey(), ifMatch()},
+			object{"description": "Durable.", "headers": position()}, "204"),
+	}
+}
+
+func plainLogPaths(paths object, s schemas) {
+	const tag = "Plain log"
+	namespace := parameter("path", "namespace", "", text())
+	write := operation("writeMessage", tag, "Append one message", []object{
+		namespace, parameter("path", "key", "Percent-encoded, / as %2F. May be empty.", text()), idempotencyKey(),
+	}, object{
+		"description": "Durable.", "headers": position(),
+		"content": object{"application/json": object{"schema": s.message((&headwaterv1.WriteToLogResponse{}).ProtoReflect().Descriptor())}},
+	}, "200")
+	write["requestBody"] = object{"required": true, "description": "The payload.", "content": rawBody()}
+	paths["/v1/log/{namespace}/{key}"] = object{"post": write}
+	paths["/v1/log/{namespace}"] = object{"get": operation("readMessages", tag, "Read messages, one object a line", []object{
+		namespace,
+		parameter("query", "from", "earliest (unless given), latest, a time as RFC 3339, or a position.", text()),
+		parameter("query", "follow", "Wait for new messages at the end.", object{"type": "boolean"}),
+		parameter("query", "key", "Only messages of this key.", text()),
+		parameter("query", "kind", "Only records of this kind.", text()),
+	}, object{
+		"description": "The messages.",
+		"content":     object{"application/x-ndjson": object{"schema": s.message((&headwaterv1.ReadLogResponse{}).ProtoReflect().Descriptor())}},
+	}, "200")}
+}

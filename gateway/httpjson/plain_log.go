@@ -1,0 +1,132 @@
+package httpjson
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+const plainLogPrefix = "/v1/log/"
+
+// plainLog serves POST /v1/log/{namespace}/{key} and GET /v1/log/{namespace}.
+func (x *exchange) plainLog(escaped []string) {
+	if len(escaped) > 2 {
+		x.notFound()
+		return
+	}
+	method := http.MethodGet
+	if len(escaped) == 2 {
+		method = http.MethodPost
+	}
+	x.write = x.r.Method != http.MethodGet
+	if !x.allow(method) {
+		return
+	}
+	path, err := unescape(escaped, -1)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if len(path) == 2 {
+		err = x.writeLog(path[0], path[1])
+	} else {
+		err = x.readLog(path[0])
+	}
+	if err != nil {
+		x.fail(err)
+	}
+}
+
+func (x *exchange) writeLog(namespace, key string) error {
+	token, err := x.plainToken()
+	if err != nil {
+		return err
+	}
+	timeout, err := x.deadline()
+	if err != nil {
+		return err
+	}
+	if _, err := x.query(nil); err != nil {
+		return err
+	}
+	payload, err := x.readBody(x.h.cfg.MaxMessageBytes, timeout)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := x.context(headwaterv1.LogService_WriteToLog_FullMethodName, timeout)
+	defer cancel()
+	res, err := invoke(ctx, x, x.h.log, headwaterv1.LogService_WriteToLog_FullMethodName,
+		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token}, x.h.log.WriteToLog)
+	if err != nil {
+		return err
+	}
+	// A caller of a plain route looks at the status only: what is not durable
+	// must not have that of a success.
+	switch res.GetDurable() {
+	case headwaterv1.WriteToLogResponse_SUCCEEDED:
+		x.setPosition(res.GetResult().GetPosition())
+		x.answerMessage(res)
+		return nil
+	case headwaterv1.WriteToLogResponse_FAILED:
+		return apierrors.New(apierrors.LogUnavailable, "the message is not in the log: %s; send it again", res.GetMessage()).ForWrite(apierrors.NotApplied, res.GetResult().GetToken())
+	default:
+		return apierrors.New(apierrors.AppendUnknown, "the message may be in the log: %s; send it again with the same token", res.GetMessage()).ForWrite(apierrors.Unknown, res.GetResult().GetToken())
+	}
+}
+
+func (x *exchange) readLog(namespace string) error {
+	query, err := x.query([]string{"from", "follow", "key", "kind"})
+	if err != nil {
+		return err
+	}
+	req := &headwaterv1.ReadLogRequest{Namespace: namespace, From: logStart(query.Get("from"))}
+	if query.Has("follow") {
+		if req.Follow, err = strconv.ParseBool(query.Get("follow")); err != nil {
+			return apierrors.New(apierrors.BadParameter, "follow is %s; use true or false", clip(query.Get("follow")))
+		}
+	}
+	if query.Has("key") || query.Has("kind") {
+		req.Filter = &headwaterv1.LogFilter{}
+		if query.Has("key") {
+			req.Filter.Key = proto.String(query.Get("key"))
+		}
+		if query.Has("kind") {
+			req.Filter.Kind = proto.String(query.Get("kind"))
+		}
+	}
+	desc := &grpc.StreamDesc{StreamName: "ReadLog", ServerStreams: true, Handler: readLogHandler}
+	x.stream(desc, x.h.log, headwaterv1.LogService_ReadLog_FullMethodName, nil, req)
+	return nil
+}
+
+// logStart reads from: earliest (also when absent), latest, a time as RFC 3339,
+// or a position.
+func logStart(from string) *headwaterv1.LogStart {
+	switch from {
+	case "", "earliest":
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Earliest_{Earliest: &headwaterv1.LogStart_Earliest{}}}
+	case "latest":
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Latest_{Latest: &headwaterv1.LogStart_Latest{}}}
+	}
+	if t, err := time.Parse(time.RFC3339Nano, from); err == nil {
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Time{Time: timestamppb.New(t)}}
+	}
+	return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: from}}
+}
+
+// readLogHandler is what the generated code registers for ReadLog.
+var readLogHandler = func() grpc.StreamHandler {
+	for i := range headwaterv1.LogService_ServiceDesc.Streams {
+		if d := &headwaterv1.LogService_ServiceDesc.Streams[i]; d.StreamName == "ReadLog" {
+			return d.Handler
+		}
+	}
+	panic("httpjson: LogService has no stream ReadLog")
+}()
