@@ -126,7 +126,7 @@ func outcomeOf(c codes.Code) Outcome {
 }
 
 // From turns any error into an *Error: an *Error in the chain as it is, a gRPC
-// status by FromStatus, a done context by its kind, anything else an internal
+// status by FromStatus, with a reason that fits its code where it has none, a done context by its kind, anything else an internal
 // error that does not tell the caller its text. From(nil) is nil.
 func From(err error) *Error {
 	if err == nil {
@@ -136,6 +136,9 @@ func From(err error) *Error {
 		return e
 	}
 	if e, ok := fromStatusError(err); ok {
+		if e.Reason == "" {
+			e.Reason = reasonOf(e.Code)
+		}
 		return e
 	}
 	switch {
@@ -145,4 +148,25 @@ func From(err error) *Error {
 		return Wrap(Cancelled, err, "the caller went away before the answer; nothing to do")
 	}
 	return Wrap(Internal, err, "an internal error; report it with the request id, the server's log has the cause")
+}
+
+// reasonOf is the reason of a status that came without one, as those of gRPC's
+// own code do.
+func reasonOf(c codes.Code) string {
+	switch c {
+	case codes.Unimplemented:
+		return NotOffered
+	case codes.Unauthenticated:
+		return Unauthenticated
+	case codes.PermissionDenied:
+		return Forbidden
+	case codes.DeadlineExceeded:
+		return DeadlineExceeded
+	case codes.Canceled:
+		return Cancelled
+	case codes.ResourceExhausted:
+		return Overloaded
+	default:
+		return Internal
+	}
 }
