@@ -81,6 +81,7 @@ func appendMutation(dst []byte, m *Mutation) []byte {
 	case OpBeginUpload:
 		dst = append(dst, m.Upload.ID[:]...)
 		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Upload.Expiry))
+		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Items[0].TTL))
 		dst = appendItems(dst, m.Items, false)
 	case OpChunk:
 		dst = append(dst, m.Upload.ID[:]...)
@@ -289,8 +290,11 @@ func (d *decoder) mutation(m *Mutation) {
 	case OpBeginUpload:
 		d.uploadID(m)
 		m.Upload.Expiry = d.time()
+		ttl := d.time()
 		d.items(m, false)
-		d.failed = d.failed || len(m.Items) != 1
+		if d.failed = d.failed || len(m.Items) != 1; !d.failed {
+			m.Items[0].TTL = ttl
+		}
 	case OpChunk:
 		d.uploadID(m)
 		m.Upload.Index = d.number()

@@ -307,7 +307,11 @@ func (pa *partApplier) mutate(m *Mutation, t int64, e *TokenEntry, newest bool) 
 	case OpDeleteRecord:
 		pa.batch.DeleteRecord(m.ID, deleteVersion(t, e.Offset), newest)
 	case OpBeginUpload:
-		u := StoredUpload{ID: m.Upload.ID, Record: m.ID, Key: m.Items[0].Key, Expiry: m.Upload.Expiry}
+		it := &m.Items[0]
+		u := StoredUpload{
+			ID: m.Upload.ID, Record: m.ID, Key: it.Key, Expiry: m.Upload.Expiry, TTL: it.TTL,
+			Compression: it.Compression, ContentType: it.ContentType,
+		}
 		pa.batch.SaveUpload(&u)
 		u.Record = append([]byte(nil), u.Record...)
 		u.Key = append([]byte(nil), u.Key...)

@@ -2,6 +2,10 @@ package kv
 
 import (
 	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
 )
 
 var (
@@ -9,4 +13,57 @@ var (
 	ErrClosed = errors.New("kv: closed")
 	// ErrNoChunk: an upload has no such chunk.
 	ErrNoChunk = errors.New("kv: no such chunk")
+	// ErrNotFound: there is no such item.
+	ErrNotFound = errors.New("kv: no such item")
+	// ErrTooOld: the record reached the log after its token's window, and had no
+	// effect.
+	ErrTooOld = errors.New("kv: the token is older than the token window")
+	// ErrTokensFull: as many tokens are live as the namespace allows.
+	ErrTokensFull = errors.New("kv: too many live tokens")
+	// ErrDuplicateKey: a key stands twice in one call.
+	ErrDuplicateKey = errors.New("kv: a key stands twice in one call")
+	// ErrAcrossPartitions: a group's records lie in several partitions.
+	ErrAcrossPartitions = errors.New("kv: the group spans partitions")
+	// ErrUploadUnknown: the upload never began, has expired, or was aborted or
+	// committed before.
+	ErrUploadUnknown = errors.New("kv: no such upload")
+	// ErrUploadBroken: chunks are missing, or size or checksum are not as committed.
+	ErrUploadBroken = errors.New("kv: the upload is not whole")
 )
+
+// ConditionError says that a condition did not hold, and that nothing was
+// changed.
+type ConditionError struct {
+	Current wal.Version // what is there; zero when nothing is
+}
+
+func (e *ConditionError) Error() string {
+	if e.Current == (wal.Version{}) {
+		return "kv: the condition does not hold: the item is absent"
+	}
+	return "kv: the condition does not hold: the item is at version " + e.Current.String()
+}
+
+// DriftError says that a token's generation time is too far from the log's
+// clock.
+type DriftError struct {
+	Drift, Past, Future time.Duration
+}
+
+func (e *DriftError) Error() string {
+	return fmt.Sprintf("kv: the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
+}
+
+// ParkedError says that a key is parked: a record of it cannot be applied, and
+// what came after waits behind it.
+type ParkedError struct {
+	Key    []byte
+	Ref    wal.Ref // the record at the head of the queue
+	Reason string
+	// Appended: the write is in the log and takes effect when the key is redriven.
+	Appended bool
+}
+
+func (e *ParkedError) Error() string {
+	return fmt.Sprintf("kv: key %.64q is parked behind record %s: %s", e.Key, e.Ref, e.Reason)
+}

@@ -40,6 +40,7 @@ type Item struct {
 	Key         []byte
 	Value       []byte
 	Expiry      int64 // microseconds since 1970; 0 = never
+	TTL         int64 // of a request, microseconds; 0 = the namespace's; becomes Expiry when it is accepted
 	Compression string
 	ContentType string
 }

@@ -139,13 +139,18 @@ type TokenEntry struct {
 
 // StoredUpload is a large value on its way, or arrived.
 type StoredUpload struct {
-	ID        UploadID
-	Record    []byte // record id
-	Key       []byte
-	Expiry    int64 // given up by log time, microseconds since 1970
-	Committed bool
-	Version   wal.Version // when committed
-	Chunks    int         // when committed
+	ID     UploadID
+	Record []byte // record id
+	Key    []byte
+	Expiry int64 // given up by log time, microseconds since 1970
+	// What the item will be: its time to live in microseconds from the commit (0
+	// is the namespace's), and how its value is written.
+	TTL         int64
+	Compression string
+	ContentType string
+	Committed   bool
+	Version     wal.Version // when committed
+	Chunks      int         // when committed
 }
 
 // ParkedQueue is the records of a key that wait behind a poisonous one, the

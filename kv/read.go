@@ -1,0 +1,149 @@
+package kv
+
+import (
+	"context"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// ReadPoint is what a read must see, and AsOf how fresh its answer is.
+type (
+	ReadPoint = wal.ReadPoint
+	// AsOf is the position and time (microseconds since 1970) that an answer is
+	// exact as of.
+	AsOf struct {
+		Position string
+		Time     int64
+	}
+)
+
+// MaxPageBytes is the largest page, and the largest value that an answer carries
+// without streaming.
+const MaxPageBytes = 4 << 20
+
+// Get reads a page of one record. q.Partition, q.Now, q.Descending (when not set
+// by the caller), q.InlineLimit and q.Deadline are filled in. It waits until the
+// store is as fresh as point asks: *wal.BehindError when that takes longer than
+// ctx allows, *ParkedError when the record's key is parked and the read asked
+// for more than EVENTUAL.
+func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, AsOf, error) {
+	q.Partition = db.cfg.Stream.PartitionOf(q.ID)
+	if err := db.wait(ctx, q.Partition, q.ID, point); err != nil {
+		return nil, AsOf{}, err
+	}
+	q.Now = db.readTime(q.Partition)
+	q.InlineLimit = MaxPageBytes
+	q.Deadline = early(ctx)
+	asOf := db.asOf(q.Partition) // before the read: what is read is at least that fresh
+	page, err := db.cfg.Store.Get(ctx, q)
+	if err != nil {
+		return nil, AsOf{}, err
+	}
+	for i := range page.Items {
+		db.cfg.Clock.Observe(page.Items[i].Version.Time)
+	}
+	return page, asOf, nil
+}
+
+// wait returns once p can serve a read of key at point.
+func (db *DB) wait(ctx context.Context, p wal.Partition, key []byte, point *ReadPoint) error {
+	if err := db.cfg.Stream.WaitRead(ctx, p, point); err != nil {
+		return err
+	}
+	if point.Consistency == wal.Eventual && len(point.After.Offsets) == 0 {
+		return nil
+	}
+	return db.parkedErr(p, key)
+}
+
+// readTime is what readers judge expiry by: the wall clock, or the log's where
+// that is ahead.
+func (db *DB) readTime(p wal.Partition) int64 {
+	return max(db.cfg.Now().UnixMicro(), db.logTime(p))
+}
+
+func (db *DB) asOf(parts ...wal.Partition) AsOf {
+	pos, at := db.cfg.Stream.AsOf(db.cfg.Now(), parts...)
+	return AsOf{Position: pos, Time: at}
+}
+
+// early is when a page is cut so that it arrives before the caller's deadline: a
+// fifth of the time that is left is kept for the way back.
+func early(ctx context.Context) time.Time {
+	d, ok := ctx.Deadline()
+	if !ok {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Until(d) * 4 / 5)
+}
+
+// Item reads one item without its value when that was uploaded. ErrNotFound.
+func (db *DB) Item(ctx context.Context, id, key []byte, point *ReadPoint) (StoredItem, AsOf, error) {
+	page, asOf, err := db.Get(ctx, &Query{ID: id, Keys: [][]byte{key}, HasKeys: true, MaxBytes: MaxPageBytes}, point)
+	if err != nil {
+		return StoredItem{}, AsOf{}, err
+	}
+	if len(page.Items) == 0 {
+		return StoredItem{}, asOf, ErrNotFound
+	}
+	return page.Items[0], asOf, nil
+}
+
+// ReadChunk reads a piece of an uploaded value.
+func (db *DB) ReadChunk(ctx context.Context, id []byte, it *StoredItem, index int) ([]byte, error) {
+	return db.cfg.Store.ReadChunk(ctx, db.cfg.Stream.PartitionOf(id), it.Upload, index)
+}
+
+// Scan reads a page of one partition, as Get does. Parked reports for each record
+// whether its key is parked.
+func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *ScanPage, parked []bool, asOf AsOf, err error) {
+	if err := db.cfg.Stream.WaitRead(ctx, q.Partition, point); err != nil {
+		return nil, nil, AsOf{}, err
+	}
+	q.Now = db.readTime(q.Partition)
+	q.InlineLimit = MaxPageBytes
+	q.Deadline = early(ctx)
+	asOf = db.asOf(q.Partition)
+	if page, err = db.cfg.Store.Scan(ctx, q); err != nil {
+		return nil, nil, AsOf{}, err
+	}
+	parked = make([]bool, len(page.Records))
+	for i := range page.Records {
+		_, parked[i] = db.cfg.Applier.Parked(q.Partition, page.Records[i].ID)
+	}
+	return page, parked, asOf, nil
+}
+
+// Chunk appends a piece of an upload. Its place is its identity, so it may be
+// sent again.
+func (db *DB) Chunk(ctx context.Context, id []byte, upload UploadID, index int, data []byte) (wal.Offset, error) {
+	return db.untokened(ctx, id, Mutation{Op: OpChunk, ID: id, Upload: Upload{ID: upload, Index: index, Data: data}})
+}
+
+// AbortUpload gives an upload up; unknown and committed ones are left alone.
+func (db *DB) AbortUpload(ctx context.Context, id []byte, upload UploadID) (wal.Offset, error) {
+	return db.untokened(ctx, id, Mutation{Op: OpAbortUpload, ID: id, Upload: Upload{ID: upload}})
+}
+
+func (db *DB) untokened(ctx context.Context, id []byte, m Mutation) (wal.Offset, error) {
+	rec := wal.Record{
+		Kind: wal.KindKV, RoutingKey: id, NamespaceVersion: db.cfg.Options().Version, AcceptedAt: db.cfg.Now().UnixMicro(), Origin: db.cfg.Origin,
+		Payload: AppendPayload(nil, &Payload{Calls: []Call{{Mutations: []Mutation{m}}}}),
+	}
+	return db.cfg.Stream.Append(ctx, db.cfg.Stream.PartitionOf(id), &rec)
+}
+
+// FindUpload returns a staged upload by its id, whichever partition it is in.
+func (db *DB) FindUpload(ctx context.Context, upload UploadID) (StoredUpload, error) {
+	for i := range db.cfg.Stream.Info().Partitions {
+		u, ok, err := db.cfg.Store.Upload(ctx, wal.Partition(i), upload)
+		if err != nil {
+			return StoredUpload{}, err
+		}
+		if ok {
+			return u, nil
+		}
+	}
+	return StoredUpload{}, ErrUploadUnknown
+}

@@ -1,0 +1,474 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// UploadLease is how long an upload may take from begin to commit, by log time.
+const UploadLease = time.Hour
+
+// Request is one call on its way in: mutations of one partition under one token.
+// The shape has been checked by the gateway; what is checked here is what only
+// the namespace knows.
+type Request struct {
+	// Token with a zero Nonce is made by the server; with a zero GenerationTime
+	// the server gives it one.
+	Token     wal.Token
+	Mutations []Mutation
+
+	hash       wal.Hash
+	part       wal.Partition
+	serverTime bool
+	r          *wal.Reservation
+}
+
+// Result is what became of a Request.
+type Result struct {
+	Token     wal.Token
+	Partition wal.Partition
+	Offset    wal.Offset
+	Position  string
+	Duplicate bool
+	// Versions of the items put, in the order of the request.
+	Versions []wal.Version
+	Err      error
+	// Unknown: Err does not say whether the write took place; resend it with the
+	// same token.
+	Unknown bool
+}
+
+// softParked is where the gateway stops taking writes for a parked key, well
+// below where its partition would be held.
+const softParked = 10_000
+
+// maxCallBytes leaves room for a record's envelope within wal.MaxRecordBytes.
+const maxCallBytes = wal.MaxRecordBytes - 16<<10
+
+// Write does the requests, each by itself, and returns a Result for each.
+// Requests of one partition share a record where they can.
+func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
+	results := make([]Result, len(reqs))
+	opts := db.cfg.Options()
+	if len(reqs) == 1 { // the hot path of a single put: no maps, no goroutine
+		if db.prepare(ctx, reqs[0], &results[0], &opts) {
+			db.appendCalls(ctx, reqs[0].part, reqs, results, []int{0}, &opts)
+		}
+		if results[0].Err == nil {
+			db.finish(ctx, reqs[0], &results[0], &opts)
+		}
+		return results
+	}
+	ready := make(map[wal.Partition][]int)
+	for i, r := range reqs {
+		if db.prepare(ctx, r, &results[i], &opts) {
+			ready[r.part] = append(ready[r.part], i)
+		}
+	}
+	type group struct {
+		p     wal.Partition
+		index []int
+	}
+	var groups []group
+	for p, index := range ready {
+		for len(index) > 0 {
+			n := together(reqs, index)
+			groups = append(groups, group{p, index[:n]})
+			index = index[n:]
+		}
+	}
+	done := make(chan struct{})
+	for _, g := range groups {
+		go func() {
+			db.appendCalls(ctx, g.p, reqs, results, g.index, &opts)
+			done <- struct{}{}
+		}()
+	}
+	for range groups {
+		<-done
+	}
+	for i, r := range reqs {
+		if results[i].Err == nil {
+			db.finish(ctx, r, &results[i], &opts)
+		}
+	}
+	return results
+}
+
+// together returns how many of the requests at index fit one record: no record
+// id twice, so that versions of one key never tie, and within the size of a
+// record.
+func together(reqs []*Request, index []int) int {
+	ids := make(map[string]struct{}, len(index))
+	size := 0
+	for n, i := range index {
+		for j := range reqs[i].Mutations {
+			m := &reqs[i].Mutations[j]
+			if _, twice := ids[string(m.ID)]; twice && n > 0 {
+				return n
+			}
+			size += len(m.ID) + 64
+			for k := range m.Items {
+				size += len(m.Items[k].Key) + len(m.Items[k].Value) + 32
+			}
+		}
+		if size > maxCallBytes/2 && n > 0 {
+			return n
+		}
+		for j := range reqs[i].Mutations {
+			ids[string(reqs[i].Mutations[j].ID)] = struct{}{}
+		}
+	}
+	return len(index)
+}
+
+// prepare checks a request and reserves its token. False: res is final, or a
+// duplicate whose first copy finish reads.
+func (db *DB) prepare(ctx context.Context, r *Request, res *Result, opts *Options) bool {
+	if err := db.accept(r, opts); err != nil {
+		*res = Result{Token: r.Token, Err: err}
+		return false
+	}
+	res.Token = r.Token
+	res.Partition, res.Offset = r.part, wal.NoOffset
+	for {
+		rv, owner, err := db.cfg.Stream.Reserve(ctx, r.part, r.Token.Nonce, r.hash)
+		if err != nil {
+			res.Err = err
+			return false
+		}
+		if owner {
+			r.r = rv
+			rv.Time = r.Token.GenerationTime
+			break
+		}
+		err = rv.Wait(ctx)
+		if err == nil {
+			res.Duplicate, res.Offset = true, rv.Offset
+			r.r = rv
+			return false
+		}
+		if ctx.Err() != nil {
+			res.Err, res.Unknown = err, true
+			return false
+		}
+		if errors.Is(err, wal.ErrUnknown) {
+			continue // Reserve finds out what became of it
+		}
+		// The first copy was refused; this one may fare better.
+	}
+	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.Token.Nonce)
+	switch {
+	case err != nil:
+		db.cfg.Stream.Release(r.r, err)
+		res.Err = err
+		return false
+	case ok && e.LogTime >= db.logTime(r.part)-opts.TokenWindow.Microseconds():
+		if e.Hash != r.hash {
+			db.cfg.Stream.Release(r.r, wal.ErrTokenReused)
+			res.Err = wal.ErrTokenReused
+			return false
+		}
+		// Others that wait for this reservation ask the store themselves.
+		db.cfg.Stream.Release(r.r, wal.ErrNotAppended)
+		r.r = nil
+		res.Duplicate = true
+		db.answer(r, res, &e, opts)
+		return false
+	}
+	return true
+}
+
+func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
+
+// accept checks what only the namespace knows, and completes the token.
+func (db *DB) accept(r *Request, opts *Options) error {
+	r.part = db.cfg.Stream.PartitionOf(r.Mutations[0].ID)
+	for i := range r.Mutations {
+		if m := &r.Mutations[i]; db.cfg.Stream.PartitionOf(m.ID) != r.part {
+			return ErrAcrossPartitions
+		}
+	}
+	if err := normalise(r); err != nil {
+		return err
+	}
+	r.hash = hashOf(r.Mutations)
+	now := db.cfg.Now()
+	if r.Token.GenerationTime != 0 {
+		drift := time.Duration(r.Token.GenerationTime-now.UnixMicro()) * time.Microsecond
+		if drift > opts.DriftFuture || -drift > opts.DriftPast {
+			return &DriftError{Drift: drift, Past: opts.DriftPast, Future: opts.DriftFuture}
+		}
+	} else {
+		r.Token.GenerationTime = db.cfg.Clock.Next(now)
+		r.serverTime = true
+	}
+	if r.Token.Nonce == (wal.Nonce{}) {
+		r.Token.Nonce = wal.NewNonce()
+	}
+	for i := range r.Mutations {
+		id := r.Mutations[i].ID
+		if q, ok := db.cfg.Applier.Parked(r.part, id); ok {
+			if decided(r) || len(q.Refs) >= softParked {
+				return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+			}
+		}
+	}
+	if opts.MaxLiveTokens > 0 && db.tokens.Load() >= opts.MaxLiveTokens {
+		return ErrTokensFull
+	}
+	return nil
+}
+
+// decided reports whether the applier has something to decide beyond the token.
+func decided(r *Request) bool {
+	for i := range r.Mutations {
+		if m := &r.Mutations[i]; m.Condition.Kind != Always || m.Op == OpCommitUpload || m.Op == OpBeginUpload {
+			return true
+		}
+	}
+	return false
+}
+
+// hashOf identifies a request: its mutations as they were sent, with the time to
+// live instead of the expiry, and without the token.
+func hashOf(ms []Mutation) wal.Hash {
+	buf := make([]byte, 0, 512)
+	for i := range ms {
+		m := ms[i]
+		if m.Op == OpBeginUpload {
+			m.Upload.ID = UploadID{} // is the token's
+			m.Upload.Expiry = 0
+		}
+		buf = appendMutation(buf, &m)
+		for j := range m.Items {
+			buf = appendBlob(buf, fmt.Appendf(nil, "%d", m.Items[j].TTL))
+		}
+	}
+	return wal.HashOf(buf)
+}
+
+// appendCalls appends the requests at index as one record and fills in their
+// results. A record of one call carries the call's token itself.
+func (db *DB) appendCalls(ctx context.Context, p wal.Partition, reqs []*Request, results []Result, index []int, opts *Options) {
+	accepted := db.cfg.Now().UnixMicro()
+	rec := wal.Record{Kind: wal.KindKV, NamespaceVersion: opts.Version, AcceptedAt: accepted, Origin: db.cfg.Origin}
+	calls := make([]Call, 0, len(index))
+	rs := make([]*wal.Reservation, 0, len(index))
+	for _, i := range index {
+		r := reqs[i]
+		expire(r, accepted, opts)
+		calls = append(calls, Call{Token: r.Token, Hash: r.hash, Mutations: r.Mutations})
+		rs = append(rs, r.r)
+	}
+	first := reqs[index[0]]
+	rec.RoutingKey = first.Mutations[0].ID
+	if len(calls) == 1 {
+		rec.Token, rec.RequestHash = first.Token, first.hash
+		calls[0].Token, calls[0].Hash = wal.Token{}, wal.Hash{}
+	}
+	rec.Payload = AppendPayload(nil, &Payload{Calls: calls})
+	o, err := db.cfg.Stream.Append(ctx, p, &rec, rs...)
+	for _, i := range index {
+		res := &results[i]
+		res.Offset, res.Err, res.Unknown = o, err, errors.Is(err, wal.ErrUnknown)
+	}
+}
+
+// expire turns times to live into expiries.
+func expire(r *Request, accepted int64, opts *Options) {
+	for i := range r.Mutations {
+		m := &r.Mutations[i]
+		if m.Op == OpBeginUpload {
+			m.Upload.ID, m.Upload.Expiry = r.Token.Nonce, accepted+UploadLease.Microseconds()
+		}
+		for j := range m.Items {
+			m.Items[j].Expiry = expiry(&m.Items[j], accepted, opts)
+		}
+	}
+}
+
+func expiry(it *Item, accepted int64, opts *Options) int64 {
+	ttl := it.TTL
+	if ttl == 0 {
+		ttl = opts.DefaultTTL.Microseconds()
+	}
+	if ttl == 0 {
+		return 0
+	}
+	return accepted + ttl
+}
+
+// finish completes the result of a request that is in the log: from the store
+// where there was something to decide, else from what was appended.
+func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options) {
+	if res.Position != "" {
+		return // answered from the store
+	}
+	if !decided(r) {
+		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied}
+		db.answer(r, res, &e, opts)
+		return
+	}
+	if err := db.cfg.Stream.WaitApplied(ctx, r.part, res.Offset); err != nil {
+		res.Err, res.Unknown = err, true
+		return
+	}
+	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.Token.Nonce)
+	switch {
+	case err != nil:
+		res.Err, res.Unknown = err, true
+	case ok && e.Hash != r.hash:
+		res.Err = wal.ErrTokenReused // another gateway took the first copy
+	case ok:
+		db.answer(r, res, &e, opts)
+	default:
+		for i := range r.Mutations {
+			if err := db.parkedErr(r.part, r.Mutations[i].ID); err != nil {
+				var pe *ParkedError
+				if errors.As(err, &pe) {
+					pe.Appended = true
+				}
+				res.Err, res.Unknown = err, true
+				return
+			}
+		}
+		res.Err = ErrTooOld
+	}
+}
+
+// answer fills res in from what was decided, which is the same for the first
+// copy of a request and for every other.
+func (db *DB) answer(r *Request, res *Result, e *TokenEntry, opts *Options) {
+	res.Token = r.Token
+	if res.Duplicate && r.serverTime {
+		res.Token.GenerationTime = e.Time
+	}
+	res.Offset = e.Offset
+	res.Position = db.cfg.Stream.Position(r.part, e.Offset)
+	switch e.Outcome {
+	case Applied:
+		for i := range r.Mutations {
+			m := &r.Mutations[i]
+			if m.Op != OpPut && m.Op != OpCommitUpload {
+				continue
+			}
+			for j := range m.Items {
+				res.Versions = append(res.Versions, itemVersion(e.Time, expiry(&m.Items[j], e.AcceptedAt, opts), e.Offset))
+			}
+		}
+	case ConditionFailed:
+		res.Err = &ConditionError{Current: e.Current}
+	case UploadUnknown:
+		res.Err = ErrUploadUnknown
+	case UploadBroken:
+		res.Err = ErrUploadBroken
+	}
+}
+
+// normalise orders a group so that its outcome is that of its mutations one
+// after the other, although all carry one time: a put that a later delete covers
+// is left out, and a delete that a later put survives is stamped one microsecond
+// earlier. A key put twice is refused.
+func normalise(r *Request) error {
+	ms := r.Mutations
+	if len(ms) == 1 {
+		return uniqueKeys(&ms[0])
+	}
+	out := make([]Mutation, 0, len(ms))
+	for i := range ms {
+		m := ms[i]
+		if err := uniqueKeys(&m); err != nil {
+			return err
+		}
+		for j := range out {
+			earlier := &out[j]
+			if !bytes.Equal(earlier.ID, m.ID) {
+				continue
+			}
+			if m.Op == OpPut {
+				for k := range m.Items {
+					if earlier.Op == OpPut && hasKey(earlier, m.Items[k].Key) {
+						return fmt.Errorf("%w: %.64q", ErrDuplicateKey, m.Items[k].Key)
+					}
+					if covers(earlier, m.Items[k].Key) {
+						earlier.Early = true
+					}
+				}
+				continue
+			}
+			if earlier.Op == OpPut {
+				kept := make([]Item, 0, len(earlier.Items))
+				if earlier.Condition.Kind != Always && covers(&m, earlier.Items[0].Key) {
+					return fmt.Errorf("%w: a conditional put of %.64q and then a delete", ErrDuplicateKey, earlier.Items[0].Key)
+				}
+				for k := range earlier.Items {
+					if !covers(&m, earlier.Items[k].Key) {
+						kept = append(kept, earlier.Items[k])
+					}
+				}
+				earlier.Items = kept
+			}
+		}
+		out = append(out, m)
+	}
+	r.Mutations = out
+	return nil
+}
+
+// covers reports whether m deletes key.
+func covers(m *Mutation, key []byte) bool {
+	switch m.Op {
+	case OpDeleteRecord:
+		return true
+	case OpDeleteRange:
+		return m.Range.Contains(key)
+	case OpDeleteKeys:
+		for _, k := range m.Keys {
+			if bytes.Equal(k, key) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasKey(m *Mutation, key []byte) bool {
+	for i := range m.Items {
+		if bytes.Equal(m.Items[i].Key, key) {
+			return true
+		}
+	}
+	return false
+}
+
+func uniqueKeys(m *Mutation) error {
+	n := len(m.Items) + len(m.Keys)
+	if n < 2 {
+		return nil
+	}
+	seen := make(map[string]struct{}, n)
+	twice := func(k []byte) error {
+		if _, ok := seen[string(k)]; ok {
+			return fmt.Errorf("%w: %.64q", ErrDuplicateKey, k)
+		}
+		seen[string(k)] = struct{}{}
+		return nil
+	}
+	for i := range m.Items {
+		if err := twice(m.Items[i].Key); err != nil {
+			return err
+		}
+	}
+	for _, k := range m.Keys {
+		if err := twice(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// DeadLetterLog is the dead-letter topic of a namespace, one partition, with an
+// index of it in memory. One process writes it. Safe for concurrent use.
+type DeadLetterLog struct {
+	log   Log
+	count func(reason string) // may be nil
+
+	mu    sync.Mutex // guards what follows
+	index map[Ref]indexedLetter
+	order []Ref // by first appearance
+}
+
+type indexedLetter struct {
+	letter DeadLetter // without Record
+	at     Offset     // of the entry that carries the record
+}
+
+// MaxDeadLetters bounds the index. Above it the oldest letters that are not
+// parked are forgotten, and their entries trimmed when nothing older is parked.
+const MaxDeadLetters = 100_000
+
+// OpenDeadLetters reads the topic to its end. count is called for each letter
+// that Put adds.
+func OpenDeadLetters(ctx context.Context, log Log, count func(reason string)) (*DeadLetterLog, error) {
+	d := &DeadLetterLog{log: log, count: count, index: make(map[Ref]indexedLetter)}
+	b, err := log.Bounds(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("bounds of dead letters: %w", err)
+	}
+	if b.Start >= b.End {
+		return d, nil
+	}
+	rd, err := log.Read(ctx, 0, b.Start)
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	for next := b.Start; next < b.End; {
+		entries, err := rd.Next(ctx)
+		if err != nil {
+			return nil, joinClose(fmt.Errorf("read dead letters at %d: %w", next, err), rd)
+		}
+		for i := range entries {
+			next = entries[i].Offset + 1
+			l, err := letterOf(&entries[i])
+			if err != nil {
+				return nil, joinClose(fmt.Errorf("dead letter at %d: %w", entries[i].Offset, err), rd)
+			}
+			if l != nil {
+				d.add(l, entries[i].Offset)
+			}
+		}
+	}
+	return d, rd.Close()
+}
+
+func joinClose(err error, rd Reader) error {
+	if cerr := rd.Close(); cerr != nil {
+		return fmt.Errorf("%w; close: %w", err, cerr)
+	}
+	return err
+}
+
+// letterOf decodes an entry of a dead-letter topic; nil for a barrier.
+func letterOf(e *Entry) (*DeadLetter, error) {
+	var r Record
+	if err := DecodeRecord(e.Data, &r); err != nil {
+		return nil, err
+	}
+	if r.Kind == KindBarrier {
+		return nil, nil
+	}
+	if r.Kind != KindDeadLetter {
+		return nil, fmt.Errorf("%w dead letter: a record of kind %s", ErrMalformed, r.Kind)
+	}
+	return DecodeDeadLetter(r.Payload)
+}
+
+// add puts a letter into the index. The caller holds mu or is alone.
+func (d *DeadLetterLog) add(l *DeadLetter, at Offset) {
+	cur, known := d.index[l.Ref]
+	if !known {
+		d.order = append(d.order, l.Ref)
+		cur.at = at
+	}
+	if l.Record != nil {
+		cur.at = at
+	}
+	cur.letter = *l
+	cur.letter.Record = nil
+	d.index[l.Ref] = cur
+	for i := 0; len(d.order) > MaxDeadLetters && i < len(d.order); {
+		if r := d.order[i]; d.index[r].letter.Disposition != Parked {
+			delete(d.index, r)
+			d.order = slices.Delete(d.order, i, i+1)
+			continue
+		}
+		i++
+	}
+}
+
+// Put appends letters; they are durable when it returns nil. A letter that is
+// there already in the same state is not written again.
+func (d *DeadLetterLog) Put(ctx context.Context, letters []DeadLetter) error {
+	for i := range letters {
+		l := &letters[i]
+		d.mu.Lock()
+		cur, known := d.index[l.Ref]
+		d.mu.Unlock()
+		if known && cur.letter.Disposition == l.Disposition && cur.letter.Attempts == l.Attempts {
+			continue
+		}
+		payload, err := EncodeDeadLetter(l)
+		if err != nil {
+			return err
+		}
+		if len(payload) > MaxRecordBytes-4096 { // base64 made a large record too large: its ref still finds it in the log
+			small := *l
+			small.Record = nil
+			if payload, err = EncodeDeadLetter(&small); err != nil {
+				return err
+			}
+		}
+		rec := AppendRecord(nil, &Record{RoutingKey: l.Key, Kind: KindDeadLetter, Payload: payload})
+		res := d.log.Append(ctx, Sync, []NewEntry{{Data: rec}})[0]
+		if res.Err != nil {
+			return fmt.Errorf("append dead letter %s: %w", l.Ref, res.Err)
+		}
+		d.mu.Lock()
+		d.add(l, res.Offset)
+		d.mu.Unlock()
+		if d.count != nil && !known {
+			d.count(l.Reason)
+		}
+	}
+	return nil
+}
+
+// List returns the letters that match, oldest first, without their records.
+func (d *DeadLetterLog) List(match func(*DeadLetter) bool) []DeadLetter {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []DeadLetter
+	for _, r := range d.order {
+		if l := d.index[r].letter; match(&l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// Len is the number of letters.
+func (d *DeadLetterLog) Len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.index)
+}
+
+// Record returns the bytes of the record that a letter is about, nil when the
+// letter carries none or is not known.
+func (d *DeadLetterLog) Record(ctx context.Context, ref Ref) ([]byte, error) {
+	d.mu.Lock()
+	cur, known := d.index[ref]
+	d.mu.Unlock()
+	if !known {
+		return nil, nil
+	}
+	rd, err := d.log.Read(ctx, 0, cur.at)
+	if err != nil {
+		return nil, fmt.Errorf("read dead letter %s: %w", ref, err)
+	}
+	entries, err := rd.Next(ctx)
+	if err != nil {
+		return nil, joinClose(fmt.Errorf("read dead letter %s: %w", ref, err), rd)
+	}
+	l, err := letterOf(&entries[0])
+	if err != nil || l == nil {
+		return nil, joinClose(fmt.Errorf("dead letter %s: %w", ref, err), rd)
+	}
+	return l.Record, rd.Close()
+}
