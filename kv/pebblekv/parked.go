@@ -1,0 +1,93 @@
+package pebblekv
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+const refLen = 4 + 8 + 4
+
+// encodeParked: attempts, number of refs, refs, reason.
+func encodeParked(q *kv.ParkedQueue) []byte {
+	b := make([]byte, 0, 8+len(q.Refs)*refLen+len(q.Reason))
+	b = binary.BigEndian.AppendUint32(b, uint32(q.Attempts))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(q.Refs)))
+	for _, r := range q.Refs {
+		b = binary.BigEndian.AppendUint32(b, uint32(r.Partition))
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Offset))
+		b = binary.BigEndian.AppendUint32(b, uint32(r.Index))
+	}
+	return append(b, q.Reason...)
+}
+
+func decodeParked(key, b []byte) (q kv.ParkedQueue, err error) {
+	if len(b) < 8 {
+		return q, fmt.Errorf("%w: parked queue of %d bytes", wal.ErrCorrupt, len(b))
+	}
+	q.Key = append(make([]byte, 0, len(key)), key...)
+	q.Attempts = int(binary.BigEndian.Uint32(b))
+	n := uint64(binary.BigEndian.Uint32(b[4:]))
+	b = b[8:]
+	if uint64(len(b)) < n*refLen {
+		return q, fmt.Errorf("%w: parked queue with %d records", wal.ErrCorrupt, n)
+	}
+	q.Refs = make([]wal.Ref, n)
+	for i := range q.Refs {
+		q.Refs[i] = wal.Ref{
+			Partition: wal.Partition(binary.BigEndian.Uint32(b)),
+			Offset:    wal.Offset(binary.BigEndian.Uint64(b[4:])),
+			Index:     int(binary.BigEndian.Uint32(b[12:])),
+		}
+		b = b[refLen:]
+	}
+	q.Reason = string(b)
+	return q, nil
+}
+
+// Parked implements kv.Store.
+func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]kv.ParkedQueue, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	if _, err := s.partition(p); err != nil {
+		return nil, err
+	}
+	var queues []kv.ParkedQueue
+	err := s.eachParked(p, func(it *pebble.Iterator) error {
+		q, err := decodeParked(it.Key()[tableLen:], it.Value())
+		queues = append(queues, q)
+		return err
+	})
+	if err != nil {
+		return nil, s.readError("read parked queues", p, err)
+	}
+	return queues, nil
+}
+
+func (s *Store) countParked(p wal.Partition) (n int64, err error) {
+	err = s.eachParked(p, func(*pebble.Iterator) error { n++; return nil })
+	return n, err
+}
+
+func (s *Store) eachParked(p wal.Partition, do func(*pebble.Iterator) error) (err error) {
+	lo, hi := tableSpan(tableParked, p)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := do(it); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}

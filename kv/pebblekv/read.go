@@ -1,0 +1,307 @@
+package pebblekv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// found is a cell and the newest tombstone over its key, as of one moment.
+type found struct {
+	raw     []byte // nil when there is no cell; valid until close
+	tomb    [wal.VersionSize]byte
+	closers [3]io.Closer
+	view    *pebble.Iterator // set when it was needed
+}
+
+func (f *found) close() error {
+	var err error
+	for _, c := range f.closers {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return err
+}
+
+// visible returns the cell if a reader at now sees it.
+func (f *found) visible(now int64) (c cell, ok bool, err error) {
+	if f.raw == nil {
+		return c, false, nil
+	}
+	if c, err = parseCell(f.raw); err != nil {
+		return c, false, err
+	}
+	return c, c.visible(now) && bytes.Compare(f.raw[:wal.VersionSize], f.tomb[:]) > 0, nil
+}
+
+// point reads one key. Two point gets are several times cheaper than an
+// iterator, and are used where they show one moment of the store: when no commit
+// that carries deletes ran between them.
+func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
+	before := part.deletes.Load()
+	if before&1 != 0 {
+		return s.pointView(part.id, id, key)
+	}
+	var buf [256]byte
+	itemKey := appendItemKey(buf[:0], part.id, id, key)
+	raw, c, err := s.db.Get(itemKey)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return f, err
+	default:
+		if len(raw) < wal.VersionSize {
+			return f, errors.Join(errBadCell, c.Close())
+		}
+		f.raw, f.closers[0] = raw, c
+	}
+	itemKey = itemKey[:headerLen+len(id)+1]
+	itemKey[len(itemKey)-1] = kindSummary
+	v, c, err := s.db.Get(itemKey)
+	var sum summary
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return found{}, errors.Join(err, f.close())
+	default:
+		sum, err = parseSummary(v)
+		if err = errors.Join(err, c.Close()); err != nil {
+			return found{}, errors.Join(err, f.close())
+		}
+	}
+	f.tomb = sum.record
+	ranges := sum.hasRanges() && (f.raw == nil || bytes.Compare(f.raw[:wal.VersionSize], sum.ranges[:]) <= 0)
+	if ranges || part.deletes.Load() != before {
+		if err := f.close(); err != nil {
+			return found{}, err
+		}
+		return s.pointView(part.id, id, key)
+	}
+	return f, nil
+}
+
+// pointView reads one key through an iterator.
+func (s *Store) pointView(p wal.Partition, id, key []byte) (f found, err error) {
+	view, err := s.recordView(p, id)
+	if err != nil {
+		return f, err
+	}
+	f.view, f.closers[2] = view, view
+	cov, err := openCover(view, p, id)
+	if err != nil {
+		return found{}, errors.Join(err, f.close())
+	}
+	f.tomb, err = cov.at(key)
+	if err = errors.Join(err, cov.close()); err != nil {
+		return found{}, errors.Join(err, f.close())
+	}
+	itemKey := appendItemKey(nil, p, id, key)
+	if view.SeekPrefixGE(itemKey) && bytes.Equal(view.Key(), itemKey) {
+		if f.raw, err = view.ValueAndErr(); err == nil && len(f.raw) < wal.VersionSize {
+			err = errBadCell
+		}
+	}
+	if err = errors.Join(err, view.Error()); err != nil {
+		return found{}, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// recordView opens an iterator over everything of a record.
+func (s *Store) recordView(p wal.Partition, id []byte) (*pebble.Iterator, error) {
+	return s.db.NewIter(&pebble.IterOptions{
+		LowerBound: recordKey(p, id, kindSummary, 0),
+		UpperBound: recordKey(p, id, kindEnd, 0),
+	})
+}
+
+// Item implements kv.Store.
+func (s *Store) Item(ctx context.Context, p wal.Partition, id, key []byte, now int64) (it kv.StoredItem, newest wal.Version, ok bool, err error) {
+	if err := s.enter(ctx); err != nil {
+		return it, newest, false, err
+	}
+	defer s.leave()
+	part, err := s.partition(p)
+	if err != nil {
+		return it, newest, false, err
+	}
+	it, newest, ok, err = s.item(part, id, key, now)
+	if err != nil {
+		return kv.StoredItem{}, wal.Version{}, false, s.readError("read item", p, err)
+	}
+	return it, newest, ok, nil
+}
+
+func (s *Store) item(part *partition, id, key []byte, now int64) (it kv.StoredItem, newest wal.Version, ok bool, err error) {
+	if len(id) > maxIDLen {
+		return it, newest, false, nil
+	}
+	f, err := s.point(part, id, key)
+	if err != nil {
+		return it, newest, false, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if newest, err = version(f.tomb); err != nil {
+		return it, newest, false, err
+	}
+	c, ok, err := f.visible(now)
+	if err != nil {
+		return it, newest, false, err
+	}
+	if f.raw != nil && bytes.Compare(f.raw[:wal.VersionSize], f.tomb[:]) > 0 {
+		newest = c.version
+	}
+	if ok {
+		it = c.item(key, false)
+	}
+	return it, newest, ok, nil
+}
+
+// Get implements kv.Store.
+func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	part, err := s.partition(q.Partition)
+	if err != nil {
+		return nil, err
+	}
+	if len(q.ID) > maxIDLen {
+		return nil, fmt.Errorf("read record: id of %d bytes, at most %d", len(q.ID), maxIDLen)
+	}
+	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes, maxItems: q.ItemLimit,
+		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
+	var page *kv.Page
+	switch {
+	case q.HasKeys && q.AfterIndex == len(q.Keys)-1:
+		page, err = s.getKey(&w, part, q)
+	case q.HasKeys:
+		page, err = s.getKeys(&w, q)
+	default:
+		page, err = s.getRange(&w, q)
+	}
+	if err != nil {
+		return nil, s.readError("read record", q.Partition, err)
+	}
+	return page, nil
+}
+
+// getKey reads the last key that is asked for.
+func (s *Store) getKey(w *walk, part *partition, q *kv.Query) (page *kv.Page, err error) {
+	key := q.Keys[q.AfterIndex]
+	f, err := s.point(part, q.ID, key)
+	if err != nil {
+		return nil, err
+	}
+	c, ok, err := f.visible(q.Now)
+	if ok && f.view == nil && w.inlines(&c) {
+		// The chunks must be of the same moment as the cell that names them.
+		if err = f.close(); err != nil {
+			return nil, err
+		}
+		if f, err = s.pointView(part.id, q.ID, key); err != nil {
+			return nil, err
+		}
+		c, ok, err = f.visible(q.Now)
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if err != nil {
+		return nil, err
+	}
+	page = &kv.Page{NextIndex: len(q.Keys), LastKey: bytes.Clone(key)}
+	if ok {
+		w.view = f.view
+		it, err := w.take(key, &c)
+		if err != nil {
+			return nil, err
+		}
+		page.Items = []kv.StoredItem{it}
+	}
+	return page, nil
+}
+
+// getKeys reads keys in the order they are asked for.
+func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
+	page = &kv.Page{NextIndex: max(q.AfterIndex, 0)}
+	if page.NextIndex >= len(q.Keys) {
+		return page, nil
+	}
+	if w.view, err = s.recordView(q.Partition, q.ID); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.view.Close()) }()
+	cov, err := openCover(w.view, q.Partition, q.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cov.close()) }()
+	var itemKey []byte
+	for i := page.NextIndex; i < len(q.Keys); i++ {
+		stop, err := w.tick()
+		if err != nil {
+			return nil, err
+		}
+		if stop {
+			page.More, page.Partial = true, w.partial
+			return page, nil
+		}
+		key := q.Keys[i]
+		itemKey = appendItemKey(itemKey[:0], q.Partition, q.ID, key)
+		if w.view.SeekPrefixGE(itemKey) && bytes.Equal(w.view.Key(), itemKey) {
+			c, ok, err := w.cell(&cov, key)
+			if err != nil {
+				return nil, err
+			}
+			if ok && !w.fits(len(key), &c) {
+				page.More = true
+				return page, nil
+			}
+			if ok {
+				it, err := w.take(key, &c)
+				if err != nil {
+					return nil, err
+				}
+				page.Items = append(page.Items, it)
+			}
+		} else if err := w.view.Error(); err != nil {
+			return nil, err
+		}
+		page.NextIndex, page.LastKey = i+1, append(page.LastKey[:0], key...)
+	}
+	return page, nil
+}
+
+// getRange reads a stretch of the record.
+func (s *Store) getRange(w *walk, q *kv.Query) (page *kv.Page, err error) {
+	r := kv.Range{Open: true}
+	if q.HasRange {
+		r = q.Range
+	}
+	if q.HasAfter && q.Descending {
+		if r.Open || bytes.Compare(q.After, r.End) < 0 {
+			r.End, r.Open = q.After, false
+		}
+	} else if q.HasAfter && bytes.Compare(q.After, r.Start) >= 0 {
+		r.Start = append(append(make([]byte, 0, len(q.After)+1), q.After...), 0)
+	}
+	page = &kv.Page{}
+	if emptyRange(&r) {
+		return page, nil
+	}
+	if w.view, err = s.recordView(q.Partition, q.ID); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.view.Close()) }()
+	page.More, err = w.record(q.ID, &r, q.Descending, &page.Items)
+	page.LastKey, page.Partial = w.lastKey, w.partial
+	return page, err
+}

@@ -1,0 +1,102 @@
+package pebblekv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/kv"
+)
+
+// Scan implements kv.Store. Records come by the length of their id, then by id.
+// On the page an id counts its length beside its items.
+func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	if _, err := s.partition(q.Partition); err != nil {
+		return nil, err
+	}
+	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes,
+		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
+	page, err := s.scan(&w, q)
+	if err != nil {
+		return nil, s.readError("scan", q.Partition, err)
+	}
+	return page, nil
+}
+
+func (s *Store) scan(w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
+	lo, hi := tableSpan(tableRecord, q.Partition)
+	if w.view, err = s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.view.Close()) }()
+	page = &kv.ScanPage{}
+	from := kv.Range{Open: true}
+	if q.HasAfter {
+		if len(q.AfterID) > maxIDLen {
+			return page, nil
+		}
+		from.Start = append(append(make([]byte, 0, len(q.AfterKey)+1), q.AfterKey...), 0)
+		lo = recordKey(q.Partition, q.AfterID, kindSummary, 0)
+		page.LastID, page.LastKey = bytes.Clone(q.AfterID), bytes.Clone(q.AfterKey)
+	}
+	for ok := w.view.SeekGE(lo); ok; {
+		id, _, _, err := splitRecordKey(w.view.Key())
+		if err != nil {
+			return nil, errors.Join(errBadCell, err)
+		}
+		id = bytes.Clone(id)
+		if q.HasAfter && !bytes.Equal(id, q.AfterID) {
+			from.Start = nil
+		}
+		done, err := w.scanRecord(q, page, id, &from)
+		if err != nil || !done {
+			page.More = !done
+			page.Partial = w.partial
+			return page, err
+		}
+		from.Start = nil
+		ok = w.view.SeekGE(recordKey(q.Partition, id, kindEnd, 0))
+	}
+	return page, w.view.Error()
+}
+
+// scanRecord adds what is visible of a record; done when it came to its end.
+func (w *walk) scanRecord(q *kv.ScanQuery, page *kv.ScanPage, id []byte, from *kv.Range) (done bool, err error) {
+	if q.Select != nil && !q.Select(id) {
+		stop, err := w.tick()
+		if !stop {
+			page.LastID, page.LastKey = id, nil
+		}
+		return !stop, err
+	}
+	if w.items > 0 && w.bytes+len(id)+kv.ItemOverhead > w.maxBytes {
+		return false, nil
+	}
+	items, bytesBefore := w.items, w.bytes
+	w.bytes += len(id)
+	w.lastKey = w.lastKey[:0]
+	if n := len(from.Start); n > 0 {
+		w.lastKey = append(w.lastKey, from.Start[:n-1]...)
+	}
+	before := w.looked
+	rec := kv.ScannedRecord{ID: id}
+	more, err := w.record(id, from, false, &rec.Items)
+	if err != nil {
+		return false, err
+	}
+	if w.items > items {
+		page.Records = append(page.Records, rec)
+	} else {
+		w.bytes = bytesBefore
+	}
+	if !more || w.looked-before > 1 {
+		page.LastID, page.LastKey = id, bytes.Clone(w.lastKey)
+	}
+	return !more, nil
+}

@@ -1,0 +1,168 @@
+package pebblekv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+const (
+	// deadlineEvery is how many keys are looked at between two looks at the
+	// clock; so many are looked at even when the deadline is past.
+	deadlineEvery = 64
+	// maxLooked bounds the work of a page over keys that nobody sees.
+	maxLooked = 1 << 18
+)
+
+// walk collects a page from an iterator, within its limits.
+type walk struct {
+	ctx         context.Context
+	p           wal.Partition
+	view        *pebble.Iterator
+	now         int64
+	maxBytes    int
+	maxItems    int
+	omitValues  bool
+	inlineLimit int64
+	deadline    time.Time
+
+	looked  int
+	items   int
+	bytes   int
+	slow    bool // an upload was read: look at the clock
+	partial bool
+	lastKey []byte
+}
+
+// tick counts a key that is about to be looked at. stop says to end the page
+// before it.
+func (w *walk) tick() (stop bool, err error) {
+	w.looked++
+	if w.looked > maxLooked {
+		return true, nil
+	}
+	if w.looked%deadlineEvery != 0 && !w.slow {
+		return false, nil
+	}
+	w.slow = false
+	if w.ctx.Err() != nil {
+		return false, context.Cause(w.ctx)
+	}
+	w.partial = !w.deadline.IsZero() && !time.Now().Before(w.deadline)
+	return w.partial, nil
+}
+
+// cell reads the cell that view is at; ok when a reader sees it.
+func (w *walk) cell(cov *cover, key []byte) (c cell, ok bool, err error) {
+	raw, err := w.view.ValueAndErr()
+	if err != nil {
+		return c, false, err
+	}
+	if c, err = parseCell(raw); err != nil || !c.visible(w.now) {
+		return c, false, err
+	}
+	hidden, err := cov.hides(key, raw)
+	return c, !hidden, err
+}
+
+func (w *walk) inlines(c *cell) bool {
+	return c.upload != nil && !w.omitValues && c.size() <= w.inlineLimit
+}
+
+func (w *walk) cost(keyLen int, c *cell) int {
+	n := keyLen + kv.ItemOverhead
+	switch {
+	case w.omitValues:
+	case c.upload == nil:
+		n += len(c.value)
+	case w.inlines(c):
+		n += int(c.size())
+	}
+	return n
+}
+
+// fits reports whether the item may still go on the page.
+func (w *walk) fits(keyLen int, c *cell) bool {
+	if w.maxItems > 0 && w.items >= w.maxItems {
+		return false
+	}
+	return w.items == 0 || w.bytes+w.cost(keyLen, c) <= w.maxBytes
+}
+
+// take copies the item out and counts it.
+func (w *walk) take(key []byte, c *cell) (kv.StoredItem, error) {
+	w.items++
+	w.bytes += w.cost(len(key), c)
+	it := c.item(key, w.omitValues)
+	if w.inlines(c) {
+		w.slow = true
+		if err := assemble(w.view, w.p, &it); err != nil {
+			return kv.StoredItem{}, err
+		}
+	}
+	return it, nil
+}
+
+// record walks the items of a record in r and appends those that are visible.
+// more says that it ended before the end.
+func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.StoredItem) (more bool, err error) {
+	cov, err := openCover(w.view, w.p, id)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, cov.close()) }()
+	prefix := recordKey(w.p, id, kindItem, len(r.Start))
+	var ok bool
+	switch {
+	case !descending:
+		ok = w.view.SeekGE(append(prefix, r.Start...))
+	case r.Open:
+		ok = w.view.SeekLT(recordKey(w.p, id, kindEnd, 0))
+	default:
+		ok = w.view.SeekLT(append(recordKey(w.p, id, kindItem, len(r.End)), r.End...))
+	}
+	for ok {
+		k := w.view.Key()
+		if !bytes.HasPrefix(k, prefix) {
+			break
+		}
+		key := k[len(prefix):]
+		if descending && bytes.Compare(key, r.Start) < 0 || !descending && !r.Open && bytes.Compare(key, r.End) >= 0 {
+			break
+		}
+		stop, err := w.tick()
+		if err != nil {
+			return false, err
+		}
+		if stop {
+			return true, nil
+		}
+		c, visible, err := w.cell(&cov, key)
+		if err != nil {
+			return false, err
+		}
+		if visible {
+			if !w.fits(len(key), &c) {
+				return true, nil
+			}
+			it, err := w.take(key, &c)
+			if err != nil {
+				return false, err
+			}
+			*items = append(*items, it)
+		}
+		w.lastKey = append(w.lastKey[:0], key...)
+		if descending {
+			ok = w.view.Prev()
+		} else {
+			ok = w.view.Next()
+		}
+	}
+	return false, w.view.Error()
+}
