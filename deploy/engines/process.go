@@ -46,7 +46,10 @@ func (p *process) start(exited chan<- error) error {
 	name, path := p.Name, p.Log
 	go func() { // Ends with the child or with the command, whichever is first; the channel has room for every child.
 		err := cmd.Wait()
-		exited <- fmt.Errorf("%s stopped while starting (%v); the end of %s:\n%s", name, err, path, tail(path))
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		exited <- fmt.Errorf("%s stopped while starting: %w; the end of %s:\n%s", name, err, path, tail(path))
 	}()
 	return nil
 }
