@@ -31,6 +31,7 @@ type call struct {
 type item struct {
 	context.Context
 	rec   kgo.Record
+	prod  *producer
 	part  *part
 	call  *call // nil for a buffered record and a barrier
 	then  func(wal.Offset, error)
@@ -121,7 +122,7 @@ func (l *Log) refusal(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return l.b.shedding()
+	return l.b.refusal()
 }
 
 func (l *Log) entryError(e *wal.NewEntry) error {
@@ -148,18 +149,18 @@ func (b *Broker) hand(l *Log, items []item) bool {
 	if b.closed {
 		return false
 	}
-	now, doubt := time.Now(), b.doubt.Load()
+	now, doubt, prod := time.Now(), b.doubt.Load(), b.prod.Load()
 	settle := l.settle // one for all: it finds the item in the record
 	for i := range items {
 		it := &items[i]
 		it.Context = context.Background()
-		it.handed, it.doubt = now, doubt
+		it.handed, it.doubt, it.prod = now, doubt, prod
 		it.alone = it.part.outstanding.Add(1) == 1
 		it.rec.Topic = l.info.Name
 		it.rec.Context = it
 		// Not the caller's context: the client fails a whole batch when the
 		// context of its first record ends.
-		b.cl.TryProduce(context.Background(), &it.rec, settle)
+		prod.cl.TryProduce(context.Background(), &it.rec, settle)
 	}
 	return true
 }
@@ -209,8 +210,8 @@ func (l *Log) outcome(it *item, err error) (wal.Offset, error) {
 	case err != nil && l.proves(it, err):
 		return wal.NoOffset, wrap(wal.ErrNotAppended, err)
 	case err != nil:
-		if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
-			l.b.soon()
+		if breaksSequence(err) {
+			l.b.sequenceBroken(it.prod, l, err)
 		}
 		return wal.NoOffset, wrap(wal.ErrUnknown, err)
 	case it.rec.Offset < 0:
@@ -259,7 +260,7 @@ func (l *Log) proves(it *item, err error) bool {
 func (l *Log) await(ctx context.Context, c *call, entries []wal.NewEntry) []wal.Result {
 	select {
 	case <-c.done:
-		l.confirmFirst(ctx, c.results, entries)
+		l.confirmLife(ctx, c.results, entries)
 		return c.results
 	case <-ctx.Done():
 		return c.leave(fmt.Errorf("append to topic %s: %w: %w", l.info.Name, wal.ErrUnknown, ctx.Err()))
@@ -281,32 +282,31 @@ func (c *call) leave(err error) []wal.Result {
 	return c.results
 }
 
-// confirmFirst makes sure that the first acknowledgement of a partition came
-// from the life of the topic that was opened. Older brokers take records by the
-// topic's name.
-func (l *Log) confirmFirst(ctx context.Context, results []wal.Result, entries []wal.NewEntry) {
+// confirmLife makes sure that the first acknowledgement of a partition came from
+// the life of the topic that was opened (older brokers take records by the
+// topic's name), and finds out whether it was another life that a broker
+// refused.
+func (l *Log) confirmLife(ctx context.Context, results []wal.Result, entries []wal.NewEntry) {
+	doubtful := func(i int) bool {
+		err := results[i].Err
+		if err == nil {
+			return !l.parts[entries[i].Partition].bound.Load()
+		}
+		return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) || breaksSequence(err)
+	}
 	var err error
 	asked := false
 	for i := range results {
-		if results[i].Err != nil {
-			continue
-		}
-		part := l.parts[entries[i].Partition]
-		if part.bound.Load() {
+		if !doubtful(i) {
 			continue
 		}
 		if !asked {
 			err, asked = l.confirm(ctx), true
 		}
-		if err != nil {
+		switch {
+		case err != nil && !errors.Is(results[i].Err, wal.ErrNotAppended):
 			results[i] = wal.Result{Offset: wal.NoOffset, Err: fmt.Errorf("append to topic %s: %w: %w", l.info.Name, wal.ErrUnknown, err)}
-		}
-	}
-	if !asked || err != nil {
-		return
-	}
-	for i := range results {
-		if results[i].Err == nil {
+		case err == nil && results[i].Err == nil:
 			l.parts[entries[i].Partition].bound.Store(true)
 		}
 	}

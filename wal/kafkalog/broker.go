@@ -25,7 +25,7 @@ type Broker struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	cl      *kgo.Client // produces, and asks everything but fetches
+	cl      *kgo.Client // asks; producing and fetching have their own
 	adm     *kadm.Client
 
 	ctx    context.Context // ends at Close; background work lives in it
@@ -37,8 +37,11 @@ type Broker struct {
 	queued atomic.Int64
 	// doubt counts produce requests whose answer did not arrive.
 	doubt atomic.Uint64
-	state atomic.Pointer[outage] // nil while a broker answers
-	looks shared[sighting]
+	prod  atomic.Pointer[producer] // stored under handover
+	state atomic.Pointer[outage]   // nil while a broker answers
+	// failed is set when nothing may be written any more.
+	failed atomic.Pointer[error]
+	looks  shared[sighting]
 
 	opening chan struct{} // holds one: who opens or deletes topics
 
@@ -72,29 +75,11 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		logs:    make(map[string]*Log),
 	}
 	b.looks.run = b.startLook
-	opts := append(cfg.clientOpts(),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.StopProducerOnDataLossDetected(),
-		// Payloads are compressed by who wrote them, or small.
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(maxMessageBytes),
-		kgo.ProducerLinger(cfg.Linger),
-		kgo.ProduceRequestTimeout(5*time.Second),
-		// A broker that has just started may not know a topic for a moment.
-		// A topic that is really gone is found by the checks.
-		kgo.UnknownTopicRetries(20),
-		// Append bounds the queue itself, a call at a time; these only stop a
-		// mistake in that.
-		kgo.MaxBufferedRecords(math.MaxInt32),
-		kgo.MaxBufferedBytes(2*cfg.QueueBytes),
-		kgo.WithHooks((*produceHook)(b)),
-	)
-	if b.cl, err = kgo.NewClient(opts...); err != nil {
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	if b.cl, err = kgo.NewClient(b.cfg.clientOpts()...); err != nil {
 		return nil, fmt.Errorf("open kafka log: %w", err)
 	}
 	b.adm = kadm.NewClient(b.cl)
-	b.ctx, b.cancel = context.WithCancel(context.Background())
 
 	var brokers int
 	err = b.retry(ctx, func() error {
@@ -107,11 +92,16 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err == nil {
 		err = b.cfg.settleReplicas(brokers)
 	}
+	var p *producer
+	if err == nil {
+		p, err = b.newProducer()
+	}
 	if err != nil {
 		b.cancel()
 		b.cl.Close()
 		return nil, fmt.Errorf("open kafka log: %w", err)
 	}
+	b.prod.Store(p)
 	if !b.Safe() {
 		b.log.Warn("kafka log is not safe: an acknowledged record is lost with the broker that holds it",
 			"replication_factor", b.cfg.ReplicationFactor, "min_isr", b.cfg.MinISR)
@@ -213,7 +203,7 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 	if old != nil {
 		// The client never takes a new life of a topic for the old one; it has
 		// to be told.
-		b.cl.PurgeTopicsFromProducing(name)
+		b.prod.Load().cl.PurgeTopicsFromProducing(name)
 	}
 	l := newLog(b, name, topic)
 	if err := l.loadEnds(ctx); err != nil {
@@ -260,7 +250,7 @@ func (b *Broker) Delete(ctx context.Context, name string) error {
 	b.mu.Unlock()
 	if l != nil {
 		l.fail(fmt.Errorf("%w: %w: it was deleted", wal.ErrIncarnation, wal.ErrTopicNotFound))
-		b.cl.PurgeTopicsFromProducing(name)
+		b.prod.Load().cl.PurgeTopicsFromProducing(name)
 	}
 	err = b.retry(ctx, func() error {
 		meta, err := b.metadata(ctx, []string{name})
@@ -313,7 +303,7 @@ func (b *Broker) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CloseTimeout)
 	defer cancel()
-	err := b.cl.Flush(ctx)
+	err := b.prod.Load().cl.Flush(ctx)
 	b.cancel()
 	b.mu.Lock()
 	logs := b.logs
@@ -324,6 +314,7 @@ func (b *Broker) Close() error {
 		l.closeFetchers()
 	}
 	b.wg.Wait()
+	b.prod.Load().cl.Close()
 	b.cl.Close()
 	if err != nil {
 		return fmt.Errorf("close kafka log: records are still in flight: %w", err)

@@ -36,25 +36,24 @@ const hedgeAfter = 500 * time.Millisecond
 const sizeInterval = 10 * time.Second
 
 // Health returns nil, or ErrUnavailable while no broker answers or no partition
-// of an open topic has enough in-sync replicas. It is as old as the last look
-// (Config.CheckInterval; at once after an append has failed on the network).
+// of an open topic has enough in-sync replicas, as of the last look
+// (Config.CheckInterval; sooner after an append has failed on the network). Or
+// ErrFailed once the brokers have lost what they had acknowledged.
 func (b *Broker) Health() error {
 	if b.ctx.Err() != nil {
 		return wal.ErrClosed
 	}
+	if err := b.failed.Load(); err != nil {
+		return *err
+	}
 	if o := b.state.Load(); o != nil {
-		return fmt.Errorf("%w since %s: %w", wal.ErrUnavailable, o.since.UTC().Format(time.RFC3339), o.err)
+		return o.error()
 	}
 	return nil
 }
 
-// shedding returns an error once the brokers have been away for so long that a
-// queued record is only a delayed failure.
-func (b *Broker) shedding() error {
-	if o := b.state.Load(); o != nil && time.Since(o.since) >= b.cfg.ShedAfter {
-		return b.Health()
-	}
-	return nil
+func (o *outage) error() error {
+	return fmt.Errorf("%w since %s: %w", wal.ErrUnavailable, o.since.UTC().Format(time.RFC3339), o.err)
 }
 
 // watch looks at the cluster until Close.
