@@ -1,0 +1,94 @@
+package namespace
+
+import "time"
+
+// Abstraction is what a namespace offers.
+type Abstraction string
+
+// The abstractions.
+const (
+	KV         Abstraction = "kv"
+	Counter    Abstraction = "counter"
+	TimeSeries Abstraction = "timeseries"
+	Log        Abstraction = "log"
+)
+
+// Config is what is in force for a namespace at one version: the document with
+// every default filled in. It is never changed once it has been handed out, so
+// it may be shared; whoever holds one must not change it either.
+//
+// It is stored as JSON in the registry's records (see the package comment), so
+// that a later build with other defaults does not change what was accepted. A
+// new field must be omitempty, and zero must mean what was in force before.
+type Config struct {
+	Name        string      `json:"namespace"`
+	Abstraction Abstraction `json:"abstraction"`
+	// Version is the version of the namespace that this is; 0 for a document that
+	// has not been applied.
+	Version     uint64   `json:"-"`
+	Description string   `json:"description,omitempty"`
+	Owners      []string `json:"owners,omitempty"`
+
+	// Partitions of the topic, fixed at creation.
+	Partitions int `json:"partitions"`
+	// Retention is how long the log is kept beyond what the stores need. 0: no
+	// longer.
+	Retention time.Duration `json:"retention,omitempty"`
+	// MaxLogBytes: at this size of the log writes are shed. 0: never.
+	MaxLogBytes int64 `json:"max_log_bytes,omitempty"`
+	// Durability of writes that ask for none: "sync".
+	Durability string `json:"durability"`
+
+	Limits  Limits        `json:"limits"`
+	Tokens  TokenConfig   `json:"tokens"`
+	SLO     SLO           `json:"slo"`
+	Storage []StoreConfig `json:"storage,omitempty"` // PRIMARY first
+	KV      KVConfig      `json:"kv,omitzero"`       // zero unless Abstraction is KV
+}
+
+// Limits are what a namespace may use.
+type Limits struct {
+	WritePerSecond int64 `json:"write_per_second,omitempty"` // calls; 0: no limit
+	BytesPerSecond int64 `json:"bytes_per_second,omitempty"` // of writes; 0: no limit
+	MaxValue       int64 `json:"max_value"`                  // bytes of one value, uploads too
+}
+
+// TokenConfig is how long and how many idempotency tokens are remembered.
+type TokenConfig struct {
+	Window time.Duration `json:"window"`
+	// MaxDriftPast and MaxDriftFuture are how far a token's generation time may be
+	// from the server's clock.
+	MaxDriftPast   time.Duration `json:"max_drift_past"`
+	MaxDriftFuture time.Duration `json:"max_drift_future"`
+	// MaxLive: above so many remembered tokens writes are shed.
+	MaxLive int64 `json:"max_live"`
+}
+
+// SLO is what callers may expect, and when a read answers early with what it
+// has.
+type SLO struct {
+	Read  Objective `json:"read,omitzero"`
+	Write Objective `json:"write,omitzero"`
+}
+
+// Objective is the time that calls should take, and the most that they may.
+type Objective struct {
+	Target time.Duration `json:"target,omitempty"`
+	Max    time.Duration `json:"max,omitempty"`
+}
+
+// StoreConfig is one store of a namespace.
+type StoreConfig struct {
+	Role    string        `json:"role"` // PRIMARY, ...
+	Type    string        `json:"type"` // pebble, ...
+	Cluster string        `json:"cluster,omitempty"`
+	Dataset string        `json:"dataset,omitempty"`
+	TTL     time.Duration `json:"ttl,omitempty"`
+}
+
+// KVConfig is the part of a key-value namespace.
+type KVConfig struct {
+	Descending     bool          `json:"descending,omitempty"`  // items are read from the largest key unless a call says otherwise
+	DefaultTTL     time.Duration `json:"default_ttl,omitempty"` // of items put without one; 0: they stay
+	ChunkThreshold int           `json:"chunk_threshold"`       // bytes; larger values are uploaded in chunks of this size
+}

@@ -1,0 +1,227 @@
+package namespace
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Change is one setting that differs between two configurations.
+type Change struct {
+	// Path is dotted, as in the document: "limits.max_value".
+	Path string
+	// From and To are as in a document. Empty: not set.
+	From, To string
+	// NotLive is empty when the change takes effect on a namespace that exists, and
+	// else what to do instead.
+	NotLive string
+}
+
+// setting is one line of a configuration, flat.
+type setting struct {
+	path  string
+	value string
+	words bool // value is text and must be quoted where YAML would read it otherwise
+	list  []string
+	// notLive says how to change it, when it cannot be changed in place.
+	notLive string
+}
+
+const (
+	makeNew = "make a new namespace and copy the data into it"
+)
+
+// settings flattens c, in the order of the document. Everything in a Config is
+// in it but the version.
+func (c *Config) settings() []setting {
+	ss := []setting{
+		{path: "namespace", value: c.Name, words: true},
+		{path: "abstraction", value: string(c.Abstraction), words: true, notLive: "a namespace keeps its abstraction; " + makeNew + ", or delete this one first"},
+	}
+	if c.Description != "" {
+		ss = append(ss, setting{path: "description", value: c.Description, words: true})
+	}
+	if len(c.Owners) > 0 {
+		ss = append(ss, setting{path: "owners", value: strings.Join(c.Owners, ", "), list: c.Owners})
+	}
+	ss = append(ss,
+		setting{path: "log.partitions", value: strconv.Itoa(c.Partitions), notLive: "keys would move to other partitions; " + makeNew},
+		setting{path: "log.retention", value: formatDuration(c.Retention)},
+		setting{path: "log.max_bytes", value: formatBytes(c.MaxLogBytes)},
+		setting{path: "log.durability", value: c.Durability, words: true},
+	)
+	if c.Abstraction == KV {
+		ss = append(ss,
+			setting{path: "slo.read.target", value: formatDuration(c.SLO.Read.Target)},
+			setting{path: "slo.read.max", value: formatDuration(c.SLO.Read.Max)},
+			setting{path: "slo.write.target", value: formatDuration(c.SLO.Write.Target)},
+			setting{path: "slo.write.max", value: formatDuration(c.SLO.Write.Max)},
+		)
+	}
+	ss = append(ss,
+		setting{path: "limits.write_per_second", value: strconv.FormatInt(c.Limits.WritePerSecond, 10)},
+		setting{path: "limits.bytes_per_second", value: formatBytes(c.Limits.BytesPerSecond)},
+		setting{path: "limits.max_value", value: formatBytes(c.Limits.MaxValue)},
+		setting{path: "tokens.window", value: formatDuration(c.Tokens.Window)},
+		setting{path: "tokens.max_drift_past", value: formatDuration(c.Tokens.MaxDriftPast)},
+		setting{path: "tokens.max_drift_future", value: formatDuration(c.Tokens.MaxDriftFuture)},
+		setting{path: "tokens.max_live", value: strconv.FormatInt(c.Tokens.MaxLive, 10)},
+	)
+	for _, s := range c.Storage {
+		p := "storage." + s.Role // a role stands for its place in the list; see Marshal
+		ss = append(ss, setting{path: p + ".type", value: s.Type, words: true, notLive: "a store is not moved in place; " + makeNew})
+		if s.Cluster != "" {
+			ss = append(ss, setting{path: p + ".cluster", value: s.Cluster, words: true, notLive: "a store is not moved in place; " + makeNew})
+		}
+		if s.Dataset != "" {
+			ss = append(ss, setting{path: p + ".dataset", value: s.Dataset, words: true, notLive: "a store is not moved in place; " + makeNew})
+		}
+		if s.TTL != 0 {
+			ss = append(ss, setting{path: p + ".ttl", value: formatDuration(s.TTL)})
+		}
+	}
+	if c.Abstraction == KV {
+		order := "ascending"
+		if c.KV.Descending {
+			order = "descending"
+		}
+		ss = append(ss,
+			setting{path: "kv.order", value: order, words: true, notLive: "items are stored in this order; read with descending in the call, or " + makeNew},
+			setting{path: "kv.default_ttl", value: formatDuration(c.KV.DefaultTTL)},
+			setting{path: "kv.chunk_threshold", value: formatBytes(int64(c.KV.ChunkThreshold))},
+		)
+	}
+	return ss
+}
+
+// Diff returns what changes from before to after, in the order of the document.
+// before may be nil: then everything is new. The error is a *NotLiveError when
+// some of it cannot be done to a namespace that exists; the changes are
+// returned all the same.
+func Diff(before, after *Config) ([]Change, error) {
+	var old []setting
+	if before != nil {
+		old = before.settings()
+	}
+	var changes []Change
+	add := func(c Change) {
+		if before == nil {
+			c.NotLive = ""
+		}
+		changes = append(changes, c)
+	}
+	now := after.settings()
+	for _, s := range now {
+		i := slices.IndexFunc(old, func(o setting) bool { return o.path == s.path })
+		if i < 0 {
+			add(Change{Path: s.path, To: s.value, NotLive: s.notLive})
+			continue
+		}
+		if old[i].value != s.value || !slices.Equal(old[i].list, s.list) {
+			add(Change{Path: s.path, From: old[i].value, To: s.value, NotLive: s.notLive})
+		}
+	}
+	for _, o := range old {
+		if !slices.ContainsFunc(now, func(s setting) bool { return s.path == o.path }) {
+			add(Change{Path: o.path, From: o.value, NotLive: o.notLive})
+		}
+	}
+	if before == nil {
+		return changes, nil
+	}
+	if before.Abstraction != after.Abstraction { // the rest follows from it and would only distract
+		changes = slices.DeleteFunc(changes, func(c Change) bool { return c.Path != "abstraction" })
+	}
+	stuck := slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.NotLive == "" })
+	if len(stuck) > 0 {
+		return changes, &NotLiveError{Name: after.Name, Changes: stuck}
+	}
+	return changes, nil
+}
+
+// Marshal returns c as a document: canonical YAML with every default written
+// out. Parse of it gives an equal Config.
+func (c *Config) Marshal() string {
+	root := &yaml.Node{Kind: yaml.MappingNode}
+	for _, s := range c.settings() {
+		if strings.HasPrefix(s.path, "storage.") {
+			if child(root, "storage") == nil {
+				add(root, "storage", c.storageNode())
+			}
+			continue
+		}
+		at := root
+		parts := strings.Split(s.path, ".")
+		for _, p := range parts[:len(parts)-1] {
+			next := child(at, p)
+			if next == nil {
+				next = &yaml.Node{Kind: yaml.MappingNode}
+				add(at, p, next)
+			}
+			at = next
+		}
+		add(at, parts[len(parts)-1], s.node())
+	}
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(root); err != nil {
+		panic(fmt.Sprintf("namespace: encode a tree of scalars into memory: %v", err))
+	}
+	return b.String()
+}
+
+func (s *setting) node() *yaml.Node {
+	if s.list != nil {
+		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, v := range s.list {
+			n.Content = append(n.Content, str(v))
+		}
+		return n
+	}
+	if s.words {
+		return str(s.value)
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: s.value}
+}
+
+func (c *Config) storageNode() *yaml.Node {
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, s := range c.Storage {
+		m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		add(m, "role", str(s.Role))
+		add(m, "type", str(s.Type))
+		if s.Cluster != "" {
+			add(m, "cluster", str(s.Cluster))
+		}
+		if s.Dataset != "" {
+			add(m, "dataset", str(s.Dataset))
+		}
+		if s.TTL != 0 {
+			add(m, "ttl", &yaml.Node{Kind: yaml.ScalarNode, Value: formatDuration(s.TTL)})
+		}
+		list.Content = append(list.Content, m)
+	}
+	return list
+}
+
+func str(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+}
+
+func child(m *yaml.Node, name string) *yaml.Node {
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == name {
+			return m.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func add(m *yaml.Node, name string, v *yaml.Node) {
+	m.Content = append(m.Content, str(name), v)
+}

@@ -1,0 +1,157 @@
+package namespace
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The limits of a document.
+const (
+	MaxDocumentBytes = 64 << 10
+	maxOwners        = 32
+	maxGrants        = 1024
+	maxStores        = 8
+)
+
+// Defaults are the settings of a document that depend on where it is applied.
+// The others are constants; see DESIGN.md.
+type Defaults struct {
+	Partitions int // 4 on the embedded log, 12 on a cluster
+}
+
+// Document is a namespace document as it was written, read and found valid.
+type Document struct {
+	Text   string // as applied
+	Config *Config
+
+	// The parts that no abstraction of this build acts on. Parse refuses them,
+	// so here they are zero; they are read so that a mistake in them is found.
+	Access     []Grant
+	Counter    CounterSettings
+	TimeSeries TimeSeriesSettings
+	Lifecycle  LifecycleSettings
+	Delivery   DeliverySettings
+
+	lines map[string]int
+}
+
+// Sets reports whether the document itself sets path, as in "log.partitions".
+func (d *Document) Sets(path string) bool { _, ok := d.lines[path]; return ok }
+
+// Grant is what a principal may do.
+type Grant struct {
+	Principal string
+	Grants    []string // read, write, delete, admin
+}
+
+// CounterSettings is the counter block.
+type CounterSettings struct {
+	Accuracy       string
+	TTL            time.Duration
+	Windows        []time.Duration
+	EventRetention time.Duration
+}
+
+// TimeSeriesSettings is the timeseries block.
+type TimeSeriesSettings struct {
+	Slice, Bucket time.Duration
+	EventBuckets  int64
+	AcceptLimit   time.Duration
+	Index         []string
+}
+
+// LifecycleSettings is the lifecycle block.
+type LifecycleSettings struct{ CloseAfter, DeleteAfter time.Duration }
+
+// DeliverySettings is the delivery block.
+type DeliverySettings struct {
+	Target      TargetSettings
+	Retry       RetrySettings
+	DeadLetters bool
+}
+
+// TargetSettings is where messages go: exactly one of the four.
+type TargetSettings struct {
+	Namespace, KafkaTopic   string
+	HTTPURL                 string
+	HTTPHeaders             map[string]string
+	GRPCAddress, GRPCMethod string
+}
+
+// RetrySettings is how often and how fast a delivery is tried again.
+type RetrySettings struct {
+	Initial    time.Duration
+	Multiplier float64
+	Max        time.Duration
+	Attempts   int64 // 0: without an end
+}
+
+var nameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,47}$`)
+
+var reservedNames = []string{"sys", "system", "admin", "internal", "headwater", "dlq"}
+
+// CheckName returns nil when a namespace may be called name, and else why not.
+func CheckName(name string) error {
+	switch {
+	case !nameRE.MatchString(name):
+		return fmt.Errorf("%s is not a namespace name; it takes 1 to 48 of a-z, 0-9 and -, beginning with a letter", quote(name))
+	case slices.Contains(reservedNames, name):
+		return fmt.Errorf("%s is reserved; choose another name", quote(name))
+	}
+	return nil
+}
+
+// Parse reads one namespace document, YAML or JSON. The error is an
+// *InvalidError that lists every problem, with its line.
+func Parse(doc string, def Defaults) (*Document, error) {
+	w := &walker{lines: make(map[string]int)}
+	switch {
+	case len(doc) > MaxDocumentBytes:
+		w.problem(0, "", "", "the document has %d bytes; at most %d are taken", len(doc), MaxDocumentBytes)
+		return nil, w.err()
+	case !utf8.ValidString(doc):
+		w.problem(0, "", "", "the document is not valid UTF-8")
+		return nil, w.err()
+	}
+	root := w.parseYAML(doc)
+	if root == nil {
+		return nil, w.err()
+	}
+	d := &Document{Text: doc, Config: newConfig(def), lines: w.lines}
+	r := newRaw(d)
+	if root.Kind != yaml.MappingNode {
+		w.problem(root.Line, "", "", "the document is %s; it takes a mapping, as in namespace: plays", kindName(root))
+		return nil, w.err()
+	}
+	documentSchema(r)(w, root, "")
+	r.finish()
+	w.validate(d)
+	if err := w.err(); err != nil {
+		return nil, err
+	}
+	c := d.Config
+	slices.SortStableFunc(c.Storage, func(a, b StoreConfig) int {
+		return slices.Index(roleWords, a.Role) - slices.Index(roleWords, b.Role)
+	})
+	return d, nil
+}
+
+// newConfig returns the defaults.
+func newConfig(def Defaults) *Config {
+	if def.Partitions == 0 {
+		def.Partitions = 4
+	}
+	return &Config{
+		Partitions:  def.Partitions,
+		Retention:   168 * time.Hour,
+		MaxLogBytes: 50 * gib,
+		Durability:  "sync",
+		Limits:      Limits{MaxValue: 64 * mib},
+		Tokens:      TokenConfig{Window: 15 * time.Minute, MaxDriftPast: 10 * time.Minute, MaxDriftFuture: 10 * time.Second, MaxLive: 5_000_000},
+	}
+}

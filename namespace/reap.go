@@ -1,0 +1,70 @@
+package namespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ReapLife removes the topics of a life that is over: after Delete, by whoever
+// owned its data, once nothing reads them any more. Absent topics are not an
+// error. It refuses a life that is not over, or that the registry does not know
+// to be.
+func (r *Registry) ReapLife(ctx context.Context, e *Entry) error {
+	if r.named(e.Topic) {
+		return fmt.Errorf("remove topics of namespace %s: generation %d is alive", e.Name, e.Generation)
+	}
+	return errors.Join(r.removeGarbage(ctx, e.Topic), r.removeGarbage(ctx, e.DeadLetterTopic))
+}
+
+// Reap removes every topic that is left over: of lives that are over and of
+// creations that lost. It is for start-up, before any namespace is served, in
+// the process that owns the data. It returns what it removed.
+//
+// Topics of a generation that a record may yet name are left: of a creation that
+// did not get to its record, or that lost while it wanted another number of
+// partitions. They are empty, the next life of the name takes them or passes
+// them by, and once it has passed them they go.
+func (r *Registry) Reap(ctx context.Context) (removed []string, err error) {
+	if err := r.Sync(ctx); err != nil {
+		return nil, err
+	}
+	topics, err := r.opts.Broker.Topics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	for _, t := range topics {
+		if !r.snap.Load().garbage(t.Name) {
+			continue
+		}
+		if rerr := r.removeGarbage(ctx, t.Name); rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		removed = append(removed, t.Name)
+	}
+	return removed, err
+}
+
+// removeGarbage removes a topic that no living namespace can have.
+func (r *Registry) removeGarbage(ctx context.Context, topic string) error {
+	if !r.snap.Load().garbage(topic) {
+		if r.named(topic) {
+			return nil // the winner of the race names the same topic, or it lives
+		}
+		return fmt.Errorf("topic %s may still come to be used; it is left", topic)
+	}
+	if err := r.opts.Broker.Delete(ctx, topic); err != nil {
+		return fmt.Errorf("delete topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+func (r *Registry) named(topic string) bool {
+	name, _, ok := parseTopicName(topic)
+	if !ok {
+		return false
+	}
+	e, ok := r.Get(name)
+	return ok && (e.Topic == topic || e.DeadLetterTopic == topic)
+}

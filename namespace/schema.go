@@ -1,0 +1,182 @@
+package namespace
+
+import "time"
+
+// The longest times that a document may ask for.
+const (
+	tenYears  = 87600 * time.Hour
+	maxWindow = 768 * time.Hour
+	// maxDeadline is the longest that a write may be under way.
+	maxDeadline = 60 * time.Second
+)
+
+// The words of a document.
+var (
+	abstractionWords = []string{"kv", "counter", "timeseries", "log"}
+	durabilityWords  = []string{"sync", "buffered"}
+	roleWords        = []string{"PRIMARY", "CACHE", "EVENTS", "INDEX", "SHADOW", "REPLICA"}
+	typeWords        = []string{"pebble", "cassandra", "clickhouse"}
+	grantWords       = []string{"read", "write", "delete", "admin"}
+	orderWords       = []string{"ascending", "descending"}
+	accuracyWords    = []string{"best_effort", "eventual", "accurate"}
+)
+
+// knownPaths are the keys of all blocks, to recognise one that stands in the
+// wrong place.
+var knownPaths = []string{
+	"namespace", "abstraction", "description", "owners", "log", "access", "slo", "limits", "tokens", "storage",
+	"counter", "timeseries", "kv", "lifecycle", "delivery",
+	"log.partitions", "log.retention", "log.max_bytes", "log.durability",
+	"limits.write_per_second", "limits.bytes_per_second", "limits.max_value",
+	"tokens.window", "tokens.max_drift_past", "tokens.max_drift_future", "tokens.max_live",
+	"slo.read", "slo.write", "kv.order", "kv.default_ttl", "kv.chunk_threshold",
+	"counter.accuracy", "counter.windows", "counter.event_retention",
+	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.index",
+	"lifecycle.close_after", "lifecycle.delete_after",
+	"delivery.target", "delivery.retry", "delivery.dead_letters",
+}
+
+// raw holds the values whose text is not their type in Config, until finish.
+type raw struct {
+	d           *Document
+	abstraction string
+	order       string
+	partitions  int64
+	chunk       int64
+}
+
+func newRaw(d *Document) *raw {
+	return &raw{d: d, order: "ascending", partitions: int64(d.Config.Partitions), chunk: mib}
+}
+
+// finish fills in what depends on the abstraction.
+func (r *raw) finish() {
+	c := r.d.Config
+	c.Abstraction = Abstraction(r.abstraction)
+	c.Partitions = int(r.partitions)
+	if c.Abstraction != KV {
+		return
+	}
+	c.KV.Descending = r.order == "descending"
+	c.KV.ChunkThreshold = int(r.chunk)
+	defaultObjective(&c.SLO.Read, 10*time.Millisecond, 500*time.Millisecond)
+	defaultObjective(&c.SLO.Write, 20*time.Millisecond, time.Second)
+	if len(c.Storage) == 0 && !r.d.Sets("storage") {
+		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
+	}
+}
+
+func defaultObjective(o *Objective, target, atMost time.Duration) {
+	if o.Max == 0 {
+		o.Max = max(atMost, o.Target)
+	}
+	if o.Target == 0 {
+		o.Target = min(target, o.Max)
+	}
+}
+
+// documentSchema is every key that a document may have.
+func documentSchema(r *raw) reader {
+	d, c := r.d, r.d.Config
+	return mapping(
+		field{"namespace", text(&c.Name, 0, 4096)}, // checked by CheckName
+		field{"abstraction", oneOf(&r.abstraction, abstractionWords...)},
+		field{"description", text(&c.Description, 0, 1024)},
+		field{"owners", texts(&c.Owners, maxOwners, 256)},
+		field{"log", mapping(
+			field{"partitions", integer(&r.partitions, 1, 256)},
+			field{"retention", duration(&c.Retention, 0, tenYears, false)},
+			field{"max_bytes", size(&c.MaxLogBytes, mib, 1024*tib, true)},
+			field{"durability", oneOf(&c.Durability, durabilityWords...)},
+		)},
+		field{"access", list(maxGrants, func(n int) { d.Access = make([]Grant, n) }, func(i int) reader {
+			g := &d.Access[i]
+			return mapping(
+				field{"principal", text(&g.Principal, 1, 256)},
+				field{"grants", list(len(grantWords), func(n int) { g.Grants = make([]string, n) }, func(j int) reader { return oneOf(&g.Grants[j], grantWords...) })},
+			)
+		})},
+		field{"slo", mapping(
+			field{"read", objective(&c.SLO.Read)},
+			field{"write", objective(&c.SLO.Write)},
+		)},
+		field{"limits", mapping(
+			field{"write_per_second", integer(&c.Limits.WritePerSecond, 0, 1_000_000_000)},
+			field{"bytes_per_second", size(&c.Limits.BytesPerSecond, kib, tib, true)},
+			field{"max_value", size(&c.Limits.MaxValue, 1, 64*mib, false)},
+		)},
+		field{"tokens", mapping(
+			field{"window", duration(&c.Tokens.Window, time.Minute, maxWindow, false)},
+			field{"max_drift_past", duration(&c.Tokens.MaxDriftPast, time.Second, maxWindow, false)},
+			field{"max_drift_future", duration(&c.Tokens.MaxDriftFuture, time.Second, time.Hour, false)},
+			field{"max_live", integer(&c.Tokens.MaxLive, 1, 1_000_000_000)},
+		)},
+		field{"storage", list(maxStores, func(n int) { c.Storage = make([]StoreConfig, n) }, func(i int) reader {
+			s := &c.Storage[i]
+			return mapping(
+				field{"role", oneOf(&s.Role, roleWords...)},
+				field{"type", oneOf(&s.Type, typeWords...)},
+				field{"cluster", text(&s.Cluster, 1, 64)},
+				field{"dataset", text(&s.Dataset, 1, 64)},
+				field{"ttl", duration(&s.TTL, time.Second, tenYears, true)},
+			)
+		})},
+		field{"counter", counterSchema(&d.Counter)},
+		field{"timeseries", timeSeriesSchema(&d.TimeSeries)},
+		field{"kv", mapping(
+			field{"order", oneOf(&r.order, orderWords...)},
+			field{"default_ttl", duration(&c.KV.DefaultTTL, time.Second, tenYears, true)},
+			field{"chunk_threshold", size(&r.chunk, 64*kib, mib, false)},
+		)},
+		field{"lifecycle", mapping(
+			field{"close_after", duration(&d.Lifecycle.CloseAfter, time.Second, tenYears, false)},
+			field{"delete_after", duration(&d.Lifecycle.DeleteAfter, time.Second, tenYears, false)},
+		)},
+		field{"delivery", deliverySchema(&d.Delivery)},
+	)
+}
+
+func objective(o *Objective) reader {
+	return mapping(
+		field{"target", duration(&o.Target, time.Millisecond, maxDeadline, false)},
+		field{"max", duration(&o.Max, time.Millisecond, maxDeadline, false)},
+	)
+}
+
+func counterSchema(c *CounterSettings) reader {
+	return mapping(
+		field{"accuracy", oneOf(&c.Accuracy, accuracyWords...)},
+		field{"ttl", duration(&c.TTL, time.Second, tenYears, true)},
+		field{"windows", durations(&c.Windows, 16, time.Second, tenYears)},
+		field{"event_retention", duration(&c.EventRetention, 0, tenYears, false)},
+	)
+}
+
+func timeSeriesSchema(t *TimeSeriesSettings) reader {
+	return mapping(
+		field{"slice", duration(&t.Slice, time.Minute, tenYears, false)},
+		field{"bucket", duration(&t.Bucket, time.Second, tenYears, false)},
+		field{"event_buckets", integer(&t.EventBuckets, 1, 1024)},
+		field{"accept_limit", duration(&t.AcceptLimit, time.Second, tenYears, true)},
+		field{"index", texts(&t.Index, 64, 256)},
+	)
+}
+
+func deliverySchema(d *DeliverySettings) reader {
+	t := &d.Target
+	return mapping(
+		field{"target", mapping(
+			field{"namespace", text(&t.Namespace, 1, 48)},
+			field{"kafka_topic", text(&t.KafkaTopic, 1, 249)},
+			field{"http", mapping(field{"url", text(&t.HTTPURL, 1, 2048)}, field{"headers", textMap(&t.HTTPHeaders, 32, 1024)})},
+			field{"grpc", mapping(field{"address", text(&t.GRPCAddress, 1, 256)}, field{"method", text(&t.GRPCMethod, 1, 256)})},
+		)},
+		field{"retry", mapping(
+			field{"initial", duration(&d.Retry.Initial, time.Millisecond, time.Hour, false)},
+			field{"multiplier", number(&d.Retry.Multiplier, 1, 100)},
+			field{"max", duration(&d.Retry.Max, time.Millisecond, 24*time.Hour, false)},
+			field{"attempts", integer(&d.Retry.Attempts, 0, 1_000_000)},
+		)},
+		field{"dead_letters", boolean(&d.DeadLetters)},
+	)
+}
