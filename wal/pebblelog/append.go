@@ -1,0 +1,300 @@
+package pebblelog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// queue is what stands between callers and the committer. Calls join the last
+// group that is still open; the committer takes groups from the front.
+type queue struct {
+	mu      sync.Mutex // guards all below, and group.taken, part.withdrawn
+	groups  []*group   // not yet taken, in order
+	bytes   int64      // of everything not yet finished, taken or not
+	entries int64
+	stopped error         // why nothing is taken any more
+	more    chan struct{} // holds a token when groups may be non-empty
+	space   chan struct{} // closed when room appears; nil when no one waits
+}
+
+// group is what one Pebble batch commits.
+type group struct {
+	parts   []*part
+	bytes   int64
+	entries int64
+	taken   bool
+	// copied is closed once the callers' bytes are in the batch and their results
+	// hold offsets; done once the outcome is known, which is err.
+	copied chan struct{}
+	done   chan struct{}
+	err    error
+	ends   []endMark
+}
+
+type endMark struct {
+	ps  *partition
+	end wal.Offset
+}
+
+// part is the share of one Append call in one group.
+type part struct {
+	t         *topic
+	entries   []wal.NewEntry
+	results   []wal.Result // nil for a buffered append
+	g         *group
+	withdrawn bool // by its caller, before the group was taken
+}
+
+// Append implements wal.Log. A call larger than a group is cut into several,
+// which keep their order.
+func (t *topic) Append(ctx context.Context, d wal.Durability, entries []wal.NewEntry) []wal.Result {
+	began := t.b.clock.elapsed()
+	results := make([]wal.Result, len(entries))
+	var one [1]*part
+	parts := one[:0]
+	refuse := func(from int, why error) {
+		err := fmt.Errorf("append to topic %s: %w: %w", t.info.Name, wal.ErrNotAppended, why)
+		for i := from; i < len(results); i++ {
+			if results[i].Err == nil {
+				results[i].Err = err
+			}
+		}
+	}
+	t.checkEntries(entries, results)
+	for from := 0; from < len(entries); {
+		to, size := cut(entries, results, from)
+		if size == 0 { // nothing but refused entries
+			from = to
+			continue
+		}
+		p := &part{t: t, entries: entries[from:to]}
+		if d == wal.Buffered {
+			p.entries = copyEntries(p.entries, results[from:to])
+		} else {
+			p.results = results[from:to]
+		}
+		if err := t.b.enqueue(ctx, p, size); err != nil {
+			refuse(from, err)
+			break
+		}
+		parts = append(parts, p)
+		from = to
+	}
+	if d == wal.Buffered {
+		for i := range results {
+			results[i].Offset = wal.NoOffset
+		}
+		return results
+	}
+	for _, p := range parts {
+		t.b.await(ctx, p)
+	}
+	t.b.metrics.append.Observe((t.b.clock.elapsed() - began).Seconds())
+	return results
+}
+
+// checkEntries sets the error of entries that can never be taken.
+func (t *topic) checkEntries(entries []wal.NewEntry, results []wal.Result) {
+	for i := range entries {
+		e := &entries[i]
+		var why error
+		switch {
+		case int64(e.Partition) >= int64(len(t.parts)):
+			why = fmt.Errorf("partition %d: %w", e.Partition, wal.ErrNoPartition)
+		case len(e.Data) > wal.MaxRecordBytes:
+			why = fmt.Errorf("%d bytes: %w", len(e.Data), wal.ErrTooLarge)
+		default:
+			continue
+		}
+		results[i].Err = fmt.Errorf("append to topic %s: %w: %w", t.info.Name, wal.ErrNotAppended, why)
+	}
+}
+
+// cut returns where the next part of a call ends and what it costs in the queue;
+// refused entries cost nothing.
+func cut(entries []wal.NewEntry, results []wal.Result, from int) (to int, size int64) {
+	for to = from; to < len(entries) && to-from < maxGroupEntries; to++ {
+		if results[to].Err != nil {
+			continue
+		}
+		n := int64(len(entries[to].Data)) + entryOverhead
+		if size > 0 && size+n > maxGroupBytes {
+			break
+		}
+		size += n
+	}
+	return to, size
+}
+
+// copyEntries copies the accepted entries of a buffered call, which returns
+// before they are written.
+func copyEntries(entries []wal.NewEntry, results []wal.Result) []wal.NewEntry {
+	size, n := 0, 0
+	for i := range entries {
+		if results[i].Err == nil {
+			size += len(entries[i].Data)
+			n++
+		}
+	}
+	arena := make([]byte, 0, size)
+	out := make([]wal.NewEntry, 0, n)
+	for i := range entries {
+		if results[i].Err != nil {
+			continue
+		}
+		at := len(arena)
+		arena = append(arena, entries[i].Data...)
+		out = append(out, wal.NewEntry{Partition: entries[i].Partition, Data: arena[at:len(arena):len(arena)]})
+	}
+	return out
+}
+
+// enqueue puts p into the last open group, waiting for room until ctx is done.
+// An error means that nothing of p was or will be written.
+func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	q := &b.queue
+	for {
+		q.mu.Lock()
+		switch {
+		case q.stopped != nil:
+			err := q.stopped
+			q.mu.Unlock()
+			return err
+		case p.t.deleted.Load():
+			q.mu.Unlock()
+			return p.t.errDeleted()
+		case b.space.full.Load():
+			q.mu.Unlock()
+			return b.space.err()
+		case q.bytes >= b.cfg.QueueBytes || q.entries >= b.cfg.QueueEntries:
+			// Comparing before adding lets one part overshoot, so that a large one is
+			// not starved by small ones that would still fit.
+			if q.space == nil {
+				q.space = make(chan struct{})
+			}
+			space := q.space
+			q.mu.Unlock()
+			select {
+			case <-space:
+				continue
+			case <-b.stopping:
+				continue
+			case <-ctx.Done():
+				return fmt.Errorf("%w: %w", wal.ErrOverloaded, context.Cause(ctx))
+			}
+		}
+		q.add(p, size)
+		q.mu.Unlock()
+		select {
+		case q.more <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+}
+
+func (q *queue) add(p *part, size int64) {
+	n := int64(len(p.entries))
+	var g *group
+	if len(q.groups) > 0 {
+		g = q.groups[len(q.groups)-1]
+	}
+	if g == nil || g.bytes > 0 && (g.bytes+size > maxGroupBytes || g.entries+n > maxGroupEntries) {
+		g = &group{copied: make(chan struct{}), done: make(chan struct{})}
+		q.groups = append(q.groups, g)
+	}
+	p.g = g
+	g.parts = append(g.parts, p)
+	g.bytes += size
+	g.entries += n
+	q.bytes += size
+	q.entries += n
+}
+
+// release gives the room of a finished group back.
+func (q *queue) release(g *group) {
+	q.mu.Lock()
+	q.bytes -= g.bytes
+	q.entries -= g.entries
+	if q.space != nil {
+		close(q.space)
+		q.space = nil
+	}
+	q.mu.Unlock()
+}
+
+// stop makes every later enqueue return why. Groups not yet taken stay; close
+// writes them, failure leaves them to their callers.
+func (q *queue) stop(why error) {
+	q.mu.Lock()
+	if q.stopped == nil {
+		q.stopped = why
+	}
+	if q.space != nil {
+		close(q.space)
+		q.space = nil
+	}
+	q.mu.Unlock()
+}
+
+// await fills p's results once its outcome is known or ctx is done.
+func (b *Broker) await(ctx context.Context, p *part) {
+	g := p.g
+	select {
+	case <-g.done:
+		p.settle(g.err)
+		return
+	default:
+	}
+	select {
+	case <-g.done:
+		p.settle(g.err)
+		return
+	case <-b.failed:
+	case <-ctx.Done():
+	}
+	// The outcome may have come in the same moment; it is worth more than ours.
+	select {
+	case <-g.done:
+		p.settle(g.err)
+		return
+	default:
+	}
+	why := context.Cause(ctx)
+	if err := b.failure(); err != nil {
+		why = err
+	}
+	b.queue.mu.Lock()
+	taken := g.taken
+	if !taken {
+		p.withdrawn = true
+	}
+	b.queue.mu.Unlock()
+	if !taken {
+		p.settle(fmt.Errorf("%w: %w", wal.ErrNotAppended, why))
+		return
+	}
+	// The committer may still be reading the caller's bytes. Copying them takes
+	// no I/O, so this wait is short.
+	<-g.copied
+	p.settle(fmt.Errorf("%w: %w", wal.ErrUnknown, why))
+}
+
+// settle gives err to every entry that has no error of its own.
+func (p *part) settle(err error) {
+	if err == nil {
+		return
+	}
+	err = fmt.Errorf("append to topic %s: %w", p.t.info.Name, err)
+	for i := range p.results {
+		if p.results[i].Err == nil {
+			p.results[i] = wal.Result{Err: err}
+		}
+	}
+}
