@@ -1,0 +1,183 @@
+package client
+
+import (
+	"context"
+	"iter"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// Range is a span of keys, in the order of their bytes.
+type Range struct {
+	// Start is the first key of the range; empty: from the first key there is.
+	Start string
+	// End ends the range and is not in it; empty: to the last key there is.
+	End string
+	// StartExclusive leaves Start out, EndInclusive takes End in.
+	StartExclusive, EndInclusive bool
+}
+
+func (r *Range) message(descending bool) *headwaterv1.Predicate {
+	m := &headwaterv1.Predicate_MatchRange{StartExclusive: r.StartExclusive, EndInclusive: r.EndInclusive, Descending: descending}
+	if r.Start != "" || r.StartExclusive {
+		m.Start = []byte(r.Start)
+	}
+	if r.End != "" || r.EndInclusive {
+		m.End = []byte(r.End)
+	}
+	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchRange_{MatchRange: m}}
+}
+
+func keysMessage(keys []string) *headwaterv1.Predicate {
+	b := make([][]byte, len(keys))
+	for i, k := range keys {
+		b[i] = []byte(k)
+	}
+	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchKeys_{MatchKeys: &headwaterv1.Predicate_MatchKeys{Keys: b}}}
+}
+
+// ReadOptions say which items of a record are read and how. The zero value reads
+// all of them, in the order of the namespace.
+type ReadOptions struct {
+	// Keys reads these, at most 1,000; those that are absent are left out.
+	Keys []string
+	// Range reads a span of keys. Not together with Keys.
+	Range *Range
+	// Descending reads the greatest key first. Not together with Keys.
+	Descending bool
+	// Limit bounds the number of items; 0: no limit.
+	Limit int
+	// PageBytes is the size of a page, 1,024 to 4,194,304; 0: 1 MiB.
+	PageBytes int
+	// OmitValues reads keys, versions and sizes only.
+	OmitValues  bool
+	Consistency Consistency
+	// After are positions to wait for, beside those of this client's own writes.
+	After []string
+}
+
+func (o *ReadOptions) predicate() (*headwaterv1.Predicate, error) {
+	switch {
+	case o.Limit < 0 || o.PageBytes < 0:
+		return nil, invalid(apierrors.BadPageSize, "Limit or PageBytes is negative")
+	case o.Keys != nil && (o.Range != nil || o.Descending):
+		return nil, invalid(apierrors.BadPredicate, "Keys do not go together with Range or Descending")
+	case o.Keys != nil:
+		return keysMessage(o.Keys), nil
+	case o.Range != nil:
+		return o.Range.message(o.Descending), nil
+	case o.Descending:
+		return (&Range{}).message(true), nil
+	}
+	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchAll_{MatchAll: &headwaterv1.Predicate_MatchAll{}}}, nil
+}
+
+func (o *ReadOptions) selection() *headwaterv1.Selection {
+	if o.PageBytes == 0 && o.Limit == 0 && !o.OmitValues {
+		return nil
+	}
+	s := &headwaterv1.Selection{OmitValues: o.OmitValues}
+	if o.PageBytes != 0 {
+		n := int64(o.PageBytes)
+		s.PageSizeBytes = &n
+	}
+	if o.Limit != 0 {
+		n := int32(min(o.Limit, maxItemLimit))
+		s.ItemLimit = &n
+	}
+	return s
+}
+
+// maxItemLimit is the largest limit that a server takes in one request; the
+// iterators count beyond it.
+const maxItemLimit = 100_000
+
+// Page is one page of a record.
+type Page struct {
+	// Items; of an item over 4 MiB only what is known about it, with Chunked set.
+	Items []Item
+	// Next reads the page that follows; empty on the last one. It stays good for
+	// other clients and over restarts of the server.
+	Next string
+	// Partial: the page ended early so as not to miss the deadline.
+	Partial bool
+	// Position is what the read saw; see ReadOptions.After.
+	Position string
+}
+
+// Page reads one page of a record, for callers that hand pages on. Next of the
+// page before says where it starts, "" at the beginning; the other options must
+// be the same. Limit bounds this page.
+func (k *KV) Page(ctx context.Context, id string, o ReadOptions, next string) (Page, error) {
+	predicate, err := o.predicate()
+	if err != nil {
+		return Page{}, err
+	}
+	req := &headwaterv1.GetItemsRequest{
+		Namespace: k.namespace, Id: id, Predicate: predicate, Selection: o.selection(), PageToken: next, AcceptCompression: acceptCompression,
+	}
+	var res *headwaterv1.GetItemsResponse
+	err = k.c.read(ctx, k.namespace, o.Consistency, o.After, func(ctx context.Context, f *freshness, opts ...grpc.CallOption) (err error) {
+		req.After, req.Consistency = f.after, f.consistency
+		res, err = k.c.kv.GetItems(ctx, req, opts...)
+		return err
+	})
+	if err != nil {
+		return Page{}, err
+	}
+	p := Page{Next: res.GetNextPageToken(), Partial: res.GetPartial(), Position: res.GetAsOf().GetPosition(), Items: make([]Item, len(res.GetItems()))}
+	for i, m := range res.GetItems() {
+		if p.Items[i], err = k.c.item(m); err != nil {
+			return Page{}, err
+		}
+	}
+	return p, nil
+}
+
+// Items reads a record page by page, as the loop asks for it. A failure ends it,
+// as its last pair. Large values are fetched when their turn comes.
+func (k *KV) Items(ctx context.Context, id string, o ReadOptions) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		left, next := o.Limit, ""
+		for {
+			o.Limit = left
+			page, err := k.Page(ctx, id, o, next)
+			if err != nil {
+				yield(Item{}, err)
+				return
+			}
+			for _, it := range page.Items {
+				it, err := k.whole(ctx, id, it, &o)
+				if gone(err) { // deleted since the page was read
+					continue
+				}
+				if !yield(it, err) || err != nil {
+					return
+				}
+			}
+			if left > 0 {
+				if left -= len(page.Items); left <= 0 {
+					return
+				}
+			}
+			if next = page.Next; next == "" {
+				return
+			}
+		}
+	}
+}
+
+// GetAll reads all that o selects into memory.
+func (k *KV) GetAll(ctx context.Context, id string, o ReadOptions) ([]Item, error) {
+	var all []Item
+	for it, err := range k.Items(ctx, id, o) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, it)
+	}
+	return all, nil
+}

@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headwater-db/headwater/client"
+)
+
+// DefaultAddress is where `headwater dev` serves gRPC.
+const DefaultAddress = "127.0.0.1:7081"
+
+// Names of the flags that every verb has.
+const (
+	flagAddress = "address"
+	flagOutput  = "output"
+	flagTimeout = "timeout"
+	flagBase64  = "base64"
+)
+
+const (
+	table = "table"
+	jsonl = "json"
+)
+
+// AddCommands adds the verbs to root, and the flags that all of them share:
+// --address, -o/--output, --timeout and --base64. It makes root print its help
+// when it is called without a verb, and refuse a verb that there is not.
+func AddCommands(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.String(flagAddress, "", "gRPC address of the server (default $HEADWATER_ADDRESS, else "+DefaultAddress+")")
+	f.StringP(flagOutput, "o", table, "output: table or json (one object a line)")
+	f.Duration(flagTimeout, 10*time.Second, "give up after this long; following streams do not")
+	f.Bool(flagBase64, false, "keys and values are base64, on the command line and in the output")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SilenceErrors, root.SilenceUsage = true, true
+	if root.RunE == nil && root.Run == nil {
+		asGroup(root)
+	}
+	root.AddCommand(kvCommand())
+}
+
+// asGroup makes cmd a parent of verbs only.
+func asGroup(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		hint := ""
+		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+			hint = "; did you mean " + strings.Join(s, " or ") + "?"
+		}
+		return usagef("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)
+	}
+	return cmd
+}
+
+// args wraps a check of arguments so that it fails as wrong usage.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return usagef("%w; usage: %s", err, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// Address is the server that cmd is to talk to: the flag, else the environment,
+// else the default.
+func Address(cmd *cobra.Command) (string, error) {
+	a, err := cmd.Flags().GetString(flagAddress)
+	if err != nil {
+		return "", err
+	}
+	if a == "" {
+		a = os.Getenv("HEADWATER_ADDRESS")
+	}
+	if a == "" {
+		a = DefaultAddress
+	}
+	return a, nil
+}
+
+// Connect returns a client for a verb. The caller closes it.
+func Connect(cmd *cobra.Command, cfg client.Config) (*client.Client, error) {
+	address, err := Address(cmd)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.Dial(address, cfg)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return c, nil
+}
+
+// session is one run of a verb.
+type session struct {
+	*client.Client
+	cmd    *cobra.Command
+	ctx    context.Context
+	json   bool
+	base64 bool
+}
+
+// verb makes the RunE of a verb: it connects, bounds the time unless the verb
+// follows something, and prints through out.
+func verb(follows func(*cobra.Command) bool, run func(s *session, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		s := &session{cmd: cmd, ctx: cmd.Context()}
+		if s.ctx == nil {
+			s.ctx = context.Background()
+		}
+		f := cmd.Flags()
+		output, err := f.GetString(flagOutput)
+		if err != nil {
+			return err
+		}
+		switch output {
+		case table:
+		case jsonl:
+			s.json = true
+		default:
+			return usagef("--output %q: use table or json", output)
+		}
+		if s.base64, err = f.GetBool(flagBase64); err != nil {
+			return err
+		}
+		timeout, err := f.GetDuration(flagTimeout)
+		if err != nil {
+			return err
+		}
+		if timeout <= 0 {
+			return usagef("--timeout %v: it must be above zero", timeout)
+		}
+		if s.Client, err = Connect(cmd, client.Config{FailFast: true, Timeout: timeout}); err != nil {
+			return err
+		}
+		defer func() {
+			if cerr := s.Close(); err == nil {
+				err = cerr
+			}
+		}()
+		if follows == nil || !follows(cmd) {
+			var cancel context.CancelFunc
+			s.ctx, cancel = context.WithTimeout(s.ctx, timeout)
+			defer cancel()
+		}
+		return run(s, args)
+	}
+}
+
+// decode reads a key or a value from the command line.
+func (s *session) decode(what, text string) ([]byte, error) {
+	if !s.base64 {
+		return []byte(text), nil
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, usagef("%s is not base64: %w", what, err)
+	}
+	return b, nil
+}
+
+// encode is what is printed of a key or a value.
+func (s *session) encode(b []byte) string {
+	if s.base64 {
+		return base64.StdEncoding.EncodeToString(b)
+	}
+	return string(b)
+}
+
+func (s *session) printf(format string, a ...any) error {
+	if _, err := fmt.Fprintf(s.cmd.OutOrStdout(), format, a...); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
