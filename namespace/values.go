@@ -3,6 +3,7 @@ package namespace
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,15 +114,22 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// nearest returns the candidate that s is a mistyping of, or "".
+// nearest returns the candidate that s is a mistyping or the beginning of, or
+// "".
 func nearest(s string, candidates []string) string {
 	if len(s) > 64 {
 		return ""
 	}
+	s = strings.ToLower(s)
 	best, bestDistance := "", max(1, len(s)/3)+1
 	for _, c := range candidates {
-		if d := distance(strings.ToLower(s), c); d < bestDistance {
+		if d := distance(s, strings.ToLower(c)); d < bestDistance {
 			best, bestDistance = c, d
+		}
+	}
+	if best == "" && len(s) >= 4 {
+		if i := slices.IndexFunc(candidates, func(c string) bool { return strings.HasPrefix(strings.ToLower(c), s) }); i >= 0 {
+			return candidates[i]
 		}
 	}
 	return best
