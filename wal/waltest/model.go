@@ -21,7 +21,17 @@ type modelPartition struct {
 // slice, and compares after every one.
 func randomProgram(s *suite) {
 	const partitions = 2
+	if err := s.b.Close(); err != nil {
+		s.Fatalf("close: %v", err)
+	}
 	rapid.Check(s.T, func(rt *rapid.T) {
+		// A broker of its own, so that a restart costs the same in every program.
+		s.b = s.h.Open(s.T)
+		defer func() {
+			if err := s.b.Close(); err != nil {
+				rt.Errorf("close: %v", err)
+			}
+		}()
 		l := s.create(partitions)
 		name := l.Info().Name
 		model := make([]modelPartition, partitions)
