@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
@@ -24,12 +26,15 @@ const maxInline = 1 << 20
 // maxMessage bounds what one answer may hold: a page and what frames it.
 const maxMessage = 16 << 20
 
+// userAgent names this client to servers.
+const userAgent = "headwater-go/1"
+
 // Config says how a client works. The zero Config is a good one.
 type Config struct {
 	// TLS encrypts the connection; nil: none.
 	TLS *tls.Config
-	// Timeout bounds a call whose context has no deadline, over all its attempts.
-	// 0: 30 seconds. Streams that follow something have none.
+	// Timeout bounds a call whose context has no deadline: no attempt begins after
+	// it. 0: 30 seconds. Streams that follow something have none.
 	Timeout time.Duration
 	// AttemptTimeout bounds one attempt of a call. 0: 10 seconds.
 	AttemptTimeout time.Duration
@@ -110,6 +115,7 @@ type Client struct {
 	stop  context.CancelCauseFunc
 	tasks sync.WaitGroup
 
+	batchers     sync.Map // of batchKey to *batcher
 	sessions     sync.Map // of namespace to *session
 	sessionCount atomic.Int64
 	sessionsFull atomic.Bool
@@ -131,8 +137,10 @@ func Dial(address string, cfg Config) (*Client, error) {
 	}
 	opts := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithUserAgent("headwater-go"),
+		grpc.WithUserAgent(userAgent),
 		grpc.WithDisableRetry(), // retries are ours: they know tokens and outcomes
+		// Notices a dead connection below a stream that has nothing to send.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	}, cfg.DialOptions...)
 	conn, err := grpc.NewClient(address, opts...)
@@ -167,6 +175,21 @@ func (c *Client) Close() error {
 		return fmt.Errorf("close connection to %s: %w", c.address, err)
 	}
 	return nil
+}
+
+// begin counts a task of the client, unless the client is closed.
+func (c *Client) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.tasks.Add(1)
+	return true
+}
+
+func closedError(o Outcome) *Error {
+	return &Error{Code: codes.Canceled, Message: "the client is closed", Outcome: o, cause: ErrClosed}
 }
 
 // unreachable words the failure to connect.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -299,4 +300,9 @@ func times(n int, err error) func(context.Context, string) error {
 	}
 }
 
-var errNoAnswer = apierrors.New(apierrors.AppendUnknown, "the log did not say").ForWrite(apierrors.Unknown, nil)
+// errNoAnswer asks for no wait, so that tests are quick.
+var errNoAnswer = func() *apierrors.Error {
+	e := apierrors.New(apierrors.AppendUnknown, "the log did not say").ForWrite(apierrors.Unknown, nil)
+	e.RetryAfter = time.Millisecond
+	return e
+}()

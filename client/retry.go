@@ -67,10 +67,7 @@ func (a *attempts) next(ctx context.Context, e *Error) error {
 				return nil
 			case <-ctx.Done():
 			case <-a.c.run.Done():
-				e = &Error{Code: codes.Canceled, Message: "the client is closed", cause: ErrClosed}
-				if a.effect != reads {
-					e.Outcome = NotApplied
-				}
+				e = closedError(NotApplied)
 			}
 		}
 	}
@@ -159,6 +156,9 @@ func (c *Client) failure(err error, write, sent bool) *Error {
 		return e
 	}
 	e := fromRPC(err, write, sent)
+	if e.Reason == "" && c.run.Err() != nil {
+		return closedError(e.Outcome)
+	}
 	if e.Reason == "" && e.Code == codes.Unavailable && !sent {
 		c.unreachable(e)
 		if c.cfg.FailFast {

@@ -41,17 +41,52 @@ func (k *KV) PutItems(ctx context.Context, id string, items []PutItem, o WriteOp
 		}
 		req.Items[i] = m
 	}
+	if len(items) == 1 && len(req.Items[0].Value) > maxInline {
+		return k.upload(ctx, id, req.Items[0], o)
+	}
 	token := k.c.complete(o.Token)
 	req.Token = token.message()
-	var res *headwaterv1.PutItemsResponse
-	err := k.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
-		res, err = k.c.kv.PutItems(ctx, req, opts...)
-		return err
-	})
+	res, err := k.put(ctx, req, token)
 	if err != nil {
 		return WriteResult{}, err
 	}
+	if req.Condition != nil { // then a version can be above its token's time
+		for _, v := range res.GetVersions() {
+			k.c.clock.observeVersion(v)
+		}
+	}
 	return k.c.result(k.namespace, res.GetResult(), token, res.GetVersions()), nil
+}
+
+// put sends a put until it has its answer.
+func (k *KV) put(ctx context.Context, req *headwaterv1.PutItemsRequest, token Token) (res *headwaterv1.PutItemsResponse, err error) {
+	if k.c.cfg.BatchInFlight < 0 {
+		err = k.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+			res, err = k.c.kv.PutItems(ctx, req, opts...)
+			return err
+		})
+		return res, err
+	}
+	f, err := frame(req)
+	if err != nil {
+		return nil, invalid(apierrors.BadUTF8, err.Error())
+	}
+	b := k.c.batcher(batchKey{k.namespace, req.Condition != nil})
+	a := k.c.attempts(ctx, writesOnce, token)
+	for {
+		if ctx.Err() != nil {
+			e := ended(ctx, a.last)
+			e.Outcome = NotApplied
+			return nil, a.fail(e)
+		}
+		res, e := b.put(ctx, f)
+		if e == nil {
+			return res, nil
+		}
+		if err := a.next(ctx, e); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (k *KV) putItem(it *PutItem) (*headwaterv1.PutItem, error) {

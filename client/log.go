@@ -1,0 +1,206 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// Log is the log of a namespace: messages can be written to one whose
+// abstraction is log, and read from any. It costs nothing to make and needs no
+// closing.
+type Log struct {
+	c         *Client
+	namespace string
+}
+
+// Log returns a handle on the log of a namespace. It does not ask the server
+// whether there is one.
+func (c *Client) Log(namespace string) *Log { return &Log{c: c, namespace: namespace} }
+
+// Namespace is the name of the namespace.
+func (l *Log) Namespace() string { return l.namespace }
+
+// Write appends a message. Messages of one key stay in order, those of an empty
+// key go anywhere. Durable on return as WriteResult.Durability says.
+func (l *Log) Write(ctx context.Context, key string, payload []byte) (WriteResult, error) {
+	return l.WriteToken(ctx, key, payload, Token{})
+}
+
+// WriteToken is Write under a token of the caller's.
+func (l *Log) WriteToken(ctx context.Context, key string, payload []byte, token Token) (WriteResult, error) {
+	token = l.c.complete(token)
+	req := &headwaterv1.WriteToLogRequest{Namespace: l.namespace, Key: key, Payload: payload, Token: token.message()}
+	var res *headwaterv1.WriteToLogResponse
+	err := l.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		if res, err = l.c.log.WriteToLog(ctx, req, opts...); err != nil {
+			return err
+		}
+		switch res.GetDurable() {
+		case headwaterv1.WriteToLogResponse_SUCCEEDED:
+			return nil
+		case headwaterv1.WriteToLogResponse_FAILED:
+			return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: NotApplied}
+		default:
+			return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: Unknown}
+		}
+	})
+	if err != nil {
+		return WriteResult{}, err
+	}
+	return l.c.result(l.namespace, res.GetResult(), token, nil), nil
+}
+
+// TailOptions say what is read of a log. The zero value reads all of it, from
+// the earliest record that is kept to the last one there is.
+type TailOptions struct {
+	// At most one of the three says where to begin: at the end, behind a position,
+	// or with the first record appended at a time or after it.
+	Latest   bool
+	Position string
+	Since    time.Time
+	// Follow waits for what is written later; the loop ends by its context or by
+	// leaving it.
+	Follow bool
+	// Key and Kind leave out the records of others; empty: none.
+	Key, Kind string
+}
+
+func (o *TailOptions) start() *headwaterv1.LogStart {
+	switch {
+	case o.Position != "":
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: o.Position}}
+	case o.Latest:
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Latest_{Latest: &headwaterv1.LogStart_Latest{}}}
+	case !o.Since.IsZero():
+		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Time{Time: timestamppb.New(o.Since)}}
+	}
+	return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Earliest_{Earliest: &headwaterv1.LogStart_Earliest{}}}
+}
+
+// Message is one record of a log.
+type Message struct {
+	Partition int
+	Offset    int64
+	// Time is when the log appended it.
+	Time time.Time
+	// Kind is "message" for what Write wrote.
+	Kind    string
+	Key     string
+	Token   Token
+	Payload []byte
+	// Position goes on behind this message; see TailOptions.Position.
+	Position string
+}
+
+// Tail reads a log, each partition in order and the partitions side by side. A
+// failure ends it, as its last pair, unless it passes: then the reading goes on
+// behind the last message that was seen. (A reading from Latest that has not
+// seen one yet begins anew at what is the end then.)
+func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		req := &headwaterv1.ReadLogRequest{Namespace: l.namespace, From: o.start(), Follow: o.Follow}
+		if o.Key != "" || o.Kind != "" {
+			req.Filter = &headwaterv1.LogFilter{}
+			if o.Key != "" {
+				req.Filter.Key = &o.Key
+			}
+			if o.Kind != "" {
+				req.Filter.Kind = &o.Kind
+			}
+		}
+		// Behind what was seen: of each partition the last position, merged when
+		// there is need to go on from there.
+		last := map[int32]string{}
+		follow(ctx, l.c, o.Follow,
+			func(ctx context.Context, opts ...grpc.CallOption) (grpc.ServerStreamingClient[headwaterv1.ReadLogResponse], error) {
+				if len(last) > 0 {
+					req.From = &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: merge(o.Position, last)}}
+				}
+				return l.c.log.ReadLog(ctx, req, opts...)
+			},
+			func(m *headwaterv1.ReadLogResponse) bool {
+				last[m.GetPartition()] = m.GetPosition()
+				return yield(messageOf(m), nil)
+			},
+			func(err error) { yield(Message{}, err) })
+	}
+}
+
+func messageOf(m *headwaterv1.ReadLogResponse) Message {
+	return Message{
+		Partition: int(m.GetPartition()), Offset: m.GetOffset(), Time: m.GetTime().AsTime(), Kind: m.GetKind(), Key: m.GetKey(),
+		Token: tokenOf(m.GetToken()), Payload: m.GetPayload(), Position: m.GetPosition(),
+	}
+}
+
+func tokenOf(m *headwaterv1.IdempotencyToken) Token {
+	t := Token{Key: m.GetKey()}
+	copy(t.Nonce[:], m.GetNonce())
+	if g := m.GetGenerationTime(); g != nil {
+		t.Time = g.AsTime()
+	}
+	return t
+}
+
+// follow reads a stream and opens it again after a failure that passes; open
+// says where to go on by what got was given. It ends when the stream does, when
+// got says false, and with fail when a failure does not pass: for ever, when
+// endless, else within the client's time after the last message.
+func follow[M any](ctx context.Context, c *Client, endless bool, open func(context.Context, ...grpc.CallOption) (grpc.ServerStreamingClient[M], error), got func(*M) bool, fail func(error)) {
+	a := c.attempts(ctx, reads, Token{})
+	_, bounded := ctx.Deadline()
+	for {
+		seen, err := drain(ctx, c, open, got)
+		if err == nil {
+			return
+		}
+		if seen {
+			a = c.attempts(ctx, reads, Token{})
+		}
+		if endless && !bounded {
+			a.end = time.Now().Add(endlessTime)
+		}
+		if err := a.next(ctx, err); err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+// endlessTime is the time that one wait of an endless stream is bounded by: not.
+const endlessTime = 365 * 24 * time.Hour
+
+// drain reads one stream to its end. It returns nil when there is nothing more
+// to do, and whether any message came.
+func drain[M any](ctx context.Context, c *Client, open func(context.Context, ...grpc.CallOption) (grpc.ServerStreamingClient[M], error), got func(*M) bool) (seen bool, _ *Error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var p peer.Peer
+	stream, err := open(ctx, grpc.Peer(&p))
+	if err != nil {
+		return false, c.failure(err, false, p.Addr != nil)
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return seen, nil
+		}
+		if err != nil {
+			return seen, c.failure(err, false, p.Addr != nil || seen)
+		}
+		seen = true
+		if !got(m) {
+			return seen, nil
+		}
+	}
+}
