@@ -11,8 +11,9 @@ import (
 // queue is what stands between callers and the committer. Calls join the last
 // group that is still open; the committer takes groups from the front.
 type queue struct {
-	mu      sync.Mutex // guards all below, and group.taken, part.withdrawn
+	mu      sync.Mutex // guards all below, and taken, finished and withdrawn of groups and parts
 	groups  []*group   // not yet taken, in order
+	taken   []*group   // taken and not finished, in order
 	bytes   int64      // of everything not yet finished, taken or not
 	entries int64
 	stopped error         // why nothing is taken any more
@@ -22,16 +23,21 @@ type queue struct {
 
 // group is what one Pebble batch commits.
 type group struct {
-	parts   []*part
-	bytes   int64
-	entries int64
-	taken   bool
+	parts    []*part
+	bytes    int64
+	entries  int64
+	taken    bool
+	finished bool
 	// copied is closed once the callers' bytes are in the batch and their results
 	// hold offsets; done once the outcome is known, which is err.
 	copied chan struct{}
 	done   chan struct{}
 	err    error
 	ends   []endMark
+}
+
+func newGroup() *group {
+	return &group{copied: make(chan struct{}), done: make(chan struct{})}
 }
 
 type endMark struct {
@@ -189,11 +195,11 @@ func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
 				return fmt.Errorf("%w: %w", wal.ErrOverloaded, context.Cause(ctx))
 			}
 		}
+		first := len(q.groups) == 0
 		q.add(p, size)
 		q.mu.Unlock()
-		select {
-		case q.more <- struct{}{}:
-		default:
+		if first {
+			q.wake()
 		}
 		return nil
 	}
@@ -206,7 +212,7 @@ func (q *queue) add(p *part, size int64) {
 		g = q.groups[len(q.groups)-1]
 	}
 	if g == nil || g.bytes > 0 && (g.bytes+size > maxGroupBytes || g.entries+n > maxGroupEntries) {
-		g = &group{copied: make(chan struct{}), done: make(chan struct{})}
+		g = newGroup()
 		q.groups = append(q.groups, g)
 	}
 	p.g = g
@@ -217,22 +223,65 @@ func (q *queue) add(p *part, size int64) {
 	q.entries += n
 }
 
-// release gives the room of a finished group back.
-func (q *queue) release(g *group) {
+// wake tells the committer that there is a group.
+func (q *queue) wake() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the next group, or nil.
+func (q *queue) take() (g *group, stopped bool) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.groups) > 0 {
+		g = q.groups[0]
+		q.groups[0] = nil
+		q.groups = q.groups[1:]
+		q.taken = append(q.taken, g)
+		g.taken = true
+	}
+	return g, q.stopped != nil
+}
+
+// finish gives a taken group its outcome, unless it has one, and its room back.
+func (q *queue) finish(g *group, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if g.finished {
+		return
+	}
+	for i, x := range q.taken {
+		if x == g {
+			q.taken = append(q.taken[:i], q.taken[i+1:]...)
+			break
+		}
+	}
+	q.finishLocked(g, err)
+}
+
+func (q *queue) finishLocked(g *group, err error) {
+	g.finished = true
+	g.err = err
+	close(g.done)
 	q.bytes -= g.bytes
 	q.entries -= g.entries
 	if q.space != nil {
 		close(q.space)
 		q.space = nil
 	}
-	q.mu.Unlock()
 }
 
-// stop makes every later enqueue return why. Groups not yet taken stay; close
-// writes them, failure leaves them to their callers.
+// stop makes every later enqueue return why. Groups not yet taken stay, to be
+// written.
 func (q *queue) stop(why error) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopLocked(why)
+}
+
+func (q *queue) stopLocked(why error) {
 	if q.stopped == nil {
 		q.stopped = why
 	}
@@ -240,7 +289,22 @@ func (q *queue) stop(why error) {
 		close(q.space)
 		q.space = nil
 	}
-	q.mu.Unlock()
+}
+
+// fail ends everything in the queue: what was not taken is not appended, what was
+// taken is unknown.
+func (q *queue) fail(why error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stopped = why
+	q.stopLocked(why)
+	for _, g := range q.groups {
+		q.finishLocked(g, fmt.Errorf("%w: %w", wal.ErrNotAppended, why))
+	}
+	for _, g := range q.taken {
+		q.finishLocked(g, fmt.Errorf("%w: %w", wal.ErrUnknown, why))
+	}
+	q.groups, q.taken = nil, nil
 }
 
 // await fills p's results once its outcome is known or ctx is done.
@@ -248,42 +312,36 @@ func (b *Broker) await(ctx context.Context, p *part) {
 	g := p.g
 	select {
 	case <-g.done:
-		p.settle(g.err)
-		return
-	default:
-	}
-	select {
-	case <-g.done:
-		p.settle(g.err)
-		return
-	case <-b.failed:
 	case <-ctx.Done():
+		if p.withdraw(&b.queue) {
+			p.settle(fmt.Errorf("%w: %w", wal.ErrNotAppended, context.Cause(ctx)))
+			return
+		}
+		select {
+		case <-g.done: // it came in the same moment, and is worth more
+		default:
+			// The committer may still be reading the caller's bytes. Copying them takes
+			// no I/O, so this wait is short.
+			<-g.copied
+			p.settle(fmt.Errorf("%w: %w", wal.ErrUnknown, context.Cause(ctx)))
+			return
+		}
 	}
-	// The outcome may have come in the same moment; it is worth more than ours.
-	select {
-	case <-g.done:
-		p.settle(g.err)
-		return
-	default:
+	if g.err != nil && g.taken {
+		<-g.copied
 	}
-	why := context.Cause(ctx)
-	if err := b.failure(); err != nil {
-		why = err
+	p.settle(g.err)
+}
+
+// withdraw takes p back, if its group is still waiting.
+func (p *part) withdraw(q *queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p.g.taken || p.g.finished {
+		return false
 	}
-	b.queue.mu.Lock()
-	taken := g.taken
-	if !taken {
-		p.withdrawn = true
-	}
-	b.queue.mu.Unlock()
-	if !taken {
-		p.settle(fmt.Errorf("%w: %w", wal.ErrNotAppended, why))
-		return
-	}
-	// The committer may still be reading the caller's bytes. Copying them takes
-	// no I/O, so this wait is short.
-	<-g.copied
-	p.settle(fmt.Errorf("%w: %w", wal.ErrUnknown, why))
+	p.withdrawn = true
+	return true
 }
 
 // settle gives err to every entry that has no error of its own.

@@ -27,6 +27,7 @@ const formatVersion = 1
 
 const (
 	recordKeySize = 1 + 4 + 4 + 8
+	offsetInKey   = 1 + 4 + 4
 	// frameHeader is the checksum and the log time in front of a record.
 	frameHeader = 4 + 8
 )
@@ -34,7 +35,7 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errFrame: a stored value is not what was written. The caller knows the place.
-var errFrame = errors.New("checksum does not match")
+var errFrame = errors.New("value does not match its checksum")
 
 func putRecordKey(k []byte, topic uint32, p wal.Partition, o wal.Offset) {
 	k[0] = familyRecord
@@ -83,25 +84,25 @@ func crcSeed(inc wal.Incarnation, p wal.Partition) uint32 {
 	return crc32.Checksum(b[:], castagnoli)
 }
 
-func frameSum(seed uint32, o wal.Offset, timeAndData []byte) uint32 {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(o))
-	return crc32.Update(crc32.Update(seed, castagnoli, b[:]), castagnoli, timeAndData)
+// frameSum takes the offset as it stands in the key, so that nothing is allocated
+// for it.
+func frameSum(seed uint32, offset, timeAndData []byte) uint32 {
+	return crc32.Update(crc32.Update(seed, castagnoli, offset), castagnoli, timeAndData)
 }
 
 // putFrame fills dst, which has frameHeader+len(data) bytes.
-func putFrame(dst []byte, seed uint32, o wal.Offset, logTime int64, data []byte) {
+func putFrame(dst []byte, seed uint32, offset []byte, logTime int64, data []byte) {
 	binary.BigEndian.PutUint64(dst[4:], uint64(logTime))
 	copy(dst[frameHeader:], data)
-	binary.BigEndian.PutUint32(dst, frameSum(seed, o, dst[4:]))
+	binary.BigEndian.PutUint32(dst, frameSum(seed, offset, dst[4:]))
 }
 
 // readFrame checks v and returns what it holds; data points into v.
-func readFrame(v []byte, seed uint32, o wal.Offset) (logTime int64, data []byte, err error) {
+func readFrame(v []byte, seed uint32, offset []byte) (logTime int64, data []byte, err error) {
 	if len(v) < frameHeader {
-		return 0, nil, fmt.Errorf("value of %d bytes is too short", len(v))
+		return 0, nil, fmt.Errorf("%w: %d bytes", errFrame, len(v))
 	}
-	if binary.BigEndian.Uint32(v) != frameSum(seed, o, v[4:]) {
+	if binary.BigEndian.Uint32(v) != frameSum(seed, offset, v[4:]) {
 		return 0, nil, errFrame
 	}
 	return int64(binary.BigEndian.Uint64(v[4:])), v[frameHeader:], nil

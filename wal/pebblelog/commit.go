@@ -46,28 +46,16 @@ func (b *Broker) commitLoop() {
 // takeGroup returns the next group, or false when there is none and none will
 // come.
 func (b *Broker) takeGroup() (*group, bool) {
-	q := &b.queue
 	for {
-		q.mu.Lock()
-		if b.failure() != nil {
-			q.mu.Unlock()
-			return nil, false
-		}
-		if len(q.groups) > 0 {
-			g := q.groups[0]
-			q.groups[0] = nil
-			q.groups = q.groups[1:]
-			g.taken = true
-			q.mu.Unlock()
+		g, stopped := b.queue.take()
+		if g != nil {
 			return g, true
 		}
-		stopped := q.stopped != nil
-		q.mu.Unlock()
 		if stopped {
 			return nil, false
 		}
 		select {
-		case <-q.more:
+		case <-b.queue.more:
 		case <-b.stopping:
 		case <-b.failed:
 		}
@@ -96,7 +84,7 @@ func (b *Broker) encode(g *group) *pebble.Batch {
 			ps.next++
 			op := batch.SetDeferred(recordKeySize, frameHeader+len(e.Data))
 			putRecordKey(op.Key, p.t.id, e.Partition, o)
-			putFrame(op.Value, ps.seed, o, now, e.Data)
+			putFrame(op.Value, ps.seed, op.Key[offsetInKey:], now, e.Data)
 			if err := op.Finish(); err != nil {
 				panic(fmt.Sprintf("pebblelog: add to batch: %v", err)) // only an indexed batch can fail
 			}
@@ -124,17 +112,14 @@ func (b *Broker) finishLoop() {
 		}
 		// After a failed sync nothing is acknowledged, not even what a later sync
 		// says is on disk: the kernel may have dropped the pages in between.
-		if failure := b.failure(); failure != nil {
-			f.g.err = fmt.Errorf("%w: %w", wal.ErrUnknown, failure)
-		} else {
+		if b.failure() == nil {
 			b.metrics.fsync.Observe((b.clock.elapsed() - f.began).Seconds())
 			for _, m := range f.g.ends {
 				m.ps.advance(m.end)
 			}
 			b.ends.dirty.Store(true)
+			b.queue.finish(f.g, nil)
 		}
-		close(f.g.done)
-		b.queue.release(f.g)
 		if err == nil {
 			if cerr := f.batch.Close(); cerr != nil {
 				b.fail(fmt.Errorf("close batch: %w", cerr))
@@ -154,17 +139,10 @@ func (b *Broker) flush() error {
 		return err
 	}
 	// An empty group of its own, behind all others.
-	g := &group{copied: make(chan struct{}), done: make(chan struct{})}
+	g := newGroup()
 	q.groups = append(q.groups, g)
 	q.mu.Unlock()
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
-	select {
-	case <-g.done:
-		return g.err
-	case <-b.failed:
-		return b.failure()
-	}
+	q.wake()
+	<-g.done
+	return g.err
 }

@@ -22,7 +22,7 @@ func (b *Broker) fail(cause error) {
 	b.fault.once.Do(func() {
 		b.fault.err = fmt.Errorf("%w: %w", wal.ErrFailed, cause)
 		close(b.failed)
-		b.queue.stop(b.fault.err)
+		b.queue.fail(b.fault.err)
 		b.log.Error("log has stopped for good; restart to read back what is on disk", "error", cause)
 		if b.cfg.OnFail != nil {
 			go b.cfg.OnFail(b.fault.err)

@@ -279,7 +279,7 @@ func (ps *partition) edge(iter *pebble.Iterator) (wal.Offset, int64, error) {
 	if err != nil {
 		return 0, 0, ps.corrupt(o, err)
 	}
-	logTime, _, err := readFrame(v, ps.seed, o)
+	logTime, _, err := readFrame(v, ps.seed, iter.Key()[offsetInKey:])
 	if err != nil {
 		return 0, 0, ps.corrupt(o, err)
 	}

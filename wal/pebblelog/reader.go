@@ -102,7 +102,7 @@ func (r *reader) read(end wal.Offset) ([]wal.Entry, error) {
 		if err != nil {
 			return nil, r.ps.corrupt(at, err)
 		}
-		logTime, data, err := readFrame(v, r.ps.seed, at)
+		logTime, data, err := readFrame(v, r.ps.seed, r.iter.Key()[offsetInKey:])
 		if err != nil {
 			return nil, r.ps.corrupt(at, err)
 		}

@@ -182,7 +182,8 @@ func (t *topic) OffsetAt(ctx context.Context, p wal.Partition, at int64) (wal.Of
 }
 
 func (t *topic) timeOf(ps *partition, o wal.Offset) (int64, error) {
-	v, closer, err := t.b.db.Get(recordKey(t.id, ps.p, o))
+	key := recordKey(t.id, ps.p, o)
+	v, closer, err := t.b.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		if t.deleted.Load() {
 			return 0, t.errDeleted()
@@ -192,7 +193,7 @@ func (t *topic) timeOf(ps *partition, o wal.Offset) (int64, error) {
 	if err != nil {
 		return 0, ps.corrupt(o, err)
 	}
-	logTime, _, err := readFrame(v, ps.seed, o)
+	logTime, _, err := readFrame(v, ps.seed, key[offsetInKey:])
 	if cerr := closer.Close(); err == nil {
 		err = cerr
 	}
