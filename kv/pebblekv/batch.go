@@ -202,13 +202,13 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 		return b.wrap(errBatchUsed)
 	}
 	defer b.Abort()
-	if b.err != nil {
-		return b.wrap(b.err)
-	}
 	if err := b.s.enter(ctx); err != nil {
 		return b.wrap(err)
 	}
 	defer b.s.leave()
+	if b.err != nil {
+		return b.wrap(b.err)
+	}
 	for _, bk := range b.p.tokens.list() {
 		bk.count.Add(bk.pending)
 		bk.pending = 0
@@ -279,17 +279,6 @@ func (b *batch) Abort() {
 	if b.tombs != nil {
 		b.tombs.Reset()
 	}
-}
-
-func (b *batch) close() error {
-	var err error
-	for _, w := range []*pebble.Batch{b.puts, b.tombs} {
-		if w != nil {
-			err = errors.Join(err, w.Close())
-		}
-	}
-	b.puts, b.tombs, b.open = nil, nil, false
-	return err
 }
 
 // brokenBatch is the answer to a Begin that could not be.

@@ -324,7 +324,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	err := s.guard(func() error {
-		return errors.Join(s.db.LogData(nil, pebble.Sync), s.closeBatches(), s.db.Close())
+		return errors.Join(s.db.LogData(nil, pebble.Sync), s.db.Close())
 	})
 	if err != nil {
 		return fmt.Errorf("close kv store: %w", err)
@@ -337,12 +337,4 @@ func (s *Store) releaseCache() {
 	if s.cache != nil {
 		s.cache.Unref()
 	}
-}
-
-func (s *Store) closeBatches() error {
-	var err error
-	for _, p := range s.parts {
-		err = errors.Join(err, p.batch.close())
-	}
-	return err
 }
