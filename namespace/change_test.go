@@ -263,3 +263,28 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEntryKeepsItsVersionsWhenOldOnesGo(t *testing.T) {
+	t.Parallel()
+	s := newState()
+	s.apply(createChange("a", 1), 0, 0)
+	var entries []*Entry
+	for o := wal.Offset(1); o < 5*recentVersions; o++ {
+		entries = append(entries, s.names["a"])
+		c := createChange("a", 1)
+		c.BaseVersion = uint64(o)
+		if v := s.apply(c, o, 0); !v.accepted {
+			t.Fatalf("%+v", v)
+		}
+	}
+	for _, e := range entries {
+		if n := len(e.recent); n == 0 || n > 2*recentVersions {
+			t.Fatalf("version %d keeps %d configurations", e.Version, n)
+		}
+		for i, c := range e.recent {
+			if want := e.Version - uint64(len(e.recent)-1-i); c.Version != want || e.accepted[want-1] != want {
+				t.Fatalf("of version %d: version %d stands in the place of %d", e.Version, c.Version, want)
+			}
+		}
+	}
+}

@@ -256,3 +256,58 @@ func TestErrorsThatPassAreRiddenOut(t *testing.T) {
 		t.Fatalf("got %v, want %v; %v", got, want, r.Err())
 	}
 }
+
+// gapBroker loses the second record that is read.
+type gapBroker struct{ wal.Broker }
+
+type gapLog struct{ wal.Log }
+
+type gapReader struct{ wal.Reader }
+
+func (b gapBroker) Create(ctx context.Context, spec wal.TopicSpec) (wal.Log, error) {
+	l, err := b.Broker.Create(ctx, spec)
+	return gapLog{l}, err
+}
+
+func (l gapLog) Read(ctx context.Context, p wal.Partition, from wal.Offset) (wal.Reader, error) {
+	rd, err := l.Log.Read(ctx, p, from)
+	return gapReader{rd}, err
+}
+
+func (r gapReader) Next(ctx context.Context) ([]wal.Entry, error) {
+	es, err := r.Reader.Next(ctx)
+	return slices.DeleteFunc(es, func(e wal.Entry) bool { return e.Offset == 1 }), err
+}
+
+func TestAGapInTheLogStopsTheRegistry(t *testing.T) {
+	t.Parallel()
+	b := openBroker(t, vfs.NewMem())
+	r := openRegistry(t, b)
+	for i := range 3 {
+		mustApply(t, r, kvDoc(fmt.Sprintf("n%d", i)))
+	}
+	if _, err := Open(testContext(t), Options{Broker: gapBroker{b}}); !errors.Is(err, ErrStopped) || !errors.Is(err, wal.ErrCorrupt) {
+		t.Fatalf("open: %v", err)
+	}
+}
+
+func TestAChangeThatCannotBeAppendedIsNotMade(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	b := &brokenBroker{Broker: openBroker(t, vfs.NewMem())}
+	r := openRegistry(t, b)
+	v := mustApply(t, r, kvDoc("a")).Version
+	b.append = func(func() wal.Result) wal.Result {
+		return wal.Result{Err: fmt.Errorf("%w: %w", wal.ErrNotAppended, wal.ErrDiskFull)}
+	}
+	_, applied := r.Apply(ctx, kvDoc("a", "description: x"), ApplyOptions{})
+	_, deleted := r.Delete(ctx, "a", DeleteOptions{Confirm: "a"})
+	for what, err := range map[string]error{"apply": applied, "delete": deleted, "claim": r.Claim(ctx, "a", "x")} {
+		if !errors.Is(err, wal.ErrNotAppended) || !errors.Is(err, wal.ErrDiskFull) || errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if e, ok := r.Get("a"); !ok || e.Version != v || e.Owner != "" || len(r.waiters) != 0 {
+		t.Errorf("%+v, %d wait", e, len(r.waiters))
+	}
+}
