@@ -63,6 +63,8 @@ type partApplier struct {
 	// another try.
 	panicked map[wal.Ref]error
 
+	cursor []byte // of the sweep
+
 	mu     sync.Mutex // guards parked, which reads look at
 	parked map[string]*ParkedQueue
 }
@@ -273,3 +275,23 @@ func (pa *partApplier) flush(ctx context.Context) error {
 	pa.begin()
 	return nil
 }
+
+// Sweep frees up to limit keys of what nobody can see any more, by log time. It
+// runs in the partition's goroutine, between batches; see consumers.Runner.Do.
+// more says that the round is not over.
+func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, limit int) (r SweepResult, more bool, err error) {
+	pa := a.parts[p]
+	req := SweepRequest{Partition: p, LogTime: pa.state.LogTime, Horizon: pa.state.LogTime - window.Microseconds(), Limit: limit, Cursor: pa.cursor}
+	if len(pa.parked) > 0 {
+		req.Horizon = 0 // a parked record may be older than anything
+	}
+	if r, err = a.cfg.Store.Sweep(ctx, &req); err != nil {
+		return r, false, fmt.Errorf("sweep partition %d: %w", p, err)
+	}
+	pa.cursor = r.Cursor
+	return r, r.Cursor != nil, nil
+}
+
+// State returns what the store has saved of a partition. Only in the partition's
+// goroutine.
+func (a *Applier) State(p wal.Partition) State { return a.parts[p].state }

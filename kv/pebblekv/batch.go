@@ -1,12 +1,14 @@
 package pebblekv
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -40,6 +42,8 @@ type batch struct {
 	// tombs holds the tombstones: an indexed batch, because a range tombstone is
 	// merged with those that are there, also those of this batch.
 	tombs   *pebble.Batch
+	tokens  []kv.TokenEntry
+	order   []tokenOrder
 	count   int
 	deletes bool
 	err     error // the first; Commit returns it
@@ -104,23 +108,46 @@ func (b *batch) Put(id []byte, v wal.Version, it *kv.StoredItem) {
 	}
 }
 
-// SaveToken implements kv.Batch.
+// SaveToken implements kv.Batch. Entries are written by Commit, in the order of
+// their keys: the memtable takes neighbours at half the cost of strangers.
 func (b *batch) SaveToken(e *kv.TokenEntry) {
 	if !b.ready(nil) {
 		return
 	}
-	bk := b.p.tokens.bucket(b.s, e.LogTime)
-	op := b.puts.SetDeferred(tableLen+bucketLen+nonceLen, tokenValueLen(e))
-	k := appendTable(op.Key[:0], tableToken, b.p.id)
-	k = appendBucket(k, bk.id)
-	copy(op.Key[len(k):], e.Nonce[:])
-	putToken(op.Value, e)
-	if err := op.Finish(); err != nil {
-		b.setErr(err)
+	b.order = append(b.order, tokenOrder{binary.BigEndian.Uint64(e.Nonce[:]), len(b.tokens)})
+	b.tokens = append(b.tokens, *e)
+}
+
+// tokenOrder is the beginning of a nonce and the place of its entry.
+type tokenOrder struct {
+	nonce uint64
+	at    int
+}
+
+func (b *batch) finishTokens() error {
+	// Of one nonce twice, the later must stay behind the earlier.
+	slices.SortFunc(b.order, func(x, y tokenOrder) int {
+		if c := cmp.Compare(x.nonce, y.nonce); c != 0 {
+			return c
+		}
+		return cmp.Compare(x.at, y.at)
+	})
+	for _, o := range b.order {
+		e := &b.tokens[o.at]
+		bk := b.p.tokens.bucket(b.s, e.LogTime)
+		op := b.puts.SetDeferred(tableLen+bucketLen+nonceLen, tokenValueLen(e))
+		k := appendTable(op.Key[:0], tableToken, b.p.id)
+		k = appendBucket(k, bk.id)
+		copy(op.Key[len(k):], e.Nonce[:])
+		putToken(op.Value, e)
+		if err := op.Finish(); err != nil {
+			return err
+		}
+		bk.count.Add(1)
+		// Before the commit, so that whoever sees the commit finds the entry.
+		bk.filter.add(nonceHash(&e.Nonce))
 	}
-	bk.pending++
-	// Before the commit, so that whoever sees the commit finds the entry.
-	bk.filter.add(nonceHash(&e.Nonce))
+	return nil
 }
 
 // SaveUpload implements kv.Batch.
@@ -209,10 +236,6 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 	if b.err != nil {
 		return b.wrap(b.err)
 	}
-	for _, bk := range b.p.tokens.list() {
-		bk.count.Add(bk.pending)
-		bk.pending = 0
-	}
 	if err := b.finish(&st); err != nil {
 		return b.wrap(err)
 	}
@@ -229,8 +252,11 @@ func (b *batch) wrap(err error) error {
 	return fmt.Errorf("commit kv batch: partition %d: %w", b.p.id, err)
 }
 
-// finish adds the tombstones and the state.
+// finish adds the tokens, the tombstones and the state.
 func (b *batch) finish(st *kv.State) error {
+	if err := b.finishTokens(); err != nil {
+		return err
+	}
 	if b.tombs != nil && !b.tombs.Empty() {
 		if err := b.puts.Apply(b.tombs, nil); err != nil {
 			return err
@@ -270,9 +296,7 @@ func (b *batch) Abort() {
 		return
 	}
 	b.open = false
-	for _, bk := range b.p.tokens.list() {
-		bk.pending = 0
-	}
+	b.tokens, b.order = b.tokens[:0], b.order[:0]
 	if b.puts != nil {
 		b.puts.Reset()
 	}

@@ -45,8 +45,6 @@ type bucket struct {
 	id     bucketID
 	count  atomic.Int64 // entries committed, about: a nonce saved twice counts twice
 	filter filter
-
-	pending int64 // entries of the open batch; the applier's alone
 }
 
 func (t *tokens) list() []*bucket {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/headwater-db/headwater/cmd/headwater/cli"
+	"github.com/headwater-db/headwater/cmd/headwater/server"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "headwater",
+		Short:         "One durable log in which every mutation begins, and key-value and messages on it",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.AddCommand(newDev())
+	cli.AddCommands(root)
+	return root
+}
+
+// newDev is `headwater dev`: everything in one process, nothing beside it.
+func newDev() *cobra.Command {
+	var cfg server.Config
+	var brokers []string
+	var logLevel string
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run Headwater in one process: log, stores and API, data kept in a directory",
+		Args:  cobra.NoArgs,
+		PreRunE: func(c *cobra.Command, _ []string) error {
+			return fromEnvironment(c.Flags())
+		},
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg.KafkaBrokers, cfg.Demo, cfg.Version, cfg.Commit = brokers, true, version, commit
+			if len(brokers) > 0 && cfg.ReplicationFactor == 0 {
+				cfg.ReplicationFactor = 1 // a development cluster is one broker, and what that means is logged
+			}
+			var level slog.Level
+			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
+				return cli.Usage(fmt.Errorf("--log-level: %w; use debug, info, warn or error", err))
+			}
+			cfg.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			return runServer(c.Context(), c.OutOrStdout(), cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.DataDir, "data-dir", "./headwater-data", "directory that everything is kept in")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:7080", "address of HTTP+JSON; port 0 picks a free one")
+	f.StringVar(&cfg.GRPC, "grpc", "127.0.0.1:7081", "address of gRPC")
+	f.StringVar(&cfg.Admin, "admin", "127.0.0.1:7090", "address of health, metrics and pprof")
+	f.StringSliceVar(&brokers, "kafka-brokers", nil, "host:port,... puts the log on Kafka or Redpanda; the stores stay here")
+	f.IntVar(&cfg.ReplicationFactor, "kafka-replication-factor", 0, "replicas of topics on Kafka (default 1)")
+	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
+	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+// fromEnvironment fills in flags that were not given from HEADWATER_<FLAG>.
+func fromEnvironment(flags *pflag.FlagSet) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "HEADWATER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := os.LookupEnv(name); ok && !f.Changed {
+			if err := flags.Set(f.Name, v); err != nil {
+				errs = append(errs, cli.Usage(fmt.Errorf("%s: %w", name, err)))
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// drainTimeout bounds how long requests in hand may take at shutdown.
+const drainTimeout = 30 * time.Second
+
+// runServer runs until SIGTERM or SIGINT, then drains. A second signal exits at
+// once.
+func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	start := time.Now()
+	s, err := server.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := banner(out, s, cfg); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	if err := s.WaitReady(ctx); err == nil {
+		_, err = fmt.Fprintf(out, "ready in %v\n", time.Since(start).Round(time.Millisecond))
+		if err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
+	<-ctx.Done()
+	stop() // the next signal ends the process
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout+cfg.DrainDelay)
+	defer cancel()
+	return s.Drain(drain)
+}
+
+func banner(out io.Writer, s *server.Server, cfg server.Config) error {
+	where := "embedded, fsync before acknowledgement"
+	if len(cfg.KafkaBrokers) > 0 {
+		where = "Kafka at " + strings.Join(cfg.KafkaBrokers, ",") + ", acknowledged by all in-sync replicas"
+	}
+	_, err := fmt.Fprintf(out, `Headwater %s
+  http       http://%s
+  grpc       %s
+  admin      http://%s
+  data       %s
+  log        %s
+  durability %s
+try
+  headwater kv put demo-kv greeting en 'good morning' --address %s
+  headwater kv get demo-kv greeting en --address %s
+  curl http://%s/v1/kv/demo-kv/greeting/en
+`, cfg.Version, s.HTTPAddr(), s.GRPCAddr(), s.AdminAddr(), s.DataDir(), where, s.Durability(), s.GRPCAddr(), s.GRPCAddr(), s.HTTPAddr())
+	return err
+}

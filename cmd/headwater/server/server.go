@@ -1,0 +1,334 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwater-db/headwater/gateway"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/retention"
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/kafkalog"
+	"github.com/headwater-db/headwater/wal/pebblelog"
+)
+
+// Config is what a process is started with. The zero value is `headwater dev` on
+// free ports.
+type Config struct {
+	DataDir string // default ./headwater-data
+	// HTTP, GRPC and Admin are addresses to listen on; port 0 picks a free one.
+	HTTP, GRPC, Admin string
+	// KafkaBrokers puts the log on Kafka or Redpanda; the stores stay embedded.
+	KafkaBrokers []string
+	// ReplicationFactor of topics on Kafka. 0 is 3; 1 is for development and says
+	// so in the log.
+	ReplicationFactor int
+	// Demo makes the demo namespaces where they do not exist.
+	Demo bool
+	// Namespaces are documents applied where the name does not exist yet.
+	Namespaces []string
+	// DrainDelay is how long readiness is false before requests are refused.
+	DrainDelay time.Duration
+	// FreeSpaceFloor of the embedded log in bytes; 0 is its default, -1 off.
+	FreeSpaceFloor int64
+	Logger         *slog.Logger
+	Version        string
+	Commit         string
+}
+
+func (c Config) withDefaults() Config {
+	if c.DataDir == "" {
+		c.DataDir = "headwater-data"
+	}
+	for _, a := range []*string{&c.HTTP, &c.GRPC, &c.Admin} {
+		if *a == "" {
+			*a = "127.0.0.1:0"
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	return c
+}
+
+// Server is a running process.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	dir    *dataDir
+	reg    *prometheus.Registry
+	broker wal.Broker
+	names  *namespace.Registry
+	spaces *spaces
+	sweep  *retention.Sweeper
+	gate   *gateway.Server
+	admin  *adminServer
+	cache  *pebble.Cache
+	// countLetter counts a dead letter by its reason.
+	countLetter func(reason string)
+
+	httpL, grpcL, adminL net.Listener
+
+	run      context.Context // ends when the process stops
+	cancel   context.CancelFunc
+	work     errgroup.Group
+	failed   atomic.Pointer[error] // why the process is not ready for good
+	failOnce sync.Once
+	draining atomic.Bool
+}
+
+// Open starts everything and returns when the API answers. Namespaces may still
+// be reading their logs: see Ready.
+func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
+	cfg = cfg.withDefaults()
+	s := &Server{cfg: cfg, log: cfg.Logger, reg: prometheus.NewRegistry()}
+	s.run, s.cancel = context.WithCancel(context.Background())
+	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.countLetter = newLetterCount(s.reg)
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			s.cancel()
+			for i := len(undo) - 1; i >= 0; i-- {
+				err = errors.Join(err, undo[i]())
+			}
+		}
+	}()
+	if s.dir, err = openDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	undo = append(undo, s.dir.close)
+	if err = s.listen(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, s.closeListeners)
+	if s.broker, err = s.openBroker(ctx); err != nil {
+		return nil, err
+	}
+	undo = append(undo, s.broker.Close)
+	partitions := 4
+	if len(cfg.KafkaBrokers) > 0 {
+		partitions = 12
+	}
+	if s.names, err = namespace.Open(ctx, namespace.Options{Broker: s.broker, Logger: s.log, Defaults: namespace.Defaults{Partitions: partitions}}); err != nil {
+		return nil, fmt.Errorf("open the namespace registry: %w", err)
+	}
+	undo = append(undo, func() error { s.names.Close(); return nil })
+	s.cache = pebble.NewCache(256 << 20)
+	undo = append(undo, func() error { s.cache.Unref(); return nil })
+	s.sweep = retention.New(retention.Config{Logger: s.log})
+	if s.spaces, err = newSpaces(ctx, s); err != nil {
+		return nil, err
+	}
+	undo = append(undo, s.spaces.close)
+	if err = s.applyDocuments(ctx); err != nil {
+		return nil, err
+	}
+	if err = s.spaces.sync(ctx); err != nil {
+		return nil, err
+	}
+	if err = s.newGateway(); err != nil {
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+func (s *Server) listen() (err error) {
+	for _, l := range []struct {
+		to         *net.Listener
+		addr, flag string
+	}{{&s.httpL, s.cfg.HTTP, "--http"}, {&s.grpcL, s.cfg.GRPC, "--grpc"}, {&s.adminL, s.cfg.Admin, "--admin"}} {
+		var lc net.ListenConfig
+		if *l.to, err = lc.Listen(s.run, "tcp", l.addr); err != nil {
+			return errors.Join(fmt.Errorf("listen on %s: %w; choose another address with %s (port 0 picks a free one)", l.addr, err, l.flag), s.closeListeners())
+		}
+	}
+	return nil
+}
+
+func (s *Server) closeListeners() error {
+	var errs []error
+	for _, l := range []net.Listener{s.httpL, s.grpcL, s.adminL} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
+	if len(s.cfg.KafkaBrokers) == 0 {
+		b, err := pebblelog.Open(pebblelog.Config{
+			Dir: s.dir.logDir(), FreeSpaceFloor: s.cfg.FreeSpaceFloor, Logger: s.log, Registerer: s.reg,
+			OnFail: func(err error) { s.fail(fmt.Errorf("the log has failed: %w", err)) },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("open the embedded log: %w", err)
+		}
+		return b, nil
+	}
+	b, err := kafkalog.Open(ctx, kafkalog.Config{
+		Brokers: s.cfg.KafkaBrokers, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.ReplicationFactor > 0 && s.cfg.ReplicationFactor < 3,
+		Logger: s.log, Registerer: s.reg,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the log on Kafka: %w", err)
+	}
+	return b, nil
+}
+
+func (s *Server) newGateway() error {
+	key, err := s.dir.pageKey()
+	if err != nil {
+		return err
+	}
+	pages, err := gateway.NewPageTokens(key)
+	if err != nil {
+		return err
+	}
+	dir := s.spaces.dir
+	logType := "embedded"
+	if len(s.cfg.KafkaBrokers) > 0 {
+		logType = "kafka"
+	}
+	s.gate = gateway.NewServer(gateway.ServerConfig{
+		Services: gateway.Services{
+			KeyValue:  gateway.NewKeyValue(dir, pages, s.broker.Durability()),
+			Log:       gateway.NewLog(dir, s.broker, &s.spaces.clock),
+			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
+			Admin: gateway.NewAdmin(gateway.AdminConfig{
+				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
+				Unready: s.Unready,
+			}),
+		},
+		GRPC: s.grpcL, HTTP: s.httpL, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
+	})
+	s.admin = newAdminServer(s)
+	return s.reg.Register(newSpaceMetrics(s))
+}
+
+// start runs what runs beside the requests.
+func (s *Server) start() {
+	s.work.Go(func() error { return s.gate.Serve() })
+	s.work.Go(func() error { return s.admin.serve(s.adminL) })
+	s.work.Go(func() error { return s.sweep.Run(s.run) })
+	s.work.Go(func() error { return s.spaces.follow(s.run) })
+	s.work.Go(func() error { return s.watchReadiness(s.run) })
+}
+
+// fail notes why the process cannot keep what it would acknowledge.
+func (s *Server) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failed.Store(&err)
+		s.log.Error("the process takes no more writes; restart it when the cause is mended", "reason", err)
+	})
+}
+
+// Unready returns nil when writes are taken, else why not.
+func (s *Server) Unready() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	if s.draining.Load() {
+		return errors.New("the process is shutting down")
+	}
+	if err := s.names.Err(); err != nil {
+		return err
+	}
+	if err := s.broker.Health(); err != nil {
+		return err
+	}
+	return s.spaces.unready()
+}
+
+// WaitReady returns once writes are taken, or when ctx is done with the reason
+// why they are not.
+func (s *Server) WaitReady(ctx context.Context) error {
+	t := time.NewTicker(2 * time.Millisecond)
+	defer t.Stop()
+	for {
+		err := s.Unready()
+		if err == nil {
+			s.gate.SetReady(true)
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w", err)
+		}
+	}
+}
+
+func (s *Server) watchReadiness(ctx context.Context) error {
+	t := time.NewTicker(200 * time.Millisecond)
+	defer t.Stop()
+	for {
+		s.gate.SetReady(s.Unready() == nil)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// HTTPAddr, GRPCAddr and AdminAddr are where the process really listens.
+func (s *Server) HTTPAddr() string  { return s.httpL.Addr().String() }
+func (s *Server) GRPCAddr() string  { return s.grpcL.Addr().String() }
+func (s *Server) AdminAddr() string { return s.adminL.Addr().String() }
+
+// DataDir is the data directory, and Durability what an acknowledgement means.
+func (s *Server) DataDir() string    { return s.dir.path }
+func (s *Server) Durability() string { return s.broker.Durability() }
+
+// Drain stops as SIGTERM does: not ready, the delay, requests in hand answered,
+// batches in flight applied, everything closed. It returns what went wrong on
+// the way.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	s.gate.SetReady(false)
+	t := time.NewTimer(s.cfg.DrainDelay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	err := s.gate.Drain(ctx)
+	return errors.Join(err, s.Close())
+}
+
+// Close stops at once: requests in hand are cut off, which makes their outcome
+// unknown to their callers and loses nothing that was acknowledged.
+func (s *Server) Close() error {
+	s.draining.Store(true)
+	errs := []error{s.gate.Close(), s.admin.close()}
+	s.cancel()
+	errs = append(errs, s.work.Wait(), s.spaces.close())
+	s.names.Close()
+	errs = append(errs, s.broker.Close())
+	s.cache.Unref()
+	if err := s.closeListeners(); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, s.dir.close())
+	return errors.Join(errs...)
+}

@@ -1,0 +1,259 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/headwater-db/headwater/gateway"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// spaces are the open namespaces of the process, kept in step with the registry.
+type spaces struct {
+	s     *Server
+	dir   *gateway.Directory
+	clock wal.Clock // of every token that this process makes
+	// origin is the incarnation of the registry's topic: whose stores these are.
+	origin string
+
+	mu      sync.Mutex // guards open, version and changed
+	open    map[string]*space
+	version uint64        // of the registry, up to which namespaces are open
+	changed chan struct{} // closed and replaced when version rises
+}
+
+// originFile stands in a store's directory and says whose registry names it.
+const originFile = "ORIGIN"
+
+func newSpaces(ctx context.Context, s *Server) (*spaces, error) {
+	log, err := s.broker.Open(ctx, namespace.SystemTopic)
+	if err != nil {
+		return nil, fmt.Errorf("open the topic of the registry: %w", err)
+	}
+	return &spaces{
+		s: s, dir: gateway.NewDirectory(), open: make(map[string]*space), changed: make(chan struct{}),
+		origin: log.Info().Incarnation.String() + "\n",
+	}, nil
+}
+
+// demoDocuments are the namespaces of `headwater dev`, those whose abstraction
+// exists.
+var demoDocuments = []string{
+	"namespace: demo-kv\nabstraction: kv\ndescription: key-value, to try things out\n",
+	"namespace: demo-log\nabstraction: log\ndescription: messages, to try things out\n",
+}
+
+// applyDocuments makes the namespaces that the process is configured with, where
+// the name does not exist.
+func (s *Server) applyDocuments(ctx context.Context) error {
+	docs := s.cfg.Namespaces
+	if s.cfg.Demo {
+		docs = append(append([]string(nil), docs...), demoDocuments...)
+	}
+	for _, doc := range docs {
+		d, err := namespace.Parse(doc, namespace.Defaults{Partitions: 1})
+		if err != nil {
+			return fmt.Errorf("configured namespace: %w", err)
+		}
+		if _, ok := s.names.Get(d.Config.Name); ok {
+			continue
+		}
+		if _, err := s.names.Apply(ctx, doc, namespace.ApplyOptions{By: "configuration"}); err != nil {
+			return fmt.Errorf("apply configured namespace %s: %w", d.Config.Name, err)
+		}
+	}
+	return nil
+}
+
+// sync opens every namespace that the registry knows now.
+func (sp *spaces) sync(ctx context.Context) error {
+	version := sp.s.names.Version()
+	entries := sp.s.names.List()
+	known := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		known[e.Name] = true
+		sp.put(ctx, e)
+	}
+	sp.reached(version)
+	return sp.removeLeftovers(entries)
+}
+
+// follow opens, changes and closes namespaces as the registry says, until ctx is
+// done.
+func (sp *spaces) follow(ctx context.Context) error {
+	sp.mu.Lock()
+	since := sp.version
+	sp.mu.Unlock()
+	for e, err := range sp.s.names.Watch(ctx, since) {
+		if err != nil {
+			if ctx.Err() == nil {
+				sp.s.fail(fmt.Errorf("follow the namespace registry: %w", err))
+			}
+			return nil
+		}
+		if e.Entry == nil {
+			sp.remove(ctx, e.Name)
+		} else {
+			sp.put(ctx, e.Entry)
+		}
+		sp.reached(e.Version)
+	}
+	return nil
+}
+
+func (sp *spaces) reached(version uint64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if version > sp.version {
+		sp.version = version
+		close(sp.changed)
+		sp.changed = make(chan struct{})
+	}
+}
+
+// wait returns once this process serves the registry's version, and the
+// namespace takes writes.
+func (sp *spaces) wait(ctx context.Context, name string, version uint64) error {
+	for {
+		sp.mu.Lock()
+		reached, changed, x := sp.version >= version, sp.changed, sp.open[name]
+		sp.mu.Unlock()
+		if reached {
+			if x == nil {
+				return nil
+			}
+			return x.waitReady(ctx)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for namespace %s to be served: %w", name, ctx.Err())
+		}
+	}
+}
+
+// put opens a namespace, or puts its new configuration into force. One that
+// cannot be opened is served as failed, with the reason: it must not keep the
+// others from being served.
+func (sp *spaces) put(ctx context.Context, e *namespace.Entry) {
+	sp.mu.Lock()
+	cur := sp.open[e.Name]
+	sp.mu.Unlock()
+	if cur != nil && cur.entry.Generation == e.Generation {
+		cur.configure(e)
+		return
+	}
+	if cur != nil {
+		sp.remove(ctx, e.Name)
+	}
+	x, err := sp.s.openSpace(ctx, e)
+	if err != nil {
+		sp.s.log.Error("a namespace cannot be served", "namespace", e.Name, "reason", err)
+		x = sp.s.failedSpace(e, err)
+	}
+	sp.mu.Lock()
+	sp.open[e.Name] = x
+	sp.mu.Unlock()
+	sp.dir.Add(x.ns)
+}
+
+// remove closes a namespace that was deleted and frees what it held here.
+func (sp *spaces) remove(ctx context.Context, name string) {
+	sp.mu.Lock()
+	x := sp.open[name]
+	delete(sp.open, name)
+	sp.mu.Unlock()
+	if x == nil {
+		return
+	}
+	sp.dir.Remove(name)
+	err := x.close()
+	if rerr := x.removeStore(); rerr != nil {
+		err = errors.Join(err, rerr)
+	}
+	if rerr := sp.s.names.ReapLife(ctx, x.entry); rerr != nil {
+		err = errors.Join(err, rerr)
+	}
+	if err != nil {
+		sp.s.log.Warn("freeing a deleted namespace failed; the next start tries again", "namespace", name, "reason", err)
+	}
+}
+
+// removeLeftovers frees the stores and topics of namespaces that were deleted
+// while a crash kept this process from it.
+func (sp *spaces) removeLeftovers(entries []*namespace.Entry) error {
+	keep := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		keep[e.Incarnation.String()] = true
+	}
+	dirs, err := os.ReadDir(sp.s.dir.storeDir(""))
+	if err != nil {
+		return fmt.Errorf("list stores: %w", err)
+	}
+	for _, d := range dirs {
+		path := sp.s.dir.storeDir(d.Name())
+		// A store of another registry is none of ours: the directory may have been
+		// used with another Kafka cluster, and may be again.
+		origin, err := os.ReadFile(filepath.Join(path, originFile))
+		if err != nil || keep[d.Name()] || string(origin) != sp.origin {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove the store of a deleted namespace: %w", err)
+		}
+		sp.s.log.Info("removed the store of a deleted namespace", "store", d.Name())
+	}
+	return nil
+}
+
+// unready returns why not every namespace takes writes, or nil. A namespace that
+// has failed does not make the process unready: the others are served.
+func (sp *spaces) unready() error {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for name, x := range sp.open {
+		if x.ns.Failed() == nil && !x.ns.Ready() {
+			return fmt.Errorf("namespace %s is reading its log", name)
+		}
+	}
+	return nil
+}
+
+// storeUnready answers for one store.
+func (sp *spaces) storeUnready(name, role string) error {
+	n, ok := sp.dir.Get(name)
+	if !ok {
+		return fmt.Errorf("namespace %.64q does not exist", name)
+	}
+	if role != "" && role != primary {
+		return fmt.Errorf("namespace %s has no store of role %.32q", name, role)
+	}
+	if err := n.Failed(); err != nil {
+		return err
+	}
+	if !n.Ready() {
+		return fmt.Errorf("namespace %s is reading its log", name)
+	}
+	if state, reason := n.StoreState(); state != "running" {
+		return fmt.Errorf("store of namespace %s is %s: %s", name, state, reason)
+	}
+	return nil
+}
+
+// close closes every namespace. Safe to call twice.
+func (sp *spaces) close() error {
+	sp.mu.Lock()
+	all := sp.open
+	sp.open = make(map[string]*space)
+	sp.mu.Unlock()
+	var errs []error
+	for _, x := range all {
+		errs = append(errs, x.close())
+	}
+	return errors.Join(errs...)
+}

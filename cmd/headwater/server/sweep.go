@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/retention"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// trimState is what Status tells about the trimming of a partition.
+type trimState struct {
+	blockedBy string
+	since     time.Time // of being blocked by something else than the retention; zero when not
+}
+
+// addTargets has the namespace's partitions swept and its log trimmed.
+func (x *space) addTargets() {
+	for i := range x.log.Info().Partitions {
+		p := wal.Partition(i)
+		if x.applier != nil {
+			x.s.sweep.Add(retention.Target{Name: x.target("sweep", p), Sweep: func(ctx context.Context, limit int) (bool, error) { return x.sweepPartition(ctx, p, limit) }})
+		}
+	}
+	x.s.sweep.Add(retention.Target{Name: x.target("trim", 0), Sweep: x.trim})
+}
+
+func (x *space) removeTargets() {
+	if x.log == nil {
+		return
+	}
+	for i := range x.log.Info().Partitions {
+		x.s.sweep.Remove(x.target("sweep", wal.Partition(i)))
+	}
+	x.s.sweep.Remove(x.target("trim", 0))
+}
+
+func (x *space) target(what string, p wal.Partition) string {
+	return fmt.Sprintf("%s %s/%d %s", what, x.ns.Name, p, x.entry.Incarnation)
+}
+
+// sweepPartition frees a part of a partition in the goroutine of its applier. An
+// idle log stands still in time; when something would be due by now, a tick
+// moves it on.
+func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
+	window := x.ns.Config().Tokens.Window
+	var st kv.State
+	err = x.runner.Do(ctx, p, func(ctx context.Context) (err error) {
+		_, more, err = x.applier.Sweep(ctx, p, window, limit)
+		st = x.applier.State(p)
+		return err
+	})
+	if err != nil || more {
+		return more, err
+	}
+	behind := x.s.broker.Now().UnixMicro() - st.LogTime
+	if st.Tokens > 0 && behind > (window+time.Minute).Microseconds() {
+		rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
+		if r := x.log.Append(ctx, wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]; r.Err != nil {
+			return false, fmt.Errorf("append a tick: %w", r.Err)
+		}
+	}
+	return false, nil
+}
+
+// trim frees the log up to what its stores, tokens, parked records and retention
+// need, and sheds writes while it is at log.max_bytes all the same.
+func (x *space) trim(ctx context.Context, _ int) (bool, error) {
+	c := x.ns.Config()
+	durable := map[wal.Partition]wal.Offset{}
+	if x.store != nil {
+		var err error
+		if durable, err = x.store.Sync(ctx); err != nil {
+			return false, fmt.Errorf("sync the store: %w", err)
+		}
+		if u, err := x.store.Usage(ctx); err == nil {
+			x.db.NoteUsage(u.Tokens)
+		} else {
+			return false, fmt.Errorf("usage of the store: %w", err)
+		}
+	}
+	var bytes int64
+	for i := range x.log.Info().Partitions {
+		n, err := x.trimPartition(ctx, wal.Partition(i), durable, c.Tokens.Window, c.Retention)
+		if err != nil {
+			return false, err
+		}
+		bytes += n
+	}
+	x.ns.SetLogFull(c.MaxLogBytes > 0 && bytes >= c.MaxLogBytes)
+	return false, nil
+}
+
+func (x *space) trimPartition(ctx context.Context, p wal.Partition, durable map[wal.Partition]wal.Offset, window, keep time.Duration) (bytes int64, err error) {
+	b, err := x.log.Bounds(ctx, p)
+	if err != nil {
+		return 0, fmt.Errorf("bounds of partition %d: %w", p, err)
+	}
+	now := x.s.broker.Now()
+	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
+	if x.store != nil {
+		f.Durable = 0
+		if o, ok := durable[p]; ok {
+			f.Durable = int64(o + 1)
+		}
+		if _, lowest := x.applier.ParkedKeys(p); lowest != wal.NoOffset {
+			f.Parked = int64(lowest)
+		}
+	}
+	for _, t := range []struct {
+		to   *int64
+		back time.Duration
+	}{{&f.Window, window}, {&f.Retention, keep}} {
+		o, err := x.log.OffsetAt(ctx, p, now.Add(-t.back).UnixMicro())
+		if err != nil {
+			return 0, fmt.Errorf("offset of %v ago in partition %d: %w", t.back, p, err)
+		}
+		*t.to = int64(o)
+	}
+	to, blockedBy := f.TrimTo(int64(b.Start))
+	if to > int64(b.Start) {
+		if err := x.log.Trim(ctx, p, wal.Offset(to)); err != nil {
+			return 0, fmt.Errorf("trim partition %d to %d: %w", p, to, err)
+		}
+	}
+	if to >= int64(b.End) {
+		blockedBy = ""
+	}
+	x.mu.Lock()
+	t := &x.trims[p]
+	t.blockedBy = blockedBy
+	switch {
+	case blockedBy == "" || blockedBy == "retention":
+		t.since = time.Time{}
+	case t.since.IsZero():
+		t.since = now
+	}
+	x.mu.Unlock()
+	return max(b.Bytes, 0), nil
+}
+
+func (x *space) trimBlocked(p wal.Partition) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.trims[p].blockedBy
+}

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+func formatVersion(v uint64) string { return strconv.FormatUint(v, 10) }
+
+// AdminConfig is what the AdminService tells about.
+type AdminConfig struct {
+	Directory   *Directory
+	Broker      wal.Broker
+	LogType     string // embedded | kafka
+	Incarnation string // of the data directory
+	Version     string
+	Commit      string
+	// Unready returns why writes are not taken, or nil.
+	Unready func() error
+}
+
+// Admin is the AdminService.
+type Admin struct {
+	headwaterv1.UnimplementedAdminServiceServer
+	cfg AdminConfig
+}
+
+// NewAdmin returns the service.
+func NewAdmin(cfg AdminConfig) *Admin { return &Admin{cfg: cfg} }
+
+// role is the one role that stores have so far.
+const role = "PRIMARY"
+
+// Status tells how the process and its namespaces fare.
+func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*headwaterv1.StatusResponse, error) {
+	out := &headwaterv1.StatusResponse{
+		Build:       &headwaterv1.Build{Version: s.cfg.Version, Commit: s.cfg.Commit, GoVersion: runtime.Version()},
+		Incarnation: s.cfg.Incarnation, Durability: s.cfg.Broker.Durability(),
+		Log: &headwaterv1.LogStatus{Type: s.cfg.LogType, State: "running"},
+	}
+	if err := s.cfg.Unready(); err != nil {
+		out.Log.State, out.Log.Reason = "not ready", err.Error()
+	}
+	if u, ok := s.cfg.Broker.Usage(); ok {
+		out.Log.Bytes, out.Log.DiskFreeBytes = u.LogBytes, u.FreeBytes
+	}
+	all := s.cfg.Directory.All()
+	if name := req.GetNamespace(); name != "" {
+		n, err := s.cfg.Directory.lookup(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = []*Namespace{n}
+	}
+	for _, n := range all {
+		out.Namespaces = append(out.Namespaces, s.namespace(ctx, n, out.Log))
+	}
+	return out, nil
+}
+
+func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.LogStatus) *headwaterv1.NamespaceStatus {
+	c := n.Config()
+	out := &headwaterv1.NamespaceStatus{Name: n.Name, Abstraction: string(c.Abstraction), Version: int64(c.Version)}
+	if n.Letters != nil {
+		out.DeadLetters = int64(n.Letters.Len())
+	}
+	if n.Stream == nil { // it could not be opened
+		st := &headwaterv1.StoreStatus{Role: role}
+		st.State, st.Reason = n.StoreState()
+		out.Stores = append(out.Stores, st)
+		return out
+	}
+	for i := range n.Stream.Info().Partitions {
+		p := wal.Partition(i)
+		ps := s.partition(ctx, n, p)
+		out.ParkedKeys += ps.ParkedKeys
+		out.Partitions = append(out.Partitions, ps)
+		if ps.TrimBlockedBy != "" && log.TrimBlockedBy == "" {
+			log.TrimBlockedBy = n.Name + "/" + p.String() + ": " + ps.TrimBlockedBy
+		}
+	}
+	if n.KV != nil {
+		st := &headwaterv1.StoreStatus{Role: role, Type: "pebble"}
+		st.State, st.Reason = n.StoreState()
+		if !n.Ready() && st.State == "running" {
+			st.State = "catching up"
+		}
+		out.Stores = append(out.Stores, st)
+	}
+	return out
+}
+
+func (s *Admin) partition(ctx context.Context, n *Namespace, p wal.Partition) *headwaterv1.PartitionStatus {
+	g := n.Stream.Progress()
+	ps := &headwaterv1.PartitionStatus{Partition: int32(p), Applied: map[string]int64{role: int64(g.Applied(p))}, Appended: -1, Trimmed: -1, LagRecords: -1}
+	if n.Applier != nil {
+		parked, _ := n.Applier.ParkedKeys(p)
+		ps.ParkedKeys = int64(parked)
+	}
+	if n.TrimBlocked != nil {
+		ps.TrimBlockedBy = n.TrimBlocked(p)
+	}
+	b, err := n.Stream.Log().Bounds(ctx, p)
+	if err != nil {
+		return ps // what cannot be asked is -1; why is in the log's state
+	}
+	ps.Appended, ps.Trimmed = int64(b.End-1), int64(b.Start-1)
+	ps.LagRecords = max(0, int64(b.End-1-g.Applied(p)))
+	if ps.LagRecords > 0 {
+		if t := g.LogTime(p); t > 0 {
+			ps.LagSeconds = max(0, s.cfg.Broker.Now().Sub(time.UnixMicro(t)).Seconds())
+		}
+	}
+	return ps
+}
+
+// handshakeRefresh is how often a client should shake hands again.
+const handshakeRefresh = 30 * time.Second
+
+// Handshake tells a client what it may expect of a namespace and must keep to.
+func (s *Admin) Handshake(ctx context.Context, req *headwaterv1.HandshakeRequest) (*headwaterv1.HandshakeResponse, error) {
+	n, err := s.cfg.Directory.lookup(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	c := n.Config()
+	objective := func(target, most time.Duration) *headwaterv1.HandshakeResponse_Objective {
+		return &headwaterv1.HandshakeResponse_Objective{Target: durationpb.New(target), Max: durationpb.New(most)}
+	}
+	u := &headwaterv1.HandshakeResponse_Utilization{}
+	if usage, ok := s.cfg.Broker.Usage(); ok && usage.FreeBytes+usage.LogBytes > 0 {
+		u.Storage = float64(usage.LogBytes) / float64(usage.FreeBytes+usage.LogBytes)
+	}
+	return &headwaterv1.HandshakeResponse{
+		Slo: &headwaterv1.HandshakeResponse_Slo{
+			Read: objective(c.SLO.Read.Target, c.SLO.Read.Max), Write: objective(c.SLO.Write.Target, c.SLO.Write.Max),
+		},
+		Limits: &headwaterv1.HandshakeResponse_Limits{
+			MaxRequestBytes: MaxRequestBytes, MaxInlineValueBytes: min(MaxInlineValue, c.Limits.MaxValue), MaxValueBytes: min(c.Limits.MaxValue, kv.MaxValueBytes),
+			MaxPageBytes: MaxPageBytes, MaxItems: MaxItems, ChunkThresholdBytes: int64(c.KV.ChunkThreshold),
+			WritePerSecond: c.Limits.WritePerSecond, BytesPerSecond: c.Limits.BytesPerSecond,
+			TokenDriftPast: durationpb.New(c.Tokens.MaxDriftPast), TokenDriftFuture: durationpb.New(c.Tokens.MaxDriftFuture), TokenWindow: durationpb.New(c.Tokens.Window),
+		},
+		Capabilities: []string{"batch_put", "upload", "compression:zstd", "compression:s2"}, Utilization: u,
+		RefreshAfter: durationpb.New(handshakeRefresh), Abstraction: string(c.Abstraction),
+	}, nil
+}

@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/kv"
+)
+
+// The compressions that a value may be recorded with: zstd frames, and the S2
+// stream format.
+const (
+	compressionZstd = "zstd"
+	compressionS2   = "s2"
+)
+
+// maxWindow bounds the memory that a zstd frame can ask for.
+const maxWindow = 8 << 20
+
+// accepted checks the compressions that a caller can undo itself.
+func accepted(names []string) (map[string]bool, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		if n != compressionZstd && n != compressionS2 {
+			return nil, apierrors.New(apierrors.UnsupportedCompression, "accept_compression %.32q is not supported; use zstd or s2", n)
+		}
+		m[n] = true
+	}
+	return m, nil
+}
+
+var zstdReaders = sync.Pool{New: func() any {
+	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return r
+}}
+
+// expander undoes a compression while it is read. Close gives it back.
+func expander(compression string, src io.Reader) (r io.Reader, done func(), err error) {
+	if compression == compressionS2 {
+		return s2.NewReader(src), func() {}, nil
+	}
+	d := zstdReaders.Get().(*zstd.Decoder)
+	if err := d.Reset(src); err != nil {
+		return nil, nil, err
+	}
+	return d, func() {
+		if err := d.Reset(nil); err == nil {
+			zstdReaders.Put(d)
+		}
+	}, nil
+}
+
+// expand undoes a compression in memory. ok is false when the value is not what
+// its compression says, or larger than a page: then it is handed out as it is
+// stored, with its compression named.
+func expand(compression string, value []byte) (out []byte, ok bool) {
+	r, done, err := expander(compression, bytes.NewReader(value))
+	if err != nil {
+		return nil, false
+	}
+	defer done()
+	out, err = io.ReadAll(io.LimitReader(r, MaxPageBytes+1))
+	if err != nil || len(out) > MaxPageBytes {
+		return nil, false
+	}
+	return out, true
+}
+
+func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headwaterv1.Item {
+	m := &headwaterv1.Item{
+		Key: it.Key, Value: it.Value, Version: it.Version.String(), WrittenAt: timeMessage(it.Version.Time),
+		Size: it.Size, Compression: it.Compression, ContentType: it.ContentType,
+	}
+	if it.Version.Expiry != 0 {
+		m.ExpiresAt = timeMessage(it.Version.Expiry)
+	}
+	if it.Size > MaxPageBytes {
+		m.Chunked, m.Value = true, nil
+		return m
+	}
+	if it.Compression != "" && !accept[it.Compression] && !omitted {
+		if v, ok := expand(it.Compression, it.Value); ok {
+			m.Value, m.Compression, m.Size = v, "", int64(len(v))
+		}
+	}
+	return m
+}

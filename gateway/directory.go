@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Namespace is an open namespace: what the services act on. Exactly one of KV
+// and Messages is set, by its abstraction.
+type Namespace struct {
+	Name     string
+	Stream   *wal.Stream
+	KV       *kv.DB
+	Applier  *kv.Applier
+	Messages *wal.Messages
+	Letters  *wal.DeadLetterLog
+	// StoreState says how the PRIMARY store fares: "running", "retrying" or
+	// "stopped", and why.
+	StoreState func() (state, reason string)
+	// TrimBlocked says what keeps the log of a partition from being trimmed, ""
+	// when nothing does.
+	TrimBlocked func(p wal.Partition) string
+
+	config atomic.Pointer[namespace.Config]
+	ready  atomic.Bool
+	failed atomic.Pointer[error]
+	writes atomic.Pointer[limiters]
+	full   atomic.Bool
+}
+
+type limiters struct {
+	requests, bytes *rate.Limiter
+}
+
+// Config is the configuration in force.
+func (n *Namespace) Config() *namespace.Config { return n.config.Load() }
+
+// SetConfig puts a configuration into force, from the next request on.
+func (n *Namespace) SetConfig(c *namespace.Config) {
+	n.config.Store(c)
+	l := &limiters{}
+	if r := c.Limits.WritePerSecond; r > 0 {
+		l.requests = rate.NewLimiter(rate.Limit(r), int(max(r, 1000)))
+	}
+	if b := c.Limits.BytesPerSecond; b > 0 {
+		l.bytes = rate.NewLimiter(rate.Limit(b), int(max(b, 8<<20)))
+	}
+	n.writes.Store(l)
+}
+
+// SetReady lets writes in: the stores are caught up to the log's end as of start.
+func (n *Namespace) SetReady() { n.ready.Store(true) }
+
+// Ready reports whether writes are let in.
+func (n *Namespace) Ready() bool { return n.ready.Load() }
+
+// Fail stops the namespace for good: every request gets err.
+func (n *Namespace) Fail(err error) { n.failed.CompareAndSwap(nil, &err) }
+
+// Failed returns why the namespace has stopped, or nil.
+func (n *Namespace) Failed() error {
+	if p := n.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// SetLogFull sheds writes while the log is at log.max_bytes.
+func (n *Namespace) SetLogFull(full bool) { n.full.Store(full) }
+
+// admitWrite refuses what must not reach the log: count mutations of size bytes.
+func (n *Namespace) admitWrite(count, size int) error {
+	if !n.ready.Load() {
+		return apierrors.New(apierrors.Starting, "namespace %s is reading its log; retry after the hint", n.Name)
+	}
+	if n.full.Load() {
+		return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
+	}
+	l := n.writes.Load()
+	now := time.Now()
+	if l.requests != nil && !l.requests.AllowN(now, count) {
+		return apierrors.New(apierrors.RateLimited, "namespace %s is above limits.write_per_second; slow down or raise it", n.Name)
+	}
+	if l.bytes != nil && !l.bytes.AllowN(now, size) {
+		return apierrors.New(apierrors.RateLimited, "namespace %s is above limits.bytes_per_second; slow down or raise it", n.Name)
+	}
+	return nil
+}
+
+// Directory is the open namespaces of this process. Safe for concurrent use;
+// looking one up takes no lock.
+type Directory struct {
+	mu sync.Mutex // serialises changes
+	m  atomic.Pointer[map[string]*Namespace]
+}
+
+// NewDirectory returns an empty directory.
+func NewDirectory() *Directory {
+	d := &Directory{}
+	d.m.Store(&map[string]*Namespace{})
+	return d
+}
+
+// Add puts n in, in place of what had its name.
+func (d *Directory) Add(n *Namespace) { d.change(func(m map[string]*Namespace) { m[n.Name] = n }) }
+
+// Remove takes a name out.
+func (d *Directory) Remove(name string) {
+	d.change(func(m map[string]*Namespace) { delete(m, name) })
+}
+
+func (d *Directory) change(f func(map[string]*Namespace)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := maps.Clone(*d.m.Load())
+	f(m)
+	d.m.Store(&m)
+}
+
+// Get returns an open namespace.
+func (d *Directory) Get(name string) (*Namespace, bool) {
+	n, ok := (*d.m.Load())[name]
+	return n, ok
+}
+
+// All returns the open namespaces by name.
+func (d *Directory) All() []*Namespace {
+	m := *d.m.Load()
+	out := make([]*Namespace, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+// lookup finds a namespace for a request. Absent and forbidden look alike.
+func (d *Directory) lookup(_ context.Context, name string) (*Namespace, error) {
+	n, ok := d.Get(name)
+	if !ok {
+		if namespace.CheckName(name) != nil {
+			return nil, apierrors.New(apierrors.BadNamespaceName, "namespace %.64q: a name is 1 to 48 of a-z, 0-9 and -, beginning with a letter", name)
+		}
+		return nil, apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist; create it with `headwater namespace apply`", name)
+	}
+	if err := n.Failed(); err != nil {
+		return nil, fromDomain(err)
+	}
+	return n, nil
+}
+
+func (d *Directory) kv(ctx context.Context, name string) (*Namespace, error) {
+	n, err := d.lookup(ctx, name)
+	if err == nil && n.KV == nil {
+		return nil, wrongAbstraction(n, "KeyValueService")
+	}
+	return n, err
+}
+
+func (d *Directory) messages(ctx context.Context, name string) (*Namespace, error) {
+	n, err := d.lookup(ctx, name)
+	if err == nil && n.Messages == nil {
+		return nil, wrongAbstraction(n, "WriteToLog")
+	}
+	return n, err
+}
+
+func wrongAbstraction(n *Namespace, service string) error {
+	return apierrors.New(apierrors.WrongAbstraction, "namespace %s is of abstraction %s, which %s does not serve", n.Name, n.Config().Abstraction, service)
+}

@@ -1,0 +1,109 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// fromDomain turns an error of the packages below into one of the API. It is the
+// only place that does.
+func fromDomain(err error) *apierrors.Error {
+	var (
+		api    *apierrors.Error
+		cond   *kv.ConditionError
+		drift  *kv.DriftError
+		parked *kv.ParkedError
+		behind *wal.BehindError
+	)
+	switch {
+	case errors.As(err, &api):
+		return api
+	case errors.As(err, &cond):
+		e := apierrors.Wrap(apierrors.ConditionFailed, err, "the condition does not hold; read the item again and write with a new token")
+		current := ""
+		if cond.Current != (wal.Version{}) {
+			current = cond.Current.String()
+		}
+		return e.With("currentVersion", current)
+	case errors.As(err, &drift):
+		return apierrors.Wrap(apierrors.TokenDrift, err, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", drift.Drift, drift.Past, drift.Future)
+	case errors.As(err, &parked):
+		e := apierrors.Wrap(apierrors.Parked, err, "the key is parked behind record %s, which cannot be applied; redrive or drop it with `headwater dlq`", parked.Ref)
+		return e.With("parked", parked.Ref.String())
+	case errors.As(err, &behind):
+		if errors.Is(err, wal.ErrCorrupt) {
+			break
+		}
+		e := apierrors.Wrap(apierrors.NotCaughtUp, err, "the store has not reached what the read asked for; retry or allow more time")
+		return e.With("wanted", strconv.FormatInt(int64(behind.Wanted), 10)).With("applied", strconv.FormatInt(int64(behind.Applied), 10)).
+			With("partition", behind.Partition.String())
+	}
+	for _, m := range domain {
+		if errors.Is(err, m.err) {
+			return apierrors.Wrap(m.reason, err, "%s", m.message)
+		}
+	}
+	return apierrors.From(err)
+}
+
+var domain = []struct {
+	err     error
+	reason  string
+	message string
+}{
+	{wal.ErrTokenReused, apierrors.TokenReused, "the token was used for another request; make a new token for a new request"},
+	{wal.ErrUnapplied, apierrors.ApplyBehind, "too many records wait to be applied; retry after the hint"},
+	{wal.ErrWrongIncarnation, apierrors.OtherIncarnation, "the position is of another life of the namespace; forget positions from before it was made again"},
+	{wal.ErrTooLarge, apierrors.RequestTooLarge, "the write is larger than a record of the log; split it"},
+	{wal.ErrOverloaded, apierrors.Overloaded, "the queue in front of the log is full; retry after the hint"},
+	{wal.ErrDiskFull, apierrors.DiskFull, "the disk is at its free-space floor; free space, and writes are taken again"},
+	{wal.ErrFailed, apierrors.LogFailed, "the log has failed and takes no more writes; see the server's log"},
+	{wal.ErrCorrupt, apierrors.Corrupt, "stored bytes are not what was written; see the server's log for the place"},
+	{wal.ErrTrimmed, apierrors.Trimmed, "the log no longer holds this position; start from earliest"},
+	{wal.ErrBeyondEnd, apierrors.BeyondEnd, "the position is beyond the end of the log"},
+	{wal.ErrUnavailable, apierrors.LogUnavailable, "the log cannot be reached; retry with the same token"},
+	{wal.ErrIncarnation, apierrors.LogFailed, "the namespace's topic was made again behind the server's back"},
+	{wal.ErrPartitionCount, apierrors.LogFailed, "the namespace's topic has another number of partitions than it was made with"},
+	{wal.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
+	{kv.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
+	{kv.ErrNotFound, apierrors.ItemNotFound, "there is no such item, or it has expired"},
+	{kv.ErrTooOld, apierrors.TokenTooOld, "the token is older than the namespace's token window; check whether the write happened, then use a new token"},
+	{kv.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
+	{kv.ErrDuplicateKey, apierrors.DuplicateKey, "a key stands twice in the call; send each key once"},
+	{kv.ErrAcrossPartitions, apierrors.NotOffered, "the group's records lie in several partitions, which this server cannot make one; use one record id for each group"},
+	{kv.ErrUploadUnknown, apierrors.UploadClosed, "the upload never began, has expired, or was committed or aborted; begin it again"},
+	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
+}
+
+// forWrite completes the error of a write: its outcome and the token to send it
+// again with.
+func forWrite(err error, unknown bool, token *headwaterv1.IdempotencyToken) error {
+	if err == nil {
+		return nil
+	}
+	e := *fromDomain(err)
+	switch {
+	case unknown && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		e = *apierrors.Wrap(apierrors.OutcomeUnknown, err, "the deadline passed while the write was on its way; send it again with the same token")
+		e.Outcome = apierrors.Unknown
+	case unknown:
+		if e.Reason == apierrors.Internal {
+			e = *apierrors.Wrap(apierrors.AppendUnknown, err, "the log did not say whether it has the write; send it again with the same token")
+		}
+		e.Outcome = apierrors.Unknown
+	case errors.Is(err, wal.ErrNotAppended) && e.Reason == apierrors.Internal:
+		e = *apierrors.Wrap(apierrors.LogUnavailable, err, "the log did not take the write; retry with the same token")
+		e.Outcome = apierrors.NotApplied
+	default:
+		e.Outcome = apierrors.NotApplied
+	}
+	e.Token = token
+	return &e
+}

@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/ksuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+)
+
+// The deadline of a call that asks for none, and the longest that is kept.
+const (
+	DefaultTimeout = 5 * time.Second
+	MaxTimeout     = 60 * time.Second
+)
+
+// interceptor is around every call, from gRPC and from HTTP alike.
+type interceptor struct {
+	logger   *slog.Logger
+	metrics  *metrics
+	max      int64 // calls at a time; streams that follow are not counted against it
+	inFlight atomic.Int64
+	streams  atomic.Int64
+	draining *atomic.Bool
+}
+
+// maxStreams bounds the open streams of this process.
+const maxStreams = 4096
+
+// writes reports whether a method changes something: its errors then carry an
+// outcome.
+func writes(method string) bool {
+	name := method[strings.LastIndexByte(method, '/')+1:]
+	for _, p := range []string{"Put", "Batch", "Delete", "Mutate", "Begin", "Upload", "Commit", "Abort", "Write", "Redrive", "Drop", "Apply"} {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (i *interceptor) admit(method string) error {
+	// Reads of what this process does are answered also when nothing else is.
+	if strings.HasPrefix(method, "/grpc.") || strings.HasPrefix(method, "/headwater.v1.AdminService/") {
+		return nil
+	}
+	if i.draining.Load() {
+		return apierrors.New(apierrors.Draining, "the server is shutting down; retry")
+	}
+	if i.inFlight.Load() > i.max {
+		return apierrors.New(apierrors.Overloaded, "the server has %d requests in hand; retry after the hint", i.max)
+	}
+	return nil
+}
+
+// unary is the interceptor of calls.
+func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	start := time.Now()
+	i.inFlight.Add(1)
+	i.metrics.inFlight.Inc()
+	defer func() {
+		i.inFlight.Add(-1)
+		i.metrics.inFlight.Dec()
+	}()
+	if err = i.admit(info.FullMethod); err == nil {
+		limit := MaxTimeout
+		if _, ok := ctx.Deadline(); !ok {
+			limit = DefaultTimeout
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+		resp, err = i.call(ctx, info.FullMethod, func() (any, error) { return next(ctx, req) })
+	}
+	return resp, i.done(ctx, info.FullMethod, start, err)
+}
+
+// stream is the interceptor of streams. They have no deadline but the caller's.
+func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	start := time.Now()
+	if n := i.streams.Add(1); n > maxStreams {
+		err = apierrors.New(apierrors.TooManyStreams, "the server has %d open streams; close some", maxStreams)
+	} else if err = i.admit(info.FullMethod); err == nil {
+		_, err = i.call(ss.Context(), info.FullMethod, func() (any, error) { return nil, next(srv, ss) })
+	}
+	i.streams.Add(-1)
+	return i.done(ss.Context(), info.FullMethod, start, err)
+}
+
+// call turns a panic into an error: one broken request must not take the
+// process, and what others have acknowledged, with it.
+func (i *interceptor) call(ctx context.Context, method string, f func() (any, error)) (resp any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			i.logger.ErrorContext(ctx, "a request handler panicked", "method", method, "request_id", requestID(ctx),
+				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			resp, err = nil, apierrors.New(apierrors.Panicked, "a request handler broke down; report it with the request id")
+		}
+	}()
+	return f()
+}
+
+// done counts and logs a call and gives its error the form of the API.
+func (i *interceptor) done(ctx context.Context, method string, start time.Time, err error) error {
+	i.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
+	if err == nil {
+		i.metrics.requests.WithLabelValues(method, "ok", "").Inc()
+		return nil
+	}
+	e := fromDomain(err)
+	if writes(method) {
+		e = e.AsWrite(nil)
+	}
+	i.metrics.requests.WithLabelValues(method, apierrors.CodeName(e.Code), e.Reason).Inc()
+	level := slog.LevelDebug
+	if e.Reason == apierrors.Internal || e.Reason == apierrors.Corrupt {
+		level = slog.LevelError
+	}
+	i.logger.Log(ctx, level, "a request failed", "method", method, "reason", e.Reason, "request_id", requestID(ctx), "error", e.Error())
+	return e
+}
+
+// requestID returns the id that the transport gave the request, or one that the
+// caller sent over gRPC, or a new one.
+func requestID(ctx context.Context) string {
+	if v := metadata.ValueFromIncomingContext(ctx, "x-request-id"); len(v) == 1 && len(v[0]) <= 64 {
+		return v[0]
+	}
+	return ksuid.New().String()
+}

@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// maxShards bounds how finely a scan can be split.
+const maxShards = 4096
+
+// scan is one page of a walk: partition by partition, those of its shard.
+type scan struct {
+	s       *KeyValue
+	ns      *Namespace
+	req     *headwaterv1.ScanItemsRequest
+	point   *wal.ReadPoint
+	accept  map[string]bool
+	binding []byte
+	bytes   int
+	at      *cursor // nil: from the beginning
+	index   int
+	of      int
+}
+
+func (s *KeyValue) newScan(ns *Namespace, req *headwaterv1.ScanItemsRequest) (*scan, error) {
+	sc := &scan{s: s, ns: ns, req: req, of: 1}
+	var err error
+	if sc.bytes, err = pageBytes(req.GetPageSizeBytes(), req.PageSizeBytes != nil); err != nil {
+		return nil, err
+	}
+	if sh := req.GetShard(); sh != nil {
+		sc.index, sc.of = int(sh.GetIndex()), int(sh.GetOf())
+		if sc.of < 1 || sc.of > maxShards || sc.index < 0 || sc.index >= sc.of {
+			return nil, apierrors.New(apierrors.BadShard, "shard %d of %d: index must be 0 to of - 1, and of 1 to %d", sc.index, sc.of, maxShards)
+		}
+	}
+	if sc.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {
+		return nil, err
+	}
+	if sc.accept, err = accepted(req.GetAcceptCompression()); err != nil {
+		return nil, err
+	}
+	inc := ns.Stream.Info().Incarnation
+	sum := sha256.Sum256(fmt.Appendf(nil, "ScanItems %s %d/%d", inc, sc.index, sc.of))
+	sc.binding = sum[:]
+	if t := req.GetPageToken(); t != "" {
+		if sc.at, err = s.pages.open(t, sc.binding); err != nil {
+			return nil, err
+		}
+	}
+	return sc, nil
+}
+
+// mine reports whether the shard walks partition p: the partitions are dealt out
+// to the shards, or, when there are more shards than partitions, each partition
+// has several shards that split it by record.
+func (sc *scan) mine(p, partitions int) bool {
+	if sc.of <= partitions {
+		return p%sc.of == sc.index
+	}
+	return sc.index%partitions == p
+}
+
+// selectRecord splits a partition between the shards that walk it.
+func (sc *scan) selectRecord(partitions int) func(id []byte) bool {
+	if sc.of <= partitions {
+		return nil
+	}
+	p := sc.index % partitions
+	walkers := uint64((sc.of - p + partitions - 1) / partitions)
+	nth := uint64(sc.index / partitions)
+	if walkers == 1 {
+		return nil
+	}
+	return func(id []byte) bool {
+		// Another hash than the one that chose the partition, which is the same for
+		// all records here modulo the partitions.
+		var seed [8]byte
+		binary.BigEndian.PutUint64(seed[:], xxhash.Sum64(id))
+		return xxhash.Sum64(seed[:])%walkers == nth
+	}
+}
+
+func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error) {
+	partitions := sc.ns.Stream.Info().Partitions
+	out := &headwaterv1.ScanItemsResponse{}
+	first := 0
+	if sc.at != nil {
+		first = int(sc.at.partition)
+	}
+	var scanned []wal.Partition
+	left := sc.bytes
+	for p := first; p < partitions; p++ {
+		if !sc.mine(p, partitions) {
+			continue
+		}
+		q := &kv.ScanQuery{Partition: wal.Partition(p), MaxBytes: left, OmitValues: sc.req.GetOmitValues(), Select: sc.selectRecord(partitions)}
+		if sc.at != nil && p == int(sc.at.partition) {
+			q.HasAfter, q.AfterID, q.AfterKey = len(sc.at.id) > 0, sc.at.id, sc.at.key // without an id: from the partition's beginning
+		}
+		if left < sc.bytes && left < kv.ItemOverhead { // no room for anything more
+			out.NextPageToken = sc.s.pages.seal(&cursor{partition: uint32(p)}, sc.binding)
+			break
+		}
+		page, parked, _, err := sc.ns.KV.Scan(ctx, q, sc.point)
+		if err != nil {
+			return nil, fromDomain(err)
+		}
+		scanned = append(scanned, q.Partition)
+		size := sc.add(out, page, parked)
+		if len(page.Records) > 0 && size > left && left < sc.bytes {
+			// The store returns one item even above the limit; on a page that has some
+			// already it has to wait for the next.
+			out.Records = out.Records[:len(out.Records)-len(page.Records)]
+			out.NextPageToken = sc.s.pages.seal(sc.resume(q), sc.binding)
+			break
+		}
+		left -= size
+		out.Partial = out.Partial || page.Partial
+		if page.More || page.Partial {
+			out.NextPageToken = sc.s.pages.seal(&cursor{partition: uint32(p), id: page.LastID, key: page.LastKey}, sc.binding)
+			break
+		}
+	}
+	pos, at := sc.ns.Stream.AsOf(time.Now(), scanned...)
+	out.AsOf = &headwaterv1.AsOf{Position: pos, Time: timeMessage(at)}
+	return out, nil
+}
+
+// resume is the cursor that begins q again.
+func (sc *scan) resume(q *kv.ScanQuery) *cursor {
+	if q.HasAfter {
+		return sc.at
+	}
+	return &cursor{partition: uint32(q.Partition)}
+}
+
+// add puts a page into the answer and returns what it counts.
+func (sc *scan) add(out *headwaterv1.ScanItemsResponse, page *kv.ScanPage, parked []bool) int {
+	size := 0
+	for i := range page.Records {
+		r := &page.Records[i]
+		m := &headwaterv1.Record{Id: string(r.ID), Parked: parked[i], Items: make([]*headwaterv1.Item, len(r.Items))}
+		for j := range r.Items {
+			m.Items[j] = itemMessage(&r.Items[j], sc.accept, sc.req.GetOmitValues())
+			size += len(r.Items[j].Key) + len(r.Items[j].Value) + kv.ItemOverhead
+		}
+		out.Records = append(out.Records, m)
+	}
+	return size
+}

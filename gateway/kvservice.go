@@ -1,0 +1,307 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// KeyValue is the KeyValueService.
+type KeyValue struct {
+	headwaterv1.UnimplementedKeyValueServiceServer
+	dir        *Directory
+	pages      *PageTokens
+	durability headwaterv1.WriteResult_Durability
+}
+
+// NewKeyValue returns the service over dir. durability is wal.Broker.Durability.
+func NewKeyValue(dir *Directory, pages *PageTokens, durability string) *KeyValue {
+	return &KeyValue{dir: dir, pages: pages, durability: durabilityOf(durability)}
+}
+
+func durabilityOf(s string) headwaterv1.WriteResult_Durability {
+	return headwaterv1.WriteResult_Durability(headwaterv1.WriteResult_Durability_value[s])
+}
+
+// PutItems puts items of one record, all or none.
+func (s *KeyValue) PutItems(ctx context.Context, req *headwaterv1.PutItemsRequest) (*headwaterv1.PutItemsResponse, error) {
+	ns, err := s.dir.kv(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	r, size, err := putRequest(ns, req)
+	if err == nil {
+		err = ns.admitWrite(1, size)
+	}
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	res := ns.KV.Write(ctx, []*kv.Request{r})[0]
+	if res.Err != nil {
+		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
+	}
+	return s.putResponse(&res, req.GetToken()), nil
+}
+
+func (s *KeyValue) putResponse(res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.PutItemsResponse {
+	out := &headwaterv1.PutItemsResponse{Result: s.writeResult(res, sent), Versions: make([]string, len(res.Versions))}
+	for i, v := range res.Versions {
+		out.Versions[i] = v.String()
+	}
+	return out
+}
+
+func (s *KeyValue) writeResult(res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
+	return &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: s.durability, Duplicate: duplicateOf(res.Duplicate)}
+}
+
+func duplicateOf(d bool) headwaterv1.WriteResult_Duplicate {
+	if d {
+		return headwaterv1.WriteResult_YES
+	}
+	return headwaterv1.WriteResult_NO
+}
+
+// maxBatch bounds BatchPutItems, in requests.
+const maxBatch = 1000
+
+// BatchPutItems does many puts of one namespace, each by itself under its own
+// token. It fails as a whole only where no put was begun.
+func (s *KeyValue) BatchPutItems(ctx context.Context, req *headwaterv1.BatchPutItemsRequest) (*headwaterv1.BatchPutItemsResponse, error) {
+	reqs := req.GetRequests()
+	if len(reqs) == 0 || len(reqs) > maxBatch {
+		return nil, forWrite(apierrors.New(apierrors.TooManyItems, "a batch has %d requests; it takes 1 to %d", len(reqs), maxBatch), false, nil)
+	}
+	name := reqs[0].GetNamespace()
+	ns, err := s.dir.kv(ctx, name)
+	if err != nil {
+		return nil, forWrite(err, false, nil)
+	}
+	out := &headwaterv1.BatchPutItemsResponse{Responses: make([]*headwaterv1.BatchPutItemsResult, len(reqs))}
+	todo := make([]*kv.Request, 0, len(reqs))
+	index := make([]int, 0, len(reqs))
+	size := 0
+	for i, r := range reqs {
+		if r.GetNamespace() != name {
+			return nil, forWrite(apierrors.New(apierrors.MixedBatch, "the batch names the namespaces %s and %.64q; send one call for each", name, r.GetNamespace()), false, nil)
+		}
+		k, n, err := putRequest(ns, r)
+		if err != nil {
+			out.Responses[i] = itemError(forWrite(err, false, r.GetToken()))
+			continue
+		}
+		todo, index, size = append(todo, k), append(index, i), size+n
+	}
+	if len(todo) == 0 {
+		return out, nil
+	}
+	if err := ns.admitWrite(len(todo), size); err != nil {
+		return nil, forWrite(err, false, nil)
+	}
+	results := ns.KV.Write(ctx, todo)
+	for j := range results {
+		i, res := index[j], &results[j]
+		if res.Err != nil {
+			out.Responses[i] = itemError(forWrite(res.Err, res.Unknown, tokenMessage(res.Token, reqs[i].GetToken())))
+			continue
+		}
+		out.Responses[i] = &headwaterv1.BatchPutItemsResult{Result: &headwaterv1.BatchPutItemsResult_Response{Response: s.putResponse(res, reqs[i].GetToken())}}
+	}
+	return out, nil
+}
+
+func itemError(err error) *headwaterv1.BatchPutItemsResult {
+	e := apierrors.From(err)
+	m := &headwaterv1.ItemError{
+		Code: int32(e.Code), Reason: e.Reason, Message: e.Message, Metadata: e.Metadata, Token: e.Token,
+		Outcome: headwaterv1.ItemError_Outcome(headwaterv1.ItemError_Outcome_value[string(e.Outcome)]),
+	}
+	if e.RetryAfter > 0 {
+		m.RetryAfter = durationpb.New(e.RetryAfter)
+	}
+	return &headwaterv1.BatchPutItemsResult{Result: &headwaterv1.BatchPutItemsResult_Error{Error: m}}
+}
+
+// DeleteItems deletes keys, a range, or a whole record.
+func (s *KeyValue) DeleteItems(ctx context.Context, req *headwaterv1.DeleteItemsRequest) (*headwaterv1.DeleteItemsResponse, error) {
+	ns, err := s.dir.kv(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	m, err := deleteMutation(req)
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	tok, err := parseToken(req.GetToken())
+	if err == nil {
+		err = ns.admitWrite(1, len(req.GetId())+64)
+	}
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	res := ns.KV.Write(ctx, []*kv.Request{{Token: tok, Mutations: []kv.Mutation{m}}})[0]
+	if res.Err != nil {
+		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
+	}
+	return &headwaterv1.DeleteItemsResponse{Result: s.writeResult(&res, req.GetToken())}, nil
+}
+
+// MutateItems does a group of puts and deletes as one: all of it is seen at once,
+// or none. The group must lie in one partition of one namespace, as the
+// mutations of one record always do.
+func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItemsRequest) (*headwaterv1.MutateItemsResponse, error) {
+	fail := func(err error) (*headwaterv1.MutateItemsResponse, error) {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	ms := req.GetMutations()
+	if len(ms) == 0 || len(ms) > MaxItems {
+		return fail(apierrors.New(apierrors.TooManyItems, "a group has %d mutations; it takes 1 to %d", len(ms), MaxItems))
+	}
+	var ns *Namespace
+	name, size, items := "", 0, 0
+	r := &kv.Request{}
+	for i, m := range ms {
+		var mutation kv.Mutation
+		var this string
+		switch x := m.GetMutation().(type) {
+		case *headwaterv1.Mutation_Put:
+			this = x.Put.GetNamespace()
+			if x.Put.GetToken() != nil {
+				return fail(apierrors.New(apierrors.BadToken, "mutation %d has a token of its own; the group's token covers it", i))
+			}
+		case *headwaterv1.Mutation_Delete:
+			this = x.Delete.GetNamespace()
+			if x.Delete.GetToken() != nil {
+				return fail(apierrors.New(apierrors.BadToken, "mutation %d has a token of its own; the group's token covers it", i))
+			}
+		default:
+			return fail(apierrors.New(apierrors.MissingField, "mutation %d is neither put nor delete", i))
+		}
+		if i == 0 {
+			name = this
+			var err error
+			if ns, err = s.dir.kv(ctx, name); err != nil {
+				return fail(err)
+			}
+		} else if this != name {
+			return fail(apierrors.New(apierrors.NotOffered, "the group names the namespaces %s and %.64q; this server makes a group of one namespace", name, this))
+		}
+		var n int
+		var err error
+		if x, ok := m.GetMutation().(*headwaterv1.Mutation_Put); ok {
+			mutation, n, err = putMutation(ns, x.Put)
+			items += len(mutation.Items)
+		} else {
+			mutation, err = deleteMutation(m.GetDelete())
+			items++
+		}
+		if err != nil {
+			return fail(err)
+		}
+		size += n
+		r.Mutations = append(r.Mutations, mutation)
+	}
+	if items > MaxItems {
+		return fail(apierrors.New(apierrors.TooManyItems, "the group has %d items; it takes %d", items, MaxItems))
+	}
+	var err error
+	if r.Token, err = parseToken(req.GetToken()); err == nil {
+		err = ns.admitWrite(1, size)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	res := ns.KV.Write(ctx, []*kv.Request{r})[0]
+	if res.Err != nil {
+		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
+	}
+	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{s.writeResult(&res, req.GetToken())}, GroupId: res.Token.Nonce.String()}, nil
+}
+
+// GetItems reads a page of one record.
+func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsRequest) (*headwaterv1.GetItemsResponse, error) {
+	ns, err := s.dir.kv(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	q, binding, err := s.query(ns, req)
+	if err != nil {
+		return nil, err
+	}
+	point, err := readPoint(ns, req.GetConsistency(), req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	accept, err := accepted(req.GetAcceptCompression())
+	if err != nil {
+		return nil, err
+	}
+	page, asOf, err := ns.KV.Get(ctx, q, point)
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	out := &headwaterv1.GetItemsResponse{Partial: page.Partial, AsOf: asOfMessage(asOf), Items: make([]*headwaterv1.Item, len(page.Items))}
+	for i := range page.Items {
+		out.Items[i] = itemMessage(&page.Items[i], accept, q.OmitValues)
+	}
+	if page.More {
+		out.NextPageToken = s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey}, binding)
+	}
+	return out, nil
+}
+
+func asOfMessage(a kv.AsOf) *headwaterv1.AsOf {
+	return &headwaterv1.AsOf{Position: a.Position, Time: timeMessage(a.Time)}
+}
+
+// readPoint checks what a read waits for.
+func readPoint(ns *Namespace, c headwaterv1.Consistency, after []string) (*wal.ReadPoint, error) {
+	point := &wal.ReadPoint{}
+	switch c {
+	case headwaterv1.Consistency_CONSISTENCY_UNSPECIFIED, headwaterv1.Consistency_READ_YOUR_WRITES:
+		point.Consistency = wal.ReadYourWrites
+	case headwaterv1.Consistency_LATEST:
+		point.Consistency = wal.Latest
+	case headwaterv1.Consistency_EVENTUAL:
+		point.Consistency = wal.Eventual
+	default:
+		return nil, apierrors.New(apierrors.BadConsistency, "consistency %d is not known; use READ_YOUR_WRITES, LATEST or EVENTUAL", c)
+	}
+	if len(after) == 0 {
+		return point, nil
+	}
+	if len(after) > maxAfter {
+		return nil, apierrors.New(apierrors.BadPosition, "after has %d positions; it takes %d", len(after), maxAfter)
+	}
+	merged, err := ns.Stream.MergeAfter(after)
+	if errors.Is(err, wal.ErrMalformed) {
+		return nil, apierrors.Wrap(apierrors.BadPosition, err, "a position of after is not one that an answer gave")
+	}
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	point.After = merged
+	return point, nil
+}
+
+// maxAfter bounds the positions of one read.
+const maxAfter = 1000
+
+// ScanItems walks a namespace, or a shard of it, record by record.
+func (s *KeyValue) ScanItems(ctx context.Context, req *headwaterv1.ScanItemsRequest) (*headwaterv1.ScanItemsResponse, error) {
+	ns, err := s.dir.kv(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	sc, err := s.newScan(ns, req)
+	if err != nil {
+		return nil, err
+	}
+	return sc.run(ctx)
+}

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// MaxLogKey is the longest key of a message.
+const MaxLogKey = 1024
+
+// Log is the LogService.
+type Log struct {
+	headwaterv1.UnimplementedLogServiceServer
+	dir        *Directory
+	durability headwaterv1.WriteResult_Durability
+	clock      *wal.Clock
+	broker     wal.Broker
+}
+
+// NewLog returns the service over dir.
+func NewLog(dir *Directory, broker wal.Broker, clock *wal.Clock) *Log {
+	return &Log{dir: dir, durability: durabilityOf(broker.Durability()), clock: clock, broker: broker}
+}
+
+// WriteToLog puts a message into a log namespace. The answer says SUCCEEDED when
+// it is durable, UNKNOWN when the log did not say in time (send it again with
+// the same token), FAILED when the log did not take it; a request that is bad in
+// itself is an error.
+func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest) (*headwaterv1.WriteToLogResponse, error) {
+	ns, err := s.dir.messages(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	if len(req.GetKey()) > MaxLogKey || !utf8.ValidString(req.GetKey()) {
+		return nil, forWrite(apierrors.New(apierrors.BadLogKey, "key has %d bytes; it may have %d of UTF-8", len(req.GetKey()), MaxLogKey), false, req.GetToken())
+	}
+	if most := min(ns.Config().Limits.MaxValue, wal.MaxRecordBytes-4096); int64(len(req.GetPayload())) > most {
+		return nil, forWrite(apierrors.New(apierrors.ValueTooLarge, "payload has %d bytes; it may have %d", len(req.GetPayload()), most), false, req.GetToken())
+	}
+	tok, err := s.token(ns, req.GetToken())
+	if err == nil {
+		err = ns.admitWrite(1, len(req.GetPayload()))
+	}
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	now := s.broker.Now()
+	rec := &wal.Record{RoutingKey: []byte(req.GetKey()), Token: tok, NamespaceVersion: ns.Config().Version, AcceptedAt: now.UnixMicro(), Payload: req.GetPayload()}
+	if len(rec.RoutingKey) == 0 {
+		// Messages without a key are spread by their token, which a resend carries too.
+		rec.RoutingKey = tok.Nonce[:]
+	}
+	w, err := ns.Messages.Write(ctx, rec)
+	message := tokenMessage(tok, req.GetToken())
+	switch {
+	case err == nil:
+		return &headwaterv1.WriteToLogResponse{Durable: headwaterv1.WriteToLogResponse_SUCCEEDED, Result: &headwaterv1.WriteResult{
+			Token: tokenMessage(w.Token, req.GetToken()), Position: ns.Stream.Position(w.Partition, w.Offset), Durability: s.durability, Duplicate: duplicateOf(w.Duplicate),
+		}}, nil
+	case errors.Is(err, wal.ErrUnknown):
+		return &headwaterv1.WriteToLogResponse{
+			Durable: headwaterv1.WriteToLogResponse_UNKNOWN, Message: "the log did not say whether it has the message; send it again with the same token",
+			Result: &headwaterv1.WriteResult{Token: message, Durability: s.durability, Duplicate: headwaterv1.WriteResult_UNKNOWN},
+		}, nil
+	case errors.Is(err, wal.ErrTokenReused), errors.Is(err, wal.ErrUnapplied), errors.Is(err, wal.ErrOverloaded):
+		return nil, forWrite(err, false, message)
+	default:
+		return &headwaterv1.WriteToLogResponse{
+			Durable: headwaterv1.WriteToLogResponse_FAILED, Message: fromDomain(err).Message,
+			Result: &headwaterv1.WriteResult{Token: message, Durability: s.durability, Duplicate: headwaterv1.WriteResult_NO},
+		}, nil
+	}
+}
+
+// token checks and completes the token of a message.
+func (s *Log) token(ns *Namespace, t *headwaterv1.IdempotencyToken) (wal.Token, error) {
+	tok, err := parseToken(t)
+	if err != nil {
+		return tok, err
+	}
+	now := s.broker.Now()
+	c := ns.Config().Tokens
+	if tok.GenerationTime == 0 {
+		tok.GenerationTime = s.clock.Next(now)
+	} else if drift := microseconds(tok.GenerationTime - now.UnixMicro()); drift > c.MaxDriftFuture || -drift > c.MaxDriftPast {
+		return tok, apierrors.New(apierrors.TokenDrift, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", drift, c.MaxDriftPast, c.MaxDriftFuture)
+	}
+	if tok.Nonce == (wal.Nonce{}) {
+		tok.Nonce = wal.NewNonce()
+	}
+	if c.MaxLive > 0 && ns.Messages.Live() >= c.MaxLive {
+		return tok, apierrors.New(apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later")
+	}
+	return tok, nil
+}
+
+// ReadLog streams the records of a namespace of any abstraction: each partition
+// in order, the partitions side by side. Without follow it ends at what was
+// durable when it began.
+func (s *Log) ReadLog(req *headwaterv1.ReadLogRequest, stream headwaterv1.LogService_ReadLogServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	ns, err := s.dir.lookup(ctx, req.GetNamespace())
+	if err != nil {
+		return err
+	}
+	t := &tail{ns: ns, req: req, stream: stream}
+	if t.key = req.GetFilter().GetKey(); len(t.key) > MaxLogKey {
+		return apierrors.New(apierrors.BadLogKey, "filter.key has %d bytes; it may have %d", len(t.key), MaxLogKey)
+	}
+	starts, err := t.starts(ctx)
+	if err != nil {
+		return err
+	}
+	errs := make(chan error, len(starts))
+	var wg sync.WaitGroup
+	for p, b := range starts {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := t.partition(ctx, wal.Partition(p), b.Start, b.End); err != nil {
+				errs <- err
+				cancel()
+			}
+		}()
+	}
+	wg.Wait()
+	if err := stream.Context().Err(); err != nil {
+		return err
+	}
+	select {
+	case err := <-errs:
+		return fromDomain(err)
+	default:
+		return nil
+	}
+}

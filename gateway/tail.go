@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/wal"
+)
+
+func microseconds(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+// tail is one ReadLog.
+type tail struct {
+	ns  *Namespace
+	req *headwaterv1.ReadLogRequest
+	key string
+
+	mu     sync.Mutex // one message at a time
+	stream headwaterv1.LogService_ReadLogServer
+}
+
+// starts is where each partition is read from, and up to where without follow.
+// A partition that the read does not touch has Start equal to End.
+func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
+	log := t.ns.Stream.Log()
+	n := log.Info().Partitions
+	bounds := make([]wal.Bounds, n)
+	var after wal.Position
+	if pos, ok := t.req.GetFrom().GetStart().(*headwaterv1.LogStart_Position); ok {
+		var err error
+		if after, err = t.ns.Stream.MergeAfter([]string{pos.Position}); err != nil {
+			if errors.Is(err, wal.ErrMalformed) {
+				return nil, apierrors.Wrap(apierrors.BadPosition, err, "from.position is not one that an answer gave")
+			}
+			return nil, fromDomain(err)
+		}
+	}
+	for i := range bounds {
+		p := wal.Partition(i)
+		b, err := log.Bounds(ctx, p)
+		if err != nil {
+			return nil, fromDomain(err)
+		}
+		switch from := t.req.GetFrom().GetStart().(type) {
+		case *headwaterv1.LogStart_Earliest_:
+		case *headwaterv1.LogStart_Latest_:
+			b.Start = b.End
+		case *headwaterv1.LogStart_Time:
+			if err := from.Time.CheckValid(); err != nil {
+				return nil, apierrors.New(apierrors.BadLogStart, "from.time is not a time")
+			}
+			if b.Start, err = log.OffsetAt(ctx, p, from.Time.AsTime().UnixMicro()); err != nil {
+				return nil, fromDomain(err)
+			}
+		case *headwaterv1.LogStart_Position:
+			if o, ok := after.Offsets[p]; ok {
+				if o+1 < b.Start || o+1 > b.End {
+					return nil, apierrors.New(apierrors.Trimmed, "partition %d of the position is not in the log any more; start from earliest", p)
+				}
+				b.Start = o + 1
+			}
+		default:
+			return nil, apierrors.New(apierrors.BadLogStart, "from is missing; say earliest, latest, a position or a time")
+		}
+		bounds[i] = b
+	}
+	return bounds, nil
+}
+
+// partition streams one partition.
+func (t *tail) partition(ctx context.Context, p wal.Partition, from, end wal.Offset) error {
+	if from >= end && !t.req.GetFollow() {
+		return nil
+	}
+	r, err := t.ns.Stream.Log().Read(ctx, p, from)
+	if err != nil {
+		return err
+	}
+	err = t.copy(ctx, r, p, from, end)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // another partition failed, or the caller left
+	}
+	return err
+}
+
+func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, end wal.Offset) error {
+	var rec wal.Record
+	for next < end || t.req.GetFollow() {
+		entries, err := r.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range entries {
+			e := &entries[i]
+			if e.Offset >= end && !t.req.GetFollow() {
+				return nil
+			}
+			next = e.Offset + 1
+			if err := wal.DecodeRecord(e.Data, &rec); err != nil {
+				return &wal.CorruptError{Topic: t.ns.Name, Partition: p, Offset: e.Offset, Detail: err.Error()}
+			}
+			if skip, err := t.skip(ctx, e, &rec); err != nil {
+				return err
+			} else if skip {
+				continue
+			}
+			if err := t.send(e, &rec); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// skip leaves out what the caller did not ask for, the log's own records, and
+// messages that are copies of an earlier one.
+func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, error) {
+	f := t.req.GetFilter()
+	if rec.Kind == wal.KindBarrier || f != nil && f.Kind != nil && rec.Kind.String() != f.GetKind() || f != nil && f.Key != nil && string(rec.RoutingKey) != t.key {
+		return true, nil
+	}
+	if rec.Kind != wal.KindMessage || t.ns.Messages == nil {
+		return false, nil
+	}
+	if err := t.ns.Stream.WaitApplied(ctx, e.Partition, e.Offset); err != nil {
+		return false, err
+	}
+	return !t.ns.Messages.First(e.Partition, e.Offset, rec.Token.Nonce), nil
+}
+
+func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
+	m := &headwaterv1.ReadLogResponse{
+		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(),
+		Payload: append([]byte(nil), rec.Payload...), Position: t.ns.Stream.Position(e.Partition, e.Offset),
+	}
+	if !rec.Token.IsZero() {
+		m.Token = tokenMessage(rec.Token, nil)
+	}
+	if rec.Kind != wal.KindMessage || string(rec.RoutingKey) != string(rec.Token.Nonce[:]) {
+		m.Key = string(rec.RoutingKey)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stream.Send(m)
+}
