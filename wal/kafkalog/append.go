@@ -16,31 +16,42 @@ import (
 // recordOverhead is what a queued record costs beside its bytes, about.
 const recordOverhead = 256
 
-// call is one Append that waits for its records.
+// call is records that were handed over together, and what they hold of the
+// queue.
 type call struct {
+	cost int64                   // bytes of the queue, given back with the last outcome
+	done chan struct{}           // closed with the last outcome
+	then func(wal.Offset, error) // of a barrier; nil for an append
+
+	// Set by hand.
+	prod   *producer
+	handed time.Time
+	doubt  uint64
+
 	mu      sync.Mutex // guards the rest
 	results []wal.Result
 	left    int
 	gone    bool // Append has returned: outcomes are of no use any more
-
-	done chan struct{} // closed when left is 0
 }
 
 // item is a record in flight. It is the record's own context, which is how the
 // client hands it back with the outcome.
 type item struct {
-	context.Context
 	rec   kgo.Record
-	prod  *producer
+	call  *call
 	part  *part
-	call  *call // nil for a buffered record and a barrier
-	then  func(wal.Offset, error)
 	index int
-
-	handed time.Time
-	doubt  uint64
-	alone  bool // nothing of the partition was in flight before it
+	alone bool // nothing of the partition was in flight before it
 }
+
+// It never ends: the client would fail a whole batch when the context of its
+// first record does.
+var _ context.Context = (*item)(nil)
+
+func (*item) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (*item) Done() <-chan struct{}       { return nil }
+func (*item) Err() error                  { return nil }
+func (*item) Value(any) any               { return nil }
 
 // Append hands the entries to the client. See wal.Log.
 //
@@ -84,10 +95,7 @@ func (l *Log) Append(ctx context.Context, d wal.Durability, entries []wal.NewEnt
 		l.b.queued.Add(-cost)
 		return refuse(wal.ErrOverloaded)
 	}
-	var c *call
-	if d == wal.Sync {
-		c = &call{results: results, left: count, done: make(chan struct{})}
-	}
+	c := &call{cost: cost, results: results, left: count, gone: d == wal.Buffered, done: make(chan struct{})}
 	items, arena := make([]item, 0, count), make([]byte, 0, size)
 	for i := range entries {
 		if results[i].Err != nil {
@@ -102,11 +110,11 @@ func (l *Log) Append(ctx context.Context, d wal.Durability, entries []wal.NewEnt
 		it.rec.Timestamp = start
 		results[i].Offset = wal.NoOffset
 	}
-	if !l.b.hand(l, items) {
+	if !l.b.hand(l, c, items) {
 		l.b.queued.Add(-cost)
 		return refuse(wal.ErrClosed)
 	}
-	if c == nil {
+	if d == wal.Buffered {
 		return results
 	}
 	results = l.await(ctx, c, entries)
@@ -143,23 +151,20 @@ func (l *Log) entryError(e *wal.NewEntry) error {
 
 // hand gives records to the client, in order. It is false, and nothing was
 // given, after Close.
-func (b *Broker) hand(l *Log, items []item) bool {
+func (b *Broker) hand(l *Log, c *call, items []item) bool {
 	b.handover.RLock()
 	defer b.handover.RUnlock()
 	if b.closed {
 		return false
 	}
-	now, doubt, prod := time.Now(), b.doubt.Load(), b.prod.Load()
+	prod := b.prod.Load()
+	c.prod, c.handed, c.doubt = prod, time.Now(), b.doubt.Load()
 	settle := l.settle // one for all: it finds the item in the record
 	for i := range items {
 		it := &items[i]
-		it.Context = context.Background()
-		it.handed, it.doubt, it.prod = now, doubt, prod
 		it.alone = it.part.outstanding.Add(1) == 1
 		it.rec.Topic = l.info.Name
 		it.rec.Context = it
-		// Not the caller's context: the client fails a whole batch when the
-		// context of its first record ends.
 		prod.cl.TryProduce(context.Background(), &it.rec, settle)
 	}
 	return true
@@ -171,27 +176,23 @@ func (l *Log) settle(rec *kgo.Record, err error) {
 	it := rec.Context.(*item)
 	off, err := l.outcome(it, err)
 	it.part.outstanding.Add(-1)
-	if it.then != nil {
-		it.then(off, err)
-		return
-	}
-	l.b.queued.Add(-int64(len(rec.Value) + recordOverhead))
-	if it.call == nil {
-		if err != nil {
-			l.b.metrics.bufferedLost.Inc()
-			l.b.log.Warn("buffered record was not acknowledged", "topic", l.info.Name, "partition", rec.Partition, "error", err)
-		}
-		return
-	}
 	c := it.call
+	if c.then != nil {
+		c.then(off, err)
+		return
+	}
 	c.mu.Lock()
 	if !c.gone {
 		c.results[it.index] = wal.Result{Offset: off, Err: err}
+	} else if err != nil {
+		l.b.metrics.unheard.Inc()
+		l.b.log.Warn("record was not acknowledged, and nobody waits for it", "topic", l.info.Name, "partition", rec.Partition, "error", err)
 	}
 	c.left--
 	last := c.left == 0
 	c.mu.Unlock()
 	if last {
+		l.b.queued.Add(-c.cost)
 		close(c.done)
 	}
 }
@@ -211,7 +212,7 @@ func (l *Log) outcome(it *item, err error) (wal.Offset, error) {
 		return wal.NoOffset, wrap(wal.ErrNotAppended, err)
 	case err != nil:
 		if breaksSequence(err) {
-			l.b.sequenceBroken(it.prod, l, err)
+			l.b.sequenceBroken(it.call.prod, l, err)
 		}
 		return wal.NoOffset, wrap(wal.ErrUnknown, err)
 	case it.rec.Offset < 0:
@@ -240,7 +241,7 @@ func (l *Log) outcome(it *item, err error) (wal.Offset, error) {
 // request may have lost its answer since, and there must have been no time to
 // try twice.
 func (l *Log) proves(it *item, err error) bool {
-	if !it.alone || it.doubt != l.b.doubt.Load() || time.Since(it.handed) >= minRetryBackoff {
+	if !it.alone || it.call.doubt != l.b.doubt.Load() || time.Since(it.call.handed) >= minRetryBackoff {
 		return false
 	}
 	for _, refused := range []error{

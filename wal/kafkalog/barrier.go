@@ -38,10 +38,11 @@ func (l *Log) Barrier(ctx context.Context, p wal.Partition) (wal.Offset, error) 
 var barrierRecord = wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
 
 func (l *Log) appendBarrier(p wal.Partition, done func(wal.Offset, error)) {
-	items := []item{{part: l.parts[p], then: done}}
+	c := &call{then: done}
+	items := []item{{call: c, part: l.parts[p]}}
 	items[0].rec.Partition = int32(p)
 	items[0].rec.Value = barrierRecord
-	if !l.b.hand(l, items) {
+	if !l.b.hand(l, c, items) {
 		done(wal.NoOffset, fmt.Errorf("append barrier: %w", wal.ErrClosed))
 	}
 }

@@ -310,8 +310,7 @@ func (b *Broker) Close() error {
 	b.logs = nil
 	b.mu.Unlock()
 	for _, l := range logs {
-		l.fail(wal.ErrClosed)
-		l.closeFetchers()
+		l.fail(wal.ErrClosed) // which ends its fetchers
 	}
 	b.wg.Wait()
 	b.prod.Load().cl.Close()
@@ -320,6 +319,16 @@ func (b *Broker) Close() error {
 		return fmt.Errorf("close kafka log: records are still in flight: %w", err)
 	}
 	return nil
+}
+
+// begin runs f on a goroutine that Close waits for. It is false after Close.
+func (b *Broker) begin(f func()) bool {
+	b.handover.RLock()
+	defer b.handover.RUnlock()
+	if !b.closed {
+		b.wg.Go(f)
+	}
+	return !b.closed
 }
 
 // openLogs returns the logs that have not failed.

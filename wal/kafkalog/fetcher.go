@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,13 +28,17 @@ const (
 )
 
 // fetcher is a fetching client shared by readers of different partitions of one
-// topic. It lives from its first reader to its last.
+// topic. The first of a log lives as long as the log, so that opening a reader
+// costs no connection; one more, while a partition has several readers, lives
+// until its last reader is closed.
 type fetcher struct {
 	l      *Log
 	cl     *kgo.Client
 	ctx    context.Context
 	cancel context.CancelFunc
-	done   chan struct{} // closed when run has returned
+	done   chan struct{} // closed when run has returned and the client is closed
+
+	resident bool
 
 	mu      sync.Mutex                // guards the rest
 	readers map[wal.Partition]*reader // nil for a partition that was left in this pass
@@ -48,7 +53,7 @@ func (l *Log) newReader(p wal.Partition, from wal.Offset) (*reader, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.failure(); err != nil {
-		return nil, err // closeFetchers will not come again
+		return nil, err
 	}
 	for _, f := range l.fetchers {
 		if f.add(r) {
@@ -56,10 +61,15 @@ func (l *Log) newReader(p wal.Partition, from wal.Offset) (*reader, error) {
 		}
 	}
 	opts := append(l.b.cfg.clientOpts(),
+		// A partition that is added is looked up first; readers come and go.
+		kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.info.Name: {}}),
 		// A place that the log does not have is an error, never another place.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.KeepControlRecords(), // they take offsets
+		// A broker is asked one thing at a time: a partition that is added or
+		// resumed waits for the answer about the others.
+		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.MaxDecompressBatchBytes(maxUnpackedBytes),
@@ -68,11 +78,15 @@ func (l *Log) newReader(p wal.Partition, from wal.Offset) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open fetching client: %w", err)
 	}
-	f := &fetcher{l: l, cl: cl, done: make(chan struct{}), readers: make(map[wal.Partition]*reader)}
-	f.ctx, f.cancel = context.WithCancel(context.Background())
+	f := &fetcher{l: l, cl: cl, resident: len(l.fetchers) == 0, done: make(chan struct{}), readers: make(map[wal.Partition]*reader)}
+	f.ctx, f.cancel = context.WithCancel(l.ctx)
+	if !l.b.begin(f.run) {
+		f.cancel()
+		cl.Close()
+		return nil, wal.ErrClosed
+	}
 	f.add(r)
 	l.fetchers = append(l.fetchers, f)
-	go f.run()
 	return r, nil
 }
 
@@ -96,7 +110,7 @@ func (f *fetcher) add(r *reader) bool {
 func (f *fetcher) remove(r *reader) {
 	f.mu.Lock()
 	f.open--
-	last := f.open == 0
+	last := f.open == 0 && !f.resident
 	if last {
 		f.retired = true
 	} else {
@@ -122,33 +136,15 @@ func (f *fetcher) remove(r *reader) {
 		}
 	}
 	f.l.mu.Unlock()
-	f.close()
-}
-
-func (f *fetcher) close() {
 	f.cancel()
 	<-f.done
-	f.cl.Close()
 }
 
-// closeFetchers ends all reading. The log has failed before, so no fetcher comes
-// after.
-func (l *Log) closeFetchers() {
-	l.mu.Lock()
-	fetchers := l.fetchers
-	l.fetchers = nil
-	l.mu.Unlock()
-	for _, f := range fetchers {
-		f.mu.Lock()
-		f.retired = true
-		f.mu.Unlock()
-		f.close()
-	}
-}
-
-// run polls until close.
+// run polls until the fetcher or its log ends.
 func (f *fetcher) run() {
 	defer close(f.done)
+	defer f.cl.Close()
+	defer f.cancel()
 	for f.ctx.Err() == nil {
 		ctx, cancel := context.WithCancel(f.ctx)
 		f.mu.Lock()

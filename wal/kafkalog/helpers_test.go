@@ -2,6 +2,7 @@ package kafkalog
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -12,7 +13,22 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A step of a random program costs several round trips and a look at the
+// cluster's metadata, so fewer programs than rapid's hundred are run unless
+// -rapid.checks asks for more.
+const programs = "15"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", programs); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // limit bounds a test that would otherwise hang; nothing is asserted about it.
 const limit = 30 * time.Second

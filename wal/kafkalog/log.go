@@ -40,7 +40,10 @@ type part struct {
 	high atomic.Int64
 	// bound is set once an acknowledgement is known to be of this life: from
 	// then on high tells another life at once.
-	bound       atomic.Bool
+	bound atomic.Bool
+	// start is what this process has trimmed to: what was fetched before it is
+	// not read after it.
+	start       atomic.Int64
 	outstanding atomic.Int64 // records handed over and not settled
 	starved     atomic.Int64 // when the in-sync replicas became too few, nanoseconds; 0 = they are enough
 	bytes       atomic.Int64 // of one replica; -1 = not known
@@ -285,6 +288,9 @@ func (l *Log) Trim(ctx context.Context, p wal.Partition, before wal.Offset) erro
 	}
 	if err != nil {
 		return l.explain("trim", p, requestError(ctx, err))
+	}
+	start := &l.parts[p].start
+	for cur := start.Load(); cur < int64(before) && !start.CompareAndSwap(cur, int64(before)); cur = start.Load() {
 	}
 	return nil
 }

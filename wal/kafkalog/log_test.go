@@ -184,8 +184,8 @@ func TestReadersOfOnePartitionAreIndependent(t *testing.T) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.fetchers) != 0 {
-		t.Fatalf("%d clients are left without a reader", len(l.fetchers))
+	if len(l.fetchers) != 1 || l.fetchers[0].open != 0 {
+		t.Fatalf("%d clients are left without a reader, not one", len(l.fetchers))
 	}
 }
 

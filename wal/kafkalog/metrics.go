@@ -10,7 +10,7 @@ import (
 type metrics struct {
 	appendSeconds prometheus.Histogram
 	bytes         prometheus.Gauge
-	bufferedLost  prometheus.Counter
+	unheard       prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -24,9 +24,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "headwater_log_bytes",
 			Help: "Size of the open topics on disk, one replica of each partition. Refreshed every 10 s.",
 		}),
-		bufferedLost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headwater_log_buffered_failed_total",
-			Help: "Records of buffered appends that the log did not acknowledge after they had been answered.",
+		unheard: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headwater_log_unheard_failures_total",
+			Help: "Records that the log did not acknowledge after their append had been answered: buffered ones, and ones whose outcome was told as unknown.",
 		}),
 	}
 	if reg == nil {
@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if m.bytes, err = register(reg, m.bytes); err != nil {
 		return nil, err
 	}
-	m.bufferedLost, err = register(reg, m.bufferedLost)
+	m.unheard, err = register(reg, m.unheard)
 	return m, err
 }
 

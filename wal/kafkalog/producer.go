@@ -63,12 +63,7 @@ func (b *Broker) sequenceBroken(p *producer, l *Log, cause error) {
 	}
 	// On a goroutine of its own: the client reports from the one that settles
 	// records.
-	b.handover.RLock()
-	defer b.handover.RUnlock()
-	if b.closed {
-		return
-	}
-	b.wg.Go(func() {
+	b.begin(func() {
 		err := b.retry(b.ctx, func() error { return l.confirm(b.ctx) })
 		switch {
 		case b.ctx.Err() != nil:

@@ -156,6 +156,9 @@ func (r *reader) take() ([]wal.Entry, error) {
 	if r.closed {
 		return nil, fmt.Errorf("read topic %s partition %d: %w", r.l.info.Name, r.partition, wal.ErrClosed)
 	}
+	if start := wal.Offset(r.l.parts[r.partition].start.Load()); r.next < start {
+		return nil, &wal.TrimmedError{Topic: r.l.info.Name, Partition: r.partition, Wanted: r.next, Start: start}
+	}
 	clear(r.entries) // or the records of a longer batch would stay
 	r.entries = r.entries[:0]
 	size, n := 0, 0

@@ -91,13 +91,7 @@ func (b *Broker) soon() {
 }
 
 func (b *Broker) startLook(done func(sighting, error)) {
-	b.handover.RLock()
-	closed := b.closed
-	if !closed { // Close waits for what was begun before it
-		b.wg.Go(func() { done(b.look()) })
-	}
-	b.handover.RUnlock()
-	if closed {
+	if !b.begin(func() { done(b.look()) }) {
 		done(nil, wal.ErrClosed)
 	}
 }
