@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -43,7 +41,7 @@ func AddCommands(root *cobra.Command) {
 	if root.RunE == nil && root.Run == nil {
 		asGroup(root)
 	}
-	root.AddCommand(kvCommand())
+	root.AddCommand(kvCommand(), logCommand(), dlqCommand(), namespaceCommand(), statusCommand())
 }
 
 // asGroup makes cmd a parent of verbs only.
@@ -110,9 +108,15 @@ type session struct {
 	base64 bool
 }
 
-// verb makes the RunE of a verb: it connects, bounds the time unless the verb
-// follows something, and prints through out.
-func verb(follows func(*cobra.Command) bool, run func(s *session, args []string) error) func(*cobra.Command, []string) error {
+// streams is a verb that may run for longer than --timeout, which then bounds
+// each of its requests; once is one that may not.
+func streams(*cobra.Command, []string) bool { return true }
+
+func once(*cobra.Command, []string) bool { return false }
+
+// verb makes the RunE of a verb: it reads the shared flags, connects, and bounds
+// the time unless the verb is a stream.
+func verb(stream func(cmd *cobra.Command, args []string) bool, run func(s *session, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
 		s := &session{cmd: cmd, ctx: cmd.Context()}
 		if s.ctx == nil {
@@ -148,38 +152,11 @@ func verb(follows func(*cobra.Command) bool, run func(s *session, args []string)
 				err = cerr
 			}
 		}()
-		if follows == nil || !follows(cmd) {
+		if !stream(cmd, args) {
 			var cancel context.CancelFunc
 			s.ctx, cancel = context.WithTimeout(s.ctx, timeout)
 			defer cancel()
 		}
 		return run(s, args)
 	}
-}
-
-// decode reads a key or a value from the command line.
-func (s *session) decode(what, text string) ([]byte, error) {
-	if !s.base64 {
-		return []byte(text), nil
-	}
-	b, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, usagef("%s is not base64: %w", what, err)
-	}
-	return b, nil
-}
-
-// encode is what is printed of a key or a value.
-func (s *session) encode(b []byte) string {
-	if s.base64 {
-		return base64.StdEncoding.EncodeToString(b)
-	}
-	return string(b)
-}
-
-func (s *session) printf(format string, a ...any) error {
-	if _, err := fmt.Fprintf(s.cmd.OutOrStdout(), format, a...); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
 }

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headwater-db/headwater/client"
+)
+
+func logCommand() *cobra.Command {
+	cmd := asGroup(&cobra.Command{Use: "log", Short: "Write to a log namespace, read the log of any namespace"})
+	cmd.AddCommand(logWriteCommand(), logTailCommand())
+	return cmd
+}
+
+// payloadLine is a message in JSON. What tail prints, write reads.
+type payloadLine struct {
+	Partition     int        `json:"partition"`
+	Offset        int64      `json:"offset"`
+	Time          *time.Time `json:"time,omitempty"`
+	Kind          string     `json:"kind,omitempty"`
+	Key           string     `json:"key"`
+	Payload       *string    `json:"payload,omitempty"`
+	PayloadBase64 *string    `json:"payloadBase64,omitempty"`
+	Token         string     `json:"token,omitempty"`
+	Position      string     `json:"position,omitempty"`
+}
+
+func logWriteCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "write NAMESPACE [KEY PAYLOAD]",
+		Short: "Write a message, or many from standard input",
+		Long: `Write a message. It is durable when the command returns. Messages of one KEY stay
+in order; an empty KEY goes anywhere.
+
+With NAMESPACE only, messages are read from standard input, one JSON object a
+line, and written one after another:
+
+  {"key": "order/7", "payload": "paid"}
+
+payloadBase64 takes the place of payload where that is not text. With --token KEY
+the token of a line is KEY and its number, so that a load that was cut short can
+be run again.`,
+		Args: args(func(cmd *cobra.Command, a []string) error {
+			if len(a) == 1 {
+				return nil
+			}
+			return cobra.ExactArgs(3)(cmd, a)
+		}),
+	}
+	token := cmd.Flags().String("token", "", "name of this write: with the same name it happens once")
+	many := func(_ *cobra.Command, a []string) bool { return len(a) == 1 }
+	cmd.RunE = verb(many, func(s *session, a []string) error {
+		log := s.Log(a[0])
+		if len(a) == 1 {
+			return s.load("messages written", true, func(n int, b []byte) (func() (func() error, error), error) {
+				return logLine(s, log, *token, n, b)
+			})
+		}
+		payload, err := s.decode("PAYLOAD", a[2])
+		if err != nil {
+			return err
+		}
+		r, err := log.WriteToken(s.ctx, a[1], payload, client.Token{Key: *token})
+		if err != nil {
+			return err
+		}
+		return s.wrote(&r)
+	})
+	return cmd
+}
+
+func logLine(s *session, log *client.Log, token string, n int, b []byte) (func() (func() error, error), error) {
+	var l payloadLine
+	if err := unmarshal(b, &l); err != nil {
+		return nil, err
+	}
+	payload, err := s.bytesOf("payload", l.Payload, l.PayloadBase64)
+	if err != nil {
+		return nil, err
+	}
+	t := lineToken(s, token, n)
+	return func() (func() error, error) {
+		r, err := log.WriteToken(s.ctx, l.Key, payload, t)
+		return func() error {
+			if !s.json {
+				return nil
+			}
+			w := writeLineOf(&r)
+			w.Key = &l.Key
+			return s.line(w)
+		}, err
+	}, nil
+}
+
+func logTailCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tail NAMESPACE",
+		Short: "Print the records of a log",
+		Long:  "Print the records of a log, each partition in order. Without --follow it ends at the last record there is.",
+		Args:  args(cobra.ExactArgs(1)),
+	}
+	from := cmd.Flags().String("from", "earliest", "earliest, latest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or a position")
+	follow := cmd.Flags().BoolP("follow", "f", false, "wait for new records; end with Ctrl-C")
+	key := cmd.Flags().String("key", "", "print only the records of this key")
+	kind := cmd.Flags().String("kind", "", "print only the records of this kind, such as message")
+	limit := cmd.Flags().Int("limit", 0, "stop after so many records; 0: all")
+	cmd.RunE = verb(streams, func(s *session, a []string) error {
+		if *limit < 0 {
+			return usagef("--limit %d: it must not be negative", *limit)
+		}
+		o := client.TailOptions{Follow: *follow, Key: *key, Kind: *kind}
+		switch *from {
+		case "earliest":
+		case "latest":
+			o.Latest = true
+		default:
+			if t, err := moment("--from", *from); err == nil {
+				o.Since = t
+			} else {
+				o.Position = *from
+			}
+		}
+		n := 0
+		if !s.json {
+			if err := s.printf("PARTITION\tOFFSET\tTIME\tKIND\tKEY\tPAYLOAD\n"); err != nil {
+				return err
+			}
+		}
+		for m, err := range s.Log(a[0]).Tail(s.ctx, o) {
+			if err != nil {
+				if o.Follow && errors.Is(err, context.Canceled) && s.ctx.Err() != nil {
+					return nil // that is how following ends
+				}
+				return err
+			}
+			if err := s.message(&m); err != nil {
+				return err
+			}
+			if n++; n == *limit {
+				return nil
+			}
+		}
+		return nil
+	})
+	return cmd
+}
+
+func (s *session) message(m *client.Message) error {
+	if !s.json {
+		return s.printf("%s\n", strings.Join([]string{
+			strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), s.cell(m.Payload),
+		}, "\t"))
+	}
+	p := s.text(m.Payload)
+	l := payloadLine{
+		Partition: m.Partition, Offset: m.Offset, Time: &m.Time, Kind: m.Kind, Key: m.Key, Payload: p.Text, PayloadBase64: p.Bytes, Position: m.Position,
+	}
+	if !m.Token.IsZero() {
+		l.Token = m.Token.String()
+	}
+	return s.line(l)
+}
