@@ -141,7 +141,7 @@ func (r *Registry) create(ctx context.Context, snap *snapshot, doc *Document, op
 		return Result{}, err // the topics stay: the record may name them yet, and the next create takes them
 	}
 	if err := v.errorFor(name, 0); err != nil {
-		for _, topic := range []string{TopicName(doc.Config.Abstraction, name, generation), DeadLetterTopicName(name, generation)} {
+		for _, topic := range []string{TopicName(r.opts.TopicPrefix, doc.Config.Abstraction, name, generation), DeadLetterTopicName(r.opts.TopicPrefix, name, generation)} {
 			if rerr := r.removeGarbage(ctx, topic); rerr != nil {
 				r.opts.Logger.WarnContext(ctx, "namespace: cannot remove the topic of a creation that lost; Reap will", "topic", topic, "error", rerr)
 			}
@@ -159,14 +159,14 @@ func (r *Registry) create(ctx context.Context, snap *snapshot, doc *Document, op
 func (r *Registry) createTopics(ctx context.Context, c *Config, first uint64) (generation uint64, inc wal.Incarnation, err error) {
 	for generation = first; ; generation++ {
 		var log wal.Log
-		log, err = r.opts.Broker.Create(ctx, wal.TopicSpec{Name: TopicName(c.Abstraction, c.Name, generation), Partitions: c.Partitions})
+		log, err = r.opts.Broker.Create(ctx, wal.TopicSpec{Name: TopicName(r.opts.TopicPrefix, c.Abstraction, c.Name, generation), Partitions: c.Partitions})
 		if errors.Is(err, wal.ErrPartitionCount) && generation < first+maxAttempts {
 			continue
 		}
 		if err != nil {
 			return 0, inc, fmt.Errorf("create topic of namespace %s: %w", c.Name, err)
 		}
-		if _, err = r.opts.Broker.Create(ctx, wal.TopicSpec{Name: DeadLetterTopicName(c.Name, generation), Partitions: 1}); err != nil {
+		if _, err = r.opts.Broker.Create(ctx, wal.TopicSpec{Name: DeadLetterTopicName(r.opts.TopicPrefix, c.Name, generation), Partitions: 1}); err != nil {
 			return 0, inc, fmt.Errorf("create dead-letter topic of namespace %s: %w", c.Name, err)
 		}
 		return generation, log.Info().Incarnation, nil

@@ -134,7 +134,7 @@ func FuzzDecodeChange(f *testing.F) {
 		if err != nil || !bytes.Equal(b2, b3) {
 			t.Fatalf("%s\n%s\n%v", b2, b3, err)
 		}
-		newState().apply(c, 0, 0) // any change that decodes can be applied
+		newState(DefaultTopicPrefix).apply(c, 0, 0) // any change that decodes can be applied
 	})
 }
 
@@ -146,7 +146,7 @@ func createChange(name string, generation uint64) *change {
 
 func TestTheLimitsAreDecidedByTheLog(t *testing.T) {
 	t.Parallel()
-	s := newState()
+	s := newState(DefaultTopicPrefix)
 	o := wal.Offset(0)
 	apply := func(c *change) verdict { o++; return s.apply(c, o-1, 0) }
 	for i := range MaxNamespaces {
@@ -174,7 +174,7 @@ func TestTheLimitsAreDecidedByTheLog(t *testing.T) {
 
 func TestAGenerationIsNotTakenTwice(t *testing.T) {
 	t.Parallel()
-	s := newState()
+	s := newState(DefaultTopicPrefix)
 	steps := []struct {
 		c        *change
 		accepted bool
@@ -223,7 +223,7 @@ func TestAGenerationIsNotTakenTwice(t *testing.T) {
 func TestSnapshotsDoNotChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := newState()
+		s := newState(DefaultTopicPrefix)
 		var snaps []*snapshot
 		var seen []string
 		show := func(n *snapshot) string {
@@ -266,7 +266,7 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 
 func TestAnEntryKeepsItsVersionsWhenOldOnesGo(t *testing.T) {
 	t.Parallel()
-	s := newState()
+	s := newState(DefaultTopicPrefix)
 	s.apply(createChange("a", 1), 0, 0)
 	var entries []*Entry
 	for o := wal.Offset(1); o < 5*recentVersions; o++ {

@@ -28,7 +28,7 @@
 //
 // # Record format, version 1
 //
-// The records of topic SystemTopic, partition 0, are wal records of
+// The records of the registry's topic (SystemTopicName), partition 0, are wal records of
 // wal.KindNamespace, whose routing key is the namespace's name; the token's
 // nonce is drawn for each attempt. Barriers stand between them and change
 // nothing; any other kind stops the registry. The payload is

@@ -61,7 +61,7 @@ func (r *Registry) removeGarbage(ctx context.Context, topic string) error {
 }
 
 func (r *Registry) named(topic string) bool {
-	name, _, ok := parseTopicName(topic)
+	name, _, ok := parseTopicName(r.opts.TopicPrefix, topic)
 	if !ok {
 		return false
 	}

@@ -21,6 +21,9 @@ type Options struct {
 	// Broker holds the registry's topic and those of the namespaces.
 	Broker wal.Broker
 	Logger *slog.Logger // nil: none
+	// TopicPrefix begins the name of every topic, the registry's too: two
+	// installations on one cluster have different ones. Default "headwater".
+	TopicPrefix string
 	// Defaults fill in what a document leaves out.
 	Defaults Defaults
 	// MaxBackoff bounds the pause between two tries to read the log. Default 5 s;
@@ -61,9 +64,13 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 	if opts.MaxBackoff == 0 {
 		opts.MaxBackoff = 5 * time.Second
 	}
-	log, err := opts.Broker.Create(ctx, wal.TopicSpec{Name: SystemTopic, Partitions: 1})
+	if opts.TopicPrefix == "" {
+		opts.TopicPrefix = DefaultTopicPrefix
+	}
+	topic := SystemTopicName(opts.TopicPrefix)
+	log, err := opts.Broker.Create(ctx, wal.TopicSpec{Name: topic, Partitions: 1})
 	if err != nil {
-		return nil, fmt.Errorf("open topic %s: %w", SystemTopic, err)
+		return nil, fmt.Errorf("open topic %s: %w", topic, err)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	ended, end := context.WithCancel(context.Background())
@@ -71,7 +78,7 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 		opts: opts, log: log, applied: wal.NewWatermark(wal.NoOffset), cancel: cancel, ended: ended,
 		waiters: make(map[wal.Nonce]chan verdict), cache: make(map[uint64]*Config),
 	}
-	st := newState()
+	st := newState(opts.TopicPrefix)
 	r.snap.Store(st.snapshot(nil))
 	go func() {
 		defer end()
@@ -79,7 +86,7 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 	}()
 	if err := r.Sync(ctx); err != nil {
 		r.Close()
-		return nil, fmt.Errorf("read topic %s: %w", SystemTopic, err)
+		return nil, fmt.Errorf("read topic %s: %w", topic, err)
 	}
 	return r, nil
 }
@@ -102,6 +109,10 @@ func (r *Registry) Err() error {
 }
 
 func (r *Registry) stop(err error) { r.stopped.CompareAndSwap(nil, &err) }
+
+// Topic describes the registry's own topic. Its incarnation identifies the
+// registry: another one has other namespaces, whatever their names.
+func (r *Registry) Topic() wal.TopicInfo { return r.log.Info() }
 
 // Version is the version of the whole registry: it rises with every record of
 // its log, and is the version of the namespace that the record changed.
@@ -226,7 +237,7 @@ func (r *Registry) applyBatch(st *state, entries []wal.Entry) error {
 	for i := range entries {
 		d, err := applyEntry(st, &entries[i])
 		if err != nil {
-			failed = fmt.Errorf("record at offset %d of topic %s: %w", entries[i].Offset, SystemTopic, err)
+			failed = fmt.Errorf("record at offset %d of topic %s: %w", entries[i].Offset, r.log.Info().Name, err)
 			break
 		}
 		ds = append(ds, d...)

@@ -56,6 +56,7 @@ type tombstone struct {
 
 // snapshot is the state of the registry after some record. It is immutable.
 type snapshot struct {
+	prefix  string // of topics
 	version uint64 // offset + 1 of the last record applied
 	names   map[string]*Entry
 	dead    map[string]tombstone
@@ -73,20 +74,21 @@ type verdict struct {
 // state is the registry as a machine over its log: the same records give the
 // same state, whoever reads them. It is used by one goroutine.
 type state struct {
+	prefix  string // of topics
 	version uint64
 	names   map[string]*Entry
 	dead    map[string]tombstone
 	dirty   bool // names or dead differ from the last snapshot
 }
 
-func newState() *state {
-	return &state{names: make(map[string]*Entry), dead: make(map[string]tombstone)}
+func newState(prefix string) *state {
+	return &state{prefix: prefix, names: make(map[string]*Entry), dead: make(map[string]tombstone)}
 }
 
 // snapshot returns the state as it is now. The maps are copied only when they
 // have changed.
 func (s *state) snapshot(before *snapshot) *snapshot {
-	n := &snapshot{version: s.version, changed: make(chan struct{})}
+	n := &snapshot{prefix: s.prefix, version: s.version, changed: make(chan struct{})}
 	if before != nil && !s.dirty {
 		n.names, n.dead = before.names, before.dead
 		return n
@@ -169,7 +171,7 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	cfg.Version = s.version
 	e := &Entry{
 		Name: c.Name, Version: s.version, Generation: c.Generation, Incarnation: inc,
-		Topic: TopicName(cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(c.Name, c.Generation),
+		Topic: TopicName(s.prefix, cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(s.prefix, c.Name, c.Generation),
 		Config: &cfg, Document: c.Document, UpdatedAt: time.UnixMicro(logTime).UTC(), By: c.By,
 	}
 	if cur != nil {
@@ -204,7 +206,7 @@ func (e *Entry) at(version uint64) (cfg *Config, known bool) {
 // living namespace: its generation has been passed or is current with another
 // topic. Once true it stays true, because apply takes no generation twice.
 func (s *snapshot) garbage(topic string) bool {
-	name, generation, ok := parseTopicName(topic)
+	name, generation, ok := parseTopicName(s.prefix, topic)
 	if !ok || generation > lastGeneration(s.names, s.dead, name) {
 		return false
 	}

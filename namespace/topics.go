@@ -5,39 +5,50 @@ import (
 	"strings"
 )
 
-// SystemTopic holds the registry: one partition, never trimmed.
-const SystemTopic = "headwater.system.namespaces.1"
+// DefaultTopicPrefix begins the name of every topic unless Options says
+// otherwise.
+const DefaultTopicPrefix = "headwater"
+
+// SystemTopic holds the registry under the default prefix: one partition, never
+// trimmed. See SystemTopicName.
+const SystemTopic = DefaultTopicPrefix + systemSuffix
+
+const systemSuffix = ".system.namespaces.1"
+
+// SystemTopicName is the topic of the registry under a prefix.
+func SystemTopicName(prefix string) string { return prefix + systemSuffix }
 
 // deadLetters stands in the place of the abstraction in the name of a
 // namespace's dead-letter topic.
 const deadLetters = "dlq"
 
 // TopicName is the topic of one life of a namespace.
-func TopicName(a Abstraction, name string, generation uint64) string {
-	return "headwater." + string(a) + "." + name + "." + strconv.FormatUint(generation, 10)
+func TopicName(prefix string, a Abstraction, name string, generation uint64) string {
+	return prefix + "." + string(a) + "." + name + "." + strconv.FormatUint(generation, 10)
 }
 
 // DeadLetterTopicName is the dead-letter topic of one life of a namespace. It has
 // one partition.
-func DeadLetterTopicName(name string, generation uint64) string {
-	return TopicName(deadLetters, name, generation)
+func DeadLetterTopicName(prefix, name string, generation uint64) string {
+	return TopicName(prefix, deadLetters, name, generation)
 }
 
-// parseTopicName reads what TopicName wrote. ok is false for any other topic,
-// the registry's own among them.
-func parseTopicName(topic string) (name string, generation uint64, ok bool) {
-	parts := strings.Split(topic, ".")
-	if len(parts) != 4 || parts[0] != "headwater" {
+// parseTopicName reads what TopicName wrote with the same prefix. ok is false for
+// any other topic, the registry's own among them.
+func parseTopicName(prefix, topic string) (name string, generation uint64, ok bool) {
+	rest, ok := strings.CutPrefix(topic, prefix+".")
+	parts := strings.Split(rest, ".")
+	if !ok || len(parts) != 3 {
 		return "", 0, false
 	}
-	switch parts[1] {
+	switch parts[0] {
 	case string(KV), string(Counter), string(TimeSeries), string(Log), deadLetters:
 	default:
 		return "", 0, false
 	}
-	g, err := strconv.ParseUint(parts[3], 10, 64)
-	if err != nil || g == 0 || strconv.FormatUint(g, 10) != parts[3] || !nameRE.MatchString(parts[2]) {
+	g, err := strconv.ParseUint(parts[2], 10, 64)
+	if err != nil || g == 0 || strconv.FormatUint(g, 10) != parts[2] || !nameRE.MatchString(parts[1]) {
 		return "", 0, false
 	}
-	return parts[2], g, true
+	return parts[1], g, true
 }
