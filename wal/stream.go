@@ -179,7 +179,7 @@ func (s *Stream) Admit(p Partition) error {
 	if err := g.Stopped(p); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAppended, err)
 	}
-	if int64(g.Acked(p)-g.Applied(p)) > s.cfg.MaxUnapplied {
+	if int64(g.Acked(p)-g.Applied(p)) >= s.cfg.MaxUnapplied {
 		return fmt.Errorf("%w: %w", ErrNotAppended, ErrUnapplied)
 	}
 	return nil
@@ -284,6 +284,10 @@ func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {
 // applied: what a linearizable read waits for.
 func (s *Stream) Barrier(ctx context.Context, p Partition) error {
 	o, err := s.cfg.Log.Barrier(ctx, p)
+	if err != nil && ctx.Err() != nil {
+		g := s.cfg.Progress // how far it would have had to be is not known; what is known is told
+		return &BehindError{Partition: p, Wanted: g.Acked(p), Applied: g.Applied(p), Cause: err}
+	}
 	if err != nil {
 		return fmt.Errorf("barrier of partition %d: %w", p, err)
 	}
