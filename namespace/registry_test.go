@@ -507,7 +507,8 @@ func TestOldVersionsAreReadFromTheLog(t *testing.T) {
 	}
 	for _, r := range []*Registry{r, openRegistry(t, b)} {
 		for range 2 {
-			for i, v := range versions {
+			for i := 0; i < len(versions); i += 5 { // more than the cache keeps
+				v := versions[i]
 				cfg, err := r.At(ctx, "a", v)
 				if err != nil || cfg.Version != v || cfg.Description != fmt.Sprintf("d%d", i) {
 					t.Fatalf("version %d: %+v, %v", v, cfg, err)
