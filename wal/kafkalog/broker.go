@@ -176,12 +176,14 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 		return nil, err
 	}
 	defer b.unlockOpening()
+	var id wal.Incarnation
 	if create {
-		if err := b.createTopic(ctx, name, partitions); err != nil {
+		var err error
+		if id, err = b.createTopic(ctx, name, partitions); err != nil {
 			return nil, err
 		}
 	}
-	topic, err := b.topic(ctx, name, create)
+	topic, err := b.topic(ctx, name, create, id)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +213,7 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 	}
 	// The ends were asked for by name: they are of this life only if the topic
 	// is still the same after it.
-	again, err := b.topic(ctx, name, false)
+	again, err := b.topic(ctx, name, create, id)
 	if err != nil {
 		return nil, err
 	}

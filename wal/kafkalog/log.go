@@ -22,7 +22,11 @@ type Log struct {
 	info  wal.TopicInfo
 	parts []*part
 
-	missed atomic.Int32 // looks in a row that did not find the topic
+	// doubts are looks in a row that did not find the topic as it was opened,
+	// since doubted. Only looks use them, and one runs at a time.
+	doubts  int
+	doubted time.Time
+
 	failed atomic.Pointer[error]
 	ctx    context.Context // ends when failed is set
 	stop   context.CancelFunc
@@ -126,21 +130,20 @@ func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time, minISR 
 // confirm returns nil if the topic was what was opened at some time after the
 // call: what the cluster answered before it was then about this life.
 func (l *Log) confirm(ctx context.Context) error {
-	for {
+	err := l.b.retry(ctx, func() error {
 		seen, err := l.b.looks.do(ctx)
-		if ferr := l.failure(); ferr != nil {
-			return ferr
+		if failed := l.failure(); failed != nil {
+			return failed
 		}
-		if err != nil {
-			return requestError(ctx, err)
+		if err == nil && seen[l.info.Name] != l.info.Incarnation {
+			err = errNotYet
 		}
-		if seen[l.info.Name] == l.info.Incarnation {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("confirm topic %s: %w: %w", l.info.Name, wal.ErrUnavailable, err)
-		}
+		return err
+	})
+	if err != nil {
+		return requestError(ctx, err)
 	}
+	return nil
 }
 
 func (l *Log) part(p wal.Partition) (*part, error) {
@@ -175,6 +178,7 @@ const (
 // time in milliseconds; NoOffset when no record is that late.
 func (l *Log) list(ctx context.Context, p wal.Partition, at int64) (wal.Offset, error) {
 	var off wal.Offset
+	unknown := 0
 	err := l.b.retry(ctx, func() error {
 		req := kmsg.NewPtrListOffsetsRequest()
 		req.ReplicaID = -1
@@ -195,11 +199,20 @@ func (l *Log) list(ctx context.Context, p wal.Partition, at int64) (wal.Offset, 
 		}
 		got := &resp.Topics[0].Partitions[0]
 		off = wal.Offset(got.Offset)
-		return kerr.ErrorForCode(got.ErrorCode)
+		err = kerr.ErrorForCode(got.ErrorCode)
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			l.b.soon() // a look finds out whether it is gone
+			if failed := l.failure(); failed != nil {
+				return failed
+			}
+			if unknown++; unknown < unknownTries {
+				return errNotYet
+			}
+		}
+		return err
 	})
 	if err != nil {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
-			l.b.soon()
 			return 0, fmt.Errorf("%w: %w", wal.ErrUnavailable, err)
 		}
 		return 0, requestError(ctx, err)

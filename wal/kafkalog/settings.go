@@ -44,22 +44,25 @@ func checkName(name string) error {
 	return nil
 }
 
-func (b *Broker) createTopic(ctx context.Context, name string, partitions int) error {
+// createTopic returns the id of the topic that it made, or the zero id when
+// there was one.
+func (b *Broker) createTopic(ctx context.Context, name string, partitions int) (id wal.Incarnation, err error) {
 	configs := make(map[string]*string, len(settings))
 	for _, s := range settings {
 		configs[s.key] = kadm.StringPtr(b.wanted(s.key, s.value))
 	}
-	err := b.retry(ctx, func() error {
-		_, err := b.adm.CreateTopic(ctx, int32(partitions), int16(b.cfg.ReplicationFactor), configs, name)
+	err = b.retry(ctx, func() error {
+		made, err := b.adm.CreateTopic(ctx, int32(partitions), int16(b.cfg.ReplicationFactor), configs, name)
+		id = wal.Incarnation(made.ID)
 		return err
 	})
 	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
+		return wal.Incarnation{}, nil
 	}
 	if errors.Is(err, kerr.InvalidReplicationFactor) {
-		return fmt.Errorf("%w: replication factor %d: %w", wal.ErrUnavailable, b.cfg.ReplicationFactor, err)
+		return id, fmt.Errorf("%w: replication factor %d: %w", wal.ErrUnavailable, b.cfg.ReplicationFactor, err)
 	}
-	return err
+	return id, err
 }
 
 func (b *Broker) wanted(key, value string) string {
@@ -69,9 +72,10 @@ func (b *Broker) wanted(key, value string) string {
 	return value
 }
 
-// topic returns a topic's metadata once each partition has a leader. With
-// wait, the topic was created a moment ago, and not every broker may know it.
-func (b *Broker) topic(ctx context.Context, name string, wait bool) (*kmsg.MetadataResponseTopic, error) {
+// topic returns a topic's metadata once each partition has a leader. With wait,
+// the topic was made a moment ago, and not every broker may know it; nor whether
+// it is of the life id, if that is not zero.
+func (b *Broker) topic(ctx context.Context, name string, wait bool, id wal.Incarnation) (*kmsg.MetadataResponseTopic, error) {
 	var topic *kmsg.MetadataResponseTopic
 	unknown := 0
 	err := b.retry(ctx, func() error {
@@ -91,6 +95,9 @@ func (b *Broker) topic(ctx context.Context, name string, wait bool) (*kmsg.Metad
 		if err != nil {
 			return err
 		}
+		if !id.IsZero() && id != topic.TopicID {
+			return errNotYet
+		}
 		if wal.Incarnation(topic.TopicID).IsZero() {
 			return fmt.Errorf("%w: the brokers give topics no id", wal.ErrTopicSettings)
 		}
@@ -104,6 +111,10 @@ func (b *Broker) topic(ctx context.Context, name string, wait bool) (*kmsg.Metad
 	return topic, err
 }
 
+// unknownTries is how often, with growing pauses, a topic that one broker has
+// shown may be unknown to another: about twenty seconds.
+const unknownTries = 25
+
 var errNotYet = errors.New("topic is not known yet")
 
 // checkSettings refuses a topic that could lose acknowledged records.
@@ -115,6 +126,7 @@ func (b *Broker) checkSettings(ctx context.Context, topic *kmsg.MetadataResponse
 		}
 	}
 	have := make(map[string]string)
+	unknown := 0
 	err := b.retry(ctx, func() error {
 		described, err := b.adm.DescribeTopicConfigs(ctx, *topic.Topic)
 		if err != nil {
@@ -123,6 +135,11 @@ func (b *Broker) checkSettings(ctx context.Context, topic *kmsg.MetadataResponse
 		config, err := described.On(*topic.Topic, nil)
 		if err != nil {
 			return err
+		}
+		if errors.Is(config.Err, kerr.UnknownTopicOrPartition) {
+			if unknown++; unknown < unknownTries {
+				return errNotYet
+			}
 		}
 		if config.Err != nil {
 			return config.Err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -25,9 +26,22 @@ type outage struct {
 // sighting is what a look at the cluster confirmed: open topics by name.
 type sighting map[string]wal.Incarnation
 
-// unknownLimit is how many looks in a row must miss a topic before it counts as
-// deleted: a broker that has just started may miss it once.
-const unknownLimit = 3
+// A topic that is gone, or another, must be so for doubtLooks in a row and
+// doubtPeriod: a broker may be a moment behind, and tell of the life before. A
+// partition more can only be newer.
+const (
+	doubtLooks  = 3
+	doubtPeriod = 500 * time.Millisecond
+)
+
+// doubt notes such a look and reports whether it settles the matter.
+func (l *Log) doubt(now time.Time) bool {
+	if l.doubts == 0 {
+		l.doubted = now
+	}
+	l.doubts++
+	return l.doubts >= doubtLooks && now.Sub(l.doubted) >= doubtPeriod
+}
 
 // hedgeAfter is when a look asks another broker beside the one that is silent.
 const hedgeAfter = 500 * time.Millisecond
@@ -128,15 +142,15 @@ func (b *Broker) look() (sighting, error) {
 			continue
 		}
 		if err := l.mismatch(t); err != nil {
-			if errors.Is(err, wal.ErrTopicNotFound) && l.missed.Add(1) < unknownLimit {
+			if !errors.Is(err, wal.ErrPartitionCount) && !l.doubt(now) {
 				starved = false
-				b.soon()
+				time.AfterFunc(doubtPeriod/5, b.soon)
 				continue
 			}
 			l.fail(err)
 			continue
 		}
-		l.missed.Store(0)
+		l.doubts = 0
 		seen[l.info.Name] = l.info.Incarnation
 		if !l.noteReplicas(t, now, b.cfg.MinISR) {
 			starved = false
@@ -170,7 +184,9 @@ func (b *Broker) askAny(names []string) (*kmsg.MetadataResponse, error) {
 		meta *kmsg.MetadataResponse
 		err  error
 	}
-	brokers := append(b.cl.DiscoveredBrokers(), b.cl.SeedBrokers()...)
+	brokers := b.cl.DiscoveredBrokers()
+	rand.Shuffle(len(brokers), func(i, j int) { brokers[i], brokers[j] = brokers[j], brokers[i] })
+	brokers = append(brokers, b.cl.SeedBrokers()...)
 	answers := make(chan answer, len(brokers))
 	asked := make(chan struct{})
 	pending := 0
