@@ -31,6 +31,8 @@ func TestAnAppendInFlightAtItsDeadlineIsUnknownAndMayLandLater(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	l := createLog(t, openBroker(t, fakeConfig(c)), "headwater.kv.a.1", 1)
+	// The client has to send it once more, when the caller's bytes are gone.
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition})
 	seen, thaw := freezeProduce(c)
 	defer thaw()
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -234,5 +236,23 @@ func TestAfterCloseNothingIsTaken(t *testing.T) {
 	}
 	if err := b.Health(); !errors.Is(err, wal.ErrClosed) {
 		t.Errorf("health: %v", err)
+	}
+}
+
+// A broker that takes records by the topic's name, and knows no sequence, takes
+// them into another life without a word.
+func TestAnAcknowledgementBelowAnEarlierOneIsAnotherLife(t *testing.T) {
+	t.Parallel()
+	l := createLog(t, openBroker(t, fakeConfig(newCluster(t))), "headwater.kv.a.1", 1)
+	for i := range 3 {
+		appendOne(t, l, 0, record(i))
+	}
+	it := &item{part: l.parts[0], call: &call{}}
+	it.rec.Offset = 2
+	if off, err := l.outcome(it, nil); !errors.Is(err, wal.ErrUnknown) || !errors.Is(err, wal.ErrIncarnation) || off != wal.NoOffset {
+		t.Fatalf("got %d, %v", off, err)
+	}
+	if res := l.Append(testContext(t), wal.Sync, []wal.NewEntry{{Data: record(3)}})[0]; !errors.Is(res.Err, wal.ErrNotAppended) || !errors.Is(res.Err, wal.ErrIncarnation) {
+		t.Fatalf("append after it: %v", res.Err)
 	}
 }
