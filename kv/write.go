@@ -56,7 +56,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	results := make([]Result, len(reqs))
 	opts := db.cfg.Options()
 	if len(reqs) == 1 { // the hot path of a single put: no maps, no goroutine
-		if db.prepare(ctx, reqs[0], &results[0], &opts) {
+		if db.prepare(reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts, true) == owned {
 			db.appendCalls(ctx, reqs[0].part, reqs, results, []int{0}, &opts)
 		}
 		if results[0].Err == nil {
@@ -65,9 +65,17 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 		return results
 	}
 	ready := make(map[wal.Partition][]int)
+	var busy []int
 	for i, r := range reqs {
-		if db.prepare(ctx, r, &results[i], &opts) {
+		if !db.prepare(r, &results[i], &opts) {
+			continue
+		}
+		switch db.reserve(ctx, r, &results[i], &opts, false) {
+		case owned:
 			ready[r.part] = append(ready[r.part], i)
+		case underWay:
+			busy = append(busy, i)
+		case settled:
 		}
 	}
 	type group struct {
@@ -91,6 +99,13 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	}
 	for range groups {
 		<-done
+	}
+	// Only now, when this call holds no token that it has not appended: the other
+	// copy may be in this very call, or in one that waits for a token of this one.
+	for _, i := range busy {
+		if db.reserve(ctx, reqs[i], &results[i], &opts, true) == owned {
+			db.appendCalls(ctx, reqs[i].part, reqs, results, []int{i}, &opts)
+		}
 	}
 	for i, r := range reqs {
 		if results[i].Err == nil {
@@ -127,35 +142,51 @@ func together(reqs []*Request, index []int) int {
 	return len(index)
 }
 
-// prepare checks a request and reserves its token. False: res is final, or a
-// duplicate whose first copy finish reads.
-func (db *DB) prepare(ctx context.Context, r *Request, res *Result, opts *Options) bool {
+// prepare checks a request. False: res is final.
+func (db *DB) prepare(r *Request, res *Result, opts *Options) bool {
 	if err := db.accept(r, opts); err != nil {
 		*res = Result{Token: r.Token, Err: err}
 		return false
 	}
 	res.Token = r.Token
 	res.Partition, res.Offset = r.part, wal.NoOffset
+	return true
+}
+
+// reserved is what became of the try to reserve a token.
+type reserved uint8
+
+const (
+	settled  reserved = iota // res is final, or a duplicate whose first copy finish reads
+	owned                    // the request is to be appended
+	underWay                 // another copy is about to be; not when it may wait for that
+)
+
+// reserve reserves the token of a prepared request.
+func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options, wait bool) reserved {
 	for {
 		rv, owner, err := db.cfg.Stream.Reserve(ctx, r.part, r.Token.Nonce, r.hash)
 		if err != nil {
 			res.Err = err
-			return false
+			return settled
 		}
 		if owner {
 			r.r = rv
 			rv.Time = r.Token.GenerationTime
 			break
 		}
+		if !wait && !rv.Done() {
+			return underWay
+		}
 		err = rv.Wait(ctx)
 		if err == nil {
 			res.Duplicate, res.Offset = true, rv.Offset
 			r.r = rv
-			return false
+			return settled
 		}
 		if ctx.Err() != nil {
 			res.Err, res.Unknown = err, true
-			return false
+			return settled
 		}
 		if errors.Is(err, wal.ErrUnknown) {
 			continue // Reserve finds out what became of it
@@ -167,21 +198,21 @@ func (db *DB) prepare(ctx context.Context, r *Request, res *Result, opts *Option
 	case err != nil:
 		db.cfg.Stream.Release(r.r, err)
 		res.Err = err
-		return false
+		return settled
 	case ok && e.LogTime >= db.logTime(r.part)-opts.TokenWindow.Microseconds():
 		if e.Hash != r.hash {
 			db.cfg.Stream.Release(r.r, wal.ErrTokenReused)
 			res.Err = wal.ErrTokenReused
-			return false
+			return settled
 		}
 		// Others that wait for this reservation ask the store themselves.
 		db.cfg.Stream.Release(r.r, wal.ErrNotAppended)
 		r.r = nil
 		res.Duplicate = true
 		db.answer(r, res, &e, opts)
-		return false
+		return settled
 	}
-	return true
+	return owned
 }
 
 func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }

@@ -127,18 +127,24 @@ func (s *Stream) Reserve(ctx context.Context, p Partition, n Nonce, h Hash) (r *
 		if r.hash != h {
 			return nil, false, ErrTokenReused
 		}
-		select {
-		case <-r.done:
-		default:
-			return r, false, nil
-		}
-		if !errors.Is(r.err, ErrUnknown) {
+		if !r.Done() || !errors.Is(r.err, ErrUnknown) {
 			return r, false, nil
 		}
 		if err := s.Barrier(ctx, r.part); err != nil {
 			return nil, false, fmt.Errorf("find out about an earlier copy of the request: %w", err)
 		}
 		s.forget(r)
+	}
+}
+
+// Done reports whether the append of r has an outcome, so that Wait does not
+// block.
+func (r *Reservation) Done() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
 	}
 }
 

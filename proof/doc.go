@@ -1,0 +1,23 @@
+// Package proof tests the promises of the whole service from outside: it has no
+// code of its own, only tests and what they need.
+//
+//	kill_test.go    the real binary under load, killed by SIGKILL at random moments,
+//	                against a book of what it said; the same on Kafka (TestEngineKill)
+//	stop_test.go    SIGTERM under load, a second SIGTERM, kills while starting
+//	upload_test.go  kills during the upload of a large value
+//	model_test.go   random programs over the public API against a plain model
+//	linear_test.go  conditional puts and reads checked for linearizability, and
+//	                reads with `after` for what they must have seen
+//	power_test.go   power loss of log and store at sync points
+//	ahead_test.go   stores that are behind, level with and ahead of their log
+//
+// Every test prints its seed; HEADWATER_SEED=N runs that seed again. It fixes what
+// is asked of the service and when, not how the operating system interleaves it.
+// HEADWATER_LONG=1 runs 200 rounds of kills and more of everything else.
+//
+// # What it does not show
+//
+// SIGKILL keeps what the operating system has buffered, so the kill tests say
+// nothing about fsync; the power-loss tests do, on Pebble's crashable memory file
+// system and not on a disk. No test here loses a machine of a Kafka cluster.
+package proof

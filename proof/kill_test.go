@@ -1,0 +1,84 @@
+package proof
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// TestKill kills the real binary by SIGKILL at random moments under load,
+// restarts it on the same directory, and checks everything that anyone was told.
+func TestKill(t *testing.T) {
+	rounds := 10
+	if long() {
+		rounds = 200
+	}
+	killRounds(t, rounds)
+}
+
+func killRounds(t *testing.T, rounds int, args ...string) {
+	seed, r := seedOf(t)
+	b := &book{}
+	dir := t.TempDir()
+	p := start(t, dir, args...)
+	var open, again int
+	for round := range rounds {
+		c := connect(t, p.grpc)
+		l := &load{book: b, round: round, ids: 12, keys: 16, kvName: "demo-kv", logName: "demo-log"}
+		stop := make(chan struct{})
+		go func() { // from the moment of the kill on, writers find nobody
+			<-p.gone
+			close(stop)
+		}()
+		victim := p
+		timer := time.AfterFunc(time.Duration(20+r.IntN(300))*time.Millisecond, func() { victim.kill(t) })
+		l.run(c, seed, 8, stop)
+		timer.Stop()
+		c.close()
+		if err := b.err(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+
+		p = start(t, dir, args...)
+		c = connect(t, p.grpc)
+		open += len(b.open())
+		if err := b.settle(c); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		sample := b.sample(r, 60)
+		again += len(sample)
+		if err := b.again(c, sample); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		if err := b.verify(c, l.kvName, l.logName); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		c.close()
+	}
+	t.Logf("%d kills, %d writes, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused, %d not applied",
+		rounds, len(b.writes), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.counts[notApplied])
+	if b.counts[acked] < rounds || b.counts[refused] == 0 || open == 0 {
+		t.Error("the load did not do what it is there for")
+	}
+}
+
+// sample draws settled writes of the last rounds, which are within the token
+// window.
+func (b *book) sample(r *rand.Rand, n int) (ws []*write) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.writes) == 0 {
+		return nil
+	}
+	last := b.writes[len(b.writes)-1].round
+	var from int
+	for from < len(b.writes) && b.writes[from].round < last-20 {
+		from++
+	}
+	for range n {
+		if w := b.writes[from+r.IntN(len(b.writes)-from)]; w.settled {
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}

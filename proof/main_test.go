@@ -1,0 +1,65 @@
+package proof
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// theBinary is the real headwater, built once for all tests that need it.
+var theBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "headwater-proof")
+	if err != nil {
+		return "", err
+	}
+	binaryDir = dir
+	path := filepath.Join(dir, "headwater")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/headwater-db/headwater/cmd/headwater").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build headwater: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+var binaryDir string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaryDir != "" {
+		if err := os.RemoveAll(binaryDir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines are left over:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// long reports whether the long mode is asked for.
+func long() bool { return os.Getenv("HEADWATER_LONG") != "" }
+
+// seedOf returns the seed of this run and a source of randomness made from it.
+func seedOf(t *testing.T) (uint64, *rand.Rand) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("HEADWATER_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("HEADWATER_SEED: %v", err)
+		}
+		seed = n
+	}
+	t.Logf("seed %d; HEADWATER_SEED=%d runs it again", seed, seed)
+	return seed, rand.New(rand.NewPCG(seed, 0))
+}
