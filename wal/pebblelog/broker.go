@@ -38,14 +38,18 @@ type Broker struct {
 	closed  bool
 	ops     sync.WaitGroup // operations that use db
 
+	writing  chan struct{} // holds a token while syncWrite commits
 	closing  atomic.Bool
 	closeErr error
 	closedCh chan struct{} // closed when Close is done
 	stopping chan struct{} // closed when Close begins
 	failed   chan struct{} // closed when the log stopped for good
 	fault    failState
-	stuck    chan struct{} // closed when Pebble called Fatalf: a goroutine of ours or Pebble's stands still
-	loops    sync.WaitGroup
+	// stuck is closed when a goroutine inside Pebble was made to stand still; then
+	// the database can't be closed, and what needs its locks may never return.
+	stuck     chan struct{}
+	stuckOnce sync.Once
+	loops     sync.WaitGroup
 }
 
 // enter lets an operation use the database; leave ends it.
@@ -77,14 +81,22 @@ func (b *Broker) forget(r *reader) {
 	b.mu.Unlock()
 }
 
-// syncWrite commits a batch durably, outside the append queue. It returns when the
-// log fails, even if Pebble never does.
+// syncWrite commits a batch durably, outside the append queue, one at a time (see
+// maxUnsynced). It returns when the log fails, even if Pebble never does.
 func (b *Broker) syncWrite(batch *pebble.Batch) error {
 	if err := b.failure(); err != nil {
 		return err
 	}
+	select {
+	case b.writing <- struct{}{}:
+	case <-b.failed:
+		return b.failure()
+	}
 	done := make(chan error, 1)
-	go func() { done <- batch.Commit(pebble.Sync) }()
+	go func() {
+		done <- batch.Commit(pebble.Sync)
+		<-b.writing
+	}()
 	select {
 	case err := <-done:
 		if err != nil {

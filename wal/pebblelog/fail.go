@@ -40,15 +40,30 @@ func (b *Broker) failure() error {
 	}
 }
 
+// stop is fail for a goroutine that is in the middle of Pebble: it never returns.
+// The goroutine keeps whatever locks it holds; everybody else waits on
+// Broker.failed or Broker.stuck beside what they wait for.
+func (b *Broker) stop(cause error) {
+	b.fail(cause)
+	b.stuckOnce.Do(func() { close(b.stuck) })
+	blockForever()
+}
+
+func (b *Broker) isStuck() bool {
+	select {
+	case <-b.stuck:
+		return true
+	default:
+		return false
+	}
+}
+
 // pebbleLogger is Pebble's way out. Pebble calls Fatalf where it can't go on, and
 // after some of its calls it would acknowledge what is not on disk if Fatalf
-// returned; so it never does. The goroutine stays, with whatever locks it holds;
-// everybody else waits on Broker.failed beside what they wait for.
+// returned; so it never does.
 type pebbleLogger struct {
 	log   *slog.Logger
-	b     *Broker // nil until the database is open
-	stuck chan struct{}
-	once  *sync.Once
+	fatal func(error) // does not return
 }
 
 func (l pebbleLogger) Infof(format string, args ...any) {}
@@ -58,10 +73,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("pebble: %s", fmt.Sprintf(format, args...))
-	l.b.fail(err)
-	l.once.Do(func() { close(l.stuck) })
-	blockForever()
+	l.fatal(fmt.Errorf("pebble: %s", fmt.Sprintf(format, args...)))
 }
 
 // blockForever has a name so that a goroutine dump tells why it stands there.

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -25,7 +25,7 @@ func Open(cfg Config) (*Broker, error) {
 		topics: map[string]*topic{}, readers: map[*reader]struct{}{},
 		inFlight: make(chan inFlight, inFlightGroups),
 		closedCh: make(chan struct{}), stopping: make(chan struct{}),
-		failed: make(chan struct{}), stuck: make(chan struct{}),
+		failed: make(chan struct{}), writing: make(chan struct{}, 1), stuck: make(chan struct{}),
 	}
 	b.queue.more = make(chan struct{}, 1)
 	b.clock.start(cfg.Now())
@@ -51,7 +51,7 @@ func (b *Broker) open() (err error) {
 		return fmt.Errorf("lock directory (is another process using it?): %w", err)
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !b.isStuck() {
 			err = errors.Join(err, b.lock.Close())
 		}
 	}()
@@ -59,26 +59,34 @@ func (b *Broker) open() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := checkFiles(fs, dir); err != nil {
+		return err
+	}
+	disk := &diskFS{FS: fs, fatal: b.stop}
 	cache := pebble.NewCache(b.cfg.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
-	if b.db, err = b.openPebble(cache); err != nil {
+	if b.db, err = b.openPebble(disk, cache); err != nil {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !b.isStuck() {
 			err = errors.Join(err, b.db.Close())
 		}
 	}()
 	if err := b.load(known); err != nil {
 		return err
 	}
+	if err := disk.release(); err != nil {
+		return fmt.Errorf("remove files that are no longer needed: %w", err)
+	}
+	disk.armed.Store(true)
 	b.checkSpace()
 	return nil
 }
 
-func (b *Broker) openPebble(cache *pebble.Cache) (*pebble.DB, error) {
+func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache) (*pebble.DB, error) {
 	opts := &pebble.Options{
-		FS: b.cfg.FS, Lock: b.lock, Cache: cache,
+		FS: fs, Lock: b.lock, Cache: cache,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       uint64(b.cfg.MemTableBytes),
 		// Appends must not wait for a flush that is a little late, nor for the
@@ -89,7 +97,7 @@ func (b *Broker) openPebble(cache *pebble.Cache) (*pebble.DB, error) {
 		LBaseMaxBytes:               256 << 20,
 		MaxOpenFiles:                1000,
 		BytesPerSync:                1 << 20,
-		Logger:                      pebbleLogger{log: b.log, b: b, stuck: b.stuck, once: new(sync.Once)},
+		Logger:                      pebbleLogger{log: b.log, fatal: b.stop},
 		EventListener:               b.events(),
 	}
 	// Records are the callers' bytes, often compressed by them; keys are read in
@@ -99,11 +107,24 @@ func (b *Broker) openPebble(cache *pebble.Cache) (*pebble.DB, error) {
 		opts.Levels[i].BlockSize = 32 << 10
 		opts.Levels[i].IndexBlockSize = 64 << 10
 	}
-	db, err := pebble.Open(b.cfg.Dir, opts)
-	if pebble.IsCorruptionError(err) {
-		return nil, fmt.Errorf("%w: %w", wal.ErrCorrupt, err)
+	type opened struct {
+		db  *pebble.DB
+		err error
 	}
-	return db, err
+	done := make(chan opened, 1)
+	go func() {
+		db, err := pebble.Open(b.cfg.Dir, opts)
+		done <- opened{db, err}
+	}()
+	select {
+	case o := <-done:
+		if pebble.IsCorruptionError(o.err) {
+			return nil, fmt.Errorf("%w: %w", wal.ErrCorrupt, o.err)
+		}
+		return o.db, o.err
+	case <-b.stuck:
+		return nil, b.failure()
+	}
 }
 
 // load reads the registry and finds the edges of every partition without reading
@@ -150,6 +171,11 @@ func (b *Broker) initialise() error {
 	b.nextID = 1
 	if err == nil {
 		err = b.syncWrite(batch)
+	}
+	if err == nil {
+		// The WAL of a new database is begun in an old format, without the synced
+		// offsets that tell damage from a torn write. A flush begins the next one.
+		err = b.db.Flush()
 	}
 	if err != nil {
 		return fmt.Errorf("initialise: %w", err)
