@@ -1,0 +1,200 @@
+package demo
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headwater-db/headwater/client"
+	"github.com/headwater-db/headwater/cmd/headwater/cli"
+)
+
+// callTime is how long one call may take, retries included, so that a load rides
+// out a restart of the server.
+const callTime = 30 * time.Second
+
+// Command is `headwater demo`. It needs the flags that cli.AddCommands gives the
+// root.
+func Command() *cobra.Command {
+	var rows int
+	var file, namespace string
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Load real flights through the API, read every one back, and report",
+		Long: `Loads real flights through the API into a namespace of abstraction kv: one record
+per airport of origin, one item per flight. Then reads every row back, compares it
+with its source, and prints what it found.
+
+Run it again after a crash, of the server or of itself: it sends the same batches
+under the same tokens, and what was acknowledged before is not written twice.
+
+The binary holds the first 25,000 rows of January 2001. Source:
+` + Source + `.`,
+		Example: `  headwater demo
+  headwater demo --rows 1000
+  headwater demo --file flights-200k.csv.gz -o json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usage(fmt.Errorf("demo takes no arguments, and %q was given", args[0]))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return run(c, namespace, file, rows) },
+	}
+	f := c.Flags()
+	f.IntVar(&rows, "rows", 0, "load the first rows only; 0: all")
+	f.StringVar(&file, "file", "", "load this CSV file, gzipped or not, with the columns of the sample: "+strings.Join(header, ","))
+	f.StringVar(&namespace, "namespace", "demo-kv", "namespace to load into, of abstraction kv")
+	return c
+}
+
+func run(c *cobra.Command, namespace, file string, rows int) (err error) {
+	if rows < 0 {
+		return cli.Usage(fmt.Errorf("--rows %d: it must not be negative", rows))
+	}
+	output, err := c.Flags().GetString("output")
+	if err != nil {
+		return err
+	}
+	if output != "table" && output != "json" {
+		return cli.Usage(fmt.Errorf("--output %q: use table or json", output))
+	}
+	var flights *Flights
+	if file == "" {
+		flights, err = Sample(rows)
+	} else {
+		flights, err = File(file, rows)
+	}
+	if err != nil {
+		return err
+	}
+	if rows > flights.Rows {
+		return cli.Usage(fmt.Errorf("--rows %d: there are %d; give more of them with --file", rows, flights.Rows))
+	}
+	if err := reachable(c, namespace); err != nil {
+		return err
+	}
+	conn, err := cli.Connect(c, client.Config{Timeout: callTime})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := conn.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	o := Options{Namespace: namespace}
+	var res result
+	bar := newBar(c.ErrOrStderr(), flights.Rows)
+	o.Progress = bar.of("loading")
+	res.Loaded, err = Load(c.Context(), conn, flights, o)
+	bar.end()
+	if err != nil {
+		return fmt.Errorf("%w; run the same command again to complete the load", err)
+	}
+	o.Progress = bar.of("reading back")
+	res.Report, err = Read(c.Context(), conn, flights, o)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	res.Namespace, res.Source = namespace, flights.Name
+	return res.print(c.OutOrStdout(), output == "json")
+}
+
+// reachable asks the server once, without patience, so that a wrong address or
+// namespace is told at once.
+func reachable(c *cobra.Command, namespace string) (err error) {
+	conn, err := cli.Connect(c, client.Config{Timeout: callTime, FailFast: true})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := conn.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	_, err = conn.KV(namespace).Page(c.Context(), "-", client.ReadOptions{Limit: 1}, "")
+	return err
+}
+
+// result is what the command prints.
+type result struct {
+	Namespace string `json:"namespace"`
+	Source    string `json:"source"`
+	Loaded    Loaded `json:"loaded"`
+	Report    Report `json:"readBack"`
+}
+
+func (r *result) print(w io.Writer, asJSON bool) error {
+	var err error
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		err = e.Encode(r)
+	} else {
+		_, err = io.WriteString(w, r.text())
+	}
+	if err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}
+
+func (r *result) text() string {
+	var b strings.Builder
+	l, p := &r.Loaded, &r.Report
+	line := func(name, format string, a ...any) {
+		fmt.Fprintf(&b, "%-9s "+format+"\n", append([]any{name}, a...)...)
+	}
+	line("source", "%s", r.Source)
+	line("loaded", "%s rows in %s calls, %s rows/s, acknowledged as %s", count(l.Rows), count(l.Batches), count(int(l.RowsPerSec)), l.Durability)
+	if l.Repeated > 0 {
+		line("", "%s of the calls were known by their tokens, and changed nothing", count(l.Repeated))
+	}
+	line("read back", "%s rows of %s airports, %s rows/s: every one equals its source, none is missing", count(p.Rows), count(p.Airports), count(int(p.RowsPerSec)))
+	if p.Others > 0 {
+		line("", "%s more items are in the same records, which this load did not write", count(p.Others))
+	}
+	const minute = "2006-01-02 15:04"
+	line("departed", "%s to %s", p.First.Format(minute), p.Last.Format(minute))
+	names := make([]string, len(p.Busiest))
+	for i, a := range p.Busiest {
+		names[i] = a.Origin + " " + count(a.Flights)
+	}
+	line("busiest", "%s", strings.Join(names, ", "))
+	line("delay", "%.1f minutes on average; %s flights (%.1f %%) %d minutes late or more", p.AverageDelay, count(p.Late), 100*float64(p.Late)/float64(p.Rows), late)
+	w := &p.WorstDelay
+	line("worst", "%s minutes, flight %d from %s to %s at %s", count(w.DelayMinutes), w.Flight, w.Origin, w.Destination, w.DepartedAt.Format(minute))
+	line("look", "headwater kv get %s %s '%s'", r.Namespace, w.Origin, w.Key())
+	return b.String()
+}
+
+// count writes a number with commas.
+func count(n int) string {
+	if n < 0 {
+		return "-" + count(-n)
+	}
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// terminal is w when it is a terminal, else nil.
+func terminal(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if i, err := f.Stat(); err != nil || i.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	return f
+}

@@ -1,0 +1,23 @@
+// Package demo is `headwater demo`: it loads real flights through the public API,
+// reads every one of them back, and reports what it read.
+//
+// One record per airport of origin, one item per flight, keyed by departure and
+// row number, so that a record reads in the order of time. The row number is in
+// the key because departure, origin and destination alone repeat.
+//
+// # What it guarantees
+//
+// A load sends the same batches under the same tokens each time, made from the
+// rows themselves. Started again after a crash of the server or of itself, it
+// completes what is missing; a batch that was acknowledged before, at most a token
+// window ago, changes nothing. Load returns without an error only when every
+// batch was acknowledged, and Read only when every row was read back and equals
+// its source.
+//
+// # What it does not
+//
+// It removes nothing. Items that something else wrote to the same records stay,
+// and are counted apart. After the token window a repeated load writes the same
+// items again, which changes their versions and not their values. The source is
+// held in memory: at most MaxRows rows.
+package demo
