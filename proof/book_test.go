@@ -20,6 +20,14 @@ type book struct {
 	writes []*write
 	counts [5]int // answers by outcome
 	errs   []error
+	// stopping: the server may refuse anything, for it is shutting down.
+	stopping bool
+}
+
+func (b *book) setStopping(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopping = on
 }
 
 // add enters a write before it is sent for the first time.
@@ -47,6 +55,9 @@ func (b *book) note(w *write, a *answer, known bool) {
 		fail("the token was refused for the request that it was made for")
 		return
 	case notApplied:
+		if b.stopping {
+			return
+		}
 		if known {
 			fail("a write that had an outcome is now said not to be applied")
 		} else if w.put == nil || w.put.Condition == nil {
