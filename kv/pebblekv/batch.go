@@ -20,10 +20,11 @@ const (
 	batchInitialBytes  = 64 << 10
 	batchRetainedBytes = 4 << 20
 
-	// peekKeys is how many keys a delete looks at to decide whether the span is
-	// worth a range deletion of Pebble's, which every read of the memtable pays
-	// for. Fewer are left to reads to skip and to the sweep to free.
-	peekKeys = 32
+	// freeBytes is from what size on disk on a deleted span is worth a range
+	// deletion of Pebble's, which every read of the memtable pays for. Less is left
+	// to the sweep. The keys are not counted: where they are deleted already,
+	// counting would step over each.
+	freeBytes = 64 << 10
 )
 
 var (

@@ -22,8 +22,8 @@
 //
 // It reads no clock but for deadlines of reads: expiry is judged at the Now of a
 // query and the LogTime of a sweep. Memtables have no checksum, so memory that
-// fails is not noticed. A store that has failed cannot be closed and opened
-// again in the same process. Batch and Sweep of one partition belong to one
+// fails is not noticed. A store with a failed write cannot be opened again in the
+// same process. Batch and Sweep of one partition belong to one
 // goroutine; everything else is safe for concurrent use.
 //
 // # Format, version 1

@@ -15,12 +15,14 @@ import (
 type failure struct {
 	once   sync.Once
 	failed chan struct{} // closed when err is set
-	err    error         // read only after failed is closed
+	stuck  chan struct{} // closed when a goroutine of Pebble has been stopped in its tracks
+	halt   sync.Once
+	err    error // read only after failed is closed
 	onFail func(error)
 }
 
 func (f *failure) init(onFail func(error)) {
-	f.failed = make(chan struct{})
+	f.failed, f.stuck = make(chan struct{}), make(chan struct{})
 	f.onFail = onFail
 }
 
@@ -60,6 +62,31 @@ func (f *failure) guard(do func() error) error {
 	case <-f.failed:
 		return f.err
 	}
+}
+
+// whileNotStuck runs do, which needs Pebble to be able to go on, also in a store
+// that has failed. It returns the failure, if there is one.
+func (f *failure) whileNotStuck(do func() error) error {
+	done := make(chan error, 1)
+	select {
+	case <-f.stuck:
+		return f.err
+	default:
+		go func() { done <- do() }()
+	}
+	select {
+	case err := <-done:
+		return errors.Join(f.failedErr(), err)
+	case <-f.stuck:
+		return f.err
+	}
+}
+
+// stopHere fails the store and never returns.
+func (f *failure) stopHere(err error) {
+	f.fail(err)
+	f.halt.Do(func() { close(f.stuck) })
+	blockForever()
 }
 
 // asCorrupt makes errors.Is(err, wal.ErrCorrupt) hold for what Pebble calls
@@ -102,8 +129,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.s.fail(fmt.Errorf("pebble: "+format, args...))
-	blockForever()
+	l.s.stopHere(fmt.Errorf("pebble: "+format, args...))
 }
 
 func blockForever() { select {} }

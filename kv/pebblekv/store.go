@@ -107,22 +107,35 @@ func Open(cfg Config) (*Store, error) {
 	s.init(cfg.OnFail)
 	s.SetTokenWindow(cmpOr(cfg.TokenWindow, defaultTokenWindow))
 	s.filterBudget.Store(cmpOr(cfg.TokenFilterBytes, defaultTokenFilterBytes))
-	opts := s.options()
-	db, err := pebble.Open(cfg.Dir, opts)
+	fs := &failFS{FS: cfg.FS, f: &s.failure}
+	if fs.FS == nil {
+		fs.FS = vfs.Default
+	}
+	err := s.whileNotStuck(func() error {
+		db, err := pebble.Open(cfg.Dir, s.options(fs))
+		if err != nil {
+			return asCorrupt(err)
+		}
+		if s.failedErr() != nil {
+			return db.Close()
+		}
+		s.db = db
+		return nil
+	})
 	if err != nil {
 		s.releaseCache()
-		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, asCorrupt(err))
+		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
-	s.db = db
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	if err := s.load(ctx); err != nil {
 		cancel()
 		s.rebuilds.Wait()
-		err = errors.Join(err, db.Close())
+		err = errors.Join(err, s.whileNotStuck(s.db.Close))
 		s.releaseCache()
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
+	fs.armed.Store(true)
 	return s, nil
 }
 
@@ -134,15 +147,11 @@ func cmpOr[T comparable](v, otherwise T) T {
 	return v
 }
 
-func (s *Store) options() *pebble.Options {
+func (s *Store) options(fs vfs.FS) *pebble.Options {
 	cache := s.cfg.Cache
 	if cache == nil {
 		cache = pebble.NewCache(cmpOr(s.cfg.CacheBytes, defaultCacheBytes))
 		s.cache = cache
-	}
-	fs := s.cfg.FS
-	if fs == nil {
-		fs = vfs.Default
 	}
 	mem := cmpOr(s.cfg.MemTableBytes, defaultMemTableBytes)
 	o := &pebble.Options{
@@ -317,9 +326,9 @@ func (s *Store) Usage(ctx context.Context) (kv.Usage, error) {
 }
 
 // Close waits for the calls that are under way and closes the store. What was
-// committed is durable when it returns nil. A second Close does nothing. A store
-// that has failed is left as it is, with its files, for the process to end: its
-// Close returns the failure.
+// committed is durable when it returns nil. A second Close does nothing. Close of
+// a store that has failed returns the failure; after a failed write its files
+// stay open until the process ends.
 func (s *Store) Close() error {
 	s.stop()
 	s.rebuilds.Wait()
@@ -329,9 +338,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.guard(func() error {
-		return errors.Join(s.db.LogData(nil, pebble.Sync), s.db.Close())
-	})
+	err := s.guard(func() error { return s.db.LogData(nil, pebble.Sync) })
+	if closeErr := s.whileNotStuck(s.db.Close); err == nil {
+		err = closeErr
+	}
 	if err != nil {
 		return fmt.Errorf("close kv store: %w", err)
 	}

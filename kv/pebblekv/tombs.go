@@ -68,8 +68,8 @@ func layerKey(p wal.Partition, id []byte, layer byte, start []byte) []byte {
 
 func emptyRange(r *kv.Range) bool { return !r.Open && bytes.Compare(r.Start, r.End) >= 0 }
 
-// DeleteRecord implements kv.Batch: one blind write, and a look at 32 keys where
-// newest allows to free the space.
+// DeleteRecord implements kv.Batch: one blind write, and where newest allows to
+// free the space a look at how much there is.
 func (b *batch) DeleteRecord(id []byte, v wal.Version, newest bool) {
 	if !b.ready(id) {
 		return
@@ -172,15 +172,8 @@ func (b *batch) freeItems(id []byte, r *kv.Range) error {
 	if !r.Open {
 		hi = append(recordKey(b.p.id, id, kindItem, len(r.End)), r.End...)
 	}
-	it, err := b.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
-	if err != nil {
-		return err
-	}
-	n := 0
-	for ok := it.First(); ok && n <= peekKeys; ok = it.Next() {
-		n++
-	}
-	if err := it.Close(); err != nil || n <= peekKeys {
+	size, err := b.s.db.EstimateDiskUsage(lo, hi)
+	if err != nil || size < freeBytes {
 		return err
 	}
 	return b.puts.DeleteRange(lo, hi, nil)

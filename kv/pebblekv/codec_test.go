@@ -1,0 +1,269 @@
+package pebblekv
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// everything commits one of each kind of row.
+func everything(t testing.TB, s *Store) {
+	b := s.Begin(1)
+	id := []byte("id")
+	v := wal.Version{Time: 0x0102030405, Offset: 7}
+	b.Put(id, v, &kv.StoredItem{Key: []byte("inline"), Value: []byte("value"), Compression: "zstd", ContentType: "text/plain"})
+	b.Put(id, wal.Version{Time: 9, Class: wal.Expiring, Expiry: 99, Offset: 7}, &kv.StoredItem{Key: []byte("expiring")})
+	b.Put(id, wal.Version{Time: 9, Class: wal.Deleted, Offset: 7}, &kv.StoredItem{Key: []byte("deleted")})
+	b.Put(id, v, &kv.StoredItem{Key: []byte("upload"), Upload: kv.UploadID{0xaa}, Chunks: 2, Size: 300, SHA256: [32]byte{0xbb}})
+	b.DeleteRange(id, kv.Range{Start: []byte("a"), End: []byte("b")}, wal.Version{Time: 5, Class: wal.Deleted, Offset: 7}, false)
+	b.DeleteRange(id, kv.Range{Start: []byte("x"), Open: true}, wal.Version{Time: 6, Class: wal.Deleted, Offset: 7}, false)
+	b.DeleteRecord(id, wal.Version{Time: 4, Class: wal.Deleted, Offset: 7}, false)
+	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 4, Outcome: kv.Applied})
+	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcd}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v})
+	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xaa}, Record: id, Key: []byte("upload"), Expiry: 55, Committed: true, Version: v, Chunks: 2})
+	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xab}, Record: id, Key: []byte("k"), Expiry: 55})
+	b.SaveChunk(kv.UploadID{0xaa}, 1, []byte("chunk"))
+	b.SaveParked(&kv.ParkedQueue{Key: []byte("parked"), Refs: []wal.Ref{{Partition: 1, Offset: 7, Index: 2}}, Reason: "poison", Attempts: 3})
+	if err := b.Commit(context.Background(), kv.State{Applied: 7, LogTime: 1 << 40, MaxTime: 0x0102030405}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFormatIsAsWrittenDown compares every row with the bytes of the first
+// release: a change of the format must be meant.
+func TestFormatIsAsWrittenDown(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, small(vfs.NewMem(), 2))
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	everything(t, s)
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for ok := it.First(); ok; ok = it.Next() {
+		b.WriteString(hex.EncodeToString(it.Key()) + " " + hex.EncodeToString(it.Value()) + "\n")
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const name = "testdata/rows.golden"
+	if *update {
+		if err := os.WriteFile(name, []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("rows are\n%swant\n%s", b.String(), want)
+	}
+}
+
+// TestUnreadableRowsAreCorruption puts rows that this package never writes, and
+// expects each read to say so and the store to stop.
+func TestUnreadableRowsAreCorruption(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	id, upload := []byte("r"), kv.UploadID{1}
+	bucketOf := func(s *Store) bucketID { return s.parts[0].tokens.bucket(s, 1).id }
+	for name, c := range map[string]struct {
+		damage func(s *Store) error
+		read   func(s *Store) error
+	}{
+		"a chunk with another's checksum": {
+			func(s *Store) error {
+				return s.db.Set(chunkKey(0, upload, 0), append([]byte{1, 2, 3, 4}, "data"...), pebble.NoSync)
+			},
+			func(s *Store) error { _, err := s.ReadChunk(ctx, 0, upload, 0); return err },
+		},
+		"a short cell": {
+			func(s *Store) error { return s.db.Set(appendItemKey(nil, 0, id, nil), []byte("short"), pebble.NoSync) },
+			func(s *Store) error { _, _, _, err := s.Item(ctx, 0, id, nil, 1); return err },
+		},
+		"a cell with an unknown flag": {
+			func(s *Store) error {
+				return s.db.Set(appendItemKey(nil, 0, id, nil), append(make([]byte, 25), 0x80), pebble.NoSync)
+			},
+			func(s *Store) error { _, err := s.Get(ctx, &kv.Query{ID: id}); return err },
+		},
+		"a merge operand without a version": {
+			func(s *Store) error { return s.db.Merge(appendItemKey(nil, 0, id, nil), []byte("x"), pebble.NoSync) },
+			func(s *Store) error { _, err := s.Scan(ctx, &kv.ScanQuery{}); return err },
+		},
+		"a token entry of another length": {
+			func(s *Store) error {
+				return s.db.Set(tokenKey(0, bucketOf(s), wal.Nonce{}), []byte("x"), pebble.NoSync)
+			},
+			func(s *Store) error {
+				n := wal.Nonce{}
+				s.parts[0].tokens.bucket(s, 1).filter.add(nonceHash(&n))
+				_, _, err := s.Token(ctx, 0, n)
+				return err
+			},
+		},
+		"an upload of no known form": {
+			func(s *Store) error { return s.db.Set(uploadKey(0, upload), []byte("x"), pebble.NoSync) },
+			func(s *Store) error {
+				_, err := s.Sweep(ctx, &kv.SweepRequest{Limit: 10})
+				return err
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := make(chan error, 1)
+			cfg := small(vfs.NewMem(), 1)
+			cfg.OnFail = func(err error) { told <- err }
+			s := mustOpen(t, cfg)
+			if err := c.damage(s); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.read(s); !errors.Is(err, wal.ErrCorrupt) {
+				t.Fatalf("read: %v, want ErrCorrupt", err)
+			}
+			if err := <-told; !errors.Is(err, wal.ErrCorrupt) {
+				t.Errorf("OnFail: %v", err)
+			}
+			if err := s.Begin(0).Commit(ctx, kv.State{}); !errors.Is(err, wal.ErrCorrupt) {
+				t.Errorf("commit after it: %v", err)
+			}
+			if err := s.Close(); !errors.Is(err, wal.ErrCorrupt) {
+				t.Errorf("close after it: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenRefusesWhatItIsNotFor(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	if _, err := Open(Config{FS: fs, Dir: "kv"}); err == nil {
+		t.Error("no partitions: no error")
+	}
+	s := mustOpen(t, small(fs, 2))
+	if _, err := Open(small(fs, 2)); err == nil {
+		t.Error("a second opener: no error")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(small(fs, 3)); !errors.Is(err, wal.ErrPartitionCount) {
+		t.Errorf("another number of partitions: %v", err)
+	}
+	db, err := pebble.Open("kv", &pebble.Options{FS: fs, Merger: merger, FormatMajorVersion: pebble.FormatNewest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Set([]byte{tableFormat}, []byte{9, 0, 0, 0, 2}, pebble.Sync), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(small(fs, 2)); !errors.Is(err, wal.ErrUnknownVersion) {
+		t.Errorf("a later format: %v", err)
+	}
+}
+
+func TestTokensBeyondTheFilterBudgetAreFound(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	cfg := small(vfs.NewMem(), 1)
+	cfg.TokenFilterBytes = 10_000 // one segment and not another
+	s := mustOpen(t, cfg)
+	const n = 3 * firstSegment
+	nonce := func(i int) wal.Nonce { return wal.Nonce{byte(i), byte(i >> 8), byte(i >> 16), 1} }
+	b := s.Begin(0)
+	for i := range n {
+		b.SaveToken(&kv.TokenEntry{Nonce: nonce(i), LogTime: 5, Offset: wal.Offset(i), Outcome: kv.Applied})
+	}
+	if err := b.Commit(ctx, kv.State{LogTime: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for i := range 2 * n {
+			if e, ok, err := s.Token(ctx, 0, nonce(i)); err != nil || ok != (i < n) || (ok && e.Offset != wal.Offset(i)) {
+				t.Fatalf("token %d: %+v %v %v", i, e, ok, err)
+			}
+		}
+		s.rebuilds.Wait()
+		if left := s.filterBudget.Load(); left != cfg.TokenFilterBytes {
+			t.Fatalf("%d of %d bytes are free after the filter was given up", left, cfg.TokenFilterBytes)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, cfg)
+	}
+	s.SetTokenWindow(768 * time.Hour)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzDecoders(f *testing.F) {
+	f.Add([]byte{}, []byte{})
+	s := mustOpen(f, small(vfs.NewMem(), 2))
+	everything(f, s)
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		f.Add(bytes.Clone(it.Key()), bytes.Clone(it.Value()))
+	}
+	if err := errors.Join(it.Close(), s.Close()); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, k, v []byte) {
+		// Each either refuses or returns parts of its input.
+		if id, _, rest, err := splitRecordKey(k); err == nil && len(id)+len(rest) > len(k) {
+			t.Error("a key is shorter than its parts")
+		}
+		if c, err := parseCell(v); err == nil {
+			it := c.item(k, false)
+			out := make([]byte, cellLen(&c.version, &it))
+			putCell(out, &c.version, &it)
+			if again, err := parseCell(out); err != nil || again.version != c.version || !bytes.Equal(again.value, c.value) {
+				t.Errorf("cell %x: encoded again %x: %v", v, out, err)
+			}
+		}
+		if u, err := decodeUpload(kv.UploadID{}, v); err == nil {
+			if w, err := decodeUpload(kv.UploadID{}, encodeUpload(&u)); err != nil || !bytes.Equal(w.Key, u.Key) {
+				t.Errorf("upload %x: %v", v, err)
+			}
+		}
+		if q, err := decodeParked(k, v); err == nil && !bytes.Equal(encodeParked(&q), v) {
+			t.Errorf("parked queue %x is encoded as %x", v, encodeParked(&q))
+		}
+		if e, err := decodeToken(wal.Nonce{}, v); err == nil && tokenValueLen(&e) > len(v) {
+			t.Errorf("token entry %x grows", v)
+		}
+		if fr, err := parseFragment(k, v); err == nil && len(fr.end) > len(v) {
+			t.Errorf("fragment %x", v)
+		}
+		if p, err := decodePlace(v); err == nil && len(v) > 0 && len(p.encode()) != len(v) {
+			t.Errorf("cursor %x", v)
+		}
+		_, _ = parseSummary(v)             // must not panic
+		_, _ = decodeState(v, new(tokens)) // must not panic
+	})
+}
