@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 )
@@ -62,7 +63,7 @@ func (t *PageTokens) seal(c *cursor, request []byte) string {
 
 func (t *PageTokens) open(token string, request []byte) (*cursor, error) {
 	bad := apierrors.New(apierrors.BadPageToken, "page_token is not one that this request was given; start again without it")
-	if len(token) > maxPageToken {
+	if len(token) > maxPageToken || strings.ContainsAny(token, "\r\n") { // base64 would skip line ends
 		return nil, bad
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)

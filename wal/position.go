@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Position is a place in a namespace: for some of its partitions, the highest
@@ -68,7 +69,7 @@ func ParsePosition(s string) (Position, error) {
 	if len(s) > 128<<10 {
 		return bad("too long")
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	b, err := decodeText(s)
 	if err != nil || len(b) < 4 {
 		return bad("not one that Headwater gave")
 	}
@@ -114,6 +115,15 @@ func ParsePosition(s string) (Position, error) {
 		return bad("trailing bytes")
 	}
 	return p, nil
+}
+
+// decodeText reads unpadded URL-safe base64 of which there is one spelling only:
+// encoding/base64 skips line ends even when it is strict.
+func decodeText(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, ErrMalformed
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(s)
 }
 
 // canonicalUvarint refuses the longer spellings of a number, so that a position

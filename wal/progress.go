@@ -17,7 +17,6 @@ type partProgress struct {
 	watermark *Watermark
 	logTime   atomic.Int64 // of the record at the watermark
 	acked     atomic.Int64 // highest offset that this process acknowledged
-	stopped   atomic.Pointer[StoppedError]
 	onApplied atomic.Pointer[func(Offset)]
 }
 
@@ -70,27 +69,18 @@ func (g *Progress) Ack(p Partition, o Offset) {
 
 // Stop says why p is not applied any further. Waits for it fail at once.
 func (g *Progress) Stop(p Partition, err error) {
-	g.parts[p].stopped.Store(&StoppedError{Partition: p, Cause: err})
+	g.parts[p].watermark.Fail(&StoppedError{Partition: p, Cause: err})
 }
 
 // Stopped returns why p is not applied any further, or nil.
 func (g *Progress) Stopped(p Partition) error {
-	if s := g.parts[p].stopped.Load(); s != nil {
-		return s
-	}
-	return nil
+	return g.parts[p].watermark.Failed()
 }
 
 // Wait returns nil once p is applied up to o. When ctx ends first, or the
 // partition has stopped, the error is a *BehindError.
 func (g *Progress) Wait(ctx context.Context, p Partition, o Offset) error {
 	part := &g.parts[p]
-	if part.watermark.Applied() >= o {
-		return nil
-	}
-	if s := g.Stopped(p); s != nil {
-		return &BehindError{Partition: p, Wanted: o, Applied: part.watermark.Applied(), Cause: s}
-	}
 	if err := part.watermark.Wait(ctx, o); err != nil {
 		return &BehindError{Partition: p, Wanted: o, Applied: part.watermark.Applied(), Cause: err}
 	}

@@ -188,13 +188,12 @@ func TestReadsWaitForWhatTheyAskFor(t *testing.T) {
 		point wal.ReadPoint
 		waits bool
 	}{
-		"its own writes":               {0, wal.ReadPoint{}, true},
-		"of another partition":         {1, wal.ReadPoint{}, false},
-		"after":                        {0, wal.ReadPoint{Consistency: wal.Eventual, After: after}, true},
-		"after, another partition":     {1, wal.ReadPoint{After: after}, false},
-		"latest":                       {0, wal.ReadPoint{Consistency: wal.Latest}, true},
-		"eventual":                     {0, wal.ReadPoint{Consistency: wal.Eventual}, false},
-		"latest of an empty partition": {1, wal.ReadPoint{Consistency: wal.Latest}, false},
+		"its own writes":           {0, wal.ReadPoint{}, true},
+		"of another partition":     {1, wal.ReadPoint{}, false},
+		"after":                    {0, wal.ReadPoint{Consistency: wal.Eventual, After: after}, true},
+		"after, another partition": {1, wal.ReadPoint{After: after}, false},
+		"latest":                   {0, wal.ReadPoint{Consistency: wal.Latest}, true},
+		"eventual":                 {0, wal.ReadPoint{Consistency: wal.Eventual}, false},
 	} {
 		err := s.WaitRead(done, c.p, &c.point)
 		var behind *wal.BehindError
@@ -264,6 +263,21 @@ func TestWatermarkWakesWhoWaited(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if err := <-late; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("9 was never reached: %v", err)
+		}
+	})
+}
+
+func TestAStopWakesWhoWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := wal.NewProgress(1)
+		got := make(chan error, 1)
+		go func() { got <- g.Wait(t.Context(), 0, 5) }()
+		synctest.Wait()
+		g.Stop(0, wal.ErrCorrupt)
+		var behind *wal.BehindError
+		if err := <-got; !errors.Is(err, wal.ErrCorrupt) || !errors.As(err, &behind) {
+			t.Errorf("got %v, want the reason", err)
 		}
 	})
 }

@@ -79,7 +79,7 @@ func (v Version) String() string {
 
 // ParseVersion reads what String wrote.
 func ParseVersion(s string) (Version, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	b, err := decodeText(s)
 	if err != nil || len(b) != VersionSize {
 		return Version{}, fmt.Errorf("%w version", ErrMalformed)
 	}

@@ -12,8 +12,9 @@ import (
 type Watermark struct {
 	applied atomic.Int64
 
-	mu      sync.Mutex // guards waiters and the raising of applied
+	mu      sync.Mutex // guards what follows and the raising of applied
 	waiters waiterHeap
+	failed  error // why it rises no more; nil while it may
 }
 
 // NewWatermark starts at applied: NoOffset for an empty store.
@@ -41,7 +42,32 @@ func (w *Watermark) Advance(o Offset) {
 	}
 }
 
-// Wait returns nil once the watermark is at or above o, or ctx's error.
+// Fail says that the watermark rises no more: who waits, now or later, for what
+// it has not reached gets err. The first call counts.
+func (w *Watermark) Fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed != nil {
+		return
+	}
+	w.failed = err
+	for _, x := range w.waiters {
+		x.index = -1
+		x.err = err
+		close(x.done)
+	}
+	w.waiters = nil
+}
+
+// Failed returns what Fail was given, or nil.
+func (w *Watermark) Failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed
+}
+
+// Wait returns nil once the watermark is at or above o, the error given to Fail,
+// or ctx's error.
 func (w *Watermark) Wait(ctx context.Context, o Offset) error {
 	if w.Applied() >= o {
 		return nil
@@ -51,12 +77,16 @@ func (w *Watermark) Wait(ctx context.Context, o Offset) error {
 		w.mu.Unlock()
 		return nil
 	}
+	if err := w.failed; err != nil {
+		w.mu.Unlock()
+		return err
+	}
 	x := &waiter{want: o, done: make(chan struct{})}
 	heap.Push(&w.waiters, x)
 	w.mu.Unlock()
 	select {
 	case <-x.done:
-		return nil
+		return x.err
 	case <-ctx.Done():
 	}
 	w.mu.Lock()
@@ -65,13 +95,14 @@ func (w *Watermark) Wait(ctx context.Context, o Offset) error {
 		heap.Remove(&w.waiters, x.index)
 		return ctx.Err()
 	}
-	return nil // it was reached in the same moment
+	return x.err // it was reached, or failed, in the same moment
 }
 
 type waiter struct {
 	want  Offset
 	done  chan struct{}
-	index int // in the heap; -1 once popped
+	err   error // set before done is closed
+	index int   // in the heap; -1 once popped
 }
 
 type waiterHeap []*waiter

@@ -43,7 +43,7 @@ func decodeParked(key, b []byte) (q kv.ParkedQueue, err error) {
 		q.Refs[i] = wal.Ref{
 			Partition: wal.Partition(binary.BigEndian.Uint32(b)),
 			Offset:    wal.Offset(binary.BigEndian.Uint64(b[4:])),
-			Index:     int(binary.BigEndian.Uint32(b[12:])),
+			Index:     int(int32(binary.BigEndian.Uint32(b[12:]))), // wal.WholeRecord is below zero
 		}
 		b = b[refLen:]
 	}
