@@ -52,6 +52,7 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 			return cmd.Help()
 		}
 		hint := ""
+		cmd.SuggestionsMinimumDistance = 2
 		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
 			hint = "; did you mean " + strings.Join(s, " or ") + "?"
 		}

@@ -64,15 +64,18 @@ func (s *session) load(what string, sequential bool, do func(n int, line []byte)
 				done <- outcome{line: n, err: err}
 				return
 			}
-			run := func() {
+			if sequential {
 				print, err := send()
 				done <- outcome{line: n, print: print, err: err}
+				if err != nil {
+					return // before the next line is looked at
+				}
+				continue
 			}
-			if sequential {
-				run()
-			} else {
-				go run()
-			}
+			go func() {
+				print, err := send()
+				done <- outcome{line: n, print: print, err: err}
+			}()
 		}
 	}()
 	n := 0
@@ -89,10 +92,7 @@ func (s *session) load(what string, sequential bool, do func(n int, line []byte)
 			close(stop)
 			finish(waiting)
 			p.end()
-			if width > 1 {
-				return fmt.Errorf("line %d, after %d %s (of the lines that follow, up to %d may have been sent): %w", o.line, n, what, width, o.err)
-			}
-			return fmt.Errorf("line %d, after %d %s: %w", o.line, n, what, o.err)
+			return s.stopped(o, n, width)
 		}
 	}
 	p.end()
@@ -100,6 +100,15 @@ func (s *session) load(what string, sequential bool, do func(n int, line []byte)
 		return nil
 	}
 	return s.printf("%d %s\n", n, what)
+}
+
+// stopped is the error of a load, which says what was done.
+func (s *session) stopped(o outcome, n, width int) error {
+	rest := "none of the lines behind it was sent"
+	if width > 1 {
+		rest = fmt.Sprintf("of the lines behind it up to %d may have been sent", width)
+	}
+	return fmt.Errorf("line %d (done before it: %d; %s): %w", o.line, n, rest, o.err)
 }
 
 // finish waits for what is under way. It does not wait for the reader, which may

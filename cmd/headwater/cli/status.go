@@ -76,7 +76,7 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 	for _, n := range st.GetNamespaces() {
 		records, lag, seconds := int64(0), int64(0), 0.0
 		for _, p := range n.GetPartitions() {
-			records += p.GetAppended() + 1 - p.GetTrimmed()
+			records += p.GetAppended() + 1 - max(p.GetTrimmed(), 0)
 			lag += p.GetLagRecords()
 			seconds = max(seconds, p.GetLagSeconds())
 		}
