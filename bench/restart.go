@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/headwater-db/headwater/client"
+	"github.com/headwater-db/headwater/cmd/headwater/benchload"
+	"github.com/headwater-db/headwater/wal/pebblelog"
+)
+
+// restarts measures from the start of the process to its first 200 from /readyz:
+// on directories that hold a small and a large log and were left by kill -9
+// during writes, and on an empty directory.
+func restarts(ctx context.Context, h *harness) error {
+	small, large := filepath.Join(h.data, "small"), filepath.Join(h.data, "large")
+	const old = time.Hour
+	// A million records are younger than the token window in both; the rest of the
+	// large log is older, as in a service that has run for a while.
+	recent := min(h.smallLog, h.largeLog)
+	if err := h.prepare(ctx, small, []part{{recent, 0}}); err != nil {
+		return err
+	}
+	if err := h.prepare(ctx, large, []part{{h.largeLog - recent, old}, {recent, 0}}); err != nil {
+		return err
+	}
+	var turns, ready []turn
+	for round := 0; len(turns) < h.rounds || h.disturbedAmong(turns) > 0 && round < h.rounds+h.repeats; round++ {
+		a, err := h.killAndRestart(ctx, small)
+		if err != nil {
+			return fmt.Errorf("small log: %w", err)
+		}
+		b, err := h.killAndRestart(ctx, large)
+		if err != nil {
+			return fmt.Errorf("large log: %w", err)
+		}
+		turns = append(turns, turn{peer: a.subject, subject: b.subject, elsewhere: max(a.elsewhere, b.elsewhere)})
+		ready = append(ready, b)
+	}
+	name := number(float64(h.largeLog)) + " log records"
+	h.add("restart after kill -9 during writes, until ready", "ms", atMost(1.5), name, number(float64(h.smallLog))+" log records", turns,
+		fmt.Sprintf("%s records younger than the token window in both; page cache warm", number(float64(recent))))
+	second := &bar{limit: 1000, absolute: true}
+	h.add("ready on "+name+", after kill -9", "ms", second, "start", "", ready, "")
+	empty := side{"start", func(ctx context.Context, round int) (float64, error) {
+		dir := filepath.Join(h.data, fmt.Sprintf("empty-%d", round))
+		s, took, err := h.timedStart(ctx, dir)
+		if err != nil {
+			return 0, err
+		}
+		return took, errors.Join(s.stop(), os.RemoveAll(dir))
+	}}
+	return h.compare(ctx, "ready on an empty directory", "ms", second, empty, nil, "with the making of the demo namespaces")
+}
+
+// part is a number of records and how long ago they were written.
+type part struct {
+	records int
+	ago     time.Duration
+}
+
+// prepare makes a data directory whose demo-kv namespace holds the parts, all of
+// them applied. The records are written to the log directly, one put each.
+func (h *harness) prepare(ctx context.Context, dir string, parts []part) error {
+	s, _, err := h.timedStart(ctx, dir) // makes the namespaces
+	if err != nil {
+		return err
+	}
+	if err := s.stop(); err != nil {
+		return err
+	}
+	from := 0
+	for _, p := range parts {
+		if p.records == 0 {
+			continue
+		}
+		if err := writePart(ctx, dir, from, p); err != nil {
+			return err
+		}
+		from += p.records
+	}
+	start := time.Now()
+	s, _, err = h.timedStart(ctx, dir) // applies them
+	if err != nil {
+		return err
+	}
+	h.note("restart: first start on %s unapplied records took %.1f s (%s records/s), from the log alone", number(float64(from)), time.Since(start).Seconds(),
+		number(float64(from)/time.Since(start).Seconds()))
+	return s.stop()
+}
+
+func writePart(ctx context.Context, dir string, from int, p part) (err error) {
+	b, err := pebblelog.Open(pebblelog.Config{
+		Dir: filepath.Join(dir, "log"), FreeSpaceFloor: -1, Logger: quiet, Now: func() time.Time { return time.Now().Add(-p.ago) },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	log, err := b.Open(ctx, "headwater.kv.demo-kv.1")
+	if err != nil {
+		return err
+	}
+	return writePuts(ctx, log, from, p.records, 1, b.Now())
+}
+
+// timedStart starts a server and waits, for up to ten minutes, until it is ready.
+func (h *harness) timedStart(ctx context.Context, dir string) (*child, float64, error) {
+	s, err := h.serve(ctx, dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	wait, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	took, err := s.ready(wait)
+	if err != nil {
+		return nil, 0, errors.Join(err, s.kill())
+	}
+	return s, float64(took.Microseconds()) / 1000, nil
+}
+
+// killAndRestart writes to a server for a while, kills it in the middle, and
+// measures how long the next start takes.
+func (h *harness) killAndRestart(ctx context.Context, dir string) (t turn, err error) {
+	s, _, err := h.timedStart(ctx, dir)
+	if err != nil {
+		return t, err
+	}
+	c, err := client.Dial(s.grpc, client.Config{FailFast: true, Timeout: time.Second})
+	if err != nil {
+		return t, errors.Join(err, s.kill())
+	}
+	ended := make(chan error, 1)
+	writing, stop := context.WithCancel(ctx)
+	go func() {
+		rep, err := benchload.Run(writing, c, benchload.Options{Workload: "kv-put", Duration: time.Minute})
+		if err == nil && rep.Calls == 0 {
+			err = fmt.Errorf("no write was taken before the kill: %v", rep.Errors)
+		}
+		ended <- err
+	}()
+	timer := time.NewTimer(h.duration)
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	kerr := s.kill()
+	stop()
+	if err := errors.Join(kerr, <-ended, c.Close(), ctx.Err()); err != nil {
+		return t, err
+	}
+	w := h.watch()
+	s, took, err := h.timedStart(ctx, dir)
+	if err != nil {
+		return t, err
+	}
+	t = turn{subject: took, elsewhere: w.elsewhere()}
+	return t, s.stop()
+}
