@@ -377,8 +377,8 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 // copy of a request and for every other.
 func (db *DB) answer(r *Request, res *Result, e *TokenEntry, opts *Options) {
 	res.Token = r.Token
-	if res.Duplicate && r.serverTime {
-		res.Token.GenerationTime = e.Time
+	if r.serverTime {
+		res.Token.GenerationTime = e.Time // also of the first copy, whose condition may have raised it
 	}
 	res.Offset = e.Offset
 	res.Position = db.cfg.Stream.Position(r.part, e.Offset)

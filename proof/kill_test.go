@@ -2,6 +2,7 @@ package proof
 
 import (
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,14 +27,13 @@ func killRounds(t *testing.T, rounds int, args ...string) {
 		c := connect(t, p.grpc)
 		l := &load{book: b, round: round, ids: 12, keys: 16, kvName: "demo-kv", logName: "demo-log"}
 		stop := make(chan struct{})
-		go func() { // from the moment of the kill on, writers find nobody
-			<-p.gone
-			close(stop)
-		}()
 		victim := p
-		timer := time.AfterFunc(time.Duration(20+r.IntN(300))*time.Millisecond, func() { victim.kill(t) })
+		time.AfterFunc(time.Duration(20+r.IntN(300))*time.Millisecond, func() {
+			victim.signal(t, syscall.SIGKILL)
+			close(stop) // what the writers have in hand is cut off
+		})
 		l.run(c, seed, 8, stop)
-		timer.Stop()
+		<-p.gone
 		c.close()
 		if err := b.err(); err != nil {
 			t.Fatalf("round %d: %v", round, err)

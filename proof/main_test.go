@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -31,6 +32,18 @@ var theBinary = sync.OnceValues(func() (string, error) {
 var binaryDir string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	programs := "30"
+	if long() {
+		programs = "400"
+	}
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", programs); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if binaryDir != "" {
 		if err := os.RemoveAll(binaryDir); err != nil {

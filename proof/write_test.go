@@ -33,7 +33,8 @@ func (o outcome) String() string {
 // answer is what the server said to one copy of a write.
 type answer struct {
 	outcome  outcome
-	again    bool  // the server says that it knew the token
+	again    bool // the server says that it knew the token
+	position string
 	time     int64 // of the token, microseconds
 	part     wal.Partition
 	offset   wal.Offset
@@ -194,7 +195,7 @@ func success(r *headwaterv1.WriteResult) answer {
 	if err != nil || len(pos.Offsets) != 1 {
 		return answer{err: fmt.Errorf("position %q of an acknowledged write: %w", r.GetPosition(), err)}
 	}
-	a := answer{outcome: acked, time: r.GetToken().GetGenerationTime().AsTime().UnixMicro(), again: r.GetDuplicate() == headwaterv1.WriteResult_YES}
+	a := answer{outcome: acked, position: r.GetPosition(), time: r.GetToken().GetGenerationTime().AsTime().UnixMicro(), again: r.GetDuplicate() == headwaterv1.WriteResult_YES}
 	for p, o := range pos.Offsets {
 		a.part, a.offset = p, o
 	}
