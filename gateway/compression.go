@@ -62,9 +62,9 @@ func expander(compression string, src io.Reader) (r io.Reader, done func(), err 
 	}, nil
 }
 
-// expand undoes a compression in memory. ok is false when the value is not what
-// its compression says, or larger than a page: then it is handed out as it is
-// stored, with its compression named.
+// expand undoes a compression in memory, up to one byte more than a page. ok is
+// false when the value is not what its compression says: then it is handed out
+// as it is stored, with its compression named.
 func expand(compression string, value []byte) (out []byte, ok bool) {
 	r, done, err := expander(compression, bytes.NewReader(value))
 	if err != nil {
@@ -72,10 +72,7 @@ func expand(compression string, value []byte) (out []byte, ok bool) {
 	}
 	defer done()
 	out, err = io.ReadAll(io.LimitReader(r, MaxPageBytes+1))
-	if err != nil || len(out) > MaxPageBytes {
-		return nil, false
-	}
-	return out, true
+	return out, err == nil
 }
 
 func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headwaterv1.Item {
@@ -91,7 +88,10 @@ func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headw
 		return m
 	}
 	if it.Compression != "" && !accept[it.Compression] && !omitted {
-		if v, ok := expand(it.Compression, it.Value); ok {
+		switch v, ok := expand(it.Compression, it.Value); {
+		case ok && len(v) > MaxPageBytes: // is streamed, as any value of that size
+			m.Value, m.Chunked = nil, true
+		case ok:
 			m.Value, m.Compression, m.Size = v, "", int64(len(v))
 		}
 	}
