@@ -18,7 +18,8 @@ import (
 type book struct {
 	mu     sync.Mutex // guards all
 	writes []*write
-	counts [5]int // answers by outcome
+	order  []*write // the settled ones, as they were settled
+	counts [5]int   // answers by outcome
 	errs   []error
 	// stopping: the server may refuse anything, for it is shutting down.
 	stopping bool
@@ -74,6 +75,7 @@ func (b *book) note(w *write, a *answer, known bool) {
 	}
 	if !w.settled {
 		w.settled, w.first = true, *a
+		b.order = append(b.order, w)
 		return
 	}
 	f := &w.first
