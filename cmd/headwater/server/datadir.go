@@ -28,7 +28,8 @@ const formatVersion = 1
 //	LOCK        held while a process uses the directory; says which
 //	page.key    the key of page tokens
 //	log/        the embedded log
-//	stores/     one directory for each store, by the incarnation of its topic
+//	stores/     one directory for each store, by the incarnation of its topic, with
+//	            the files ORIGIN (the registry that names it) and INCARNATION
 type dataDir struct {
 	path string
 	id   string
@@ -113,6 +114,25 @@ func (d *dataDir) readFormat() error {
 	}
 	if version < 1 || d.id == "" {
 		return fmt.Errorf("data directory %s: FORMAT is not one that Headwater wrote", d.path)
+	}
+	return nil
+}
+
+// checkLog refuses a directory that has stores and has lost its log: a new log
+// would begin a new registry, which knows nothing of them, and the process would
+// serve nothing where there was something.
+func (d *dataDir) checkLog() error {
+	log, err := os.ReadDir(d.logDir())
+	if err != nil {
+		return fmt.Errorf("list the log: %w", err)
+	}
+	stores, err := os.ReadDir(d.storeDir(""))
+	if err != nil {
+		return fmt.Errorf("list stores: %w", err)
+	}
+	if len(log) == 0 && len(stores) > 0 {
+		return fmt.Errorf("data directory %s has stores and no log: restore %s from a copy; if the directory was used with Kafka, go on with --kafka-brokers, or choose another with --data-dir",
+			d.path, d.logDir())
 	}
 	return nil
 }

@@ -176,6 +176,9 @@ func (s *Server) closeListeners() error {
 
 func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 	if len(s.cfg.KafkaBrokers) == 0 {
+		if err := s.dir.checkLog(); err != nil {
+			return nil, err
+		}
 		b, err := pebblelog.Open(pebblelog.Config{
 			Dir: s.dir.logDir(), FreeSpaceFloor: s.cfg.FreeSpaceFloor, Logger: s.log, Registerer: s.reg,
 			OnFail: func(err error) { s.fail(fmt.Errorf("the log has failed: %w", err)) },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,8 +41,8 @@ type space struct {
 
 // openSpace opens a namespace and starts applying its log. It returns before the
 // log is caught up; the namespace is ready then.
-func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (x *space, err error) {
-	x = &space{s: s, entry: e, ready: make(chan struct{})}
+func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, err error) {
+	x := &space{s: s, entry: e, ready: make(chan struct{})}
 	defer func() {
 		if err != nil && x.store != nil {
 			err = errors.Join(err, x.store.Close())
@@ -108,6 +109,9 @@ func (x *space) openKV(ctx context.Context, progress *wal.Progress) error {
 	if err := writeOnce(filepath.Join(dir, originFile), s.spaces.origin); err != nil {
 		return err
 	}
+	if err := checkIncarnation(dir, e); err != nil {
+		return err
+	}
 	open := func() (err error) {
 		x.store, err = pebblekv.Open(pebblekv.Config{
 			Dir: filepath.Join(dir, "kv"), Partitions: x.log.Info().Partitions, Cache: s.cache, Logger: s.log, TokenWindow: e.Config.Tokens.Window,
@@ -152,6 +156,22 @@ func (x *space) openKV(ctx context.Context, progress *wal.Progress) error {
 	x.ns.Applier = x.applier
 	x.db = kv.NewDB(kv.DBConfig{Stream: x.ns.Stream, Store: x.store, Applier: x.applier, Clock: &s.spaces.clock, Now: s.broker.Now, Options: x.options})
 	x.ns.KV = x.db
+	return nil
+}
+
+// checkIncarnation refuses a store's directory that was another topic's.
+func checkIncarnation(dir string, e *namespace.Entry) error {
+	name := filepath.Join(dir, incarnationFile)
+	if err := writeOnce(name, e.Incarnation.String()+"\n"); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read whose store %s is: %w", dir, err)
+	}
+	if got := strings.TrimSpace(string(b)); got != e.Incarnation.String() {
+		return fmt.Errorf("the store of namespace %s, %s, is that of topic incarnation %s: put the directories back in their places, or remove it to have it rebuilt from the log", e.Name, dir, got)
+	}
 	return nil
 }
 

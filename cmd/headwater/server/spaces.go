@@ -30,6 +30,10 @@ type spaces struct {
 // originFile stands in a store's directory and says whose registry names it.
 const originFile = "ORIGIN"
 
+// incarnationFile stands beside it and says of which topic: a directory under
+// another's name is not taken for that one's.
+const incarnationFile = "INCARNATION"
+
 func newSpaces(ctx context.Context, s *Server) (*spaces, error) {
 	log, err := s.broker.Open(ctx, namespace.SystemTopic)
 	if err != nil {
