@@ -19,7 +19,7 @@ var readCases = []testCase{
 	{"a scan returns every record once, in pages of any size", scans},
 	{"a page ends at its bytes, but never before its first item", pageBytes},
 	{"a page that ends at its deadline has progressed", deadline},
-	{"a page over a million dead items ends and progresses", manyDead},
+	{"a page over 300,000 dead items ends and progresses", manyDead},
 	{"an upload is inlined below the limit and named above it", uploads},
 	{"a chunk that is not there is ErrNoChunk", noChunk},
 	{"a partition that does not exist is an error", noPartition},

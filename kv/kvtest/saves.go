@@ -51,12 +51,12 @@ func (p *pair) checkToken(part wal.Partition, i int) {
 const minute = 60_000_000
 
 func tokensFound(t *testing.T, h Harness) {
-	const n = 20_000
+	const n = 6_000
 	p := open(t, h, 2)
 	for i := 0; i < n; i += 100 {
 		p.commit(0, func(w *write) {
 			for j := i; j < i+100; j++ {
-				w.token(entry(j, int64(j)*minute/500)) // 40 minutes
+				w.token(entry(j, int64(j)*minute/150)) // 40 minutes
 			}
 		})
 		p.checkToken(0, i+99)
