@@ -484,7 +484,7 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	for range openRegistry(t, openBroker(t, vfs.NewMem())).Watch(gone, 0) {
+	for range openRegistry(t, openBroker(t, vfs.NewMem())).Watch(gone, 0) { //nolint:errcheck // an iterator, not an error
 		t.Fatal("a watch without a context yields")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -62,7 +61,7 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	p.broker, err = pebblelog.Open(pebblelog.Config{FS: fs, Dir: "log", FreeSpaceFloor: -1, MemTableBytes: 128 << 10, CacheBytes: 1 << 20, Logger: quiet, Now: now})
 	if err != nil {
 		return nil, err

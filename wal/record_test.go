@@ -95,7 +95,7 @@ func TestDecodeRecordRefuses(t *testing.T) {
 		"text":                      {[]byte("hello"), ErrUnknownVersion},
 		"cut short":                 {good[:len(good)-1], ErrMalformed},
 		"a field twice":             {append(append([]byte{1}, good[1:6]...), good[1:6]...), ErrMalformed},
-		"a field that is not known": {append([]byte{1}, 13<<3|0, 1), ErrMalformed},
+		"a field that is not known": {append([]byte{1}, 13<<3, 1), ErrMalformed},
 		"a short nonce":             {[]byte{1, 4<<3 | 2, 2, 1, 1}, ErrMalformed},
 		"a kind that is too large":  {[]byte{1, 2 << 3, 0xff, 0xff, 0xff, 0x7f}, ErrMalformed},
 		"a time before 1970":        {append([]byte{1, 7<<3 | 1}, 0, 0, 0, 0, 0, 0, 0, 0xff), ErrMalformed},

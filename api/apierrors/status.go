@@ -123,7 +123,7 @@ func (e *Error) readInfo(info *errdetails.ErrorInfo) {
 				token.GenerationTime = timestamppb.New(t)
 			}
 		default:
-			e.With(k, v)
+			e = e.With(k, v)
 		}
 	}
 	if !proto.Equal(token, &headwaterv1.IdempotencyToken{}) {

@@ -249,7 +249,9 @@ func TestFailedSyncStopsTheStore(t *testing.T) {
 			if err := s.Close(); err == nil {
 				continue // fewer syncs than n
 			}
-			<-told
+			if got := <-told; got == nil {
+				t.Fatal("OnFail was called without an error")
+			}
 		} else {
 			failures++
 			if got := <-told; got == nil {

@@ -259,7 +259,7 @@ func (b *Broker) Delete(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		if kerr.ErrorForCode(meta.Topics[0].ErrorCode) != kerr.UnknownTopicOrPartition {
+		if !errors.Is(kerr.ErrorForCode(meta.Topics[0].ErrorCode), kerr.UnknownTopicOrPartition) {
 			return errStillThere
 		}
 		return nil

@@ -30,5 +30,5 @@ func (l clientLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	if level == kgo.LogLevelError {
 		to = slog.LevelError
 	}
-	l.log.Log(context.Background(), to, "kafka client: "+msg, keyvals...)
+	l.log.Log(context.Background(), to, "kafka client", append([]any{"message", msg}, keyvals...)...)
 }

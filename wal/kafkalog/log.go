@@ -94,7 +94,7 @@ func (l *Log) fail(err error) {
 
 // mismatch compares the topic as the cluster has it with what was opened.
 func (l *Log) mismatch(t *kmsg.MetadataResponseTopic) error {
-	if kerr.ErrorForCode(t.ErrorCode) == kerr.UnknownTopicOrPartition {
+	if errors.Is(kerr.ErrorForCode(t.ErrorCode), kerr.UnknownTopicOrPartition) {
 		return fmt.Errorf("%w: %w: it was deleted", wal.ErrIncarnation, wal.ErrTopicNotFound)
 	}
 	if id := wal.Incarnation(t.TopicID); id != l.info.Incarnation {

@@ -137,7 +137,7 @@ func (b *Broker) look() (sighting, error) {
 	now := time.Now()
 	for _, l := range logs {
 		t := topics[l.info.Name]
-		if t == nil || t.ErrorCode != 0 && kerr.ErrorForCode(t.ErrorCode) != kerr.UnknownTopicOrPartition {
+		if t == nil || t.ErrorCode != 0 && !errors.Is(kerr.ErrorForCode(t.ErrorCode), kerr.UnknownTopicOrPartition) {
 			starved = false // says nothing about the topic
 			continue
 		}

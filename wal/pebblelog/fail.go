@@ -69,7 +69,7 @@ type pebbleLogger struct {
 func (l pebbleLogger) Infof(format string, args ...any) {}
 
 func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Warn("pebble: " + fmt.Sprintf(format, args...))
+	l.log.Warn("pebble", "message", fmt.Sprintf(format, args...))
 }
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -49,7 +48,7 @@ func inChild(t *testing.T) bool {
 // longTests makes the sweeps of this package exhaustive: HEADWATER_LONG=1.
 var longTests = os.Getenv("HEADWATER_LONG") != ""
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // small is a configuration for tests: little memory, no floor.
 func small(fs vfs.FS) Config {

@@ -55,7 +55,7 @@ func (s *session) document(file string) (string, error) {
 		if err != nil {
 			return "", usage(err)
 		}
-		defer f.Close() // it was only read
+		defer func() { _ = f.Close() }() // it was only read
 		in = f
 	}
 	b, err := io.ReadAll(io.LimitReader(in, maxDocument+1))

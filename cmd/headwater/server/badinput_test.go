@@ -167,7 +167,7 @@ func TestAPortThatIsTakenIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a listener of the test that nothing was accepted on
+	defer l.Close()
 	_, err = Open(t.Context(), Config{DataDir: t.TempDir(), GRPC: l.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "--grpc") {
 		t.Errorf("got %v, want the address and the flag", err)
