@@ -260,21 +260,21 @@ func (s *Stream) keepUnknown(p Partition, rs []*Reservation) {
 	}
 }
 
-// applied forgets the reservations that the store now knows.
+// applied forgets the reservations that the store now knows. They stand in the
+// order that their appends were answered in, which is nearly that of their
+// offsets; one that stands behind a later offset goes a moment later, which
+// changes no answer.
 func (s *Stream) applied(p Partition, o Offset) {
 	part := &s.parts[p]
-	var gone []*Reservation
 	part.mu.Lock()
-	keep := part.waiting[:0]
-	for _, r := range part.waiting {
-		if r.Offset <= o {
-			gone = append(gone, r)
-		} else {
-			keep = append(keep, r)
-		}
+	n := 0
+	for n < len(part.waiting) && part.waiting[n].Offset <= o {
+		n++
 	}
-	clear(part.waiting[len(keep):])
-	part.waiting = keep
+	gone := part.waiting[:n]
+	if part.waiting = part.waiting[n:]; len(part.waiting) == 0 {
+		part.waiting = nil
+	}
 	part.mu.Unlock()
 	for _, r := range gone {
 		s.forget(r)
