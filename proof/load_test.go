@@ -22,6 +22,7 @@ type load struct {
 	keys    int // keys of each
 	kvName  string
 	logName string
+	most    int // writes after which it ends by itself; 0 is no bound
 }
 
 // run keeps writers busy over c until stop is closed.
@@ -35,6 +36,9 @@ func (l *load) run(c *conn, seed uint64, writers int, stop <-chan struct{}) {
 				case <-stop:
 					return
 				default:
+					if _, begun := l.book.size(); l.most > 0 && begun >= l.most {
+						return
+					}
 					w.step()
 				}
 			}

@@ -56,6 +56,7 @@ func TestPowerLoss(t *testing.T) {
 		count   atomic.Int64
 		on      atomic.Bool
 		stop    = make(chan struct{})
+		full    = sync.OnceFunc(func() { close(stop) })
 	)
 	fs := syncPoints(mem, func() {
 		if !on.Load() || count.Add(1)%every != 0 {
@@ -70,15 +71,19 @@ func TestPowerLoss(t *testing.T) {
 		c.settled, c.begun = b.size()
 		c.fs = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100, 90, 10}[len(crashes)%5], RNG: rng})
 		if crashes = append(crashes, c); len(crashes) == most {
-			close(stop)
+			full()
 		}
 	})
 	p := mustOpenPipeline(t, fs, nil)
 	on.Store(true)
-	l := &load{book: b, ids: 8, keys: 12, kvName: pipelineKV, logName: pipelineLog}
+	l := &load{book: b, ids: 8, keys: 12, kvName: pipelineKV, logName: pipelineLog, most: 20_000}
+	if long() {
+		l.most = 500_000
+	}
 	var keeper sync.WaitGroup
 	keeper.Go(func() { keepHouse(t, p, r, stop) })
 	l.run(p.c, seed, 6, stop)
+	full()
 	keeper.Wait()
 	on.Store(false)
 	if err := b.err(); err != nil {
