@@ -12,14 +12,16 @@ import (
 // Options are the parts of a namespace's configuration that a DB acts on. They
 // may change from one call to the next.
 type Options struct {
-	Version        uint64 // of the namespace; stamped on every record
-	DriftPast      time.Duration
-	DriftFuture    time.Duration
-	TokenWindow    time.Duration
-	MaxLiveTokens  int64
-	DefaultTTL     time.Duration
-	Descending     bool
-	ChunkThreshold int
+	Version       uint64 // of the namespace; stamped on every record
+	DriftPast     time.Duration
+	DriftFuture   time.Duration
+	TokenWindow   time.Duration
+	MaxLiveTokens int64
+	DefaultTTL    time.Duration
+	Descending    bool
+	// ReadMax is when a read answers with what it has, whatever its deadline; 0 is
+	// never.
+	ReadMax time.Duration
 }
 
 // DBConfig is what a DB is made of.

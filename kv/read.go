@@ -34,7 +34,7 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, AsOf,
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
-	q.Deadline = early(ctx)
+	q.Deadline = db.early(ctx)
 	asOf := db.asOf(q.Partition) // before the read: what is read is at least that fresh
 	page, err := db.cfg.Store.Get(ctx, q)
 	if err != nil {
@@ -68,14 +68,18 @@ func (db *DB) asOf(parts ...wal.Partition) AsOf {
 	return AsOf{Position: pos, Time: at}
 }
 
-// early is when a page is cut so that it arrives before the caller's deadline: a
-// fifth of the time that is left is kept for the way back.
-func early(ctx context.Context) time.Time {
-	d, ok := ctx.Deadline()
-	if !ok {
+// early is when a page is cut so that it arrives before the caller's deadline and
+// within the namespace's objective: a fifth of the time that is left is kept for
+// the way back.
+func (db *DB) early(ctx context.Context) time.Time {
+	left := db.cfg.Options().ReadMax
+	if d, ok := ctx.Deadline(); ok && (left == 0 || time.Until(d) < left) {
+		left = time.Until(d)
+	}
+	if left == 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(time.Until(d) * 4 / 5)
+	return time.Now().Add(left * 4 / 5)
 }
 
 // Item reads one item without its value when that was uploaded. ErrNotFound.
@@ -103,7 +107,7 @@ func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *S
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
-	q.Deadline = early(ctx)
+	q.Deadline = db.early(ctx)
 	asOf = db.asOf(q.Partition)
 	if page, err = db.cfg.Store.Scan(ctx, q); err != nil {
 		return nil, nil, AsOf{}, err

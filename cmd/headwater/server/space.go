@@ -231,6 +231,7 @@ func (x *space) options() kv.Options {
 	return kv.Options{
 		Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
 		MaxLiveTokens: c.Tokens.MaxLive, DefaultTTL: c.KV.DefaultTTL, Descending: c.KV.Descending,
+		ReadMax: c.SLO.Read.Max,
 	}
 }
 
