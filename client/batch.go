@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,8 +19,11 @@ import (
 )
 
 // batcher lets concurrent puts to a namespace share requests. The first put is
-// sent at once; what comes while requests are under way goes out together with
-// the next. A put that has to be tried again comes back by itself, with its
+// sent at once; what comes while it is under way goes out together when its
+// answer is there: the larger a request, the more puts share one fsync. A second
+// request at the same time is begun only when a whole one is waiting, or when
+// the first takes longer than patience, so that one that hangs does not hold up
+// the others. A put that has to be tried again comes back by itself, with its
 // token. What waits is bounded by the callers, each of which waits for its one
 // put.
 type batcher struct {
@@ -28,8 +32,12 @@ type batcher struct {
 
 	mu      sync.Mutex // guards what follows, and taken and left of puts
 	queue   []*pendingPut
+	queued  int // bytes
 	senders int
 }
+
+// patience is a few times what a request takes whose fsync is slow.
+const patience = 10 * time.Millisecond
 
 // batchKey tells batchers apart. A conditional put is answered when it is
 // applied, and must not make others wait for that.
@@ -71,14 +79,13 @@ func (b *batcher) put(ctx context.Context, frame []byte) (*headwaterv1.PutItemsR
 	p := &pendingPut{frame: frame, done: make(chan putAnswer, 1)}
 	b.mu.Lock()
 	b.queue = append(b.queue, p)
-	if b.senders < b.inFlight {
-		if !b.c.begin() {
-			b.queue = b.queue[:len(b.queue)-1]
+	b.queued += len(frame)
+	if b.senders == 0 || len(b.queue) >= b.c.cfg.BatchItems || b.queued >= b.c.cfg.BatchBytes {
+		if !b.startLocked() && b.senders == 0 {
+			b.queue, b.queued = b.queue[:len(b.queue)-1], b.queued-len(frame)
 			b.mu.Unlock()
 			return nil, closedError(NotApplied)
 		}
-		b.senders++
-		go b.send()
 	}
 	b.mu.Unlock()
 	select {
@@ -88,6 +95,25 @@ func (b *batcher) put(ctx context.Context, frame []byte) (*headwaterv1.PutItemsR
 		e := ended(ctx, nil)
 		e.Outcome = b.leave(p)
 		return nil, e
+	}
+}
+
+// startLocked starts a sender, unless there are enough or the client is closed.
+func (b *batcher) startLocked() bool {
+	if b.senders >= b.inFlight || !b.c.begin() {
+		return false
+	}
+	b.senders++
+	go b.send()
+	return true
+}
+
+// hurry starts a sender for what waits behind a request that takes long.
+func (b *batcher) hurry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) > 0 {
+		b.startLocked()
 	}
 }
 
@@ -115,7 +141,9 @@ func (b *batcher) send() {
 			cancel()
 			return
 		}
+		late := time.AfterFunc(patience, b.hurry)
 		b.do(ctx, s)
+		late.Stop()
 		cancel()
 	}
 }
@@ -137,6 +165,7 @@ func (b *batcher) take(cancel context.CancelFunc) *sending {
 			s.puts = append(s.puts, p)
 		}
 		n++
+		b.queued -= len(p.frame)
 	}
 	rest := copy(b.queue, b.queue[n:])
 	clear(b.queue[rest:])

@@ -19,6 +19,7 @@ func BenchmarkPut(b *testing.B) {
 		b.Run(fmt.Sprintf("in-flight=%d", flight), func(b *testing.B) {
 			kv := dial(b, address, Config{BatchInFlight: flight}).KV("demo-kv")
 			value := make([]byte, 100)
+			b.ResetTimer()
 			var next atomic.Int64
 			var wg sync.WaitGroup
 			b.ReportAllocs()

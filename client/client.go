@@ -55,8 +55,8 @@ type Config struct {
 	// BatchItems and BatchBytes bound a request that concurrent puts share.
 	// 0: 256 puts and 1 MiB.
 	BatchItems, BatchBytes int
-	// BatchInFlight is how many such requests of a namespace are under way at
-	// once. 0: 4. Negative: puts do not share requests.
+	// BatchInFlight is how many such requests of a namespace may be under way at
+	// once; there is more than one only when a whole one waits, or one is slow. 0: 4. Negative: puts do not share requests.
 	BatchInFlight int
 	// DialOptions are added to those of the connection: interceptors, credentials.
 	DialOptions []grpc.DialOption

@@ -272,6 +272,38 @@ func waitFor(t *testing.T, f func() bool) {
 	}
 }
 
+// A request that hangs does not hold up the puts that come after it.
+func TestAHangingRequestIsPassed(t *testing.T) {
+	s := newMemServer()
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	var first sync.Once
+	s.before = func(context.Context, string) error {
+		hang := false
+		first.Do(func() { hang = true })
+		if hang {
+			arrived <- struct{}{}
+			<-release
+		}
+		return nil
+	}
+	kv := s.start(t, Config{BatchInFlight: 2}).KV("ns")
+	errs := make(chan error, 1)
+	go func() {
+		_, err := kv.Put(t.Context(), "slow", "k", nil)
+		errs <- err
+	}()
+	<-arrived
+	for range 3 {
+		if _, err := kv.Put(t.Context(), "quick", "k", nil); err != nil {
+			t.Error(err)
+		}
+	}
+	close(release)
+	if err := <-errs; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBatchesAreBoundedInCountAndBytes(t *testing.T) {
 	s := newMemServer()
 	arrived, release := make(chan struct{}, 100), make(chan struct{})
