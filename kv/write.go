@@ -56,7 +56,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	opts := db.cfg.Options()
 	if len(reqs) == 1 { // the hot path of a single put: no maps, no goroutine
 		if db.prepare(reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts, true) == owned {
-			db.appendCalls(ctx, reqs[0].part, reqs, results, []int{0}, &opts)
+			db.appendGroups(ctx, []group{{reqs[0].part, []int{0}}}, reqs, results, &opts)
 		}
 		if results[0].Err == nil {
 			db.finish(ctx, reqs[0], &results[0], &opts)
@@ -77,10 +77,6 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 		case settled:
 		}
 	}
-	type group struct {
-		p     wal.Partition
-		index []int
-	}
 	var groups []group
 	for p, index := range ready {
 		for len(index) > 0 {
@@ -89,21 +85,14 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 			index = index[n:]
 		}
 	}
-	done := make(chan struct{})
-	for _, g := range groups {
-		go func() {
-			db.appendCalls(ctx, g.p, reqs, results, g.index, &opts)
-			done <- struct{}{}
-		}()
-	}
-	for range groups {
-		<-done
+	if len(groups) > 0 {
+		db.appendGroups(ctx, groups, reqs, results, &opts)
 	}
 	// Only now, when this call holds no token that it has not appended: the other
 	// copy may be in this very call, or in one that waits for a token of this one.
 	for _, i := range busy {
 		if db.reserve(ctx, reqs[i], &results[i], &opts, true) == owned {
-			db.appendCalls(ctx, reqs[i].part, reqs, results, []int{i}, &opts)
+			db.appendGroups(ctx, []group{{reqs[i].part, []int{i}}}, reqs, results, &opts)
 		}
 	}
 	for i, r := range reqs {
@@ -283,11 +272,34 @@ func hashOf(ms []Mutation) wal.Hash {
 	return wal.HashOf(buf)
 }
 
-// appendCalls appends the requests at index as one record and fills in their
-// results. A record of one call carries the call's token itself.
-func (db *DB) appendCalls(ctx context.Context, p wal.Partition, reqs []*Request, results []Result, index []int, opts *Options) {
+// group is requests of one partition, by index, that share a record.
+type group struct {
+	p     wal.Partition
+	index []int
+}
+
+// appendGroups appends one record for each group, all in one call to the log, and
+// fills in the results of their requests.
+func (db *DB) appendGroups(ctx context.Context, groups []group, reqs []*Request, results []Result, opts *Options) {
 	accepted := db.cfg.Now().UnixMicro()
-	rec := wal.Record{Kind: wal.KindKV, NamespaceVersion: opts.Version, AcceptedAt: accepted, Origin: db.cfg.Origin}
+	as := make([]wal.Appending, len(groups))
+	for i := range groups {
+		rec, rs := db.record(reqs, groups[i].index, accepted, opts)
+		as[i] = wal.Appending{Partition: groups[i].p, Record: rec, Reservations: rs}
+	}
+	db.cfg.Stream.AppendAll(ctx, as)
+	for i := range groups {
+		for _, j := range groups[i].index {
+			res := &results[j]
+			res.Offset, res.Err, res.Unknown = as[i].Offset, as[i].Err, errors.Is(as[i].Err, wal.ErrUnknown)
+		}
+	}
+}
+
+// record makes the record of the requests at index. That of one call carries the
+// call's token itself.
+func (db *DB) record(reqs []*Request, index []int, accepted int64, opts *Options) (*wal.Record, []*wal.Reservation) {
+	rec := &wal.Record{Kind: wal.KindKV, NamespaceVersion: opts.Version, AcceptedAt: accepted, Origin: db.cfg.Origin}
 	calls := make([]Call, 0, len(index))
 	rs := make([]*wal.Reservation, 0, len(index))
 	for _, i := range index {
@@ -303,11 +315,7 @@ func (db *DB) appendCalls(ctx context.Context, p wal.Partition, reqs []*Request,
 		calls[0].Token, calls[0].Hash = wal.Token{}, wal.Hash{}
 	}
 	rec.Payload = AppendPayload(nil, &Payload{Calls: calls})
-	o, err := db.cfg.Stream.Append(ctx, p, &rec, rs...)
-	for _, i := range index {
-		res := &results[i]
-		res.Offset, res.Err, res.Unknown = o, err, errors.Is(err, wal.ErrUnknown)
-	}
+	return rec, rs
 }
 
 // expire turns times to live into expiries.

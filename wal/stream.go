@@ -194,34 +194,73 @@ func (s *Stream) Admit(p Partition) error {
 // Append appends one record that covers the given reservations and settles
 // them. All must be of partition p. The error is as in Result.
 func (s *Stream) Append(ctx context.Context, p Partition, rec *Record, rs ...*Reservation) (Offset, error) {
-	data := AppendRecord(make([]byte, 0, 160+len(rec.RoutingKey)+len(rec.Payload)), rec)
-	var err error
-	var res Result
-	if err = s.Admit(p); err == nil {
-		if len(data) > MaxRecordBytes {
-			err = fmt.Errorf("%w: %w: %d bytes", ErrNotAppended, ErrTooLarge, len(data))
-		} else {
-			res = s.cfg.Log.Append(ctx, Sync, []NewEntry{{Partition: p, Data: data}})[0]
-			err = res.Err
+	a := [1]Appending{{Partition: p, Record: rec, Reservations: rs}}
+	s.AppendAll(ctx, a[:])
+	return a[0].Offset, a[0].Err
+}
+
+// Appending is one record of AppendAll and what became of it.
+type Appending struct {
+	Partition Partition
+	Record    *Record
+	// Reservations that the record covers, all of Partition.
+	Reservations []*Reservation
+
+	Offset Offset // NoOffset unless Err is nil
+	Err    error  // as in Result
+}
+
+// AppendAll is Append for records of several partitions. They are one call to
+// the log, so that they share an fsync instead of standing in line for one each.
+// Each has an outcome of its own.
+func (s *Stream) AppendAll(ctx context.Context, as []Appending) {
+	entries := make([]NewEntry, 0, len(as))
+	for i := range as {
+		a := &as[i]
+		a.Offset = NoOffset
+		if a.Err = s.Admit(a.Partition); a.Err != nil {
+			continue
 		}
+		data := AppendRecord(make([]byte, 0, 160+len(a.Record.RoutingKey)+len(a.Record.Payload)), a.Record)
+		if len(data) > MaxRecordBytes {
+			a.Err = fmt.Errorf("%w: %w: %d bytes", ErrNotAppended, ErrTooLarge, len(data))
+			continue
+		}
+		entries = append(entries, NewEntry{Partition: a.Partition, Data: data})
 	}
+	var results []Result
+	if len(entries) > 0 {
+		results = s.cfg.Log.Append(ctx, Sync, entries)
+	}
+	for i := range as {
+		a := &as[i]
+		if a.Err == nil { // then it has an entry, in this order
+			a.Offset, a.Err = results[0].Offset, results[0].Err
+			results = results[1:]
+		}
+		s.appended(a)
+	}
+}
+
+// appended settles the reservations of a record by its outcome.
+func (s *Stream) appended(a *Appending) {
 	switch {
-	case err == nil:
-		s.cfg.Progress.Ack(p, res.Offset)
-		s.settle(p, res.Offset, rec.AcceptedAt, rs)
-		return res.Offset, nil
-	case errors.Is(err, ErrUnknown):
-		for _, r := range rs {
-			r.err = err
+	case a.Err == nil:
+		s.cfg.Progress.Ack(a.Partition, a.Offset)
+		s.settle(a.Partition, a.Offset, a.Record.AcceptedAt, a.Reservations)
+		return
+	case errors.Is(a.Err, ErrUnknown):
+		for _, r := range a.Reservations {
+			r.err = a.Err
 			close(r.done) // stays reserved: see Reserve
 		}
-		s.keepUnknown(p, rs)
+		s.keepUnknown(a.Partition, a.Reservations)
 	default:
-		for _, r := range rs {
-			s.Release(r, err)
+		for _, r := range a.Reservations {
+			s.Release(r, a.Err)
 		}
 	}
-	return NoOffset, err
+	a.Offset = NoOffset
 }
 
 func (s *Stream) settle(p Partition, o Offset, acceptedAt int64, rs []*Reservation) {
