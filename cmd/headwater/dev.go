@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/headwater-db/headwater/cmd/headwater/cli"
+	"github.com/headwater-db/headwater/cmd/headwater/demo"
 	"github.com/headwater-db/headwater/cmd/headwater/server"
 )
 
@@ -27,8 +28,9 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version,
 	}
-	root.AddCommand(newDev())
+	root.AddCommand(newDev(), newBench())
 	cli.AddCommands(root)
+	root.AddCommand(demo.Command())
 	return root
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-var built bool
+var built atomic.Bool
 
 // Binary is the path of the binary, built once for a run of tests. It lies alone in
 // its directory.
@@ -46,13 +47,13 @@ func Binary(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	built = true
+	built.Store(true)
 	return path
 }
 
 // Cleanup removes the binary. TestMain calls it after the tests.
 func Cleanup() error {
-	if !built {
+	if !built.Load() {
 		return nil
 	}
 	path, err := build()
@@ -75,15 +76,24 @@ type Process struct {
 	output bytes.Buffer
 }
 
+// FreePorts are the flags that put `headwater dev` on free ports, and let it run on
+// a disk that is nearly full.
+var FreePorts = []string{"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--free-space-floor", "-1"}
+
 // Start starts `headwater dev` on a data directory, with more arguments, and
 // returns when it takes writes.
 func Start(t testing.TB, dir string, args ...string) *Process {
 	t.Helper()
-	p := &Process{gone: make(chan struct{})}
-	p.cmd = exec.Command(Binary(t), append([]string{
-		"dev", "--data-dir", dir,
-		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--free-space-floor", "-1",
-	}, args...)...)
+	args = append(append([]string{"dev", "--data-dir", dir}, FreePorts...), args...)
+	return Run(t, exec.Command(Binary(t), args...))
+}
+
+// Run starts a command that ends up as `headwater dev`, and returns when it takes
+// writes. The command gets a process group of its own; signals go to the group.
+func Run(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{cmd: cmd, gone: make(chan struct{})}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +150,8 @@ func (p *Process) Output() string {
 	return p.output.String()
 }
 
-// PID is the process's id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+// Gone is closed when the process has ended.
+func (p *Process) Gone() <-chan struct{} { return p.gone }
 
 // Kill ends the process by SIGKILL and waits for its end. Safe to call again.
 func (p *Process) Kill(t testing.TB) {
@@ -162,7 +172,12 @@ func (p *Process) Stop(t testing.TB) {
 
 func (p *Process) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	select {
+	case <-p.gone: // its id may be another's by now
+		return
+	default:
+	}
+	if err := syscall.Kill(-p.cmd.Process.Pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("send %v to headwater: %v", s, err)
 	}
 }
