@@ -30,6 +30,8 @@ type interceptor struct {
 	inFlight atomic.Int64
 	streams  atomic.Int64
 	draining *atomic.Bool
+	// drain is done when the server begins to drain; nil: never.
+	drain context.Context
 }
 
 // maxStreams bounds the open streams of this process.
@@ -89,7 +91,13 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if n := i.streams.Add(1); n > maxStreams {
 		err = apierrors.New(apierrors.TooManyStreams, "the server has %d open streams; close some", maxStreams)
 	} else if err = i.admit(info.FullMethod); err == nil {
-		_, err = i.call(ss.Context(), info.FullMethod, func() (any, error) { return nil, next(srv, ss) })
+		if i.drain != nil {
+			es := newEndlessStream(ss, info.FullMethod, i.drain)
+			_, err = i.call(es.ctx, info.FullMethod, func() (any, error) { return nil, next(srv, es) })
+			err = es.end(err)
+		} else {
+			_, err = i.call(ss.Context(), info.FullMethod, func() (any, error) { return nil, next(srv, ss) })
+		}
 	}
 	i.streams.Add(-1)
 	return i.done(ss.Context(), info.FullMethod, start, err)

@@ -56,6 +56,9 @@ type Server struct {
 	http     *http.Server
 	health   *health.Server
 	draining atomic.Bool
+	// drain ends the streams that have no end of their own.
+	drain      context.Context
+	beginDrain context.CancelFunc
 }
 
 // NewServer returns a server that does not serve yet.
@@ -67,7 +70,8 @@ func NewServer(cfg ServerConfig) *Server {
 		cfg.MaxInFlight = 8192
 	}
 	s := &Server{cfg: cfg, health: health.NewServer()}
-	i := &interceptor{logger: cfg.Logger, metrics: newMetrics(cfg.Registerer), max: cfg.MaxInFlight, draining: &s.draining}
+	s.drain, s.beginDrain = context.WithCancel(context.Background())
+	i := &interceptor{drain: s.drain, logger: cfg.Logger, metrics: newMetrics(cfg.Registerer), max: cfg.MaxInFlight, draining: &s.draining}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(i.unary), grpc.StreamInterceptor(i.stream),
 		grpc.MaxRecvMsgSize(MaxRequestBytes+64<<10), grpc.MaxSendMsgSize(64<<20),
@@ -128,11 +132,12 @@ func (s *Server) Serve() error {
 	return g.Wait()
 }
 
-// Drain refuses new requests, and returns when those in hand are answered or ctx
-// is done; streams are cut then.
+// Drain refuses new requests, ends the streams that follow, and returns when the
+// requests in hand are answered or ctx is done; what is left is cut off then.
 func (s *Server) Drain(ctx context.Context) error {
 	s.SetReady(false)
 	s.draining.Store(true)
+	s.beginDrain()
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -154,6 +159,7 @@ func (s *Server) Drain(ctx context.Context) error {
 // Close cuts everything off.
 func (s *Server) Close() error {
 	s.draining.Store(true)
+	s.beginDrain()
 	s.grpc.Stop()
 	return s.http.Close()
 }

@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// endlessStream is a stream whose context also ends when the server begins to
+// drain, if it is one that has no end of its own: it would keep the process for
+// as long as its reader likes.
+type endlessStream struct {
+	grpc.ServerStream
+	method   string
+	draining context.Context
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	stop     func() bool
+}
+
+// errDraining is the cause of the end of an endless stream.
+var errDraining = apierrors.New(apierrors.Draining, "the server is shutting down; go on from the last position at another, or when it is back")
+
+func newEndlessStream(ss grpc.ServerStream, method string, draining context.Context) *endlessStream {
+	s := &endlessStream{ServerStream: ss, method: method, draining: draining}
+	s.ctx, s.cancel = context.WithCancelCause(ss.Context())
+	return s
+}
+
+func (s *endlessStream) Context() context.Context { return s.ctx }
+
+// RecvMsg learns from the request whether the stream is endless.
+func (s *endlessStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil && s.stop == nil && endless(s.method, m) {
+		s.stop = context.AfterFunc(s.draining, func() { s.cancel(errDraining) })
+	}
+	return err
+}
+
+// end is called when the handler has returned err.
+func (s *endlessStream) end(err error) error {
+	if s.stop != nil {
+		s.stop()
+	}
+	if context.Cause(s.ctx) == error(errDraining) && err != nil {
+		err = errDraining
+	}
+	s.cancel(nil)
+	return err
+}
+
+func endless(method string, request any) bool {
+	switch r := request.(type) {
+	case *headwaterv1.ReadLogRequest:
+		return r.GetFollow()
+	case *headwaterv1.WatchNamespacesRequest:
+		return true
+	}
+	return strings.HasPrefix(method, "/grpc.") // health and reflection
+}
