@@ -21,6 +21,9 @@ type tail struct {
 
 	mu     sync.Mutex // one message at a time
 	stream headwaterv1.LogService_ReadLogServer
+	// at is how far every partition has been read: the position of a message is
+	// where a read of all of them goes on.
+	at wal.Position
 }
 
 // starts is where each partition is read from, and up to where without follow.
@@ -28,6 +31,7 @@ type tail struct {
 func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
 	log := t.ns.Stream.Log()
 	n := log.Info().Partitions
+	t.at = wal.Position{Namespace: t.ns.Name, Incarnation: log.Info().Incarnation}
 	bounds := make([]wal.Bounds, n)
 	var after wal.Position
 	if pos, ok := t.req.GetFrom().GetStart().(*headwaterv1.LogStart_Position); ok {
@@ -67,6 +71,9 @@ func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
 			return nil, apierrors.New(apierrors.BadLogStart, "from is missing; say earliest, latest, a position or a time")
 		}
 		bounds[i] = b
+		if b.Start > 0 {
+			t.at.Merge(wal.NewPosition(t.ns.Name, log.Info().Incarnation, p, b.Start-1))
+		}
 	}
 	return bounds, nil
 }
@@ -138,7 +145,7 @@ func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, e
 func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	m := &headwaterv1.ReadLogResponse{
 		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(),
-		Payload: append([]byte(nil), rec.Payload...), Position: t.ns.Stream.Position(e.Partition, e.Offset),
+		Payload: append([]byte(nil), rec.Payload...),
 	}
 	if !rec.Token.IsZero() {
 		m.Token = tokenMessage(rec.Token, nil)
@@ -148,5 +155,7 @@ func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.at.Merge(wal.NewPosition(t.ns.Name, t.ns.Stream.Info().Incarnation, e.Partition, e.Offset))
+	m.Position = t.at.String()
 	return t.stream.Send(m)
 }

@@ -209,9 +209,9 @@ type LogStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "embedded" or "kafka".
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// "ok", "full", "unavailable" or "failed".
+	// "running" or "not ready".
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	// Empty when ok.
+	// Empty when running.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What keeps the log from being trimmed; empty: nothing.
 	TrimBlockedBy string `protobuf:"bytes,4,opt,name=trim_blocked_by,json=trimBlockedBy,proto3" json:"trim_blocked_by,omitempty"`
@@ -397,7 +397,7 @@ type PartitionStatus struct {
 	// Of the slowest role.
 	LagRecords int64   `protobuf:"varint,4,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
 	LagSeconds float64 `protobuf:"fixed64,5,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
-	// The first record that the log still holds.
+	// The last record that was trimmed from the log.
 	Trimmed    int64 `protobuf:"varint,6,opt,name=trimmed,proto3" json:"trimmed,omitempty"`
 	ParkedKeys int64 `protobuf:"varint,7,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
 	// What keeps this partition from being trimmed; empty: nothing.
@@ -496,9 +496,9 @@ type StoreStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Role  string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Type  string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// "ok", "catching_up", "retrying", "parked" or "failed".
+	// "running", "catching up", "retrying" or "stopped".
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Empty when ok.
+	// Empty when running.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

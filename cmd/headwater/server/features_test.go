@@ -268,6 +268,19 @@ func TestLogNamespace(t *testing.T) {
 	if got := payloads(r.body); fmt.Sprint(got) != "[two]" {
 		t.Errorf("from a position: what follows it: %v", got)
 	}
+	// The position of the n-th message goes on behind it, in every partition.
+	all := call(t, s, "Log.ReadLog", `{"namespace":"demo-log","from":{"earliest":{}}}`)
+	seen := payloads(all.body)
+	for n, line := range strings.Split(all.body, "\n") {
+		var m struct{ Position string }
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		rest := payloads(call(t, s, "Log.ReadLog", `{"namespace":"demo-log","from":{"position":"`+m.Position+`"}}`).body)
+		if len(rest) != len(seen)-n-1 {
+			t.Errorf("behind message %d: %v, of %v", n, rest, seen)
+		}
+	}
 	r = call(t, s, "Log.ReadLog", `{"namespace":"demo-log","from":{"latest":{}}}`)
 	if got := payloads(r.body); len(got) != 0 {
 		t.Errorf("from latest: %v", got)
