@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -75,17 +77,37 @@ func expand(compression string, value []byte) (out []byte, ok bool) {
 	return out, err == nil
 }
 
-func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headwaterv1.Item {
-	m := &headwaterv1.Item{
-		Key: it.Key, Value: it.Value, Version: it.Version.String(), WrittenAt: timeMessage(it.Version.Time),
-		Size: it.Size, Compression: it.Compression, ContentType: it.ContentType,
+// itemMessages are the items of a page as callers get them. They share their
+// memory: one allocation each for thousands of items cost more than reading them.
+func itemMessages(items []kv.StoredItem, accept map[string]bool, omitted bool) []*headwaterv1.Item {
+	out := make([]*headwaterv1.Item, len(items))
+	messages := make([]headwaterv1.Item, len(items))
+	times := make([]timestamppb.Timestamp, len(items))
+	for i := range items {
+		out[i] = &messages[i]
+		out[i].WrittenAt = &times[i]
+		fillItem(out[i], &items[i], accept, omitted)
 	}
+	return out
+}
+
+func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headwaterv1.Item {
+	m := &headwaterv1.Item{WrittenAt: &timestamppb.Timestamp{}}
+	fillItem(m, it, accept, omitted)
+	return m
+}
+
+func fillItem(m *headwaterv1.Item, it *kv.StoredItem, accept map[string]bool, omitted bool) {
+	m.Key, m.Value, m.Version = it.Key, it.Value, it.Version.String()
+	m.Size, m.Compression, m.ContentType = it.Size, it.Compression, it.ContentType
+	at := time.UnixMicro(it.Version.Time)
+	m.WrittenAt.Seconds, m.WrittenAt.Nanos = at.Unix(), int32(at.Nanosecond())
 	if it.Version.Expiry != 0 {
 		m.ExpiresAt = timeMessage(it.Version.Expiry)
 	}
 	if it.Size > MaxPageBytes {
 		m.Chunked, m.Value = true, nil
-		return m
+		return
 	}
 	if it.Compression != "" && !accept[it.Compression] && !omitted {
 		switch v, ok := expand(it.Compression, it.Value); {
@@ -95,5 +117,4 @@ func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headw
 			m.Value, m.Compression, m.Size = v, "", int64(len(v))
 		}
 	}
-	return m
 }

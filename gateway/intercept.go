@@ -118,9 +118,10 @@ func (i *interceptor) call(ctx context.Context, method string, f func() (any, er
 
 // done counts and logs a call and gives its error the form of the API.
 func (i *interceptor) done(ctx context.Context, method string, start time.Time, err error) error {
-	i.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
+	m := i.metrics.of(method)
+	m.seconds.Observe(time.Since(start).Seconds())
 	if err == nil {
-		i.metrics.requests.WithLabelValues(method, "ok", "").Inc()
+		m.ok.Inc()
 		return nil
 	}
 	e := fromDomain(err)

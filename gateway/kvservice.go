@@ -246,10 +246,7 @@ func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsReques
 	if err != nil {
 		return nil, fromDomain(err)
 	}
-	out := &headwaterv1.GetItemsResponse{Partial: page.Partial, AsOf: asOfMessage(asOf), Items: make([]*headwaterv1.Item, len(page.Items))}
-	for i := range page.Items {
-		out.Items[i] = itemMessage(&page.Items[i], accept, q.OmitValues)
-	}
+	out := &headwaterv1.GetItemsResponse{Partial: page.Partial, AsOf: asOfMessage(asOf), Items: itemMessages(page.Items, accept, q.OmitValues)}
 	if page.More {
 		out.NextPageToken = s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey}, binding)
 	}

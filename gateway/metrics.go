@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -10,6 +12,26 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	methods  sync.Map // of method to *methodMetrics
+}
+
+// methodMetrics are those of a method that every call of it needs: looking them
+// up by label costs as much as reading an item.
+type methodMetrics struct {
+	seconds prometheus.Observer
+	ok      prometheus.Counter
+}
+
+// of returns the metrics of a method. Only methods that are served get here, so
+// their number is bounded.
+func (m *metrics) of(method string) *methodMetrics {
+	if mm, ok := m.methods.Load(method); ok {
+		return mm.(*methodMetrics) //nolint:errcheck // nothing else is stored
+	}
+	mm, _ := m.methods.LoadOrStore(method, &methodMetrics{
+		seconds: m.seconds.WithLabelValues(method), ok: m.requests.WithLabelValues(method, "ok", ""),
+	})
+	return mm.(*methodMetrics) //nolint:errcheck // nothing else is stored
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {

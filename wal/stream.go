@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,6 +54,8 @@ type streamPart struct {
 	mu      sync.Mutex // guards waiting and unknown
 	waiting []*Reservation
 	unknown []*Reservation // whose append has an unknown outcome, oldest first
+
+	position atomic.Pointer[positionText] // see Stream.Position
 }
 
 // NewStream returns a stream over cfg.Log.
@@ -85,9 +88,22 @@ func (s *Stream) Progress() *Progress { return s.cfg.Progress }
 // PartitionOf returns the partition of a routing key.
 func (s *Stream) PartitionOf(key []byte) Partition { return PartitionOf(key, s.info.Partitions) }
 
-// Position is the position of one record of this stream.
+// Position is the position of one record of this stream. The last one of each
+// partition is remembered: the calls of a record share theirs, and so do the
+// reads between two writes.
 func (s *Stream) Position(p Partition, o Offset) string {
-	return NewPosition(s.cfg.Namespace, s.info.Incarnation, p, o).String()
+	last := &s.parts[p].position
+	if at := last.Load(); at != nil && at.offset == o {
+		return at.text
+	}
+	at := &positionText{o, NewPosition(s.cfg.Namespace, s.info.Incarnation, p, o).String()}
+	last.Store(at)
+	return at.text
+}
+
+type positionText struct {
+	offset Offset
+	text   string
 }
 
 // Reservation is a token that a request of this process is busy with, or that
@@ -409,6 +425,9 @@ func (s *Stream) MergeAfter(after []string) (Position, error) {
 // is applied, and the time: now when nothing is pending, else the append time
 // of the last record applied, the oldest of them.
 func (s *Stream) AsOf(now time.Time, parts ...Partition) (position string, at int64) {
+	if len(parts) == 1 {
+		return s.asOfOne(now, parts[0])
+	}
 	pos := Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation, Offsets: make(map[Partition]Offset, len(parts))}
 	at = now.UnixMicro()
 	for _, p := range parts {
@@ -422,4 +441,18 @@ func (s *Stream) AsOf(now time.Time, parts ...Partition) (position string, at in
 		}
 	}
 	return pos.String(), at
+}
+
+// asOfOne is AsOf of the one partition that a read of a record needs.
+func (s *Stream) asOfOne(now time.Time, p Partition) (position string, at int64) {
+	g := s.cfg.Progress
+	applied := g.Applied(p)
+	at = now.UnixMicro()
+	if g.Acked(p) > applied {
+		at = min(at, g.LogTime(p))
+	}
+	if applied < 0 {
+		return Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation}.String(), at
+	}
+	return s.Position(p, applied), at
 }
