@@ -25,6 +25,12 @@ type book struct {
 	stopping bool
 }
 
+func (b *book) isStopping() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stopping
+}
+
 func (b *book) setStopping(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,6 +57,7 @@ func (b *book) note(w *write, a *answer, known bool) {
 	}
 	switch a.outcome {
 	case unknown:
+		w.unknown++
 		return
 	case reused:
 		fail("the token was refused for the request that it was made for")
@@ -107,12 +114,13 @@ func (b *book) err() error {
 	return errors.Join(b.errs...)
 }
 
-// open returns the writes without an outcome.
+// open returns the writes that may have taken place or not. One of which every
+// copy was refused has not, and is not sent again: it must not be seen.
 func (b *book) open() (ws []*write) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range b.writes {
-		if !w.settled {
+		if !w.settled && w.unknown > 0 {
 			ws = append(ws, w)
 		}
 	}

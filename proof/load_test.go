@@ -41,6 +41,9 @@ func (l *load) run(c *conn, seed uint64, writers int, stop <-chan struct{}) {
 					}
 					w.step()
 				}
+				if w.cut && l.book.isStopping() {
+					return // the server is going, and asking on would only fill the book
+				}
 			}
 		})
 	}
@@ -56,6 +59,7 @@ type writer struct {
 	seen []wal.Version // of puts that were acknowledged to this caller
 	of   []spot        // where they are
 	done []*write      // settled writes of this caller, to send again
+	cut  bool          // the last write was not answered, or refused
 }
 
 type spot struct{ id, key string }
@@ -203,7 +207,7 @@ func (w *writer) send(x *write) {
 }
 
 func (w *writer) keep(x *write, a *answer) {
-	if a.outcome != acked && a.outcome != refused {
+	if w.cut = a.outcome != acked && a.outcome != refused; w.cut {
 		return
 	}
 	w.done = append(w.done, x)

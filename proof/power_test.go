@@ -153,7 +153,7 @@ func (b *book) asOf(c *crash) *book {
 	copies := make(map[*write]*write, c.begun)
 	for _, w := range b.writes[:c.begun] {
 		n := *w
-		n.settled, n.first, n.news = false, answer{}, 0
+		n.settled, n.first, n.news, n.unknown = false, answer{}, 0, 1 // on its way, perhaps
 		copies[w] = &n
 		nb.writes = append(nb.writes, &n)
 	}

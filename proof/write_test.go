@@ -62,6 +62,7 @@ type write struct {
 	settled bool // first is the answer that every other copy must get
 	first   answer
 	news    int // answers that said that the token was new
+	unknown int // copies of unknown outcome
 }
 
 func (w *write) token() *headwaterv1.IdempotencyToken {
