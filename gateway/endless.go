@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -47,7 +48,7 @@ func (s *endlessStream) end(err error) error {
 	if s.stop != nil {
 		s.stop()
 	}
-	if context.Cause(s.ctx) == error(errDraining) && err != nil {
+	if err != nil && errors.Is(context.Cause(s.ctx), errDraining) {
 		err = errDraining
 	}
 	s.cancel(nil)

@@ -5,11 +5,17 @@
 //	                against a book of what it said; the same on Kafka (TestEngineKill)
 //	stop_test.go    SIGTERM under load, a second SIGTERM, kills while starting
 //	upload_test.go  kills during the upload of a large value
+//	names_test.go   kills while namespaces are made and deleted
 //	model_test.go   random programs over the public API against a plain model
 //	linear_test.go  conditional puts and reads checked for linearizability, and
 //	                reads with `after` for what they must have seen
 //	power_test.go   power loss of log and store at sync points
-//	ahead_test.go   stores that are behind, level with and ahead of their log
+//	ahead_test.go   stores that are behind, level with and ahead of their log, and
+//	                stores and logs that are lost or swapped
+//	ties_test.go    writes of one item under one time
+//	batch_test.go   batches that share tokens
+//	again_test.go   copies of conditional writes that were raised above others
+//	leak_test.go    nothing is left running after Close and Drain
 //
 // Every test prints its seed; HEADWATER_SEED=N runs that seed again. It fixes what
 // is asked of the service and when, not how the operating system interleaves it.

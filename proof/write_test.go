@@ -65,18 +65,6 @@ type write struct {
 	unknown int // copies of unknown outcome
 }
 
-func (w *write) token() *headwaterv1.IdempotencyToken {
-	switch {
-	case w.put != nil:
-		return w.put.GetToken()
-	case w.del != nil:
-		return w.del.GetToken()
-	case w.mutate != nil:
-		return w.mutate.GetToken()
-	}
-	return w.log.GetToken()
-}
-
 func (w *write) String() string {
 	var m proto.Message
 	switch {

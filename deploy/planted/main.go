@@ -62,8 +62,7 @@ func run(ctx context.Context, names []string) (err error) {
 		}
 		sound[b.test] = err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "BUG\tTEST\tRESULT\tSECONDS")
+	table := "BUG\tTEST\tRESULT\tSECONDS\n"
 	var errs []error
 	for _, b := range bugs {
 		began := time.Now()
@@ -80,10 +79,14 @@ func run(ctx context.Context, names []string) (err error) {
 			result = "NOT FOUND"
 			errs = append(errs, fmt.Errorf("%s: %w", b.name, err))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f\n", b.name, b.test, result, time.Since(began).Seconds())
+		table += fmt.Sprintf("%s\t%s\t%s\t%.0f\n", b.name, b.test, result, time.Since(began).Seconds())
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	if _, err := w.Write([]byte(table)); err != nil {
+		errs = append(errs, fmt.Errorf("print the table: %w", err))
 	}
 	if err := w.Flush(); err != nil {
-		errs = append(errs, err)
+		errs = append(errs, fmt.Errorf("print the table: %w", err))
 	}
 	return errors.Join(errs...)
 }
