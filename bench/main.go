@@ -125,16 +125,21 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	h.printf("%s\n%s\n\n", h.command, h.machine)
+	var failed []error
 	for _, m := range measures {
 		if !slices.Contains(h.only, m.name) {
 			continue
 		}
 		h.printf("%s: %s\n", m.name, m.does)
 		if err := h.one(ctx, m); err != nil {
-			return fmt.Errorf("measure %s: %w", m.name, err)
+			failed = append(failed, fmt.Errorf("measure %s: %w", m.name, err))
+			h.note("%s: not measured: %v", m.name, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return h.finish()
+	return errors.Join(append(failed, h.finish())...) // what was measured is kept
 }
 
 // one runs a measure in a directory of its own, with a profile when asked for.
