@@ -338,7 +338,9 @@ func (rs *recordSweep) summary() error {
 		sum.record = noVersion
 		rs.res.Tombstones++
 	}
-	if !rs.place.left {
+	// A range may have been deleted since, behind the place that the sweep went on
+	// from: then the newest range tombstone is not of a time that is settled.
+	if gone := rs.settled(rs.horizon(), k, sum.ranges[:]) || bytes.Compare(sum.ranges[:], rs.cov.sum.record[:]) <= 0; gone && !rs.place.left {
 		sum.ranges = noVersion
 	}
 	switch sum {
