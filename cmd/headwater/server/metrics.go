@@ -26,7 +26,7 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 		parked:      d("headwater_parked_keys", "Keys with a record that cannot be applied. Each waits for `headwater dlq`.", "namespace"),
 		tokens:      d("headwater_tokens_live", "Idempotency tokens that are remembered. At tokens.max_live writes are shed.", "namespace"),
 		version:     d("headwater_namespace_version", "Version of the namespace's configuration in force in this process.", "namespace"),
-		trimSeconds: d("headwater_log_trim_blocked_seconds", "How long something else than log.retention has kept the log from being trimmed: a role's store, a parked record, or the token window.", "namespace", "role"),
+		trimSeconds: d("headwater_log_trim_blocked_seconds", "How long a role's store or a parked record has kept the log from being trimmed. What passes by itself, the retention and the token window, does not count.", "namespace", "role"),
 	}
 }
 
@@ -93,8 +93,8 @@ func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 	return 0
 }
 
-// trimBlockedSeconds is how long a partition of the namespace has been kept from
-// being trimmed by something else than its retention.
+// trimBlockedSeconds is how long a store or a parked record has kept a partition of
+// the namespace from being trimmed.
 func (sp *spaces) trimBlockedSeconds(name string) float64 {
 	sp.mu.Lock()
 	x := sp.open[name]

@@ -13,7 +13,7 @@ import (
 // trimState is what Status tells about the trimming of a partition.
 type trimState struct {
 	blockedBy string
-	since     time.Time // of being blocked by something else than the retention; zero when not
+	since     time.Time // of being blocked by a store or a parked record; zero when not
 }
 
 // addTargets has the namespace's partitions swept and its log trimmed.
@@ -132,7 +132,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition, durable map[
 	t := &x.trims[p]
 	t.blockedBy = blockedBy
 	switch {
-	case blockedBy == "" || blockedBy == "retention":
+	case blockedBy != "store" && blockedBy != "parked": // the others pass by themselves
 		t.since = time.Time{}
 	case t.since.IsZero():
 		t.since = now
