@@ -42,11 +42,19 @@ func syncPoints(mem vfs.FS, before func()) vfs.FS {
 // was acknowledged is there, and what was not can be settled by sending it again.
 // The store is synced, the log trimmed and the partitions swept all the while.
 func TestPowerLoss(t *testing.T) {
-	seed, r := seedOf(t)
-	every, most := int64(5), 50
-	if long() {
-		every, most = 1, 1500
+	seed, _ := seedOf(t)
+	if !long() {
+		powerLosses(t, seed, 5, 50)
+		return
 	}
+	for i := range 15 { // from every sync point on to every fifth
+		t.Run(fmt.Sprint(i), func(t *testing.T) { powerLosses(t, seed+uint64(i), int64(1+i%5), 60) })
+	}
+}
+
+// powerLosses takes most losses at every so many sync points of one service.
+func powerLosses(t *testing.T, seed uint64, every int64, most int) {
+	r := rand.New(rand.NewPCG(seed, 0))
 	b := &book{}
 	mem := vfs.NewCrashableMem()
 	var (
@@ -77,9 +85,6 @@ func TestPowerLoss(t *testing.T) {
 	p := mustOpenPipeline(t, fs, nil)
 	on.Store(true)
 	l := &load{book: b, ids: 8, keys: 12, kvName: pipelineKV, logName: pipelineLog, most: 20_000}
-	if long() {
-		l.most = 500_000
-	}
 	var keeper sync.WaitGroup
 	keeper.Go(func() { keepHouse(t, p, r, stop) })
 	l.run(p.c, seed, 6, stop)
