@@ -18,8 +18,8 @@ type Target struct {
 
 // Config paces a Sweeper.
 type Config struct {
-	Limit  int           // keys a turn; default 2,000
-	Pause  time.Duration // between two turns of a target that has more; default 20 ms
+	Limit  int           // keys a turn; default 1,000
+	Pause  time.Duration // between two turns of a target that has more; default 50 ms
 	Idle   time.Duration // between two rounds with nothing left; default 5 s
 	Logger *slog.Logger  // nil: none
 }
@@ -42,10 +42,10 @@ type state struct {
 // New returns a sweeper without targets.
 func New(cfg Config) *Sweeper {
 	if cfg.Limit == 0 {
-		cfg.Limit = 2000
+		cfg.Limit = 1000
 	}
 	if cfg.Pause == 0 {
-		cfg.Pause = 20 * time.Millisecond
+		cfg.Pause = 50 * time.Millisecond
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = 5 * time.Second

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -39,6 +40,9 @@ type walk struct {
 	partial bool
 	lastKey []byte
 }
+
+// maxItemsAtOnce bounds how many items memory is taken for in one go.
+const maxItemsAtOnce = 1 << 15
 
 // tick counts a key that is about to be looked at. stop says to end the page
 // before it.
@@ -154,6 +158,11 @@ func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.Store
 			it, err := w.take(key, &c)
 			if err != nil {
 				return false, err
+			}
+			if n := len(*items); n == cap(*items) && n >= 16 {
+				// As many as the page will hold if they go on as they began: growing by
+				// doubling was the dearest part of a page of small items.
+				*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), maxItemsAtOnce))
 			}
 			*items = append(*items, it)
 		}

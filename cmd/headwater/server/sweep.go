@@ -10,8 +10,10 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// trimState is what Status tells about the trimming of a partition.
+// trimState is what Status tells about the trimming of a partition, and when it is
+// swept again.
 type trimState struct {
+	sweepAt   time.Time
 	blockedBy string
 	since     time.Time // of being blocked by a store or a parked record; zero when not
 }
@@ -41,10 +43,20 @@ func (x *space) target(what string, p wal.Partition) string {
 	return fmt.Sprintf("%s %s/%d %s", what, x.ns.Name, p, x.entry.Incarnation)
 }
 
+// sweepEvery is how long a partition is left alone after a round: what is swept is
+// invisible already, and a round looks at every key.
+const sweepEvery = time.Minute
+
 // sweepPartition frees a part of a partition in the goroutine of its applier. An
 // idle log stands still in time; when something would be due by now, a tick
 // moves it on.
 func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
+	x.mu.Lock()
+	rest := time.Until(x.trims[p].sweepAt)
+	x.mu.Unlock()
+	if rest > 0 {
+		return false, nil
+	}
 	window := x.ns.Config().Tokens.Window
 	var st kv.State
 	err = x.runner.Do(ctx, p, func(ctx context.Context) (err error) {
@@ -55,6 +67,9 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 	if err != nil || more {
 		return more, err
 	}
+	x.mu.Lock()
+	x.trims[p].sweepAt = time.Now().Add(sweepEvery)
+	x.mu.Unlock()
 	behind := x.s.broker.Now().UnixMicro() - st.LogTime
 	if st.Tokens > 0 && behind > (window+time.Minute).Microseconds() {
 		rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
