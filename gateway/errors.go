@@ -9,6 +9,7 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -73,6 +74,7 @@ var domain = []struct {
 	{wal.ErrPartitionCount, apierrors.LogFailed, "the namespace's topic has another number of partitions than it was made with"},
 	{wal.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
 	{kv.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
+	{namespace.ErrOwned, apierrors.NotOwner, "another data directory owns the namespace; send the request to the process that has it"},
 	{kv.ErrNotFound, apierrors.ItemNotFound, "there is no such item, or it has expired"},
 	{kv.ErrTooOld, apierrors.TokenTooOld, "the token is older than the namespace's token window; check whether the write happened, then use a new token"},
 	{kv.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
