@@ -203,7 +203,9 @@ func (r *run) wrote(res client.WriteResult, err error) error {
 
 // id is a record: the numbers of all callers together go through the records in
 // an order that jumps about.
-func (r *run) id(n uint64) string { return fmt.Sprintf("%s%d", r.o.Prefix, n*2654435761%uint64(r.o.Records)) }
+func (r *run) id(n uint64) string {
+	return fmt.Sprintf("%s%d", r.o.Prefix, n*2654435761%uint64(r.o.Records))
+}
 
 // fresh is a value that no other call puts, and that does not compress.
 func (r *run) fresh(n uint64) []byte {
