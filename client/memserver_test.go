@@ -32,7 +32,6 @@ type memServer struct {
 	mu      sync.Mutex
 	records map[string]map[string]*headwaterv1.Item
 	tokens  map[string]*answered
-	uploads map[string]*upload
 	offset  int64
 	inc     wal.Incarnation
 	reads   []*headwaterv1.GetItemsRequest
@@ -45,19 +44,13 @@ type memServer struct {
 }
 
 type answered struct {
-	hash    [32]byte
-	res     *headwaterv1.PutItemsResponse
-	err     *apierrors.Error
-	deleted *headwaterv1.DeleteItemsResponse
-}
-
-type upload struct {
-	req    *headwaterv1.BeginUploadRequest
-	chunks map[int32][]byte
+	hash [32]byte
+	res  *headwaterv1.PutItemsResponse
+	err  *apierrors.Error
 }
 
 func newMemServer() *memServer {
-	return &memServer{records: map[string]map[string]*headwaterv1.Item{}, tokens: map[string]*answered{}, uploads: map[string]*upload{}, inc: wal.Incarnation{1}}
+	return &memServer{records: map[string]map[string]*headwaterv1.Item{}, tokens: map[string]*answered{}, inc: wal.Incarnation{1}}
 }
 
 // start serves s and returns a client of it; both end with the test.

@@ -160,7 +160,7 @@ func (c *Client) failure(err error, write, sent bool) *Error {
 		return closedError(e.Outcome)
 	}
 	if e.Reason == "" && e.Code == codes.Unavailable && !sent {
-		c.unreachable(e)
+		e = c.unreachable(e)
 		if c.cfg.FailFast {
 			e.noRetry = true
 		}

@@ -26,12 +26,12 @@ type methodMetrics struct {
 // their number is bounded.
 func (m *metrics) of(method string) *methodMetrics {
 	if mm, ok := m.methods.Load(method); ok {
-		return mm.(*methodMetrics) //nolint:errcheck // nothing else is stored
+		return mm.(*methodMetrics)
 	}
 	mm, _ := m.methods.LoadOrStore(method, &methodMetrics{
 		seconds: m.seconds.WithLabelValues(method), ok: m.requests.WithLabelValues(method, "ok", ""),
 	})
-	return mm.(*methodMetrics) //nolint:errcheck // nothing else is stored
+	return mm.(*methodMetrics)
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
