@@ -23,8 +23,8 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// memServer is a small KeyValueService in memory, with tokens, conditions, pages
-// and uploads, so that the client's handling of lost answers, overload and
+// memServer is a small KeyValueService in memory, with tokens, conditions and
+// pages, so that the client's handling of lost answers, overload and
 // restarts can be tested by hooks that no real server has.
 type memServer struct {
 	headwaterv1.UnimplementedKeyValueServiceServer
