@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,11 @@ type Config struct {
 	// ReplicationFactor of topics on Kafka. 0 is 3; 1 is for development and says
 	// so in the log.
 	ReplicationFactor int
+	// TopicPrefix begins the name of every topic on Kafka, so that installations
+	// can share a cluster. Default "headwater". The embedded log has no use for it.
+	TopicPrefix string
+	// StartTimeout bounds how long Kafka may take to answer at start. Default 30 s.
+	StartTimeout time.Duration
 	// Demo makes the demo namespaces where they do not exist.
 	Demo bool
 	// Namespaces are documents applied where the name does not exist yet.
@@ -61,6 +67,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Version == "" {
 		c.Version = "dev"
+	}
+	if c.StartTimeout == 0 {
+		c.StartTimeout = 30 * time.Second
+	}
+	if len(c.KafkaBrokers) == 0 {
+		c.TopicPrefix = ""
 	}
 	return c
 }
@@ -116,24 +128,13 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	undo = append(undo, s.closeListeners)
-	if s.broker, err = s.openBroker(ctx); err != nil {
+	if err = s.openLog(ctx, &undo); err != nil {
 		return nil, err
 	}
-	undo = append(undo, s.broker.Close)
-	partitions := 4
-	if len(cfg.KafkaBrokers) > 0 {
-		partitions = 12
-	}
-	if s.names, err = namespace.Open(ctx, namespace.Options{Broker: s.broker, Logger: s.log, Defaults: namespace.Defaults{Partitions: partitions}}); err != nil {
-		return nil, fmt.Errorf("open the namespace registry: %w", err)
-	}
-	undo = append(undo, func() error { s.names.Close(); return nil })
 	s.cache = pebble.NewCache(256 << 20)
 	undo = append(undo, func() error { s.cache.Unref(); return nil })
 	s.sweep = retention.New(retention.Config{Logger: s.log})
-	if s.spaces, err = newSpaces(ctx, s); err != nil {
-		return nil, err
-	}
+	s.spaces = newSpaces(s)
 	undo = append(undo, s.spaces.close)
 	if err = s.applyDocuments(ctx); err != nil {
 		return nil, err
@@ -174,6 +175,37 @@ func (s *Server) closeListeners() error {
 	return errors.Join(errs...)
 }
 
+// openLog opens the broker and the registry on it, and adds to undo what closes
+// them. With Kafka it gives up after StartTimeout: who starts a process learns
+// that it is the brokers that do not answer, and which.
+func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) {
+	partitions := 4
+	if brokers := s.cfg.KafkaBrokers; len(brokers) > 0 {
+		partitions = 12
+		late := fmt.Errorf("no answer within %v", s.cfg.StartTimeout)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.cfg.StartTimeout, late)
+		defer cancel()
+		defer func() {
+			if err != nil && errors.Is(context.Cause(ctx), late) {
+				err = fmt.Errorf("reach Kafka at %s: %w; check that the brokers run and the addresses in --kafka-brokers: %w", strings.Join(brokers, ","), late, err)
+			}
+		}()
+	}
+	if s.broker, err = s.openBroker(ctx); err != nil {
+		return err
+	}
+	*undo = append(*undo, s.broker.Close)
+	s.names, err = namespace.Open(ctx, namespace.Options{
+		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions},
+	})
+	if err != nil {
+		return fmt.Errorf("open the namespace registry: %w", err)
+	}
+	*undo = append(*undo, func() error { s.names.Close(); return nil })
+	return nil
+}
+
 func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 	if len(s.cfg.KafkaBrokers) == 0 {
 		if err := s.dir.checkLog(); err != nil {
@@ -189,7 +221,7 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 		return b, nil
 	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
-		Brokers: s.cfg.KafkaBrokers, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.ReplicationFactor > 0 && s.cfg.ReplicationFactor < 3,
+		Brokers: s.cfg.KafkaBrokers, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.ReplicationFactor > 0 && s.cfg.ReplicationFactor < 3,
 		Logger: s.log, Registerer: s.reg,
 	})
 	if err != nil {
@@ -235,6 +267,19 @@ func (s *Server) start() {
 	s.work.Go(func() error { return s.sweep.Run(s.run) })
 	s.work.Go(func() error { return s.spaces.follow(s.run) })
 	s.work.Go(func() error { return s.watchReadiness(s.run) })
+	s.work.Go(func() error { s.reap(s.run); return nil })
+}
+
+// reap removes the topics of deleted namespaces that a crash has left. Nothing
+// waits for it, and the next start tries again.
+func (s *Server) reap(ctx context.Context) {
+	removed, err := s.names.Reap(ctx)
+	if len(removed) > 0 {
+		s.log.Info("removed topics of deleted namespaces", "topics", removed)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("removing topics of deleted namespaces failed; the next start tries again", "reason", err)
+	}
 }
 
 // fail notes why the process cannot keep what it would acknowledge.

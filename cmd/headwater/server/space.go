@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/kv"
@@ -317,7 +318,11 @@ func (x *space) storeState() (state, reason string) {
 func (s *Server) failedSpace(e *namespace.Entry, err error) *space {
 	x := &space{s: s, entry: e, ready: make(chan struct{})}
 	close(x.ready)
-	x.ns = &gateway.Namespace{Name: e.Name, StoreState: func() (string, string) { return "stopped", err.Error() }}
+	reason := err.Error()
+	if errors.Is(err, namespace.ErrOwned) {
+		reason = apierrors.NotOwner + ": " + reason
+	}
+	x.ns = &gateway.Namespace{Name: e.Name, StoreState: func() (string, string) { return "stopped", reason }}
 	x.ns.SetConfig(e.Config)
 	x.ns.Fail(err)
 	return x

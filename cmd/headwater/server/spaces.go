@@ -34,15 +34,11 @@ const originFile = "ORIGIN"
 // another's name is not taken for that one's.
 const incarnationFile = "INCARNATION"
 
-func newSpaces(ctx context.Context, s *Server) (*spaces, error) {
-	log, err := s.broker.Open(ctx, namespace.SystemTopic)
-	if err != nil {
-		return nil, fmt.Errorf("open the topic of the registry: %w", err)
-	}
+func newSpaces(s *Server) *spaces {
 	return &spaces{
 		s: s, dir: gateway.NewDirectory(), open: make(map[string]*space), changed: make(chan struct{}),
-		origin: log.Info().Incarnation.String() + "\n",
-	}, nil
+		origin: s.names.Topic().Incarnation.String() + "\n",
+	}
 }
 
 // demoDocuments are the namespaces of `headwater dev`, those whose abstraction
@@ -180,8 +176,12 @@ func (sp *spaces) remove(ctx context.Context, name string) {
 	if rerr := x.removeStore(); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
-	if rerr := sp.s.names.ReapLife(ctx, x.entry); rerr != nil {
-		err = errors.Join(err, rerr)
+	// The topics of a namespace that another data directory owns are that one's to
+	// remove: its applier may be reading them.
+	if !errors.Is(x.ns.Failed(), namespace.ErrOwned) {
+		if rerr := sp.s.names.ReapLife(ctx, x.entry); rerr != nil {
+			err = errors.Join(err, rerr)
+		}
 	}
 	if err != nil {
 		sp.s.log.Warn("freeing a deleted namespace failed; the next start tries again", "namespace", name, "reason", err)
