@@ -37,16 +37,28 @@ func newRoot() *cobra.Command {
 // newDev is `headwater dev`: everything in one process, nothing beside it.
 func newDev() *cobra.Command {
 	var cfg server.Config
-	var brokers []string
-	var logLevel string
+	var brokers, namespaces []string
+	var logLevel, config string
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run Headwater in one process: log, stores and API, data kept in a directory",
 		Args:  cobra.NoArgs,
 		PreRunE: func(c *cobra.Command, _ []string) error {
-			return fromEnvironment(c.Flags())
+			if err := fromEnvironment(c.Flags()); err != nil || config == "" {
+				return err
+			}
+			if err := readConfig(config, c.Flags()); err != nil {
+				return cli.Usage(err)
+			}
+			return nil
 		},
-		RunE: func(c *cobra.Command, _ []string) error {
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if cfg.Namespaces, err = namespaceFiles(namespaces); err == nil {
+				err = checkLogConfig(cfg)
+			}
+			if err != nil {
+				return cli.Usage(err)
+			}
 			cfg.KafkaBrokers, cfg.Demo, cfg.Version, cfg.Commit = brokers, true, version, commit
 			if len(brokers) > 0 && cfg.ReplicationFactor == 0 {
 				cfg.ReplicationFactor = 1 // a development cluster is one broker, and what that means is logged
@@ -60,12 +72,15 @@ func newDev() *cobra.Command {
 		},
 	}
 	f := c.Flags()
+	f.StringVar(&config, "config", "", "file of settings; flags and HEADWATER_<FLAG> variables beat it")
+	f.StringSliceVar(&namespaces, "namespaces", nil, "files or patterns of namespace documents, applied where the name does not exist yet")
 	f.StringVar(&cfg.DataDir, "data-dir", "./headwater-data", "directory that everything is kept in")
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:7080", "address of HTTP+JSON; port 0 picks a free one")
 	f.StringVar(&cfg.GRPC, "grpc", "127.0.0.1:7081", "address of gRPC")
 	f.StringVar(&cfg.Admin, "admin", "127.0.0.1:7090", "address of health, metrics and pprof")
 	f.StringSliceVar(&brokers, "kafka-brokers", nil, "host:port,... puts the log on Kafka or Redpanda; the stores stay here")
 	f.IntVar(&cfg.ReplicationFactor, "kafka-replication-factor", 0, "replicas of topics on Kafka (default 1)")
+	f.StringVar(&cfg.TopicPrefix, "kafka-topic-prefix", "headwater", "beginning of the names of topics on Kafka; installations that share a cluster have different ones")
 	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
 	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func writeFile(t *testing.T, dir, name, content string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// settle is `headwater dev` up to where it would start.
+func settle(t *testing.T, args ...string) (*cobra.Command, error) {
+	t.Helper()
+	c := newDev()
+	if err := c.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return c, c.PreRunE(c, nil)
+}
+
+func TestFlagBeatsEnvironmentBeatsFile(t *testing.T) {
+	const flagHas, envHas, fileHas = "1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"
+	settings := []struct{ flag, env, file, def string }{
+		{"http", "HEADWATER_HTTP", "http: %", "127.0.0.1:7080"},
+		{"data-dir", "HEADWATER_DATA_DIR", "data_dir: %", "./headwater-data"},
+		{"kafka-brokers", "HEADWATER_KAFKA_BROKERS", "log: { type: kafka, brokers: ['%'] }", "[]"},
+	}
+	for _, s := range settings {
+		for _, inFlag := range []bool{false, true} {
+			for _, inEnv := range []bool{false, true} {
+				for _, inFile := range []bool{false, true} {
+					want := s.def
+					var args []string
+					if inFile {
+						want = fileHas
+						args = append(args, "--config", writeFile(t, t.TempDir(), "headwater.yaml", strings.Replace(s.file, "%", fileHas, 1)))
+					}
+					if inEnv {
+						want = envHas
+						t.Setenv(s.env, envHas)
+					} else {
+						t.Setenv(s.env, "") // so that it is put back
+						if err := os.Unsetenv(s.env); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if inFlag {
+						want = flagHas
+						args = append(args, "--"+s.flag, flagHas)
+					}
+					c, err := settle(t, args...)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := c.Flag(s.flag).Value.String(); got != want && got != "["+want+"]" {
+						t.Errorf("%s is %s, not %s (flag %v, environment %v, file %v)", s.flag, got, want, inFlag, inEnv, inFile)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestEverySettingOfTheFileReachesItsFlag(t *testing.T) {
+	dir := t.TempDir()
+	path := writeFile(t, dir, "headwater.yaml", `
+data_dir: /var/lib/headwater
+http: 0.0.0.0:7080
+grpc: 0.0.0.0:7081
+admin: 127.0.0.1:7090
+log: { type: kafka, brokers: [kafka-1:9092, kafka-2:9092], replication_factor: 3, topic_prefix: water }
+namespaces: [ namespaces/*.yaml, /etc/headwater/plays.yaml ]
+drain_delay: 3s
+free_space_floor: 1024
+log_level: debug
+`)
+	t.Setenv("HEADWATER_CONFIG", path)
+	c, err := settle(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{
+		"data-dir": "/var/lib/headwater", "http": "0.0.0.0:7080", "grpc": "0.0.0.0:7081", "admin": "127.0.0.1:7090",
+		"kafka-brokers": "[kafka-1:9092,kafka-2:9092]", "kafka-replication-factor": "3", "kafka-topic-prefix": "water",
+		"namespaces":  "[" + filepath.Join(dir, "namespaces/*.yaml") + ",/etc/headwater/plays.yaml]",
+		"drain-delay": "3s", "free-space-floor": "1024", "log-level": "debug",
+	} {
+		if got := c.Flag(flag).Value.String(); got != want {
+			t.Errorf("%s is %s, not %s", flag, got, want)
+		}
+	}
+}
+
+func TestWrongFileSaysWhereAndWhy(t *testing.T) {
+	for _, tt := range []struct{ name, file, want string }{
+		{"mistyped key", "http: 127.0.0.1:1\ndata_dri: /x\n", ":2: unknown setting data_dri; did you mean data_dir?"},
+		{"mistyped key of the log", "log:\n  type: kafka\n  broker: [a:1]\n", ":3: unknown setting log.broker; did you mean brokers?"},
+		{"foreign key", "listeners: x\n", ":1: unknown setting listeners; known are admin, clusters,"},
+		{"key twice", "http: a:1\nhttp: b:1\n", ":2: http is set twice"},
+		{"clusters", "clusters:\n  main: { type: cassandra }\n", "connects to no cluster"},
+		{"log type", "log: { type: pulsar }\n", `log.type: "pulsar" is neither embedded nor kafka`},
+		{"brokers of the embedded log", "log: { type: embedded, brokers: [a:1] }\n", "log.brokers: only for log.type kafka"},
+		{"kafka without brokers", "log: { type: kafka }\n", "there are no brokers"},
+		{"brokers no list", "log: { type: kafka, brokers: a:1 }\n", "log.brokers: expected a list"},
+		{"number", "log: { type: kafka, brokers: [a:1], replication_factor: three }\n", ":1: log.replication_factor: "},
+		{"duration", "drain_delay: 3\n", ":1: drain_delay: "},
+		{"no value", "http:\n", ":1: http: expected one value"},
+		{"list for a value", "http: [a]\n", ":1: http: expected one value"},
+		{"no settings", "- a\n", "expected settings"},
+		{"two documents", "http: a:1\n---\nhttp: b:1\n", "more than one document"},
+		{"no YAML", "http: [\n", "line 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := settle(t, "--config", writeFile(t, t.TempDir(), "headwater.yaml", tt.file))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error is %v, not one with %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := settle(t, "--config", filepath.Join(t.TempDir(), "absent.yaml")); err == nil {
+		t.Error("a file that is not there is no error")
+	}
+	if _, err := settle(t, "--config", writeFile(t, t.TempDir(), "empty.yaml", "# nothing\n")); err != nil {
+		t.Errorf("a file that sets nothing: %v", err)
+	}
+}
+
+func TestNamespaceFiles(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "ns/a.yaml", "namespace: a\nabstraction: kv\n")
+	writeFile(t, dir, "ns/b.yaml", "namespace: b\nabstraction: log\n")
+	writeFile(t, dir, "twice/c.yaml", "namespace: a\nabstraction: log\n")
+	writeFile(t, dir, "bad/d.yaml", "namespace: d\nabstracton: kv\n")
+	pattern := filepath.Join(dir, "ns", "*.yaml")
+	docs, err := namespaceFiles([]string{pattern, filepath.Join(dir, "ns", "a.yaml"), filepath.Join(dir, "none", "*.yaml")})
+	if err != nil || len(docs) != 2 || !strings.Contains(docs[0], "namespace: a") || !strings.Contains(docs[1], "namespace: b") {
+		t.Errorf("documents are %q, error %v", docs, err)
+	}
+	for _, tt := range []struct{ pattern, want string }{
+		{filepath.Join(dir, "ns", "z.yaml"), "z.yaml"},
+		{filepath.Join(dir, "twice", "*.yaml"), "both are of namespace a"},
+		{filepath.Join(dir, "bad", "*.yaml"), "abstracton"},
+		{"[", "pattern"},
+	} {
+		if _, err := namespaceFiles([]string{pattern, tt.pattern}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error is %v, not one with %q", tt.pattern, err, tt.want)
+		}
+	}
+}
+
+func TestBadLogSettingsAreUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{"--kafka-topic-prefix", "a.b/c"}, {"--kafka-replication-factor", "-1"}, {"--namespaces", "absent.yaml"}, {"--log-level", "loud"},
+	} {
+		c := newDev()
+		c.SetArgs(append(args, "--data-dir", filepath.Join(t.TempDir(), "untouched")))
+		if err := c.ExecuteContext(t.Context()); err == nil {
+			t.Errorf("%v is no error", args)
+		}
+	}
+}
