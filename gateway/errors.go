@@ -22,6 +22,7 @@ func fromDomain(err error) *apierrors.Error {
 		drift  *kv.DriftError
 		parked *kv.ParkedError
 		behind *wal.BehindError
+		owned  *namespace.OwnedError
 	)
 	switch {
 	case errors.As(err, &api):
@@ -38,6 +39,9 @@ func fromDomain(err error) *apierrors.Error {
 	case errors.As(err, &parked):
 		e := apierrors.Wrap(apierrors.Parked, err, "the key is parked behind record %s, which cannot be applied; redrive or drop it with `headwater dlq`", parked.Ref)
 		return e.With("parked", parked.Ref.String())
+	case errors.As(err, &owned):
+		e := apierrors.Wrap(apierrors.NotOwner, err, "the process on data directory %s serves the namespace; send the request to it (Status tells a process's id as incarnation)", owned.Owner)
+		return e.With("owner", owned.Owner)
 	case errors.As(err, &behind):
 		if errors.Is(err, wal.ErrCorrupt) {
 			break
@@ -74,7 +78,6 @@ var domain = []struct {
 	{wal.ErrPartitionCount, apierrors.LogFailed, "the namespace's topic has another number of partitions than it was made with"},
 	{wal.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
 	{kv.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
-	{namespace.ErrOwned, apierrors.NotOwner, "another data directory owns the namespace; send the request to the process that has it"},
 	{kv.ErrNotFound, apierrors.ItemNotFound, "there is no such item, or it has expired"},
 	{kv.ErrTooOld, apierrors.TokenTooOld, "the token is older than the namespace's token window; check whether the write happened, then use a new token"},
 	{kv.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},

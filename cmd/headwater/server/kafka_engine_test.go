@@ -128,6 +128,9 @@ func secondDataDirectory(t *testing.T, brokers []string) {
 	if got := put.field(t, "outcome"); got != "NOT_APPLIED" {
 		t.Errorf("outcome of a refused put is %v", got)
 	}
+	if got := put.field(t, "metadata.owner"); got != owner.dir.id {
+		t.Errorf("owner of a refused put is %v, not %s", got, owner.dir.id)
+	}
 	expectBody(t, send(t, other, http.MethodGet, greeting, ""), http.StatusServiceUnavailable, "HW-1509")
 	status := call(t, other, "Admin.Status", "{}")
 	if !strings.Contains(status.body, "HW-1509") || !strings.Contains(status.body, owner.dir.id) {
