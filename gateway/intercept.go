@@ -12,8 +12,11 @@ import (
 	"github.com/segmentio/ksuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/gateway/httpjson"
 )
 
 // The deadline of a call that asks for none, and the longest that is kept.
@@ -37,16 +40,16 @@ type interceptor struct {
 // maxStreams bounds the open streams of this process.
 const maxStreams = 4096
 
-// writes reports whether a method changes something: its errors then carry an
-// outcome.
+// writes reports whether a method of ours changes something: its errors then carry
+// an outcome.
 func writes(method string) bool {
-	name := method[strings.LastIndexByte(method, '/')+1:]
-	for _, p := range []string{"Put", "Batch", "Delete", "Mutate", "Begin", "Upload", "Commit", "Abort", "Write", "Redrive", "Drop", "Apply"} {
-		if strings.HasPrefix(name, p) {
-			return true
-		}
+	if !strings.HasPrefix(method, "/headwater.") {
+		return false
 	}
-	return false
+	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	m, ok := d.(protoreflect.MethodDescriptor)
+	return err == nil && ok && httpjson.Writes(m)
 }
 
 func (i *interceptor) admit(method string) error {

@@ -229,3 +229,19 @@ func TestInterceptorShedsDrainsAndSurvivesPanics(t *testing.T) {
 		t.Errorf("status is answered while draining: %v", err)
 	}
 }
+
+// TestWritesAreKnownByTheirDefinition: the errors of these carry an outcome.
+func TestWritesAreKnownByTheirDefinition(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]bool{
+		headwaterv1.KeyValueService_PutItems_FullMethodName: true, headwaterv1.KeyValueService_BatchPutItems_FullMethodName: true,
+		headwaterv1.KeyValueService_UploadChunk_FullMethodName: true, headwaterv1.LogService_WriteToLog_FullMethodName: true,
+		headwaterv1.LogService_DropDeadLetters_FullMethodName: true, headwaterv1.NamespaceService_DeleteNamespace_FullMethodName: true,
+		headwaterv1.KeyValueService_GetItems_FullMethodName: false, headwaterv1.LogService_ReadLog_FullMethodName: false,
+		headwaterv1.AdminService_Status_FullMethodName: false, "/grpc.health.v1.Health/Check": false, "/headwater.v1.Nothing/Here": false,
+	} {
+		if got := writes(method); got != want {
+			t.Errorf("%s writes: %v, want %v", method, got, want)
+		}
+	}
+}

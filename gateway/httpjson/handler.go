@@ -138,9 +138,15 @@ func (h *Handler) add(sd protoreflect.ServiceDescriptor, name string, m *method)
 	if m.stream != nil && m.stream.ClientStreams && m.stream.ServerStreams {
 		panic(fmt.Sprintf("httpjson: %s streams both ways", m.path))
 	}
-	opts, ok := m.desc.Options().(*descriptorpb.MethodOptions)
-	m.write = !ok || opts.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+	m.write = Writes(m.desc)
 	h.methods[m.path] = m
+}
+
+// Writes reports whether a method changes something, as its definition says: the
+// errors of one that does carry an outcome.
+func Writes(m protoreflect.MethodDescriptor) bool {
+	opts, ok := m.Options().(*descriptorpb.MethodOptions)
+	return !ok || opts.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
 // RegisterPlainKV serves /v1/kv/ with the service that is also registered as
