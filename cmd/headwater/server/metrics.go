@@ -105,8 +105,8 @@ func (sp *spaces) trimBlockedSeconds(name string) float64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	longest := 0.0
-	for i := range x.trims {
-		if since := x.trims[i].since; !since.IsZero() {
+	for i := range x.upkeep {
+		if since := x.upkeep[i].since; !since.IsZero() {
 			longest = max(longest, time.Since(since).Seconds())
 		}
 	}

@@ -34,7 +34,7 @@ type space struct {
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 	ready   chan struct{} // closed when it takes writes, or never will
-	trims   []trimState
+	upkeep  []upkeep
 
 	mu    sync.Mutex // guards entry
 	entry *namespace.Entry
@@ -61,7 +61,7 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	if info.Incarnation != e.Incarnation {
 		return nil, fmt.Errorf("topic %s: %w: it is %s, the registry has %s", e.Topic, wal.ErrIncarnation, info.Incarnation, e.Incarnation)
 	}
-	x.trims = make([]trimState, info.Partitions)
+	x.upkeep = make([]upkeep, info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
 	letters, err := s.broker.Open(ctx, e.DeadLetterTopic)

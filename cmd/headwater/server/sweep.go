@@ -10,9 +10,9 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// trimState is what Status tells about the trimming of a partition, and when it is
+// upkeep is what Status tells about the trimming of a partition, and when it is
 // swept again.
-type trimState struct {
+type upkeep struct {
 	sweepAt   time.Time
 	blockedBy string
 	since     time.Time // of being blocked by a store or a parked record; zero when not
@@ -52,7 +52,7 @@ const sweepEvery = time.Minute
 // moves it on.
 func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
 	x.mu.Lock()
-	rest := time.Until(x.trims[p].sweepAt)
+	rest := time.Until(x.upkeep[p].sweepAt)
 	x.mu.Unlock()
 	if rest > 0 {
 		return false, nil
@@ -68,7 +68,7 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 		return more, err
 	}
 	x.mu.Lock()
-	x.trims[p].sweepAt = time.Now().Add(sweepEvery)
+	x.upkeep[p].sweepAt = time.Now().Add(sweepEvery)
 	x.mu.Unlock()
 	behind := x.s.broker.Now().UnixMicro() - st.LogTime
 	if st.Tokens > 0 && behind > (window+time.Minute).Microseconds() {
@@ -144,7 +144,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition, durable map[
 		blockedBy = ""
 	}
 	x.mu.Lock()
-	t := &x.trims[p]
+	t := &x.upkeep[p]
 	t.blockedBy = blockedBy
 	switch {
 	case blockedBy != "store" && blockedBy != "parked": // the others pass by themselves
@@ -159,5 +159,5 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition, durable map[
 func (x *space) trimBlocked(p wal.Partition) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.trims[p].blockedBy
+	return x.upkeep[p].blockedBy
 }
