@@ -18,6 +18,7 @@ const (
 	KindNamespace  Kind = 3  // a change of the namespace registry
 	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see DeadLetter
 	KindKV         Kind = 16 // key-value mutations; payload in package kv
+	KindCounter    Kind = 17 // counter calls; payload in package counter
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's
 )
 
@@ -31,6 +32,8 @@ func (k Kind) String() string {
 		return "namespace"
 	case KindDeadLetter:
 		return "dead-letter"
+	case KindCounter:
+		return "counter"
 	case KindKV:
 		return "kv"
 	case KindMessage:

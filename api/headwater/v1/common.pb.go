@@ -9,6 +9,7 @@ package headwaterv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -298,9 +299,12 @@ type WriteResult struct {
 	// The token that the write went under: the caller's or the server's.
 	Token *IdempotencyToken `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// Give it to a read's `after` to read this write. Empty when BUFFERED.
-	Position      string                 `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	Durability    WriteResult_Durability `protobuf:"varint,3,opt,name=durability,proto3,enum=headwater.v1.WriteResult_Durability" json:"durability,omitempty"`
-	Duplicate     WriteResult_Duplicate  `protobuf:"varint,4,opt,name=duplicate,proto3,enum=headwater.v1.WriteResult_Duplicate" json:"duplicate,omitempty"`
+	Position   string                 `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	Durability WriteResult_Durability `protobuf:"varint,3,opt,name=durability,proto3,enum=headwater.v1.WriteResult_Durability" json:"durability,omitempty"`
+	Duplicate  WriteResult_Duplicate  `protobuf:"varint,4,opt,name=duplicate,proto3,enum=headwater.v1.WriteResult_Duplicate" json:"duplicate,omitempty"`
+	// When BUFFERED: the longest time that the write waits to be durable, which is
+	// what a crash can lose.
+	LossWindow    *durationpb.Duration `protobuf:"bytes,5,opt,name=loss_window,json=lossWindow,proto3" json:"loss_window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,6 +367,13 @@ func (x *WriteResult) GetDuplicate() WriteResult_Duplicate {
 	return WriteResult_DUPLICATE_UNSPECIFIED
 }
 
+func (x *WriteResult) GetLossWindow() *durationpb.Duration {
+	if x != nil {
+		return x.LossWindow
+	}
+	return nil
+}
+
 // AsOf says which state a read saw.
 type AsOf struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -423,20 +434,22 @@ var File_headwater_v1_common_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_common_proto_rawDesc = "" +
 	"\n" +
-	"\x19headwater/v1/common.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
+	"\x19headwater/v1/common.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x01\n" +
 	"\x10IdempotencyToken\x12C\n" +
 	"\x0fgeneration_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x0egenerationTime\x12\x16\n" +
 	"\x05nonce\x18\x02 \x01(\fH\x00R\x05nonce\x12\x12\n" +
 	"\x03key\x18\x03 \x01(\tH\x00R\x03keyB\n" +
 	"\n" +
-	"\bidentity\"\xfc\x02\n" +
+	"\bidentity\"\xb8\x03\n" +
 	"\vWriteResult\x124\n" +
 	"\x05token\x18\x01 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\tR\bposition\x12D\n" +
 	"\n" +
 	"durability\x18\x03 \x01(\x0e2$.headwater.v1.WriteResult.DurabilityR\n" +
 	"durability\x12A\n" +
-	"\tduplicate\x18\x04 \x01(\x0e2#.headwater.v1.WriteResult.DuplicateR\tduplicate\"L\n" +
+	"\tduplicate\x18\x04 \x01(\x0e2#.headwater.v1.WriteResult.DuplicateR\tduplicate\x12:\n" +
+	"\vloss_window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"lossWindow\"L\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\b\n" +
@@ -481,18 +494,20 @@ var file_headwater_v1_common_proto_goTypes = []any{
 	(*WriteResult)(nil),           // 4: headwater.v1.WriteResult
 	(*AsOf)(nil),                  // 5: headwater.v1.AsOf
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_headwater_v1_common_proto_depIdxs = []int32{
 	6, // 0: headwater.v1.IdempotencyToken.generation_time:type_name -> google.protobuf.Timestamp
 	3, // 1: headwater.v1.WriteResult.token:type_name -> headwater.v1.IdempotencyToken
 	1, // 2: headwater.v1.WriteResult.durability:type_name -> headwater.v1.WriteResult.Durability
 	2, // 3: headwater.v1.WriteResult.duplicate:type_name -> headwater.v1.WriteResult.Duplicate
-	6, // 4: headwater.v1.AsOf.time:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7, // 4: headwater.v1.WriteResult.loss_window:type_name -> google.protobuf.Duration
+	6, // 5: headwater.v1.AsOf.time:type_name -> google.protobuf.Timestamp
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_common_proto_init() }

@@ -1,0 +1,171 @@
+package counter
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Accuracy is how right a count is. See the package comment.
+type Accuracy uint8
+
+// The accuracies.
+const (
+	BestEffort Accuracy = 1
+	Eventual   Accuracy = 2
+	Accurate   Accuracy = 3
+)
+
+// Options are the parts of a namespace's configuration that a DB acts on. They
+// may change from one call to the next.
+type Options struct {
+	Version       uint64 // of the namespace; stamped on every record
+	DriftPast     time.Duration
+	DriftFuture   time.Duration
+	TokenWindow   time.Duration
+	MaxLiveTokens int64
+	// Accuracy of the namespace: of reads that ask for none, and BestEffort makes
+	// adds that nobody waits for buffered.
+	Accuracy Accuracy
+	Windows  []time.Duration // kept windows, smallest first
+}
+
+// DBConfig is what a DB is made of.
+type DBConfig struct {
+	Stream  *wal.Stream
+	Store   Store
+	Applier *Applier
+	Clock   *wal.Clock       // makes generation times
+	Now     func() time.Time // the log's clock; see wal.Broker.Now
+	Options func() Options
+	Origin  string // region that records are first written in
+	// Do runs f in the goroutine that applies p, between two batches; see
+	// consumers.Runner.Do.
+	Do func(ctx context.Context, p wal.Partition, f func(context.Context) error) error
+	// BufferedLoss is the longest time that a buffered add waits to be durable.
+	BufferedLoss time.Duration
+}
+
+// DB is a counter namespace as the API uses it. Adds return when the log has
+// them (BestEffort: when they are queued for it), calls that answer a count when
+// they are applied. Safe for concurrent use.
+type DB struct {
+	cfg    DBConfig
+	tokens atomic.Int64 // live tokens as of the last look; see NoteUsage
+}
+
+// NewDB returns a DB. The namespace must be caught up to the log's end as of
+// start before its first write: only then is every token known.
+func NewDB(cfg DBConfig) *DB {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &DB{cfg: cfg}
+}
+
+// NoteUsage tells the DB how many tokens are live, from time to time, so that it
+// can shed writes above the limit.
+func (db *DB) NoteUsage(liveTokens int64) { db.tokens.Store(liveTokens) }
+
+// AsOf is the position and time (microseconds since 1970) that an answer is
+// exact as of.
+type AsOf struct {
+	Position string
+	Time     int64
+}
+
+// Count is a counter's value and how right it is.
+type Count struct {
+	Value, Held int64
+	Accuracy    Accuracy
+	AsOf        AsOf
+	Pending     int64 // records of its partition not yet applied, an upper bound; -1 unknown
+}
+
+// Request is one call that answers a count, or a clear. Op is any but OpAdd.
+type Request struct {
+	// Token with a zero Nonce is made by the server; with a zero GenerationTime
+	// the server gives it one.
+	Token wal.Token
+	Call  Call
+}
+
+// Result is what became of a write.
+type Result struct {
+	Token     wal.Token
+	Position  string // empty when Buffered
+	Buffered  bool
+	Duplicate bool
+	Err       error
+	// Unknown: Err does not say whether the write took place; resend it with the
+	// same token.
+	Unknown bool
+
+	// Of calls that answer a count:
+	Count        Count
+	AppliedDelta int64
+	Violation    Violation
+	ExpiresAt    int64     // of OpReserve, microseconds since 1970
+	Reservation  wal.Nonce // of OpReserve
+}
+
+// Named is a counter of a list.
+type Named struct {
+	Name  []byte
+	Count Count
+}
+
+// Point is one window of a series.
+type Point struct {
+	Start int64 // microseconds since 1970
+	Sum   int64 // held at the ends of int64
+	Adds  int64
+}
+
+// SeriesQuery asks for the windows of one counter in From <= t < To.
+type SeriesQuery struct {
+	Counter     []byte
+	From, To    int64 // microseconds since 1970
+	Granularity time.Duration
+	Location    *time.Location // of whole days; nil: UTC
+	After       wal.Position
+}
+
+// Verification is what a recount found.
+type Verification struct {
+	Stored    Count
+	Recounted int64
+	Drift     int64 // Stored.Value less Recounted
+	Events    int64 // counted again
+}
+
+// BufferedLoss is the longest time that a buffered add waits to be durable.
+func (db *DB) BufferedLoss() time.Duration { return db.cfg.BufferedLoss }
+
+// AddCounts appends the adds, one record for each partition that they touch, all
+// under tok or their own tokens. a is used up.
+func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) Result { panic("soon") }
+
+// Write does a call that is decided by the applier, and returns its answer.
+func (db *DB) Write(ctx context.Context, r *Request) Result { panic("soon") }
+
+// Get reads counters; counts[i] is that of names[i]. accuracy 0 is the
+// namespace's. Errors: *wal.BehindError, *ParkedError, ErrNotAccurate,
+// ErrReloading.
+func (db *DB) Get(ctx context.Context, names [][]byte, accuracy Accuracy, after wal.Position) (counts []Count, asOf AsOf, err error) {
+	panic("soon")
+}
+
+// List reads up to limit counters whose names have prefix and are above after,
+// in byte order over all partitions. more says that there may be others.
+func (db *DB) List(ctx context.Context, prefix, after []byte, limit int, at wal.Position) (list []Named, more bool, err error) {
+	panic("soon")
+}
+
+// Series reads the windows of a counter. ErrGranularity.
+func (db *DB) Series(ctx context.Context, q *SeriesQuery) ([]Point, AsOf, error) { panic("soon") }
+
+// Verify counts a counter again from its events.
+func (db *DB) Verify(ctx context.Context, name []byte) (Verification, error) { panic("soon") }

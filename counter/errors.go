@@ -1,0 +1,80 @@
+package counter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+var (
+	// ErrClosed: the store or DB was used after Close.
+	ErrClosed = errors.New("counter: closed")
+	// ErrTooOld: the record reached the log after its token's window, and had no
+	// effect.
+	ErrTooOld = errors.New("counter: the token is older than the token window")
+	// ErrTokensFull: as many tokens are live as the namespace allows.
+	ErrTokensFull = errors.New("counter: too many live tokens")
+	// ErrOverflow: the value would leave int64. Nothing was changed.
+	ErrOverflow = errors.New("counter: the value would leave int64")
+	// ErrNoReservation: there is no such reservation, or it ended longer than a
+	// token window ago.
+	ErrNoReservation = errors.New("counter: no such reservation")
+	// ErrTooManyReservations: the partition holds MaxReservations.
+	ErrTooManyReservations = errors.New("counter: too many reservations are held")
+	// ErrNotAccurate: the namespace acknowledges adds before they are durable, so
+	// no read of it can be accurate.
+	ErrNotAccurate = errors.New("counter: a best_effort namespace has no accurate reads")
+	// ErrGranularity: the granularity is not a multiple of a kept window.
+	ErrGranularity = errors.New("counter: the granularity is not a multiple of the smallest kept window")
+	// ErrReloading: the partition is being read back after a fault; retry.
+	ErrReloading = errors.New("counter: the partition is being read back")
+)
+
+// InsufficientError says that less is available than was to be reserved.
+type InsufficientError struct {
+	Value, Held, Wanted int64
+}
+
+func (e *InsufficientError) Error() string {
+	return fmt.Sprintf("counter: %d was to be reserved, and of %d, %d is held", e.Wanted, e.Value, e.Held)
+}
+
+// EndedError says that a reservation is no longer held, and how it ended.
+type EndedError struct {
+	State ReservationState
+}
+
+func (e *EndedError) Error() string {
+	switch e.State {
+	case Settled:
+		return "counter: the reservation is settled"
+	case Cancelled:
+		return "counter: the reservation is cancelled"
+	default:
+		return "counter: the reservation's lease has ended"
+	}
+}
+
+// TooMuchError says that more was to be settled than is reserved.
+type TooMuchError struct {
+	Reserved, Wanted int64
+}
+
+func (e *TooMuchError) Error() string {
+	return fmt.Sprintf("counter: %d was to be settled of a reservation of %d", e.Wanted, e.Reserved)
+}
+
+// DriftError says that a token's generation time is too far from the log's
+// clock.
+type DriftError struct {
+	Drift, Past, Future time.Duration
+}
+
+func (e *DriftError) Error() string {
+	return fmt.Sprintf("counter: the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
+}
+
+// ParkedError says that a counter is parked.
+type ParkedError = wal.ParkedError
