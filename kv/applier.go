@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,22 +64,19 @@ type partApplier struct {
 
 	cursor []byte // of the sweep
 
-	mu     sync.Mutex // guards parked, which reads look at
-	parked map[string]*ParkedQueue
+	parking *wal.Parking
 }
 
 // NewApplier loads where the store is and what is parked.
 func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
-	if cfg.MaxParked == 0 {
-		cfg.MaxParked = 100_000
-	}
 	if cfg.Clock == nil {
 		cfg.Clock = &wal.Clock{}
 	}
 	a := &Applier{cfg: cfg}
 	for i := range cfg.Log.Info().Partitions {
 		p := wal.Partition(i)
-		pa := &partApplier{a: a, p: p, parked: make(map[string]*ParkedQueue), panicked: make(map[wal.Ref]error)}
+		pa := &partApplier{a: a, p: p, panicked: make(map[wal.Ref]error)}
+		pa.parking = a.newParking(pa)
 		if err := pa.load(ctx); err != nil {
 			return nil, err
 		}
@@ -109,12 +105,7 @@ func (pa *partApplier) load(ctx context.Context) error {
 	}
 	pa.state = st
 	pa.a.cfg.Clock.Observe(st.MaxTime)
-	pa.mu.Lock()
-	defer pa.mu.Unlock()
-	clear(pa.parked)
-	for i := range queues {
-		pa.parked[string(queues[i].Key)] = &queues[i]
-	}
+	pa.parking.Load(queues)
 	return nil
 }
 
@@ -192,7 +183,7 @@ func (pa *partApplier) dispatch(ctx context.Context, e *wal.Entry, logTime int64
 	case wal.KindBarrier:
 		return nil
 	case wal.KindControl:
-		return pa.control(ctx, e, rec, logTime)
+		return pa.parking.Control(ctx, e, rec, logTime)
 	case wal.KindKV:
 		return pa.calls(ctx, e, rec, logTime)
 	default:
@@ -216,7 +207,7 @@ func (pa *partApplier) calls(ctx context.Context, e *wal.Entry, rec *wal.Record,
 	for i := range pa.payload.Calls {
 		c := &pa.payload.Calls[i]
 		if q := pa.queueOf(c); q != nil {
-			if err := pa.enqueue(q, wal.Ref{Partition: pa.p, Offset: e.Offset, Index: i}); err != nil {
+			if err := pa.parking.Enqueue(q, wal.Ref{Partition: pa.p, Offset: e.Offset, Index: i}); err != nil {
 				return err
 			}
 			continue
@@ -282,7 +273,7 @@ func (pa *partApplier) flush(ctx context.Context) error {
 func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, limit int) (r SweepResult, more bool, err error) {
 	pa := a.parts[p]
 	req := SweepRequest{Partition: p, LogTime: pa.state.LogTime, Horizon: pa.state.LogTime - window.Microseconds(), Limit: limit, Cursor: pa.cursor}
-	if len(pa.parked) > 0 {
+	if pa.parking.Len() > 0 {
 		req.Horizon = 0 // a parked record may be older than anything
 	}
 	if r, err = a.cfg.Store.Sweep(ctx, &req); err != nil {

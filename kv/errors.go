@@ -54,16 +54,9 @@ func (e *DriftError) Error() string {
 	return fmt.Sprintf("kv: the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
 }
 
-// ParkedError says that a key is parked: a record of it cannot be applied, and
-// what came after waits behind it.
-type ParkedError struct {
-	Key    []byte
-	Ref    wal.Ref // the record at the head of the queue
-	Reason string
-	// Appended: the write is in the log and takes effect when the key is redriven.
-	Appended bool
-}
+// ParkedError says that a key is parked; ErrHeld, that the queue behind it is
+// full. See wal.Parking.
+type ParkedError = wal.ParkedError
 
-func (e *ParkedError) Error() string {
-	return fmt.Sprintf("kv: key %.64q is parked behind record %s: %s", e.Key, e.Ref, e.Reason)
-}
+// ErrHeld is wal.ErrHeld.
+var ErrHeld = wal.ErrHeld

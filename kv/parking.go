@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,171 +9,59 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// ErrHeld means that too many records wait behind a poisonous key: its
-// partition is held until the key is redriven or dropped.
-var ErrHeld = errors.New("kv: the queue of a parked key is full")
-
 // Parked returns the queue of a key, and whether it is parked. It may be called
 // at any time.
 func (a *Applier) Parked(p wal.Partition, key []byte) (q ParkedQueue, ok bool) {
-	pa := a.parts[p]
-	pa.mu.Lock()
-	defer pa.mu.Unlock()
-	if cur := pa.parked[string(key)]; cur != nil {
-		return *cur, true
-	}
-	return ParkedQueue{}, false
+	return a.parts[p].parking.Find(key)
 }
 
 // ParkedKeys returns how many keys of a partition are parked, and the lowest
 // offset that only the log still holds for them (wal.NoOffset when none).
 func (a *Applier) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
-	pa := a.parts[p]
-	pa.mu.Lock()
-	defer pa.mu.Unlock()
-	lowest = wal.NoOffset
-	for _, q := range pa.parked {
-		for _, r := range q.Refs {
-			if lowest == wal.NoOffset || r.Offset < lowest {
-				lowest = r.Offset
-			}
-		}
-	}
-	return len(pa.parked), lowest
+	k := a.parts[p].parking
+	return k.Len(), k.Lowest()
+}
+
+func (a *Applier) newParking(pa *partApplier) *wal.Parking {
+	return wal.NewParking(wal.ParkingConfig{
+		Partition: pa.p, Letters: a.cfg.Letters, MaxParked: a.cfg.MaxParked,
+		Save:  func(q *ParkedQueue) { pa.batch.SaveParked(q) },
+		Again: pa.again,
+	})
 }
 
 // queueOf returns the queue that a call must wait in, or nil.
 func (pa *partApplier) queueOf(c *Call) *ParkedQueue {
-	if len(pa.parked) == 0 {
+	if pa.parking.Len() == 0 {
 		return nil
 	}
 	for i := range c.Mutations {
-		if q := pa.parked[string(c.Mutations[i].ID)]; q != nil {
+		if q := pa.parking.Queue(c.Mutations[i].ID); q != nil {
 			return q
 		}
 	}
 	return nil
 }
 
-func (pa *partApplier) enqueue(q *ParkedQueue, r wal.Ref) error {
-	if last := q.Refs[len(q.Refs)-1]; last == r || last.Offset > r.Offset {
-		return nil // a record that was half committed before a crash comes by again
-	}
-	if len(q.Refs) >= pa.a.cfg.MaxParked {
-		return fmt.Errorf("%w: %d records wait behind %q", ErrHeld, len(q.Refs), q.Key)
-	}
-	pa.setQueue(&ParkedQueue{Key: q.Key, Refs: append(q.Refs[:len(q.Refs):len(q.Refs)], r), Reason: q.Reason, Attempts: q.Attempts})
-	return nil
-}
-
-// setQueue replaces a queue in memory and in the batch; an empty one is gone.
-func (pa *partApplier) setQueue(q *ParkedQueue) {
-	pa.batch.SaveParked(q)
-	pa.mu.Lock()
-	defer pa.mu.Unlock()
-	if len(q.Refs) == 0 {
-		delete(pa.parked, string(q.Key))
-		return
-	}
-	pa.parked[string(q.Key)] = q
-}
-
-// park sets a key aside with the record that cannot be applied at its head. The
-// dead letter is durable before the parking is saved.
+// park sets a key aside with the record that cannot be applied at its head.
 func (pa *partApplier) park(ctx context.Context, e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
-	ref := wal.Ref{Partition: pa.p, Offset: e.Offset, Index: index}
-	if q := pa.parked[string(key)]; q != nil {
-		return pa.enqueue(q, ref)
+	isNew := pa.parking.Queue(key) == nil
+	if err := pa.parking.Park(ctx, e, index, key, logTime, cause); err != nil {
+		return err
 	}
-	letter := wal.DeadLetter{
-		Ref: ref, Key: append([]byte(nil), key...), Reason: "poison", Disposition: wal.Parked, Detail: cause.Error(),
-		Attempts: 1, LogTime: logTime, Record: append([]byte(nil), e.Data...),
+	if isNew {
+		pa.a.stats.Parked.Add(1)
 	}
-	if err := pa.a.cfg.Letters.Put(ctx, []wal.DeadLetter{letter}); err != nil {
-		return fmt.Errorf("write dead letter %s: %w", ref, err)
-	}
-	pa.a.stats.Parked.Add(1)
-	pa.setQueue(&ParkedQueue{Key: letter.Key, Refs: []wal.Ref{ref}, Reason: cause.Error(), Attempts: 1})
 	return nil
 }
 
 // refuse writes the dead letter of a call that was decided against and that
 // nobody may be waiting for.
 func (pa *partApplier) refuse(ctx context.Context, c *Call, index int, at place, reason, detail string) error {
-	ref := wal.Ref{Partition: pa.p, Offset: at.offset, Index: index}
-	letter := wal.DeadLetter{
-		Ref: ref, Key: append([]byte(nil), c.Mutations[0].ID...), Reason: reason, Disposition: wal.Refused, Detail: detail,
-		Attempts: 1, LogTime: at.logTime,
-	}
-	if err := pa.a.cfg.Letters.Put(ctx, []wal.DeadLetter{letter}); err != nil {
-		return fmt.Errorf("write dead letter %s: %w", ref, err)
-	}
-	return nil
-}
-
-// control redrives or drops what is parked under a key.
-func (pa *partApplier) control(ctx context.Context, e *wal.Entry, rec *wal.Record, logTime int64) error {
-	c, err := wal.DecodeControl(rec.Payload)
-	if err != nil {
-		// Nothing to park: a control record that says nothing asks for nothing.
-		letter := wal.DeadLetter{
-			Ref: wal.Ref{Partition: pa.p, Offset: e.Offset}, Key: append([]byte(nil), rec.RoutingKey...), Reason: "bad_control",
-			Disposition: wal.Refused, Detail: err.Error(), Attempts: 1, LogTime: logTime, Record: append([]byte(nil), e.Data...),
-		}
-		return pa.a.cfg.Letters.Put(ctx, []wal.DeadLetter{letter})
-	}
-	q := pa.parked[string(c.Key)]
-	if q == nil {
-		return nil // done before, or never parked by this build
-	}
-	refs := q.Refs
-	if c.Op == wal.OpDrop {
-		if refs[0] != c.Ref {
-			return nil
-		}
-		if err := pa.letter(ctx, q, refs[0], wal.Dropped, "", c.By, logTime); err != nil {
-			return err
-		}
-		refs = refs[1:]
-	}
-	return pa.redrive(ctx, q, refs, c, logTime)
-}
-
-// redrive applies refs in order until one cannot be applied, which becomes the
-// head of the queue again.
-func (pa *partApplier) redrive(ctx context.Context, q *ParkedQueue, refs []wal.Ref, c *wal.Control, logTime int64) error {
-	for i, r := range refs {
-		poison, err := pa.again(ctx, r)
-		if err != nil {
-			return fmt.Errorf("redrive %s: %w", r, err)
-		}
-		if poison != nil {
-			next := &ParkedQueue{Key: q.Key, Refs: append([]wal.Ref(nil), refs[i:]...), Reason: poison.Error(), Attempts: q.Attempts + 1}
-			if err := pa.letter(ctx, next, r, wal.Parked, poison.Error(), c.By, logTime); err != nil {
-				return err
-			}
-			pa.setQueue(next)
-			return nil
-		}
-		if i == 0 && c.Op == wal.OpRedrive {
-			if err := pa.letter(ctx, q, r, wal.Redriven, "", c.By, logTime); err != nil {
-				return err
-			}
-		}
-	}
-	pa.setQueue(&ParkedQueue{Key: q.Key})
-	return nil
-}
-
-func (pa *partApplier) letter(ctx context.Context, q *ParkedQueue, r wal.Ref, d wal.Disposition, detail, by string, logTime int64) error {
-	l := wal.DeadLetter{Ref: r, Key: q.Key, Reason: "poison", Disposition: d, Detail: detail, Attempts: q.Attempts, LogTime: logTime, By: by}
-	if d == wal.Redriven {
-		l.Attempts++
-	}
-	if err := pa.a.cfg.Letters.Put(ctx, []wal.DeadLetter{l}); err != nil {
-		return fmt.Errorf("write dead letter %s: %w", r, err)
-	}
-	return nil
+	return pa.parking.Refuse(ctx, wal.DeadLetter{
+		Ref: wal.Ref{Offset: at.offset, Index: index}, Key: bytes.Clone(c.Mutations[0].ID),
+		Reason: reason, Detail: detail, LogTime: at.logTime,
+	})
 }
 
 // again applies a parked call from the log, under its own position and tokens

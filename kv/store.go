@@ -153,14 +153,8 @@ type StoredUpload struct {
 	Chunks      int         // when committed
 }
 
-// ParkedQueue is the records of a key that wait behind a poisonous one, the
-// first.
-type ParkedQueue struct {
-	Key      []byte // routing key; empty when the record's could not be read
-	Refs     []wal.Ref
-	Reason   string
-	Attempts int
-}
+// ParkedQueue is the records of a key that wait behind a poisonous one.
+type ParkedQueue = wal.ParkedQueue
 
 // Query asks for a page of one record.
 type Query struct {
