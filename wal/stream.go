@@ -45,7 +45,14 @@ const tokenShards = 64
 
 type tokenShard struct {
 	mu sync.Mutex // guards m
-	m  map[Nonce]*Reservation
+	m  map[tokenKey]*Reservation
+}
+
+// tokenKey is what is reserved. A call that spans partitions carries one token
+// into each of them, and has an outcome in each.
+type tokenKey struct {
+	nonce Nonce
+	part  Partition
 }
 
 // streamPart keeps the reservations of acknowledged records until they are
@@ -65,7 +72,7 @@ func NewStream(cfg StreamConfig) *Stream {
 	}
 	s := &Stream{cfg: cfg, info: cfg.Log.Info()}
 	for i := range s.shards {
-		s.shards[i].m = make(map[Nonce]*Reservation)
+		s.shards[i].m = make(map[tokenKey]*Reservation)
 	}
 	s.parts = make([]streamPart, s.info.Partitions)
 	for i := range s.parts {
@@ -106,12 +113,11 @@ type positionText struct {
 	text   string
 }
 
-// Reservation is a token that a request of this process is busy with, or that
-// it has appended and that is not applied yet.
+// Reservation is a token that a request of this process is busy with in a
+// partition, or that it has appended there and that is not applied yet.
 type Reservation struct {
-	nonce Nonce
-	hash  Hash
-	part  Partition
+	tokenKey
+	hash Hash
 
 	// done is closed when the append's outcome is known. The fields below are set
 	// before that and do not change after it.
@@ -122,36 +128,46 @@ type Reservation struct {
 	Time       int64 // the token's generation time
 }
 
-// Reserve takes a token for a request. The caller that gets owner true must end
-// it with Release, or with Append through AppendReserved. Otherwise the same
+// Reserve takes a token for a request in one partition. The caller that gets
+// owner true must end it with Release, Append or AppendAll. Otherwise the same
 // request is under way or was just acknowledged: r.Wait tells. An append of the
 // token whose outcome was unknown makes Reserve wait until the log has been
 // applied past it, so that the store can answer whether it took place.
-// ErrTokenReused when the token is busy with another request.
+// ErrTokenReused when the token is busy with another request in p.
 func (s *Stream) Reserve(ctx context.Context, p Partition, n Nonce, h Hash) (r *Reservation, owner bool, err error) {
-	shard := &s.shards[n[NonceSize-1]%tokenShards]
 	for {
-		shard.mu.Lock()
-		r = shard.m[n]
-		if r == nil {
-			r = &Reservation{nonce: n, hash: h, part: p, done: make(chan struct{})}
-			shard.m[n] = r
-			shard.mu.Unlock()
-			return r, true, nil
+		r, owner, err = s.TryReserve(p, n, h)
+		if owner || err != nil || !r.Done() || !errors.Is(r.err, ErrUnknown) {
+			return r, owner, err
 		}
-		shard.mu.Unlock()
-		if r.hash != h {
-			return nil, false, ErrTokenReused
-		}
-		if !r.Done() || !errors.Is(r.err, ErrUnknown) {
-			return r, false, nil
-		}
-		if err := s.Barrier(ctx, r.part); err != nil {
+		if err := s.Barrier(ctx, p); err != nil {
 			return nil, false, fmt.Errorf("find out about an earlier copy of the request: %w", err)
 		}
 		s.forget(r)
 	}
 }
+
+// TryReserve is Reserve that never waits. With owner false and no error another
+// copy of the same request has the token, be it under way, acknowledged, or of
+// unknown outcome.
+func (s *Stream) TryReserve(p Partition, n Nonce, h Hash) (r *Reservation, owner bool, err error) {
+	key := tokenKey{n, p}
+	shard := s.shard(key)
+	shard.mu.Lock()
+	r = shard.m[key]
+	if r == nil {
+		r = &Reservation{tokenKey: key, hash: h, done: make(chan struct{})}
+		shard.m[key] = r
+		owner = true
+	}
+	shard.mu.Unlock()
+	if r.hash != h {
+		return nil, false, ErrTokenReused
+	}
+	return r, owner, nil
+}
+
+func (s *Stream) shard(k tokenKey) *tokenShard { return &s.shards[k.nonce[NonceSize-1]%tokenShards] }
 
 // Done reports whether the append of r has an outcome, so that Wait does not
 // block.
@@ -187,10 +203,10 @@ func (s *Stream) Release(r *Reservation, err error) {
 }
 
 func (s *Stream) forget(r *Reservation) {
-	shard := &s.shards[r.nonce[NonceSize-1]%tokenShards]
+	shard := s.shard(r.tokenKey)
 	shard.mu.Lock()
-	if shard.m[r.nonce] == r {
-		delete(shard.m, r.nonce)
+	if shard.m[r.tokenKey] == r {
+		delete(shard.m, r.tokenKey)
 	}
 	shard.mu.Unlock()
 }

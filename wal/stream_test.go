@@ -147,6 +147,54 @@ func TestUnknownOutcomeIsFoundOut(t *testing.T) {
 	}
 }
 
+// TestATokenIsReservedInEachPartition: a call that spans partitions carries one
+// token into each of them.
+func TestATokenIsReservedInEachPartition(t *testing.T) {
+	t.Parallel()
+	s := newStream(t, wal.StreamConfig{})
+	nonce := wal.NewNonce()
+	for p := range wal.Partition(2) {
+		r, owner, err := s.Reserve(t.Context(), p, nonce, wal.Hash{byte(p)})
+		if err != nil || !owner {
+			t.Fatalf("partition %d: owner %v, %v", p, owner, err)
+		}
+		if _, err := s.Append(t.Context(), p, &wal.Record{Kind: wal.KindMessage}, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Progress().Advance(0, 0, 1)
+	if _, owner, err := s.TryReserve(0, nonce, wal.Hash{0}); !owner || err != nil {
+		t.Errorf("partition 0 is applied, its store knows: owner %v, %v", owner, err)
+	}
+	if r, owner, err := s.TryReserve(1, nonce, wal.Hash{1}); owner || err != nil || r.Wait(t.Context()) != nil {
+		t.Errorf("partition 1 is not applied: owner %v, %v", owner, err)
+	}
+}
+
+func TestTryReserveNeverWaits(t *testing.T) {
+	t.Parallel()
+	s := newStream(t, wal.StreamConfig{Log: &unknownLog{Log: newLog(t, 1)}})
+	nonce, hash := wal.NewNonce(), wal.Hash{1}
+	mine, owner, err := s.TryReserve(0, nonce, hash)
+	if err != nil || !owner {
+		t.Fatal(owner, err)
+	}
+	held := func(what string) {
+		t.Helper()
+		if r, owner, err := s.TryReserve(0, nonce, hash); owner || err != nil || r != mine {
+			t.Errorf("%s: owner %v, %v", what, owner, err)
+		}
+		if _, _, err := s.TryReserve(0, nonce, wal.Hash{2}); !errors.Is(err, wal.ErrTokenReused) {
+			t.Errorf("%s, another request: %v", what, err)
+		}
+	}
+	held("under way")
+	if _, err := s.Append(t.Context(), 0, &wal.Record{Kind: wal.KindMessage}, mine); !errors.Is(err, wal.ErrUnknown) {
+		t.Fatal(err)
+	}
+	held("of unknown outcome")
+}
+
 func TestWritesAreShedWhileTooMuchIsUnapplied(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{MaxUnapplied: 3})
