@@ -54,9 +54,10 @@ func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*he
 	}
 	all := s.cfg.Directory.All()
 	if name := req.GetNamespace(); name != "" {
-		n, err := s.cfg.Directory.lookup(ctx, name)
-		if err != nil {
-			return nil, err
+		// Also one that has failed: that is what Status is asked for.
+		n, ok := s.cfg.Directory.Get(name)
+		if !ok {
+			return nil, noNamespace(name)
 		}
 		all = []*Namespace{n}
 	}
@@ -73,9 +74,7 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 		out.DeadLetters = int64(n.Letters.Len())
 	}
 	if n.Stream == nil { // it could not be opened
-		st := &headwaterv1.StoreStatus{Role: role}
-		st.State, st.Reason = n.StoreState()
-		out.Stores = append(out.Stores, st)
+		out.Stores = append(out.Stores, storeStatus(n))
 		return out
 	}
 	for i := range n.Stream.Info().Partitions {
@@ -87,15 +86,29 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 			log.TrimBlockedBy = n.Name + "/" + p.String() + ": " + ps.TrimBlockedBy
 		}
 	}
-	if n.KV != nil {
-		st := &headwaterv1.StoreStatus{Role: role, Type: "pebble"}
-		st.State, st.Reason = n.StoreState()
-		if !n.Ready() && st.State == "running" {
-			st.State = "catching up"
-		}
+	switch {
+	case n.KV != nil:
+		st := storeStatus(n)
+		st.Type = "pebble"
 		out.Stores = append(out.Stores, st)
+	case n.Failed() != nil: // there is no store, and no other place for the reason
+		out.Stores = append(out.Stores, storeStatus(n))
 	}
 	return out
+}
+
+func storeStatus(n *Namespace) *headwaterv1.StoreStatus {
+	st := &headwaterv1.StoreStatus{Role: role}
+	st.State, st.Reason = n.StoreState()
+	if st.State != "running" {
+		return st
+	}
+	if err := n.Failed(); err != nil {
+		st.State, st.Reason = "stopped", err.Error()
+	} else if !n.Ready() {
+		st.State = "catching up"
+	}
+	return st
 }
 
 func (s *Admin) partition(ctx context.Context, n *Namespace, p wal.Partition) *headwaterv1.PartitionStatus {

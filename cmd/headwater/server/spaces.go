@@ -21,10 +21,11 @@ type spaces struct {
 	// origin is the incarnation of the registry's topic: whose stores these are.
 	origin string
 
-	mu      sync.Mutex // guards open, version and changed
+	mu      sync.Mutex // guards what follows, and the entries of openings
 	open    map[string]*space
-	version uint64        // of the registry, up to which namespaces are open
-	changed chan struct{} // closed and replaced when version rises
+	opening map[string]*opening // by name; the last one stays when it has ended
+	version uint64              // of the registry, up to which namespaces are open
+	changed chan struct{}       // closed and replaced when version rises
 }
 
 // originFile stands in a store's directory and says whose registry names it.
@@ -36,7 +37,7 @@ const incarnationFile = "INCARNATION"
 
 func newSpaces(s *Server) *spaces {
 	return &spaces{
-		s: s, dir: gateway.NewDirectory(), open: make(map[string]*space), changed: make(chan struct{}),
+		s: s, dir: gateway.NewDirectory(), open: make(map[string]*space), opening: make(map[string]*opening), changed: make(chan struct{}),
 		origin: s.names.Topic().Incarnation.String() + "\n",
 	}
 }
@@ -70,14 +71,28 @@ func (s *Server) applyDocuments(ctx context.Context) error {
 	return nil
 }
 
+// patience bounds how long opening is waited for before it goes on unattended.
+// The embedded log does not keep one waiting: what takes long there is a store.
+func (sp *spaces) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if len(sp.s.cfg.KafkaBrokers) == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, sp.s.cfg.StartTimeout)
+}
+
 // sync opens every namespace that the registry knows now.
 func (sp *spaces) sync(ctx context.Context) error {
+	wait, cancel := sp.patience(ctx)
+	defer cancel()
 	version := sp.s.names.Version()
 	entries := sp.s.names.List()
 	known := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		known[e.Name] = true
-		sp.put(ctx, e)
+		sp.put(ctx, wait, e)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("open namespaces: %w", err)
 	}
 	sp.reached(version)
 	return sp.removeLeftovers(entries)
@@ -99,7 +114,9 @@ func (sp *spaces) follow(ctx context.Context) error {
 		if e.Entry == nil {
 			sp.remove(ctx, e.Name)
 		} else {
-			sp.put(ctx, e.Entry)
+			wait, cancel := sp.patience(ctx)
+			sp.put(ctx, wait, e.Entry)
+			cancel()
 		}
 		sp.reached(e.Version)
 	}
@@ -139,39 +156,40 @@ func (sp *spaces) wait(ctx context.Context, name string, version uint64) error {
 
 // put opens a namespace, or puts its new configuration into force. One that
 // cannot be opened is served as failed, with the reason: it must not keep the
-// others from being served.
-func (sp *spaces) put(ctx context.Context, e *namespace.Entry) {
+// others from being served. put returns when it is one or the other, or wait is
+// done.
+func (sp *spaces) put(ctx, wait context.Context, e *namespace.Entry) {
 	sp.mu.Lock()
 	cur := sp.open[e.Name]
-	sp.mu.Unlock()
 	if cur != nil && cur.entry.Generation == e.Generation {
 		cur.configure(e)
+		if o := sp.opening[e.Name]; o != nil {
+			o.entry = e
+		}
+		sp.mu.Unlock()
 		return
 	}
+	sp.mu.Unlock()
 	if cur != nil {
 		sp.remove(ctx, e.Name)
 	}
-	x, err := sp.s.openSpace(ctx, e)
-	if err != nil {
-		sp.s.log.Error("a namespace cannot be served", "namespace", e.Name, "reason", err)
-		x = sp.s.failedSpace(e, err)
-	}
-	sp.mu.Lock()
-	sp.open[e.Name] = x
-	sp.mu.Unlock()
-	sp.dir.Add(x.ns)
+	sp.begin(wait, e)
 }
 
 // remove closes a namespace that was deleted and frees what it held here.
 func (sp *spaces) remove(ctx context.Context, name string) {
 	sp.mu.Lock()
-	x := sp.open[name]
+	x, o := sp.open[name], sp.opening[name]
 	delete(sp.open, name)
+	delete(sp.opening, name)
+	if x != nil {
+		sp.dir.Remove(name)
+	}
 	sp.mu.Unlock()
+	o.end()
 	if x == nil {
 		return
 	}
-	sp.dir.Remove(name)
 	err := x.close()
 	if rerr := x.removeStore(); rerr != nil {
 		err = errors.Join(err, rerr)
@@ -252,9 +270,12 @@ func (sp *spaces) storeUnready(name, role string) error {
 // close closes every namespace. Safe to call twice.
 func (sp *spaces) close() error {
 	sp.mu.Lock()
-	all := sp.open
-	sp.open = make(map[string]*space)
+	all, openings := sp.open, sp.opening
+	sp.open, sp.opening = make(map[string]*space), make(map[string]*opening)
 	sp.mu.Unlock()
+	for _, o := range openings {
+		o.end()
+	}
 	var errs []error
 	for _, x := range all {
 		errs = append(errs, x.close())
