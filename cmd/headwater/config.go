@@ -26,7 +26,7 @@ import (
 var (
 	fileSettings = map[string]string{
 		"data_dir": "data-dir", "http": "http", "grpc": "grpc", "admin": "admin", "namespaces": "namespaces",
-		"drain_delay": "drain-delay", "free_space_floor": "free-space-floor", "log_level": "log-level",
+		"drain_delay": "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "log_level": "log-level",
 		"log": "", "clusters": "",
 	}
 	logSettings = map[string]string{
@@ -273,6 +273,8 @@ var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$`)
 // checkLogConfig refuses settings of the log that cannot be meant.
 func checkLogConfig(cfg server.Config) error {
 	switch {
+	case cfg.StartTimeout <= 0:
+		return fmt.Errorf("--start-timeout is %v; it must be above 0, as in 30s", cfg.StartTimeout)
 	case cfg.ReplicationFactor < 0:
 		return fmt.Errorf("replication factor is %d; it must be at least 1", cfg.ReplicationFactor)
 	case cfg.TopicPrefix != "" && !topicPrefix.MatchString(cfg.TopicPrefix):

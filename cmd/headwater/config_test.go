@@ -84,6 +84,7 @@ admin: 127.0.0.1:7090
 log: { type: kafka, brokers: [kafka-1:9092, kafka-2:9092], replication_factor: 3, topic_prefix: water }
 namespaces: [ namespaces/*.yaml, /etc/headwater/plays.yaml ]
 drain_delay: 3s
+start_timeout: 90s
 free_space_floor: 1024
 log_level: debug
 `)
@@ -96,7 +97,7 @@ log_level: debug
 		"data-dir": "/var/lib/headwater", "http": "0.0.0.0:7080", "grpc": "0.0.0.0:7081", "admin": "127.0.0.1:7090",
 		"kafka-brokers": "[kafka-1:9092,kafka-2:9092]", "kafka-replication-factor": "3", "kafka-topic-prefix": "water",
 		"namespaces":  "[" + filepath.Join(dir, "namespaces/*.yaml") + ",/etc/headwater/plays.yaml]",
-		"drain-delay": "3s", "free-space-floor": "1024", "log-level": "debug",
+		"drain-delay": "3s", "start-timeout": "1m30s", "free-space-floor": "1024", "log-level": "debug",
 	} {
 		if got := c.Flag(flag).Value.String(); got != want {
 			t.Errorf("%s is %s, not %s", flag, got, want)
@@ -164,6 +165,7 @@ func TestNamespaceFiles(t *testing.T) {
 func TestBadLogSettingsAreUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"--kafka-topic-prefix", "a.b/c"}, {"--kafka-replication-factor", "-1"}, {"--namespaces", "absent.yaml"}, {"--log-level", "loud"},
+		{"--start-timeout", "0s"}, {"--start-timeout", "-1s"},
 	} {
 		c := newDev()
 		c.SetArgs(append(args, "--data-dir", filepath.Join(t.TempDir(), "untouched")))

@@ -81,6 +81,7 @@ func newDev() *cobra.Command {
 	f.StringSliceVar(&brokers, "kafka-brokers", nil, "host:port,... puts the log on Kafka or Redpanda; the stores stay here")
 	f.IntVar(&cfg.ReplicationFactor, "kafka-replication-factor", 0, "replicas of topics on Kafka (default 1)")
 	f.StringVar(&cfg.TopicPrefix, "kafka-topic-prefix", "headwater", "beginning of the names of topics on Kafka; installations that share a cluster have different ones")
+	f.DurationVar(&cfg.StartTimeout, "start-timeout", server.DefaultStartTimeout, "how long Kafka may take to answer at start")
 	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
 	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")

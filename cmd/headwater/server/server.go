@@ -38,7 +38,9 @@ type Config struct {
 	// TopicPrefix begins the name of every topic on Kafka, so that installations
 	// can share a cluster. Default "headwater". The embedded log has no use for it.
 	TopicPrefix string
-	// StartTimeout bounds how long Kafka may take to answer at start. Default 30 s.
+	// StartTimeout bounds how long Kafka may take to answer at start: the process
+	// gives up when no broker does. A namespace whose topic does not answer is
+	// opened later. Default DefaultStartTimeout.
 	StartTimeout time.Duration
 	// Demo makes the demo namespaces where they do not exist.
 	Demo bool
@@ -52,6 +54,9 @@ type Config struct {
 	Version        string
 	Commit         string
 }
+
+// DefaultStartTimeout is Config.StartTimeout where none is set.
+const DefaultStartTimeout = 30 * time.Second
 
 func (c Config) withDefaults() Config {
 	if c.DataDir == "" {
@@ -69,7 +74,7 @@ func (c Config) withDefaults() Config {
 		c.Version = "dev"
 	}
 	if c.StartTimeout == 0 {
-		c.StartTimeout = 30 * time.Second
+		c.StartTimeout = DefaultStartTimeout
 	}
 	if len(c.KafkaBrokers) == 0 {
 		c.TopicPrefix = ""
@@ -188,7 +193,7 @@ func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) 
 		defer cancel()
 		defer func() {
 			if err != nil && errors.Is(context.Cause(ctx), late) {
-				err = fmt.Errorf("reach Kafka at %s: %w; check that the brokers run and the addresses in --kafka-brokers: %w", strings.Join(brokers, ","), late, err)
+				err = fmt.Errorf("reach Kafka at %s: %w; check that the brokers run and the addresses in --kafka-brokers, or allow more with --start-timeout: %w", strings.Join(brokers, ","), late, err)
 			}
 		}()
 	}
