@@ -13,7 +13,9 @@ const (
 	// Sync: fsynced (embedded) or on all in-sync replicas (Kafka, acks=all).
 	Sync Durability = iota
 	// Buffered: queued for the log. What is queued is lost when the process
-	// dies; the offset is not known, so Result.Offset is NoOffset.
+	// dies; the offset is not known, so Result.Offset is NoOffset. It never waits
+	// for room: refused is ErrNotAppended wrapping ErrOverloaded, when the queue is
+	// full and when what was buffered Broker.BufferedLoss ago is not durable yet.
 	Buffered
 )
 
@@ -23,6 +25,11 @@ type NewEntry struct {
 	// Data is the encoded record. The log reads it until Append returns (or, for
 	// Buffered, copies it) and does not keep it.
 	Data []byte
+	// Settled, of a Buffered append, is called once with the outcome of an entry
+	// that Append took (its Result.Err is nil), perhaps before Append returns. It
+	// runs in a goroutine of the log: it must not block or use the log. Nil is
+	// allowed.
+	Settled func(Result)
 }
 
 // Entry is a record as the log holds it.
@@ -40,7 +47,8 @@ type Entry struct {
 
 // Result is what became of one NewEntry.
 type Result struct {
-	// Offset and LogTime are set when Err is nil and the append was Sync.
+	// Offset and LogTime are set when Err is nil and the append is durable:
+	// answered by Sync, or told to Settled.
 	Offset  Offset
 	LogTime int64 // microseconds since 1970; 0 when the log does not tell
 	// Err is nil when the record is acknowledged. Otherwise errors.Is tells the
@@ -97,8 +105,9 @@ type Log interface {
 	OffsetAt(ctx context.Context, p Partition, t int64) (Offset, error)
 
 	// Barrier returns an offset at or above that of every record acknowledged
-	// before the call, NoOffset when there is none. On Kafka it appends a record
-	// of KindBarrier, shared by everyone who waits.
+	// before the call, NoOffset when there is none. A record whose outcome was
+	// told as unknown before the call is at or below it too, or never comes. On
+	// Kafka it appends a record of KindBarrier, shared by everyone who waits.
 	Barrier(ctx context.Context, p Partition) (Offset, error)
 
 	// Trim frees every record below before. It is durable when it returns: no
@@ -136,6 +145,12 @@ type Broker interface {
 	Health() error
 	// Durability is what a Sync append is called in an answer: SYNC or QUORUM.
 	Durability() string
+	// BufferedLoss is how much of the Buffered appends a crash can lose: what was
+	// taken within a time of this length. As a rule that is the last moment only,
+	// since nothing is held back. When the log stalls, what waits grows old, and
+	// once the oldest is this old (on Kafka, the oldest of its partition) others
+	// are refused.
+	BufferedLoss() time.Duration
 	// Now is the clock that LogTime is stamped from, as near as this process can
 	// know it.
 	Now() time.Time

@@ -42,6 +42,9 @@ type item struct {
 	part  *part
 	index int
 	alone bool // nothing of the partition was in flight before it
+
+	buffered bool
+	settled  func(wal.Result) // of a buffered entry; may be nil
 }
 
 // It never ends: the client would fail a whole batch when the context of its
@@ -80,7 +83,7 @@ func (l *Log) Append(ctx context.Context, d wal.Durability, entries []wal.NewEnt
 	// the caller's deadline, so it gets bytes of its own.
 	size, count := 0, 0
 	for i := range entries {
-		if err := l.entryError(&entries[i]); err != nil {
+		if err := l.entryError(&entries[i], d); err != nil {
 			results[i] = wal.Result{Offset: wal.NoOffset, Err: err}
 			continue
 		}
@@ -103,8 +106,11 @@ func (l *Log) Append(ctx context.Context, d wal.Durability, entries []wal.NewEnt
 		}
 		at := len(arena)
 		arena = append(arena, entries[i].Data...)
-		items = append(items, item{index: i, call: c, part: l.parts[entries[i].Partition]})
+		items = append(items, item{index: i, call: c, part: l.parts[entries[i].Partition], buffered: d == wal.Buffered})
 		it := &items[len(items)-1]
+		if it.buffered {
+			it.settled = entries[i].Settled
+		}
 		it.rec.Partition = int32(entries[i].Partition)
 		it.rec.Value = arena[at:len(arena):len(arena)]
 		it.rec.Timestamp = start
@@ -133,7 +139,7 @@ func (l *Log) refusal(ctx context.Context) error {
 	return l.b.refusal()
 }
 
-func (l *Log) entryError(e *wal.NewEntry) error {
+func (l *Log) entryError(e *wal.NewEntry, d wal.Durability) error {
 	part, err := l.part(e.Partition)
 	if err == nil && len(e.Data) > wal.MaxRecordBytes {
 		err = fmt.Errorf("%w: %d bytes", wal.ErrTooLarge, len(e.Data))
@@ -142,6 +148,9 @@ func (l *Log) entryError(e *wal.NewEntry) error {
 		if since := part.starved.Load(); since != 0 && time.Since(time.Unix(0, since)) >= l.b.cfg.ShedAfter {
 			err = fmt.Errorf("%w: %w", wal.ErrUnavailable, errNotEnoughReplicas)
 		}
+	}
+	if err == nil && d == wal.Buffered && part.buffered.age() >= l.b.cfg.BufferedLoss {
+		err = fmt.Errorf("%w: what was buffered %s ago is not acknowledged yet", wal.ErrOverloaded, l.b.cfg.BufferedLoss)
 	}
 	if err != nil {
 		return fmt.Errorf("append to topic %s partition %d: %w: %w", l.info.Name, e.Partition, wal.ErrNotAppended, err)
@@ -163,6 +172,9 @@ func (b *Broker) hand(l *Log, c *call, items []item) bool {
 	for i := range items {
 		it := &items[i]
 		it.alone = it.part.outstanding.Add(1) == 1
+		if it.buffered {
+			it.part.buffered.begin(c.handed)
+		}
 		it.rec.Topic = l.info.Name
 		it.rec.Context = it
 		prod.cl.TryProduce(context.Background(), &it.rec, settle)
@@ -176,6 +188,12 @@ func (l *Log) settle(rec *kgo.Record, err error) {
 	it := rec.Context.(*item)
 	off, err := l.outcome(it, err)
 	it.part.outstanding.Add(-1)
+	if it.buffered {
+		it.part.buffered.end()
+		if it.settled != nil {
+			it.settled(wal.Result{Offset: off, Err: err})
+		}
+	}
 	c := it.call
 	if c.then != nil {
 		c.then(off, err)

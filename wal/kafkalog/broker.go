@@ -119,6 +119,9 @@ func (b *Broker) Safe() bool { return b.cfg.ReplicationFactor >= 3 && b.cfg.MinI
 // Where Safe is false, the quorum may be one broker.
 func (b *Broker) Durability() string { return "QUORUM" }
 
+// BufferedLoss is Config.BufferedLoss.
+func (b *Broker) BufferedLoss() time.Duration { return b.cfg.BufferedLoss }
+
 // Now is this machine's clock: the brokers stamp records with their own, which
 // are as far from it as time synchronisation leaves them.
 func (b *Broker) Now() time.Time { return time.Now() }

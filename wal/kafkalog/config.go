@@ -43,6 +43,12 @@ type Config struct {
 	// QueueBytes bounds the records that are handed over and not acknowledged.
 	// Default 64 MiB; at least 16 MiB.
 	QueueBytes int
+	// BufferedLoss is how long the oldest buffered record of a partition may wait
+	// for its acknowledgement before others are refused: what a crash of this
+	// process can lose. A record is sent after Linger, and again until it is
+	// acknowledged, so the wait is Linger, a round trip, and whatever the brokers
+	// take to find a new leader. Default 5 s; must be above Linger.
+	BufferedLoss time.Duration
 	// CheckInterval is how often topics and brokers are looked at. Default 2 s.
 	CheckInterval time.Duration
 	// CheckTimeout is how long a look may take before the brokers count as
@@ -81,6 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 		value *time.Duration
 		def   time.Duration
 	}{
+		{&c.BufferedLoss, 5 * time.Second},
 		{&c.CheckInterval, 2 * time.Second},
 		{&c.CheckTimeout, 3 * time.Second},
 		{&c.ShedAfter, 10 * time.Second},
@@ -95,6 +102,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Linger < 0 || c.ReplicationFactor < 0 || c.MinISR < 0 {
 		return c, errors.New("configure kafka log: linger, replication factor and min ISR must not be negative")
+	}
+	if c.BufferedLoss <= c.Linger {
+		return c, fmt.Errorf("configure kafka log: buffered loss of %s must be above the linger of %s", c.BufferedLoss, c.Linger)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -11,6 +11,9 @@
 // once, and may land later. A full queue, a long outage and a closed broker
 // refuse with ErrNotAppended before anything is handed over.
 //
+// A Buffered append is sent as a durable one is, and lost with the process until
+// the brokers have acknowledged it: Config.BufferedLoss bounds how much that is.
+//
 // A topic whose settings could lose records is not opened (ErrTopicSettings
 // names the setting). A topic that is deleted, made again or given more
 // partitions behind a Log's back ends that Log: ErrIncarnation or

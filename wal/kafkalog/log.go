@@ -52,6 +52,7 @@ type part struct {
 	starved     atomic.Int64 // when the in-sync replicas became too few, nanoseconds; 0 = they are enough
 	bytes       atomic.Int64 // of one replica; -1 = not known
 	barrier     shared[wal.Offset]
+	buffered    ages
 }
 
 func newLog(b *Broker, name string, topic *kmsg.MetadataResponseTopic) *Log {

@@ -3,7 +3,9 @@ package pebblelog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -26,6 +28,9 @@ type group struct {
 	parts    []*part
 	bytes    int64
 	entries  int64
+	buffered bool          // some part is a buffered one
+	since    time.Duration // when the first of these was added, on the log's clock
+	left     bool          // a caller was told unknown; guarded by queue.mu
 	taken    bool
 	finished bool
 	// copied is closed once the callers' bytes are in the batch and their results
@@ -49,7 +54,8 @@ type endMark struct {
 type part struct {
 	t         *topic
 	entries   []wal.NewEntry
-	results   []wal.Result // nil for a buffered append
+	results   []wal.Result // nil for a buffered append of which nobody wants to know
+	buffered  bool
 	g         *group
 	withdrawn bool // by its caller, before the group was taken
 }
@@ -78,7 +84,8 @@ func (t *topic) Append(ctx context.Context, d wal.Durability, entries []wal.NewE
 		}
 		p := &part{t: t, entries: entries[from:to]}
 		if d == wal.Buffered {
-			p.entries = copyEntries(p.entries, results[from:to])
+			p.buffered = true
+			p.entries, p.results = copyEntries(p.entries, results[from:to])
 		} else {
 			p.results = results[from:to]
 		}
@@ -136,36 +143,48 @@ func cut(entries []wal.NewEntry, results []wal.Result, from int) (to int, size i
 }
 
 // copyEntries copies the accepted entries of a buffered call, which returns
-// before they are written.
-func copyEntries(entries []wal.NewEntry, results []wal.Result) []wal.NewEntry {
-	size, n := 0, 0
+// before they are written. Results are there when some entry wants to know its
+// own.
+func copyEntries(entries []wal.NewEntry, results []wal.Result) (out []wal.NewEntry, told []wal.Result) {
+	size, n, want := 0, 0, false
 	for i := range entries {
 		if results[i].Err == nil {
 			size += len(entries[i].Data)
 			n++
+			want = want || entries[i].Settled != nil
 		}
 	}
 	arena := make([]byte, 0, size)
-	out := make([]wal.NewEntry, 0, n)
+	out = make([]wal.NewEntry, 0, n)
 	for i := range entries {
 		if results[i].Err != nil {
 			continue
 		}
 		at := len(arena)
 		arena = append(arena, entries[i].Data...)
-		out = append(out, wal.NewEntry{Partition: entries[i].Partition, Data: arena[at:len(arena):len(arena)]})
+		e := entries[i]
+		e.Data = arena[at:len(arena):len(arena)]
+		out = append(out, e)
 	}
-	return out
+	if want {
+		told = make([]wal.Result, n)
+	}
+	return out, told
 }
 
-// enqueue puts p into the last open group, waiting for room until ctx is done.
-// An error means that nothing of p was or will be written.
+// enqueue puts p into the last open group, waiting for room until ctx is done; a
+// buffered one does not wait. An error means that nothing of p was or will be
+// written.
 func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
 	q := &b.queue
 	for {
+		var now time.Duration
+		if p.buffered {
+			now = b.clock.elapsed()
+		}
 		q.mu.Lock()
 		switch {
 		case q.stopped != nil:
@@ -178,7 +197,14 @@ func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
 		case b.space.full.Load():
 			q.mu.Unlock()
 			return b.space.err()
+		case p.buffered && q.bufferedFor(now) >= b.cfg.BufferedLoss:
+			q.mu.Unlock()
+			return fmt.Errorf("%w: what was buffered %s ago is not durable yet", wal.ErrOverloaded, b.cfg.BufferedLoss)
 		case q.bytes >= b.cfg.QueueBytes || q.entries >= b.cfg.QueueEntries:
+			if p.buffered {
+				q.mu.Unlock()
+				return wal.ErrOverloaded
+			}
 			// Comparing before adding lets one part overshoot, so that a large one is
 			// not starved by small ones that would still fit.
 			if q.space == nil {
@@ -196,7 +222,7 @@ func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
 			}
 		}
 		first := len(q.groups) == 0
-		q.add(p, size)
+		q.add(p, size, now)
 		q.mu.Unlock()
 		if first {
 			q.wake()
@@ -205,7 +231,20 @@ func (b *Broker) enqueue(ctx context.Context, p *part, size int64) error {
 	}
 }
 
-func (q *queue) add(p *part, size int64) {
+// bufferedFor is how long the oldest buffered part has waited. The caller holds
+// mu. There are at most as many groups as fit the queue, some dozens.
+func (q *queue) bufferedFor(now time.Duration) time.Duration {
+	for _, gs := range [][]*group{q.taken, q.groups} {
+		for _, g := range gs {
+			if g.buffered {
+				return now - g.since
+			}
+		}
+	}
+	return 0
+}
+
+func (q *queue) add(p *part, size int64, now time.Duration) {
 	n := int64(len(p.entries))
 	var g *group
 	if len(q.groups) > 0 {
@@ -214,6 +253,9 @@ func (q *queue) add(p *part, size int64) {
 	if g == nil || g.bytes > 0 && (g.bytes+size > maxGroupBytes || g.entries+n > maxGroupEntries) {
 		g = newGroup()
 		q.groups = append(q.groups, g)
+	}
+	if p.buffered && !g.buffered {
+		g.buffered, g.since = true, now
 	}
 	p.g = g
 	g.parts = append(g.parts, p)
@@ -248,8 +290,8 @@ func (q *queue) take() (g *group, stopped bool) {
 // finish gives a taken group its outcome, unless it has one, and its room back.
 func (q *queue) finish(g *group, err error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if g.finished {
+		q.mu.Unlock()
 		return
 	}
 	for i, x := range q.taken {
@@ -259,6 +301,31 @@ func (q *queue) finish(g *group, err error) {
 		}
 	}
 	q.finishLocked(g, err)
+	q.mu.Unlock()
+	g.tell()
+}
+
+// tell gives the entries of buffered parts their outcome. It is called once, by
+// who finished the group.
+func (g *group) tell() {
+	if !g.buffered {
+		return
+	}
+	for _, p := range g.parts {
+		if !p.buffered || p.results == nil {
+			continue
+		}
+		for i := range p.entries {
+			f := p.entries[i].Settled
+			switch {
+			case f == nil:
+			case g.err != nil: // results may be in the committer's hands still
+				f(wal.Result{Offset: wal.NoOffset, Err: fmt.Errorf("append to topic %s: %w", p.t.info.Name, g.err)})
+			default:
+				f(p.results[i])
+			}
+		}
+	}
 }
 
 func (q *queue) finishLocked(g *group, err error) {
@@ -295,7 +362,6 @@ func (q *queue) stopLocked(why error) {
 // taken is unknown.
 func (q *queue) fail(why error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.stopped = why
 	q.stopLocked(why)
 	for _, g := range q.groups {
@@ -304,7 +370,34 @@ func (q *queue) fail(why error) {
 	for _, g := range q.taken {
 		q.finishLocked(g, fmt.Errorf("%w: %w", wal.ErrUnknown, why))
 	}
+	ended := slices.Concat(q.taken, q.groups)
 	q.groups, q.taken = nil, nil
+	q.mu.Unlock()
+	for _, g := range ended {
+		g.tell()
+	}
+}
+
+// doubted waits until no group is in flight that a caller was told unknown of.
+func (q *queue) doubted(ctx context.Context) error {
+	for {
+		var wait *group
+		q.mu.Lock()
+		for _, g := range q.taken {
+			if g.left {
+				wait = g
+			}
+		}
+		q.mu.Unlock()
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // await fills p's results once its outcome is known or ctx is done.
@@ -333,11 +426,13 @@ func (b *Broker) await(ctx context.Context, p *part) {
 	p.settle(g.err)
 }
 
-// withdraw takes p back, if its group is still waiting.
+// withdraw takes p back, if its group is still waiting. Otherwise Barrier waits
+// for the group.
 func (p *part) withdraw(q *queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if p.g.taken || p.g.finished {
+		p.g.left = true
 		return false
 	}
 	p.withdrawn = true

@@ -294,6 +294,9 @@ func (b *Broker) Health() error {
 // Durability implements wal.Broker.
 func (b *Broker) Durability() string { return "SYNC" }
 
+// BufferedLoss implements wal.Broker: Config.BufferedLoss.
+func (b *Broker) BufferedLoss() time.Duration { return b.cfg.BufferedLoss }
+
 // Now implements wal.Broker: the clock that log times are stamped from.
 func (b *Broker) Now() time.Time { return time.UnixMicro(b.clock.micros()) }
 

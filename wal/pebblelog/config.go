@@ -27,10 +27,15 @@ type Config struct {
 	FreeSpace func() (int64, error)
 
 	// QueueBytes and QueueEntries bound what waits for the disk, over all topics.
-	// A caller that finds the queue full waits until its context is done.
-	// Default: 64 MiB and 262,144 entries.
+	// A caller that finds the queue full waits until its context is done, or is
+	// refused if its append is buffered. Default: 64 MiB and 262,144 entries.
 	QueueBytes   int64
 	QueueEntries int64
+	// BufferedLoss is how long the oldest buffered append may wait for the disk
+	// before others are refused: what a crash can lose. A group of appends is
+	// written as soon as the one before it is, so the wait is that of the disk.
+	// Default 1 s.
+	BufferedLoss time.Duration
 
 	// MemTableBytes is Pebble's memtable. A restart after a crash replays at most
 	// about this much. Default 64 MiB.
@@ -55,6 +60,7 @@ const (
 	defaultQueueEntries = 1 << 18
 	defaultMemTable     = 64 << 20
 	defaultCache        = 32 << 20
+	defaultBufferedLoss = time.Second
 
 	// maxGroupBytes is where a group stops taking more calls: large enough to
 	// make an fsync cheap per byte, small enough that groups overlap.
@@ -107,6 +113,12 @@ func (c Config) withDefaults() (Config, error) {
 		def(&c.CacheBytes, "cache bytes", defaultCache),
 	); err != nil {
 		return c, err
+	}
+	if c.BufferedLoss == 0 {
+		c.BufferedLoss = defaultBufferedLoss
+	}
+	if c.BufferedLoss < 0 {
+		return c, errors.New("open log: buffered loss is negative")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -22,7 +22,8 @@
 //
 // # What it does not
 //
-// Buffered appends are lost with the process, by their name. Damage to the last few
+// Buffered appends that are not synced yet are lost with the process, by their
+// name: Config.BufferedLoss says how much. Damage to the last few
 // groups of appends that were written before a crash may be taken for a torn write;
 // DESIGN.md says which. A log that failed keeps its directory locked until the
 // process ends. Space of trimmed records returns when Pebble compacts, not at once.

@@ -203,13 +203,17 @@ func (t *topic) timeOf(ps *partition, o wal.Offset) (int64, error) {
 	return logTime, nil
 }
 
-// Barrier implements wal.Log: what is acknowledged is below the durable end.
+// Barrier implements wal.Log: what is acknowledged is below the durable end, and
+// what is in doubt once its group is finished.
 func (t *topic) Barrier(ctx context.Context, p wal.Partition) (wal.Offset, error) {
 	ps, done, err := t.use(ctx, p)
 	if err != nil {
 		return wal.NoOffset, err
 	}
 	defer done()
+	if err := t.b.queue.doubted(ctx); err != nil {
+		return wal.NoOffset, fmt.Errorf("barrier of topic %s partition %d: %w", t.info.Name, p, err)
+	}
 	return ps.durableEnd() - 1, nil
 }
 

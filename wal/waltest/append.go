@@ -235,6 +235,69 @@ func bufferedArrives(s *suite) {
 	}
 }
 
+// bufferedIsTold: whoever asks learns once what became of a buffered record, and
+// where it is; of a refused one there is nothing to learn.
+func bufferedIsTold(s *suite) {
+	const n = 200
+	if loss := s.b.BufferedLoss(); loss <= 0 {
+		s.Errorf("a crash loses buffered appends of %s", loss)
+	}
+	l := s.create(2)
+	type outcome struct {
+		i int
+		r wal.Result
+	}
+	told := make(chan outcome, 2*n) // room for twice as many as there should be
+	var entries []wal.NewEntry
+	for i := range n {
+		e := wal.NewEntry{Partition: wal.Partition(i % 2), Data: rec("b-%d", i)}
+		if i%10 != 9 { // not everybody asks
+			e.Settled = func(r wal.Result) { told <- outcome{i, r} }
+		}
+		entries = append(entries, e)
+	}
+	nowhere := wal.NewEntry{Partition: 2, Data: rec("nowhere"), Settled: func(wal.Result) { s.Error("told of a refused record") }}
+	for from := 0; from < n; from += 20 {
+		for i, r := range l.Append(s.ctx, wal.Buffered, append(entries[from:from+20:from+20], nowhere)) {
+			if refused := r.Err != nil; refused != (i == 20) {
+				s.Fatalf("entry %d: %v", from+i, r.Err)
+			}
+		}
+	}
+	at := map[int]wal.Offset{}
+	for range n * 9 / 10 {
+		select {
+		case o := <-told:
+			if _, twice := at[o.i]; twice || o.r.Err != nil || o.r.Offset < 0 {
+				s.Fatalf("record %d: offset %d, %v, told before %v", o.i, o.r.Offset, o.r.Err, twice)
+			}
+			at[o.i] = o.r.Offset
+		case <-s.ctx.Done():
+			s.Fatalf("%d of %d were told", len(at), n*9/10)
+		}
+	}
+	for p := range wal.Partition(2) {
+		for k, g := range s.read(l, p, 0, n/2) {
+			i := 2*k + int(p)
+			if want := fmt.Sprintf("b-%d", i); g.say != want {
+				s.Fatalf("partition %d record %d says %q, want %q", p, k, g.say, want)
+			}
+			if o, asked := at[i]; asked && o != g.offset {
+				s.Fatalf("record %d is at %d, told %d", i, g.offset, o)
+			}
+		}
+	}
+	if len(told) != 0 {
+		s.Errorf("%d were told twice", len(told))
+	}
+	// What is told is durable: it is there after a restart.
+	s.reopen()
+	l = s.open(l.Info().Name)
+	if b := s.bounds(l, 0); b.End <= at[0] {
+		s.Errorf("partition 0 ends at %d after a restart, a record was told at %d", b.End, at[0])
+	}
+}
+
 func cancelledBefore(s *suite) {
 	l := s.create(1)
 	ctx, cancel := context.WithCancel(s.ctx)

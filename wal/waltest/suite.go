@@ -48,6 +48,7 @@ func Run(t *testing.T, h Harness) {
 		{"LargestRecord", largestRecord},
 		{"BytesAreNotKept", bytesAreNotKept},
 		{"BufferedAppendArrives", bufferedArrives},
+		{"BufferedOutcomeIsTold", bufferedIsTold},
 		{"CancelledBeforeAppend", cancelledBefore},
 		{"CancelledDuringAppend", cancelledDuring},
 		{"LogTime", logTime},
