@@ -62,6 +62,10 @@ type streamPart struct {
 	waiting []*Reservation
 	unknown []*Reservation // whose append has an unknown outcome, oldest first
 
+	inFlight atomic.Int64 // records handed to the log whose outcome is not known
+	doubted  atomic.Int64 // records whose outcome was unknown, ever
+	cleared  atomic.Int64 // of doubted, how many are below the watermark or acknowledged, or never come
+
 	position atomic.Pointer[positionText] // see Stream.Position
 }
 
@@ -223,135 +227,6 @@ func (s *Stream) Admit(p Partition) error {
 	return nil
 }
 
-// Append appends one record that covers the given reservations and settles
-// them. All must be of partition p. The error is as in Result.
-func (s *Stream) Append(ctx context.Context, p Partition, rec *Record, rs ...*Reservation) (Offset, error) {
-	a := [1]Appending{{Partition: p, Record: rec, Reservations: rs}}
-	s.AppendAll(ctx, a[:])
-	return a[0].Offset, a[0].Err
-}
-
-// Appending is one record of AppendAll and what became of it.
-type Appending struct {
-	Partition Partition
-	Record    *Record
-	// Reservations that the record covers, all of Partition.
-	Reservations []*Reservation
-
-	Offset Offset // NoOffset unless Err is nil
-	Err    error  // as in Result
-}
-
-// AppendAll is Append for records of several partitions. They are one call to
-// the log, so that they share an fsync instead of standing in line for one each.
-// Each has an outcome of its own.
-func (s *Stream) AppendAll(ctx context.Context, as []Appending) {
-	entries := make([]NewEntry, 0, len(as))
-	for i := range as {
-		a := &as[i]
-		a.Offset = NoOffset
-		if a.Err = s.Admit(a.Partition); a.Err != nil {
-			continue
-		}
-		data := AppendRecord(make([]byte, 0, 160+len(a.Record.RoutingKey)+len(a.Record.Payload)), a.Record)
-		if len(data) > MaxRecordBytes {
-			a.Err = fmt.Errorf("%w: %w: %d bytes", ErrNotAppended, ErrTooLarge, len(data))
-			continue
-		}
-		entries = append(entries, NewEntry{Partition: a.Partition, Data: data})
-	}
-	var results []Result
-	if len(entries) > 0 {
-		results = s.cfg.Log.Append(ctx, Sync, entries)
-	}
-	for i := range as {
-		a := &as[i]
-		if a.Err == nil { // then it has an entry, in this order
-			a.Offset, a.Err = results[0].Offset, results[0].Err
-			results = results[1:]
-		}
-		s.appended(a)
-	}
-}
-
-// appended settles the reservations of a record by its outcome.
-func (s *Stream) appended(a *Appending) {
-	switch {
-	case a.Err == nil:
-		s.cfg.Progress.Ack(a.Partition, a.Offset)
-		s.settle(a.Partition, a.Offset, a.Record.AcceptedAt, a.Reservations)
-		return
-	case errors.Is(a.Err, ErrUnknown):
-		for _, r := range a.Reservations {
-			r.err = a.Err
-			close(r.done) // stays reserved: see Reserve
-		}
-		s.keepUnknown(a.Partition, a.Reservations)
-	default:
-		for _, r := range a.Reservations {
-			s.Release(r, a.Err)
-		}
-	}
-	a.Offset = NoOffset
-}
-
-func (s *Stream) settle(p Partition, o Offset, acceptedAt int64, rs []*Reservation) {
-	for _, r := range rs {
-		r.Offset, r.AcceptedAt = o, acceptedAt
-	}
-	part := &s.parts[p]
-	part.mu.Lock()
-	part.waiting = append(part.waiting, rs...)
-	part.mu.Unlock()
-	for _, r := range rs {
-		close(r.done)
-	}
-	if s.cfg.Progress.Applied(p) >= o {
-		s.applied(p, s.cfg.Progress.Applied(p)) // it was applied before it was in waiting
-	}
-}
-
-// maxUnknown bounds how many tokens of unknown outcome a partition remembers.
-// One that is forgotten is still applied once; only its duplicate flag may then
-// say NO for a copy.
-const maxUnknown = 65536
-
-func (s *Stream) keepUnknown(p Partition, rs []*Reservation) {
-	part := &s.parts[p]
-	part.mu.Lock()
-	part.unknown = append(part.unknown, rs...)
-	var gone []*Reservation
-	if n := len(part.unknown) - maxUnknown; n > 0 {
-		gone = append(gone, part.unknown[:n]...)
-		part.unknown = append(part.unknown[:0:0], part.unknown[n:]...)
-	}
-	part.mu.Unlock()
-	for _, r := range gone {
-		s.forget(r)
-	}
-}
-
-// applied forgets the reservations that the store now knows. They stand in the
-// order that their appends were answered in, which is nearly that of their
-// offsets; one that stands behind a later offset goes a moment later, which
-// changes no answer.
-func (s *Stream) applied(p Partition, o Offset) {
-	part := &s.parts[p]
-	part.mu.Lock()
-	n := 0
-	for n < len(part.waiting) && part.waiting[n].Offset <= o {
-		n++
-	}
-	gone := part.waiting[:n]
-	if part.waiting = part.waiting[n:]; len(part.waiting) == 0 {
-		part.waiting = nil
-	}
-	part.mu.Unlock()
-	for _, r := range gone {
-		s.forget(r)
-	}
-}
-
 // WaitApplied returns once the record at o is applied.
 func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {
 	return s.cfg.Progress.Wait(ctx, p, o)
@@ -360,6 +235,7 @@ func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {
 // Barrier returns once everything acknowledged before the call, by anyone, is
 // applied: what a linearizable read waits for.
 func (s *Stream) Barrier(ctx context.Context, p Partition) error {
+	mark := s.parts[p].doubted.Load()
 	o, err := s.cfg.Log.Barrier(ctx, p)
 	if err != nil && ctx.Err() != nil {
 		g := s.cfg.Progress // how far it would have had to be is not known; what is known is told
@@ -368,7 +244,11 @@ func (s *Stream) Barrier(ctx context.Context, p Partition) error {
 	if err != nil {
 		return fmt.Errorf("barrier of partition %d: %w", p, err)
 	}
-	return s.cfg.Progress.Wait(ctx, p, o)
+	if err := s.cfg.Progress.Wait(ctx, p, o); err != nil {
+		return err
+	}
+	s.parts[p].clear(mark)
+	return nil
 }
 
 // Consistency is what a read waits for.
