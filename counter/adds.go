@@ -1,30 +1,121 @@
 package counter
 
 import (
+	"crypto/sha256"
+	"hash"
+	"sync"
+
 	"github.com/headwater-db/headwater/wal"
 )
 
 // Adds collects the adds of one call, partition by partition, already encoded.
 // Used by one goroutine; get one from DB.NewAdds.
 type Adds struct {
-	parts   []addsPart
-	n       int
-	size    int
-	tokened bool
+	parts    []addsPart
+	owned    []ownAdd // adds with a token of their own
+	n        int
+	untagged bool // an add has no token of its own
 }
 
 type addsPart struct {
-	first []byte // name of the first add
-	buf   []byte
+	buf   []byte // a payload of OpAdd
+	first int    // length of the first add's name; 0: none
+}
+
+// ownAdd is an add with its own token, which is reserved by itself.
+type ownAdd struct {
+	index int
+	part  wal.Partition
+	token wal.Token
+	hash  wal.Hash
+}
+
+var addsPool = sync.Pool{New: func() any { return &Adds{} }}
+
+// NewAdds returns an empty collection for one AddCounts.
+func (db *DB) NewAdds() *Adds {
+	a := addsPool.Get().(*Adds)
+	n := db.cfg.Stream.Info().Partitions
+	if cap(a.parts) < n {
+		a.parts = make([]addsPart, n)
+	}
+	a.parts = a.parts[:n]
+	for i := range a.parts {
+		a.parts[i].buf = append(a.parts[i].buf[:0], payloadVersion, byte(OpAdd))
+		a.parts[i].first = 0
+	}
+	a.owned, a.n, a.untagged = a.owned[:0], 0, false
+	return a
+}
+
+// release gives a's memory back. Nothing may point into it any more.
+func (a *Adds) release() {
+	const keep = 4 << 20
+	for i := range a.parts {
+		if cap(a.parts[i].buf) > keep {
+			return // a rare giant is not kept
+		}
+	}
+	addsPool.Put(a)
 }
 
 // Len is how many adds there are.
 func (a *Adds) Len() int { return a.n }
 
-// Add puts an add in. What add.Counter points to is copied.
-func (a *Adds) Add(add *Add) { panic("soon") }
+// Bytes is how large the adds are.
+func (a *Adds) Bytes() (n int) {
+	for i := range a.parts {
+		n += len(a.parts[i].buf)
+	}
+	return n
+}
 
-// NewAdds returns an empty collection for one AddCounts.
-func (db *DB) NewAdds() *Adds { panic("soon") }
+// Add puts an add in. What add.Counter points to is copied. A token of its own
+// must have a nonce; without a generation time it has the call's.
+func (a *Adds) Add(add *Add) {
+	p := wal.PartitionOf(add.Counter, len(a.parts))
+	part := &a.parts[p]
+	if part.first == 0 {
+		part.first = len(add.Counter)
+	}
+	if add.Token.IsZero() {
+		a.untagged = true
+	} else {
+		a.owned = append(a.owned, ownAdd{a.n, p, add.Token, add.Hash})
+	}
+	part.buf = AppendAdd(part.buf, add)
+	a.n++
+}
 
-var _ = wal.NoOffset
+// routingKey is the name of the first add of a part.
+func (p *addsPart) routingKey() []byte {
+	_, rest := uvarintLen(p.buf[2:])
+	return rest[:p.first]
+}
+
+func uvarintLen(b []byte) (n int, rest []byte) {
+	for i, c := range b {
+		if c < 0x80 {
+			return i + 1, b[i+1:]
+		}
+	}
+	return len(b), nil
+}
+
+var hashPool = sync.Pool{New: func() any { return sha256.New() }}
+
+// hash identifies the call: its adds, partition by partition, as they were sent.
+func (a *Adds) hash() (h wal.Hash) {
+	s := hashPool.Get().(hash.Hash)
+	defer hashPool.Put(s)
+	s.Reset()
+	for i := range a.parts {
+		b := a.parts[i].buf
+		n := uint64(len(b))
+		s.Write([]byte{byte(n >> 56), byte(n >> 48), byte(n >> 40), byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+		s.Write(b)
+	}
+	var sum [sha256.Size]byte
+	copy(h[:], s.Sum(sum[:0]))
+	return h
+}

@@ -143,29 +143,3 @@ type Verification struct {
 
 // BufferedLoss is the longest time that a buffered add waits to be durable.
 func (db *DB) BufferedLoss() time.Duration { return db.cfg.BufferedLoss }
-
-// AddCounts appends the adds, one record for each partition that they touch, all
-// under tok or their own tokens. a is used up.
-func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) Result { panic("soon") }
-
-// Write does a call that is decided by the applier, and returns its answer.
-func (db *DB) Write(ctx context.Context, r *Request) Result { panic("soon") }
-
-// Get reads counters; counts[i] is that of names[i]. accuracy 0 is the
-// namespace's. Errors: *wal.BehindError, *ParkedError, ErrNotAccurate,
-// ErrReloading.
-func (db *DB) Get(ctx context.Context, names [][]byte, accuracy Accuracy, after wal.Position) (counts []Count, asOf AsOf, err error) {
-	panic("soon")
-}
-
-// List reads up to limit counters whose names have prefix and are above after,
-// in byte order over all partitions. more says that there may be others.
-func (db *DB) List(ctx context.Context, prefix, after []byte, limit int, at wal.Position) (list []Named, more bool, err error) {
-	panic("soon")
-}
-
-// Series reads the windows of a counter. ErrGranularity.
-func (db *DB) Series(ctx context.Context, q *SeriesQuery) ([]Point, AsOf, error) { panic("soon") }
-
-// Verify counts a counter again from its events.
-func (db *DB) Verify(ctx context.Context, name []byte) (Verification, error) { panic("soon") }

@@ -28,6 +28,8 @@ var (
 	ErrNotAccurate = errors.New("counter: a best_effort namespace has no accurate reads")
 	// ErrGranularity: the granularity is not a multiple of a kept window.
 	ErrGranularity = errors.New("counter: the granularity is not a multiple of the smallest kept window")
+	// ErrTooManyPoints: the series has more than MaxPoints windows.
+	ErrTooManyPoints = errors.New("counter: the series has too many points")
 	// ErrReloading: the partition is being read back after a fault; retry.
 	ErrReloading = errors.New("counter: the partition is being read back")
 )
@@ -65,6 +67,19 @@ type TooMuchError struct {
 func (e *TooMuchError) Error() string {
 	return fmt.Sprintf("counter: %d was to be settled of a reservation of %d", e.Wanted, e.Reserved)
 }
+
+// MissingEventsError says that an event row that a counter's chain names is not
+// there. The store is damaged; rebuild it from the log.
+type MissingEventsError struct {
+	Offset wal.Offset
+}
+
+func (e *MissingEventsError) Error() string {
+	return fmt.Sprintf("counter: the events of record %d are missing", e.Offset)
+}
+
+// Is makes errors.Is(err, wal.ErrCorrupt) hold.
+func (e *MissingEventsError) Is(target error) bool { return target == wal.ErrCorrupt }
 
 // DriftError says that a token's generation time is too far from the log's
 // clock.

@@ -49,9 +49,13 @@ type Store interface {
 	Snapshot(ctx context.Context, p wal.Partition) (Snapshot, error)
 
 	// Sweep frees what the applier has no say in: token entries and ended
-	// reservations from before Horizon, and the windows and bases of retired ids.
+	// reservations from before Horizon, the windows of retired ids, and their bases
+	// and marks once State.Folded is at or above the offset they were retired at.
 	// In the goroutine of the partition's applier, while no commit is under way.
 	Sweep(ctx context.Context, s *SweepRequest) (SweepResult, error)
+
+	// LiveTokens is how many token entries a partition holds, about.
+	LiveTokens(p wal.Partition) int64
 
 	// SetTokenWindow tells how long tokens are kept from now on.
 	SetTokenWindow(window time.Duration)
@@ -78,7 +82,6 @@ type State struct {
 	// Expiring: a counter of the partition has, or had, a time to live, so that a
 	// sweep has something to look for.
 	Expiring bool
-	Tokens   int64 // live token entries, about; kept by the store
 }
 
 // Row is a counter as a store keeps it.
@@ -165,8 +168,9 @@ type Batch interface {
 	SaveCounter(name []byte, r *Row)
 	// DropCounter removes the row of a name.
 	DropCounter(name []byte)
-	// Retire marks an id whose counter is gone: Sweep frees its windows and base.
-	Retire(id uint64)
+	// Retire marks an id whose counter is gone as of the record at o: Sweep frees
+	// its windows, and its base once events up to o are folded.
+	Retire(id uint64, o wal.Offset)
 	// AddWindow merges b into the bucket of size that begins at start.
 	AddWindow(id uint64, size time.Duration, start int64, b Bucket)
 	// SaveEvents writes the event row of a record; see EventReader.

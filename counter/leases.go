@@ -1,0 +1,171 @@
+package counter
+
+import (
+	"container/heap"
+	"math"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// MaxReservations bounds the reservations of a partition that are held at once:
+// all of them are in memory.
+const MaxReservations = 1 << 20
+
+// leases are the reservations of a partition that are held, by id and by when
+// their leases end.
+type leases struct {
+	held map[wal.Nonce]*Reservation
+	ends leaseHeap
+}
+
+func newLeases() leases { return leases{held: make(map[wal.Nonce]*Reservation)} }
+
+func (l *leases) add(v *Reservation) {
+	l.held[v.ID] = v
+	heap.Push(&l.ends, v)
+}
+
+// first returns the reservation whose lease ends next, or nil. One that was
+// settled or cancelled may still stand in the heap; it is taken out here.
+func (l *leases) first() *Reservation {
+	for len(l.ends) > 0 {
+		v := l.ends[0]
+		if l.held[v.ID] == v {
+			return v
+		}
+		heap.Pop(&l.ends)
+	}
+	return nil
+}
+
+// overdue sums, by counter, what is held by leases that end at or before t: to a
+// reader they are free, whether a record has said so yet or not. Readers may
+// call it.
+func (l *leases) overdue(name string, t int64) (sum int64) {
+	return l.overdueFrom(0, name, t)
+}
+
+func (l *leases) overdueFrom(i int, name string, t int64) (sum int64) {
+	if i >= len(l.ends) || l.ends[i].ExpiresAt > t {
+		return 0
+	}
+	if v := l.ends[i]; l.held[v.ID] == v && string(v.Counter) == name {
+		sum = v.Amount
+	}
+	return sum + l.overdueFrom(2*i+1, name, t) + l.overdueFrom(2*i+2, name, t)
+}
+
+type leaseHeap []*Reservation
+
+func (h leaseHeap) Len() int           { return len(h) }
+func (h leaseHeap) Less(i, j int) bool { return h[i].ExpiresAt < h[j].ExpiresAt }
+func (h leaseHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *leaseHeap) Push(x any)        { *h = append(*h, x.(*Reservation)) }
+func (h *leaseHeap) Pop() any {
+	old := *h
+	v := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return v
+}
+
+// expire ends the leases that are due at log time t. Their counters are loaded.
+func (r *Rollup) expire(t int64) {
+	for v := r.leases.first(); v != nil && v.ExpiresAt <= t; v = r.leases.first() {
+		r.expireOne(v)
+	}
+}
+
+func (r *Rollup) expireOne(v *Reservation) {
+	h := r.find(v.Counter)
+	r.end(h, v, Expired, v.ExpiresAt)
+	r.mark(h)
+}
+
+// end takes a reservation out of those that are held.
+func (r *Rollup) end(h *hot, v *Reservation, s ReservationState, t int64) {
+	h.row.Held -= v.Amount
+	delete(r.leases.held, v.ID)
+	ended := *v
+	ended.State, ended.EndedAt = s, t
+	r.pending.reservations[v.ID] = ended
+}
+
+// available is value less held, held at the low end of int64.
+func available(value, held int64) int64 {
+	if value < math.MinInt64+held {
+		return math.MinInt64
+	}
+	return value - held
+}
+
+// value is what a counter counts at log time t.
+func (row *Row) value(t int64) int64 {
+	if row.alive(t) {
+		return row.Value
+	}
+	return 0
+}
+
+// reserve holds a part of what is available.
+func (r *Rollup) reserve(h *hot, id wal.Nonce, amount, lease int64, at *at, e *TokenEntry) {
+	switch {
+	case amount > available(h.row.value(at.logTime), h.row.Held):
+		e.Outcome = Insufficient
+		return
+	case len(r.leases.held) >= MaxReservations:
+		e.Outcome = TooMany
+		return
+	}
+	r.touch(h, at, 0)
+	v := &Reservation{ID: id, Counter: []byte(h.name), Amount: amount, ExpiresAt: later(at.logTime, lease), State: Held}
+	h.row.Held += amount
+	r.leases.add(v)
+	r.pending.reservations[id] = *v
+	e.Outcome, e.ExpiresAt = Applied, v.ExpiresAt
+}
+
+// settle takes an amount from the value and frees the hold. v is nil when there
+// is no such reservation.
+func (r *Rollup) settle(h *hot, v *Reservation, amount int64, all bool, at *at, e *TokenEntry) {
+	if all && v != nil {
+		amount = v.Amount
+	}
+	switch {
+	case v == nil || string(v.Counter) != h.name:
+		e.Outcome = NoReservation
+		return
+	case v.State != Held:
+		e.Outcome, e.Ended = ReservationEnded, v.State
+		return
+	case amount > v.Amount || amount < 0:
+		e.Outcome, e.AppliedDelta = TooMuch, v.Amount
+		return
+	case h.row.value(at.logTime) < math.MinInt64+amount:
+		e.Outcome = Overflow
+		return
+	}
+	r.touch(h, at, 0)
+	h.row.Value -= amount
+	r.end(h, r.leases.held[v.ID], Settled, at.logTime)
+	r.event(h, EventSettle, -amount, at.acceptedAt)
+	r.window(h, -amount, at.acceptedAt)
+	e.Outcome, e.AppliedDelta = Applied, -amount
+}
+
+// cancel frees the hold. A reservation that was cancelled, or whose lease has
+// ended, is left as it is.
+func (r *Rollup) cancel(h *hot, v *Reservation, at *at, e *TokenEntry) {
+	switch {
+	case v == nil || string(v.Counter) != h.name:
+		e.Outcome = NoReservation
+	case v.State == Settled:
+		e.Outcome, e.Ended = ReservationEnded, Settled
+	case v.State == Held:
+		r.end(h, r.leases.held[v.ID], Cancelled, at.logTime)
+		r.mark(h)
+		e.Outcome = Applied
+	default:
+		e.Outcome = Applied
+	}
+}

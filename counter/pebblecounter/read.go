@@ -1,0 +1,175 @@
+package pebblecounter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// checkEvery is how many keys are looked at between two looks at the context.
+const checkEvery = 1024
+
+// Counters implements counter.Store. All rows are of one moment. It goes through
+// the names in the order of the keys, with one iterator.
+func (s *Store) Counters(ctx context.Context, p wal.Partition, names [][]byte, rows []counter.Row, found []bool) error {
+	if _, err := s.enter(ctx, p); err != nil {
+		return err
+	}
+	defer s.leave()
+	var err error
+	if len(names) == 1 {
+		rows[0] = counter.Row{}
+		found[0], err = s.view(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
+	} else if len(names) > 0 {
+		err = s.counters(ctx, p, names, rows, found)
+	}
+	if err != nil {
+		return s.readError("read counters", p, err)
+	}
+	return nil
+}
+
+func (s *Store) counters(ctx context.Context, p wal.Partition, names [][]byte, rows []counter.Row, found []bool) (err error) {
+	order := make([]int, len(names))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(names[a], names[b]) })
+	it, err := s.iter(tableCounter, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	var key []byte
+	for n, i := range order {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		key = appendCounterKey(key[:0], p, names[i])
+		rows[i] = counter.Row{}
+		if found[i], err = seek(it, key, func(v []byte) error { return decodeRow(v, &rows[i]) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seek calls f with the value of exactly key.
+func seek(it *pebble.Iterator, key []byte, f func(v []byte) error) (found bool, err error) {
+	if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
+		return false, it.Error()
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return false, err
+	}
+	return true, f(v)
+}
+
+// iter opens an iterator over a partition's keys of a table.
+func (s *Store) iter(table byte, p wal.Partition) (*pebble.Iterator, error) {
+	lo, hi := tableSpan(table, p)
+	return s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi, UseL6Filters: true})
+}
+
+// each calls do at each key of a table.
+func (s *Store) each(table byte, p wal.Partition, do func(*pebble.Iterator) error) (err error) {
+	it, err := s.iter(table, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := do(it); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// Reservation implements counter.Store. It looks among the held ones first: one
+// that ends between the two looks is found by the second.
+func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) (v counter.Reservation, ok bool, err error) {
+	if _, err := s.enter(ctx, p); err != nil {
+		return v, false, err
+	}
+	defer s.leave()
+	for _, table := range []byte{tableHeld, tableEnded} {
+		ok, err = s.view(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
+			v, err = decodeReservation(id, b)
+			return err
+		})
+		if err != nil {
+			return counter.Reservation{}, false, s.readError("read reservation", p, err)
+		}
+		if ok {
+			break
+		}
+	}
+	return v, ok, nil
+}
+
+// HeldReservations implements counter.Store. An error of f is returned as it is.
+func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*counter.Reservation) error) error {
+	if _, err := s.enter(ctx, p); err != nil {
+		return err
+	}
+	defer s.leave()
+	var stop error
+	n := 0
+	err := s.each(tableHeld, p, func(it *pebble.Iterator) error {
+		if n++; n%checkEvery == 0 && ctx.Err() != nil {
+			stop = context.Cause(ctx)
+			return stop
+		}
+		k := it.Key()
+		if len(k) != nonceLen {
+			return errBadKey
+		}
+		b, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		v, err := decodeReservation(wal.Nonce(k[tableLen:]), b)
+		if err != nil {
+			return err
+		}
+		stop = f(&v)
+		return stop
+	})
+	switch {
+	case stop != nil:
+		return stop
+	case err != nil:
+		return s.readError("read held reservations", p, err)
+	}
+	return nil
+}
+
+// Parked implements counter.Store.
+func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]wal.ParkedQueue, error) {
+	if _, err := s.enter(ctx, p); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	var queues []wal.ParkedQueue
+	err := s.each(tableParked, p, func(it *pebble.Iterator) error {
+		b, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		q, err := decodeParked(it.Key()[tableLen:], b)
+		queues = append(queues, q)
+		return err
+	})
+	if err != nil {
+		return nil, s.readError("read parked queues", p, err)
+	}
+	return queues, nil
+}

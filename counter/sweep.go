@@ -1,0 +1,216 @@
+package counter
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// sweepCursor is where a round of Sweep goes on.
+type sweepCursor struct {
+	stage stage
+	store []byte // of Store.Sweep
+	after []byte // name of the last counter looked at
+	// expiring: this round has seen a counter that has a time to live.
+	expiring bool
+}
+
+type stage uint8
+
+const (
+	sweepStore stage = iota
+	sweepExpired
+	sweepEvents
+)
+
+// Sweep frees what nobody can see any more, by log time: expired counters,
+// tokens and ended reservations from before the window, events older than
+// eventRetention (0: kept for ever), which are folded into bases. In the
+// partition's goroutine. It looks at up to limit keys; more says that the round
+// is not over.
+func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventRetention time.Duration, limit int) (more bool, err error) {
+	pa := a.parts[p]
+	if err := pa.wait(ctx); err != nil {
+		return false, err
+	}
+	if pa.broken {
+		return false, nil // the runner reads it back first
+	}
+	switch c := &pa.cursor; c.stage {
+	case sweepStore:
+		err = pa.sweepStore(ctx, window, limit)
+	case sweepExpired:
+		err = pa.sweepExpired(ctx, limit)
+	case sweepEvents:
+		var done bool
+		if done, err = pa.fold(ctx, eventRetention, limit); err == nil && done {
+			*c = sweepCursor{}
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("sweep partition %d: %w", p, err)
+	}
+	return true, nil
+}
+
+func (pa *partApplier) sweepStore(ctx context.Context, window time.Duration, limit int) error {
+	req := SweepRequest{Partition: pa.p, Horizon: pa.rollup.state.LogTime - window.Microseconds(), Limit: limit, Cursor: pa.cursor.store}
+	if pa.parking.Len() > 0 {
+		req.Horizon = 0 // a parked call may be older than anything
+	}
+	res, err := pa.a.cfg.Store.Sweep(ctx, &req)
+	if err != nil {
+		return err
+	}
+	if pa.cursor.store = res.Cursor; res.Cursor == nil {
+		pa.cursor.stage = sweepExpired
+	}
+	return nil
+}
+
+// sweepExpired drops counters that have expired. The next flush frees them.
+func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) {
+	c, r := &pa.cursor, pa.rollup
+	if !r.state.Expiring {
+		c.stage = sweepEvents
+		return nil
+	}
+	snap, err := pa.a.cfg.Store.Snapshot(ctx, pa.p)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := snap.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	var due [][]byte
+	n := 0
+	err = snap.List(nil, c.after, func(name []byte, row *Row) bool {
+		n++
+		c.after = append(c.after[:0], name...)
+		c.expiring = c.expiring || row.ExpiresAt != 0
+		if row.ExpiresAt != 0 && !row.alive(r.state.LogTime) && row.Held == 0 {
+			due = append(due, append([]byte(nil), name...))
+		}
+		return n < limit
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range due {
+		h, err := pa.find(ctx, name)
+		if err != nil {
+			return err
+		}
+		pa.mu.Lock()
+		r.drop(h, r.state.LogTime)
+		pa.mu.Unlock()
+	}
+	if n < limit {
+		if !c.expiring && len(r.dirty) == 0 {
+			pa.mu.Lock()
+			r.state.Expiring = false // until a counter gets a time to live again
+			pa.mu.Unlock()
+		}
+		c.stage, c.after, c.expiring = sweepEvents, nil, false
+	}
+	return nil
+}
+
+// fold takes the oldest event rows into the bases of their counters.
+func (pa *partApplier) fold(ctx context.Context, retention time.Duration, limit int) (done bool, err error) {
+	if retention == 0 {
+		return true, nil
+	}
+	r := pa.rollup
+	snap, err := pa.a.cfg.Store.Snapshot(ctx, pa.p)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if cerr := snap.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	horizon := r.state.LogTime - retention.Microseconds()
+	bases := make(map[uint64]Base)
+	st := snap.State()
+	rows, bytes := 0, 0
+	var bad error
+	err = snap.EventsFrom(st.Folded+1, func(o wal.Offset, row []byte) bool {
+		rd, rerr := NewEventReader(o, row)
+		if rerr != nil {
+			bad = rerr
+			return false
+		}
+		if rd.Row.LogTime >= horizon {
+			done = true
+			return false
+		}
+		if bad = foldRow(rd, bases); bad != nil {
+			return false
+		}
+		st.Folded = o
+		rows, bytes = rows+1, bytes+len(row)
+		return rows < limit && bytes < 1<<20
+	})
+	if err == nil {
+		err = bad
+	}
+	if err != nil {
+		return false, err
+	}
+	if rows == 0 {
+		return true, nil
+	}
+	b := pa.a.cfg.Store.Begin(pa.p)
+	defer b.Abort()
+	for _, id := range slices.Sorted(maps.Keys(bases)) {
+		b.AddBase(id, bases[id])
+	}
+	b.DropEvents(st.Folded)
+	if err := b.Commit(ctx, st); err != nil {
+		pa.broken = true
+		return false, err
+	}
+	pa.mu.Lock()
+	r.state.Folded = st.Folded
+	pa.mu.Unlock()
+	return done, nil
+}
+
+// foldRow adds the events of a row to the bases.
+func foldRow(rd *EventReader, bases map[uint64]Base) error {
+	var e Event
+	for {
+		ok, err := rd.Next(&e)
+		if err != nil || !ok {
+			return err
+		}
+		b := bases[e.ID]
+		b.Merge(Base{Cleared: e.Kind == EventClear, Sum: e.Delta, Events: 1})
+		bases[e.ID] = b
+	}
+}
+
+// Due reports whether the log of p should be moved on by a tick: at log time now
+// (microseconds since 1970) something is due that only a record can end. In the
+// partition's goroutine.
+func (a *Applier) Due(p wal.Partition, now int64, window time.Duration) bool {
+	pa := a.parts[p]
+	st := &pa.rollup.state
+	if v := pa.rollup.leases.first(); v != nil && v.ExpiresAt <= now {
+		return true
+	}
+	behind := time.Duration(now-st.LogTime) * time.Microsecond
+	if st.Expiring && behind > time.Minute {
+		return true
+	}
+	return behind > window+time.Minute && a.cfg.Store.LiveTokens(p) > 0
+}

@@ -1,0 +1,203 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// softParked is where writes of a parked counter are refused, well below where
+// its partition would be held.
+const softParked = 10_000
+
+// complete checks a token and fills in what it lacks. fromServer says that the
+// generation time is the server's.
+func (db *DB) complete(t *wal.Token, opts *Options) (fromServer bool, err error) {
+	now := db.cfg.Now()
+	if t.GenerationTime != 0 {
+		err = checkDrift(t.GenerationTime, now, opts)
+	} else {
+		t.GenerationTime, fromServer = db.cfg.Clock.Next(now), true
+	}
+	if t.Nonce == (wal.Nonce{}) {
+		t.Nonce = wal.NewNonce()
+	}
+	return fromServer, err
+}
+
+func checkDrift(t int64, now time.Time, opts *Options) error {
+	drift := time.Duration(t-now.UnixMicro()) * time.Microsecond
+	if drift > opts.DriftFuture || -drift > opts.DriftPast {
+		return &DriftError{Drift: drift, Past: opts.DriftPast, Future: opts.DriftFuture}
+	}
+	return nil
+}
+
+// admit refuses what must not reach the log.
+func (db *DB) admit(opts *Options) error {
+	if opts.MaxLiveTokens > 0 && db.tokens.Load() >= opts.MaxLiveTokens {
+		return ErrTokensFull
+	}
+	return nil
+}
+
+// claim is a token reserved in one partition, or the entry of an earlier copy.
+type claim struct {
+	r     *wal.Reservation // to be settled by the append; nil for a duplicate
+	known *TokenEntry      // of a copy that is applied
+	dup   bool
+	at    wal.Offset // of a copy that is appended and may not be applied yet
+	time  int64      // generation time of the first copy
+}
+
+// claim reserves a token in a partition. err with unknown says that an earlier
+// copy may have taken place.
+func (db *DB) claim(ctx context.Context, p wal.Partition, tok *wal.Token, h wal.Hash, opts *Options) (c claim, unknown bool, err error) {
+	for {
+		r, owner, err := db.cfg.Stream.Reserve(ctx, p, tok.Nonce, h)
+		if err != nil {
+			return claim{}, !errors.Is(err, wal.ErrTokenReused), err
+		}
+		if owner {
+			r.Time = tok.GenerationTime
+			c.r = r
+			break
+		}
+		err = r.Wait(ctx)
+		if err == nil {
+			return claim{dup: true, at: r.Offset, time: r.Time}, false, nil
+		}
+		if ctx.Err() != nil {
+			return claim{}, true, err
+		}
+		// Of unknown outcome: Reserve finds out. Refused: this copy may fare better.
+	}
+	e, ok, err := db.cfg.Applier.Token(ctx, p, tok.Nonce)
+	switch {
+	case err != nil:
+		db.cfg.Stream.Release(c.r, err)
+		return claim{}, false, err
+	case !ok || e.LogTime < db.logTime(p)-opts.TokenWindow.Microseconds():
+		return c, false, nil
+	case e.Hash != h:
+		db.cfg.Stream.Release(c.r, wal.ErrTokenReused)
+		return claim{}, false, wal.ErrTokenReused
+	}
+	// Others that wait for this reservation ask the store themselves.
+	db.cfg.Stream.Release(c.r, wal.ErrNotAppended)
+	return claim{dup: true, known: &e, at: e.Offset, time: e.Time}, false, nil
+}
+
+func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
+
+// Write does a call that is decided by the applier, and returns its answer: the
+// same to every copy of the call. Errors of Result.Err, beyond the log's:
+// *DriftError, ErrTokensFull, wal.ErrTokenReused, ErrTooOld, ErrOverflow,
+// *InsufficientError, *EndedError, *TooMuchError, ErrNoReservation,
+// ErrTooManyReservations, *ParkedError. An add that a bound rejects is no error:
+// see Result.Violation.
+func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
+	opts := db.cfg.Options()
+	serverTime, err := db.complete(&r.Token, &opts)
+	res.Token = r.Token
+	if err == nil {
+		err = db.admit(&opts)
+	}
+	p := db.cfg.Stream.PartitionOf(r.Call.Add.Counter)
+	if err == nil {
+		err = db.parkedErr(p, r.Call.Add.Counter)
+	}
+	if err != nil {
+		res.Err = err
+		return res
+	}
+	payload := AppendPayload(make([]byte, 0, 64+len(r.Call.Add.Counter)), &r.Call)
+	h := wal.HashOf(payload)
+	c, unknown, err := db.claim(ctx, p, &r.Token, h, &opts)
+	if err != nil {
+		res.Err, res.Unknown = err, unknown
+		return res
+	}
+	if c.r != nil {
+		rec := &wal.Record{
+			RoutingKey: r.Call.Add.Counter, Kind: wal.KindCounter, Token: r.Token, RequestHash: h, NamespaceVersion: opts.Version,
+			AcceptedAt: db.cfg.Now().UnixMicro(), Origin: db.cfg.Origin, Payload: payload,
+		}
+		c.time = r.Token.GenerationTime
+		if c.at, err = db.cfg.Stream.Append(ctx, p, rec, c.r); err != nil {
+			res.Err, res.Unknown = err, errors.Is(err, wal.ErrUnknown)
+			return res
+		}
+	}
+	res.Duplicate = c.dup
+	if serverTime {
+		res.Token.GenerationTime = c.time
+	}
+	e := c.known
+	if e == nil {
+		if e, err = db.decision(ctx, p, r, c.at, h); err != nil {
+			res.Err, res.Unknown = err, !errors.Is(err, ErrTooOld) && !errors.Is(err, wal.ErrTokenReused)
+			return res
+		}
+	}
+	db.answer(&res, r, p, e)
+	return res
+}
+
+// decision waits until the record at o is applied and returns what it did.
+func (db *DB) decision(ctx context.Context, p wal.Partition, r *Request, o wal.Offset, h wal.Hash) (*TokenEntry, error) {
+	if err := db.cfg.Stream.WaitApplied(ctx, p, o); err != nil {
+		return nil, err
+	}
+	e, ok, err := db.cfg.Applier.Token(ctx, p, r.Token.Nonce)
+	switch {
+	case err != nil:
+		return nil, err
+	case ok && e.Hash != h:
+		return nil, wal.ErrTokenReused // another gateway took the first copy
+	case ok:
+		return &e, nil
+	}
+	if err := db.parkedErr(p, r.Call.Add.Counter); err != nil {
+		var pe *ParkedError
+		if errors.As(err, &pe) {
+			pe.Appended = true
+		}
+		return nil, err
+	}
+	return nil, ErrTooOld
+}
+
+// answer fills res in from what was decided.
+func (db *DB) answer(res *Result, r *Request, p wal.Partition, e *TokenEntry) {
+	res.Position = db.cfg.Stream.Position(p, e.Offset)
+	res.Count = Count{Value: e.Value, Held: e.Held, Accuracy: Accurate, AsOf: AsOf{Position: res.Position, Time: e.LogTime}}
+	res.AppliedDelta, res.Violation, res.ExpiresAt, res.Reservation = e.AppliedDelta, e.Violation, e.ExpiresAt, e.Nonce
+	switch e.Outcome {
+	case Applied, Rejected:
+	case Overflow:
+		res.Err = ErrOverflow
+	case Insufficient:
+		res.Err = &InsufficientError{Value: e.Value, Held: e.Held, Wanted: r.Call.Amount}
+	case NoReservation:
+		res.Err = ErrNoReservation
+	case ReservationEnded:
+		res.Err = &EndedError{State: e.Ended}
+	case TooMuch:
+		res.Err = &TooMuchError{Reserved: e.AppliedDelta, Wanted: r.Call.Amount}
+	case TooMany:
+		res.Err = ErrTooManyReservations
+	}
+}
+
+// parkedErr returns the error that a reader or decided write of a counter gets
+// when it is parked, or nil.
+func (db *DB) parkedErr(p wal.Partition, name []byte) error {
+	q, ok := db.cfg.Applier.Parked(p, name)
+	if !ok {
+		return nil
+	}
+	return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+}

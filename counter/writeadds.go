@@ -1,0 +1,253 @@
+package counter
+
+import (
+	"context"
+	"errors"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// AddCounts appends the adds, one record for each partition that they touch, all
+// under tok or their own tokens. a is used up. It is retry-safe as a whole: a
+// call that some partitions took and others did not is completed by sending it
+// again with the same token. In a BestEffort namespace it returns when the adds
+// are queued. Errors of Result.Err, beyond the log's: *DriftError, ErrTokensFull,
+// wal.ErrTokenReused (also *AddError of one add), *ParkedError.
+func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result) {
+	defer a.release()
+	opts := db.cfg.Options()
+	serverTime, err := db.complete(&tok, &opts)
+	res.Token = tok
+	if err == nil {
+		err = db.admit(&opts)
+	}
+	if err == nil {
+		err = db.checkParked(a)
+	}
+	if err == nil {
+		err = db.checkOwn(a, &opts)
+	}
+	if err != nil {
+		res.Err = err
+		return res
+	}
+	h := a.hash()
+	if opts.Accuracy == BestEffort {
+		return db.buffered(ctx, tok, h, a, &opts)
+	}
+	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: &opts}
+	x.run(ctx, &res)
+	if serverTime && x.firstTime != 0 {
+		res.Token.GenerationTime = x.firstTime
+	}
+	return res
+}
+
+// AddError says which add of a call an error is about.
+type AddError struct {
+	Index int
+	Err   error
+}
+
+func (e *AddError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *AddError) Unwrap() error { return e.Err }
+
+// checkParked refuses a call with a counter whose queue is nearly full. While
+// nothing is parked it costs nothing.
+func (db *DB) checkParked(a *Adds) error {
+	for i := range a.parts {
+		p := wal.Partition(i)
+		if n, _ := db.cfg.Applier.ParkedKeys(p); n == 0 || a.parts[i].first == 0 {
+			continue
+		}
+		r := NewAddReader(a.parts[i].buf[2:])
+		var add Add
+		for {
+			ok, err := r.Next(&add)
+			if err != nil || !ok {
+				break
+			}
+			if q, ok := db.cfg.Applier.Parked(p, add.Counter); ok && len(q.Refs) >= softParked {
+				return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+			}
+		}
+	}
+	return nil
+}
+
+// checkOwn refuses adds whose own token says that they cannot be: from another
+// time, or used for another add.
+func (db *DB) checkOwn(a *Adds, opts *Options) error {
+	now := db.cfg.Now()
+	for i := range a.owned {
+		if t := a.owned[i].token.GenerationTime; t != 0 {
+			if err := checkDrift(t, now, opts); err != nil {
+				return &AddError{a.owned[i].index, err}
+			}
+		}
+	}
+	return nil
+}
+
+// addsCall is one AddCounts on its way.
+type addsCall struct {
+	db   *DB
+	a    *Adds
+	tok  wal.Token
+	hash wal.Hash
+	opts *Options
+
+	as        []wal.Appending
+	at        wal.Position
+	dups      int   // partitions that had the call before
+	firstTime int64 // generation time of the first copy
+}
+
+func (x *addsCall) run(ctx context.Context, res *Result) {
+	db := x.db
+	if x.at, res.Err = db.cfg.Stream.MergeAfter(nil); res.Err != nil { // a position of this stream, covering nothing
+		return
+	}
+	touched := 0
+	for i := range x.a.parts {
+		if x.a.parts[i].first == 0 {
+			continue
+		}
+		touched++
+		c, unknown, err := db.claim(ctx, wal.Partition(i), &x.tok, x.hash, x.opts)
+		if err != nil {
+			x.giveUp(err)
+			res.Err, res.Unknown = err, unknown || x.dups > 0
+			return
+		}
+		if c.dup {
+			x.dups++
+			x.cover(wal.Partition(i), c.at)
+			x.firstTime = c.time
+			continue
+		}
+		x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.r}})
+	}
+	if err := x.claimOwn(ctx); err != nil {
+		x.giveUp(err)
+		res.Err, res.Unknown = err, x.dups > 0
+		return
+	}
+	if len(x.as) > 0 {
+		db.cfg.Stream.AppendAll(ctx, x.as)
+	}
+	taken := x.dups
+	for i := range x.as {
+		switch err := x.as[i].Err; {
+		case err == nil:
+			taken++
+			x.cover(x.as[i].Partition, x.as[i].Offset)
+		case res.Err == nil || errors.Is(err, wal.ErrUnknown):
+			res.Err = err
+		}
+	}
+	if res.Err != nil {
+		// A part of the call may count: sending it again completes it.
+		res.Unknown = taken > 0 || errors.Is(res.Err, wal.ErrUnknown)
+		return
+	}
+	res.Duplicate = x.dups == touched
+	res.Position = x.position()
+}
+
+func (x *addsCall) record(part int) *wal.Record {
+	p := &x.a.parts[part]
+	return &wal.Record{
+		RoutingKey: p.routingKey(), Kind: wal.KindCounter, Token: x.tok, RequestHash: x.hash, NamespaceVersion: x.opts.Version,
+		AcceptedAt: x.db.cfg.Now().UnixMicro(), Origin: x.db.cfg.Origin, Payload: p.buf,
+	}
+}
+
+func (x *addsCall) cover(p wal.Partition, o wal.Offset) {
+	if x.at.Offsets == nil {
+		x.at.Offsets = make(map[wal.Partition]wal.Offset, len(x.a.parts))
+	}
+	x.at.Offsets[p] = max(o, x.at.Offsets[p])
+}
+
+func (x *addsCall) position() string {
+	if len(x.at.Offsets) == 1 {
+		for p, o := range x.at.Offsets {
+			return x.db.cfg.Stream.Position(p, o)
+		}
+	}
+	return x.at.String()
+}
+
+// giveUp releases what was reserved and is not appended.
+func (x *addsCall) giveUp(err error) {
+	for i := range x.as {
+		for _, r := range x.as[i].Reservations {
+			x.db.cfg.Stream.Release(r, err)
+		}
+	}
+	x.as = nil
+}
+
+// claimOwn reserves the adds' own tokens. It waits for nobody: an add whose token
+// another copy holds goes into the log as well, where the second of them changes
+// nothing; so calls that share tokens in another order cannot wait for each
+// other.
+func (x *addsCall) claimOwn(ctx context.Context) error {
+	for i := range x.a.owned {
+		o := &x.a.owned[i]
+		if own := x.appending(o.part); own != nil {
+			r, owner, err := x.db.cfg.Stream.TryReserve(o.part, o.token.Nonce, o.hash)
+			if err != nil {
+				return &AddError{o.index, err}
+			}
+			if owner {
+				r.Time = x.tok.GenerationTime
+				own.Reservations = append(own.Reservations, r)
+			}
+		}
+		e, ok, err := x.db.cfg.Applier.Token(ctx, o.part, o.token.Nonce)
+		if err != nil {
+			return err
+		}
+		if ok && e.Hash != o.hash && e.LogTime >= x.db.logTime(o.part)-x.opts.TokenWindow.Microseconds() {
+			return &AddError{o.index, wal.ErrTokenReused}
+		}
+	}
+	return nil
+}
+
+func (x *addsCall) appending(p wal.Partition) *wal.Appending {
+	for i := range x.as {
+		if x.as[i].Partition == p {
+			return &x.as[i]
+		}
+	}
+	return nil
+}
+
+// buffered queues the adds and does not wait. What is queued is lost when the
+// process dies; a copy that follows the first is absorbed by the applier, but
+// not known here.
+func (db *DB) buffered(ctx context.Context, tok wal.Token, h wal.Hash, a *Adds, opts *Options) (res Result) {
+	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: opts}
+	for i := range a.parts {
+		if a.parts[i].first != 0 {
+			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i)})
+		}
+	}
+	db.cfg.Stream.AppendBuffered(ctx, x.as)
+	res = Result{Token: tok, Buffered: true}
+	queued := 0
+	for i := range x.as {
+		if err := x.as[i].Err; err != nil {
+			res.Err = err
+		} else {
+			queued++
+		}
+	}
+	res.Unknown = res.Err != nil && queued > 0
+	return res
+}
