@@ -237,24 +237,31 @@ func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
 	if err := pa.wait(ctx); err != nil || pa.broken || len(pa.letters) > 0 {
 		return err
 	}
-	const evictions = 4096 // at once, so that readers are not kept waiting
-	pa.mu.Lock()
-	limit := a.cfg.HotBytes / int64(len(a.parts))
-	for range 16 {
-		if !pa.rollup.evict(limit, evictions) {
-			break
-		}
-	}
-	pa.mu.Unlock()
 	if pa.rollup.changed(pa.savedAt) {
 		pa.flush()
 	}
 	return nil
 }
 
+// evict brings the memory of counters below its bound, as far as they are saved
+// and nothing is on its way to the store.
+func (pa *partApplier) evict() {
+	const atOnce = 1024 // so that readers are not kept waiting
+	limit := pa.a.cfg.HotBytes / int64(len(pa.a.parts))
+	for range 2*len(pa.rollup.hand)/atOnce + 1 { // the first time round the hand only takes note
+		if pa.rollup.hotBytes <= limit {
+			return
+		}
+		pa.mu.Lock()
+		pa.rollup.evict(limit, atOnce)
+		pa.mu.Unlock()
+	}
+}
+
 // flush cuts the rollup and has it committed by a goroutine of its own. No flush
 // is under way.
 func (pa *partApplier) flush() {
+	pa.evict()
 	b := pa.a.cfg.Store.Begin(pa.p)
 	pa.rollup.fill(b)
 	pa.mu.Lock()

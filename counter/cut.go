@@ -71,8 +71,8 @@ func (r *Rollup) landed() { r.flying = decisions{} }
 
 // evict forgets up to n counters that are as the store has them and were not
 // touched lately, while the rest takes more than limit bytes. Nothing may be on
-// its way to the store. It reports whether there is more to do.
-func (r *Rollup) evict(limit int64, n int) (more bool) {
+// its way to the store.
+func (r *Rollup) evict(limit int64, n int) {
 	for ; n > 0 && r.hotBytes > limit && len(r.hand) > 0; n-- {
 		h := r.hand[0]
 		r.hand[0] = nil
@@ -85,7 +85,6 @@ func (r *Rollup) evict(limit int64, n int) (more bool) {
 		delete(r.hot, h.name)
 		r.hotBytes -= r.bytesOf(h)
 	}
-	return r.hotBytes > limit
 }
 
 // drop marks a counter that has expired at log time t, and holds nothing, as
