@@ -34,6 +34,7 @@ type batcher struct {
 	queue   []*pendingPut
 	queued  int // bytes
 	senders int
+	late    int // senders whose requests have taken longer than patience
 }
 
 // patience is a few times what a request takes whose fsync is slow.
@@ -62,7 +63,9 @@ type putAnswer struct {
 // sending is one request of several puts.
 type sending struct {
 	puts    []*pendingPut
-	waiting int // callers, guarded by batcher.mu
+	waiting int  // callers, guarded by batcher.mu
+	late    bool // guarded by batcher.mu
+	done    bool // guarded by batcher.mu
 	cancel  context.CancelFunc
 }
 
@@ -80,7 +83,7 @@ func (b *batcher) put(ctx context.Context, frame []byte) (*headwaterv1.PutItemsR
 	b.mu.Lock()
 	b.queue = append(b.queue, p)
 	b.queued += len(frame)
-	if b.senders == 0 || len(b.queue) >= b.c.cfg.BatchItems || b.queued >= b.c.cfg.BatchBytes {
+	if b.senders == b.late || len(b.queue) >= b.c.cfg.BatchItems || b.queued >= b.c.cfg.BatchBytes {
 		if !b.startLocked() && b.senders == 0 {
 			b.queue, b.queued = b.queue[:len(b.queue)-1], b.queued-len(frame)
 			b.mu.Unlock()
@@ -108,12 +111,27 @@ func (b *batcher) startLocked() bool {
 	return true
 }
 
-// hurry starts a sender for what waits behind a request that takes long.
-func (b *batcher) hurry() {
+// hurry starts a sender for what waits behind a request that takes long, and has
+// what comes later not wait for it.
+func (b *batcher) hurry(s *sending) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.done {
+		return
+	}
+	s.late = true
+	b.late++
 	if len(b.queue) > 0 {
 		b.startLocked()
+	}
+}
+
+func (b *batcher) ended(s *sending) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.done = true
+	if s.late {
+		b.late--
 	}
 }
 
@@ -141,9 +159,10 @@ func (b *batcher) send() {
 			cancel()
 			return
 		}
-		late := time.AfterFunc(patience, b.hurry)
+		late := time.AfterFunc(patience, func() { b.hurry(s) })
 		b.do(ctx, s)
 		late.Stop()
+		b.ended(s)
 		cancel()
 	}
 }

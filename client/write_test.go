@@ -275,13 +275,13 @@ func waitFor(t *testing.T, f func() bool) {
 // A request that hangs does not hold up the puts that come after it.
 func TestAHangingRequestIsPassed(t *testing.T) {
 	s := newMemServer()
-	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	arrived, release := make(chan context.Context, 1), make(chan struct{})
 	var first sync.Once
-	s.before = func(context.Context, string) error {
+	s.before = func(ctx context.Context, _ string) error {
 		hang := false
 		first.Do(func() { hang = true })
 		if hang {
-			arrived <- struct{}{}
+			arrived <- ctx
 			<-release
 		}
 		return nil
@@ -292,11 +292,14 @@ func TestAHangingRequestIsPassed(t *testing.T) {
 		_, err := kv.Put(t.Context(), "slow", "k", nil)
 		errs <- err
 	}()
-	<-arrived
+	hanging := <-arrived
 	for range 3 {
 		if _, err := kv.Put(t.Context(), "quick", "k", nil); err != nil {
 			t.Error(err)
 		}
+	}
+	if hanging.Err() != nil {
+		t.Error("the others waited until the attempt that hung was given up")
 	}
 	close(release)
 	if err := <-errs; err != nil {
