@@ -58,6 +58,15 @@ type Config struct {
 	// BatchInFlight is how many such requests of a namespace may be under way at
 	// once; there is more than one only when a whole one waits, or one is slow. 0: 4. Negative: puts do not share requests.
 	BatchInFlight int
+	// AddItems and AddBytes bound a request that concurrent adds to counters
+	// share. 0: 1,000 adds and 256 KiB. BatchInFlight holds for such requests too.
+	AddItems, AddBytes int
+	// AddLinger is how long an add to a counter waits, at most, for a request that
+	// is under way before it goes in another. 0: 1 millisecond.
+	AddLinger time.Duration
+	// AddQueue and AddQueueBytes bound the adds to counters of a namespace that
+	// have no answer yet; further ones wait. 0: 100,000 adds and 32 MiB.
+	AddQueue, AddQueueBytes int
 	// DialOptions are added to those of the connection: interceptors, credentials.
 	DialOptions []grpc.DialOption
 }
@@ -72,12 +81,13 @@ func (c *Config) setDefaults() error {
 	def(&c.AttemptTimeout, 10*time.Second)
 	def(&c.RetryInitial, 20*time.Millisecond)
 	def(&c.RetryMax, 2*time.Second)
-	for _, v := range []*int{&c.CompressAbove, &c.BatchItems, &c.BatchBytes} {
+	def(&c.AddLinger, time.Millisecond)
+	for _, v := range []*int{&c.CompressAbove, &c.BatchItems, &c.BatchBytes, &c.AddItems, &c.AddBytes, &c.AddQueue, &c.AddQueueBytes} {
 		if *v < 0 {
 			return fmt.Errorf("client config: a size is negative")
 		}
 	}
-	if c.Timeout < 0 || c.AttemptTimeout < 0 || c.RetryInitial < 0 || c.RetryMax < 0 {
+	if c.Timeout < 0 || c.AttemptTimeout < 0 || c.RetryInitial < 0 || c.RetryMax < 0 || c.AddLinger < 0 {
 		return fmt.Errorf("client config: a time is negative")
 	}
 	ints := func(n *int, v int) {
@@ -89,6 +99,13 @@ func (c *Config) setDefaults() error {
 	ints(&c.BatchItems, 256)
 	ints(&c.BatchBytes, 1<<20)
 	ints(&c.BatchInFlight, 4)
+	ints(&c.AddItems, 1000)
+	ints(&c.AddBytes, 256<<10)
+	ints(&c.AddQueue, 100_000)
+	ints(&c.AddQueueBytes, 32<<20)
+	if c.AddItems > MaxAdds || c.AddBytes > maxAddBytes {
+		return fmt.Errorf("client config: AddItems %d, AddBytes %d; at most %d and %d", c.AddItems, c.AddBytes, MaxAdds, maxAddBytes)
+	}
 	switch c.Compression {
 	case "", Zstd, S2:
 	default:
@@ -105,6 +122,7 @@ type Client struct {
 	clock   clock
 
 	kv         headwaterv1.KeyValueServiceClient
+	counters   headwaterv1.CounterServiceClient
 	log        headwaterv1.LogServiceClient
 	namespaces headwaterv1.NamespaceServiceClient
 	admin      headwaterv1.AdminServiceClient
@@ -115,7 +133,11 @@ type Client struct {
 	stop  context.CancelCauseFunc
 	tasks sync.WaitGroup
 
+	// adding counts the senders of adds, which Close lets end by themselves.
+	adding sync.WaitGroup
+
 	batchers     sync.Map // of batchKey to *batcher
+	adders       sync.Map // of namespace to *adder
 	sessions     sync.Map // of namespace to *session
 	sessionCount atomic.Int64
 	sessionsFull atomic.Bool
@@ -150,6 +172,7 @@ func Dial(address string, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, address: address, conn: conn,
 		kv:         headwaterv1.NewKeyValueServiceClient(conn),
+		counters:   headwaterv1.NewCounterServiceClient(conn),
 		log:        headwaterv1.NewLogServiceClient(conn),
 		namespaces: headwaterv1.NewNamespaceServiceClient(conn),
 		admin:      headwaterv1.NewAdminServiceClient(conn),
@@ -158,8 +181,9 @@ func Dial(address string, cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends every call that is under way and the connection. A put that is
-// under way ends with an unknown outcome.
+// Close sends the adds to counters that are queued and waits for their answers,
+// at most Config.Timeout; then it ends every other call that is under way and the
+// connection. A put that is under way ends with an unknown outcome.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -168,6 +192,7 @@ func (c *Client) Close() error {
 	}
 	c.closed = true
 	c.mu.Unlock()
+	c.flushAdds()
 	c.stop(ErrClosed)
 	err := c.conn.Close()
 	c.tasks.Wait()

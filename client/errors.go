@@ -36,6 +36,12 @@ var (
 	ErrUnknownOutcome = errors.New("unknown outcome")
 	// ErrCorrupt: a value is not what was written.
 	ErrCorrupt = errors.New("corrupt value")
+	// ErrInsufficient: less is available of a counter than was to be reserved.
+	// Nothing was changed.
+	ErrInsufficient = errors.New("insufficient")
+	// ErrQueueFull: the call ended while as many adds to counters were on their way
+	// as the client queues. Nothing was changed.
+	ErrQueueFull = errors.New("queue is full")
 	// ErrClosed: the client is closed.
 	ErrClosed = errors.New("client is closed")
 )
@@ -107,6 +113,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == codes.ResourceExhausted && e.Reason != apierrors.RequestTooLarge
 	case ErrInvalid:
 		return e.Code == codes.InvalidArgument || e.Code == codes.OutOfRange || e.Reason == apierrors.RequestTooLarge
+	case ErrInsufficient:
+		return e.Reason == insufficient
 	case ErrUnknownOutcome:
 		return e.Outcome == Unknown
 	case ErrCorrupt:

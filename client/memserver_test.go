@@ -29,6 +29,8 @@ import (
 type memServer struct {
 	headwaterv1.UnimplementedKeyValueServiceServer
 
+	counters *memCounters
+
 	mu      sync.Mutex
 	records map[string]map[string]*headwaterv1.Item
 	tokens  map[string]*answered
@@ -50,7 +52,9 @@ type answered struct {
 }
 
 func newMemServer() *memServer {
-	return &memServer{records: map[string]map[string]*headwaterv1.Item{}, tokens: map[string]*answered{}, inc: wal.Incarnation{1}}
+	s := &memServer{records: map[string]map[string]*headwaterv1.Item{}, tokens: map[string]*answered{}, inc: wal.Incarnation{1}}
+	s.counters = newMemCounters(s)
+	return s
 }
 
 // start serves s and returns a client of it; both end with the test.
@@ -81,6 +85,7 @@ func (s *memServer) serve(l net.Listener) *grpc.Server {
 		return res, err
 	}))
 	headwaterv1.RegisterKeyValueServiceServer(g, s)
+	headwaterv1.RegisterCounterServiceServer(g, s.counters)
 	go func() { _ = g.Serve(l) }() // ends with Stop
 	return g
 }
