@@ -44,6 +44,7 @@ type Config struct {
 	SLO     SLO           `json:"slo"`
 	Storage []StoreConfig `json:"storage,omitempty"` // PRIMARY first
 	KV      KVConfig      `json:"kv,omitzero"`       // zero unless Abstraction is KV
+	Counter CounterConfig `json:"counter,omitzero"`  // zero unless Abstraction is Counter
 }
 
 // Limits are what a namespace may use.
@@ -91,4 +92,22 @@ type KVConfig struct {
 	Descending     bool          `json:"descending,omitempty"`  // items are read from the largest key unless a call says otherwise
 	DefaultTTL     time.Duration `json:"default_ttl,omitempty"` // of items put without one; 0: they stay
 	ChunkThreshold int           `json:"chunk_threshold"`       // bytes; larger values are uploaded in chunks of this size
+}
+
+// CounterConfig is the part of a counter namespace.
+type CounterConfig struct {
+	// Accuracy is what reads that ask for none get, "best_effort", "eventual" or
+	// "accurate". With best_effort, adds that nobody waits for are acknowledged
+	// before they are durable.
+	Accuracy string        `json:"accuracy"`
+	TTL      time.Duration `json:"ttl,omitempty"` // a counter that is idle for so long disappears; 0: never
+	// Windows that GetCountSeries is answered from: whole seconds, smallest first,
+	// each a multiple of the one before.
+	Windows        []time.Duration `json:"windows"`
+	EventRetention time.Duration   `json:"event_retention,omitempty"` // 0: events are kept for ever
+	// Floor and Ceiling are limits of every add; nil: none. OnViolation is "reject"
+	// or "saturate", empty where there is neither.
+	Floor       *int64 `json:"floor,omitempty"`
+	Ceiling     *int64 `json:"ceiling,omitempty"`
+	OnViolation string `json:"on_violation,omitempty"`
 }

@@ -55,7 +55,7 @@ func (c *Config) settings() []setting {
 		setting{path: "log.max_bytes", value: formatBytes(c.MaxLogBytes)},
 		setting{path: "log.durability", value: c.Durability, words: true},
 	)
-	if c.Abstraction == KV {
+	if c.Abstraction != Log {
 		ss = append(ss,
 			setting{path: "slo.read.target", value: formatDuration(c.SLO.Read.Target)},
 			setting{path: "slo.read.max", value: formatDuration(c.SLO.Read.Max)},
@@ -95,6 +95,33 @@ func (c *Config) settings() []setting {
 			setting{path: "kv.default_ttl", value: formatDuration(c.KV.DefaultTTL)},
 			setting{path: "kv.chunk_threshold", value: formatBytes(int64(c.KV.ChunkThreshold))},
 		)
+	}
+	if c.Abstraction == Counter {
+		ss = append(ss, c.Counter.settings()...)
+	}
+	return ss
+}
+
+func (c *CounterConfig) settings() []setting {
+	windows := make([]string, len(c.Windows))
+	for i, w := range c.Windows {
+		windows[i] = formatDuration(w)
+	}
+	ss := []setting{
+		{path: "counter.accuracy", value: c.Accuracy, words: true},
+		{path: "counter.ttl", value: formatDuration(c.TTL)},
+		{path: "counter.windows", value: strings.Join(windows, ", "), list: windows,
+			notLive: "adds are counted in these windows as they come; make a new namespace with the windows that you need, and add to it from then on"},
+		{path: "counter.event_retention", value: formatDuration(c.EventRetention)},
+	}
+	if c.Floor != nil {
+		ss = append(ss, setting{path: "counter.floor", value: strconv.FormatInt(*c.Floor, 10)})
+	}
+	if c.Ceiling != nil {
+		ss = append(ss, setting{path: "counter.ceiling", value: strconv.FormatInt(*c.Ceiling, 10)})
+	}
+	if c.OnViolation != "" {
+		ss = append(ss, setting{path: "counter.on_violation", value: c.OnViolation, words: true})
 	}
 	return ss
 }

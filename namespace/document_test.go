@@ -3,8 +3,10 @@ package namespace
 import (
 	"errors"
 	"flag"
+	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +85,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	want := &Config{
 		Name: "a", Abstraction: KV, Partitions: 12, Retention: 168 * time.Hour, MaxLogBytes: 50 << 30, Durability: "sync",
 		Limits: Limits{MaxValue: 64 << 20},
-		Tokens: TokenConfig{Window: 15 * time.Minute, MaxDriftPast: 10 * time.Minute, MaxDriftFuture: 10 * time.Second, MaxLive: 5_000_000},
+		Tokens: TokenConfig{Window: 15 * time.Minute, MaxDriftPast: 10 * time.Minute, MaxDriftFuture: 10 * time.Second, MaxLive: 100_000_000},
 		SLO: SLO{
 			Read:  Objective{Target: 10 * time.Millisecond, Max: 500 * time.Millisecond},
 			Write: Objective{Target: 20 * time.Millisecond, Max: time.Second},
@@ -94,8 +96,28 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
 	}
+	// The tokens of messages are in memory.
+	if d, err := Parse("namespace: a\nabstraction: log\n", Defaults{}); err != nil || d.Config.Tokens.MaxLive != 5_000_000 {
+		t.Errorf("a log namespace: %+v, %v", d.Config.Tokens, err)
+	}
+	if d, err := Parse("namespace: a\nabstraction: kv\ntokens: { max_live: 5000000 }\n", Defaults{}); err != nil || d.Config.Tokens.MaxLive != 5_000_000 {
+		t.Errorf("what is set is not kept: %+v, %v", d.Config.Tokens, err)
+	}
 	if d.Sets("log.partitions") || !d.Sets("abstraction") {
 		t.Error("Sets does not tell what the document sets")
+	}
+}
+
+func TestDefaultsOfACounter(t *testing.T) {
+	t.Parallel()
+	c := mustParse(t, "namespace: a\nabstraction: counter\n")
+	want := CounterConfig{Accuracy: "eventual", Windows: []time.Duration{time.Minute, time.Hour, 24 * time.Hour}, EventRetention: 720 * time.Hour}
+	if !reflect.DeepEqual(c.Counter, want) || len(c.Storage) != 1 || c.SLO.Read.Max != 500*time.Millisecond || c.KV != (KVConfig{}) {
+		t.Errorf("got %+v", c)
+	}
+	c = mustParse(t, "namespace: a\nabstraction: counter\ncounter: {floor: 0}\n")
+	if c.Counter.Floor == nil || *c.Counter.Floor != 0 || c.Counter.Ceiling != nil || c.Counter.OnViolation != "reject" {
+		t.Errorf("a floor of 0: %+v", c.Counter)
 	}
 }
 
@@ -135,7 +157,7 @@ func drawConfig(t *rapid.T, name string) *Config {
 		return time.Duration(rapid.Int64Range(int64(lo), int64(hi)).Draw(t, label))
 	}
 	c := &Config{
-		Name: name, Abstraction: rapid.SampledFrom([]Abstraction{KV, Log}).Draw(t, "abstraction"),
+		Name: name, Abstraction: rapid.SampledFrom([]Abstraction{KV, Counter, Log}).Draw(t, "abstraction"),
 		Description: text.Draw(t, "description"), Owners: rapid.SliceOfN(text.Filter(func(s string) bool { return s != "" }), 0, 3).Draw(t, "owners"),
 		Partitions: rapid.IntRange(1, 256).Draw(t, "partitions"), Retention: dur("retention", 0, tenYears),
 		MaxLogBytes: rapid.Int64Range(mib, tib).Draw(t, "max_bytes"), Durability: "sync",
@@ -152,17 +174,47 @@ func drawConfig(t *rapid.T, name string) *Config {
 		c.Owners = nil
 	}
 	c.Tokens.Window = dur("window", c.Tokens.MaxDriftPast+c.Tokens.MaxDriftFuture+maxDeadline, maxWindow)
-	if c.Abstraction == KV {
+	if c.Abstraction != Log {
 		c.SLO.Read.Max = dur("read.max", time.Millisecond, maxDeadline)
 		c.SLO.Read.Target = dur("read.target", time.Millisecond, c.SLO.Read.Max)
 		c.SLO.Write.Max = dur("write.max", time.Millisecond, maxDeadline)
 		c.SLO.Write.Target = dur("write.target", time.Millisecond, c.SLO.Write.Max)
 		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
+	}
+	switch c.Abstraction {
+	case Counter:
+		c.Counter = drawCounter(t, dur)
+	case KV:
 		c.KV = KVConfig{
 			Descending: rapid.Bool().Draw(t, "descending"), ChunkThreshold: rapid.IntRange(64<<10, 1<<20).Draw(t, "chunk"),
 			DefaultTTL: rapid.SampledFrom([]time.Duration{0, time.Second, tenYears}).Draw(t, "ttl"),
 		}
 	}
+	return c
+}
+
+func drawCounter(t *rapid.T, dur func(label string, lo, hi time.Duration) time.Duration) CounterConfig {
+	c := CounterConfig{
+		Accuracy: rapid.SampledFrom(accuracyWords).Draw(t, "accuracy"), EventRetention: dur("events", 0, tenYears),
+		TTL: rapid.SampledFrom([]time.Duration{0, time.Second, 90 * time.Minute, tenYears}).Draw(t, "ttl"),
+	}
+	w := time.Duration(rapid.IntRange(1, 90).Draw(t, "window")) * time.Second
+	for range rapid.IntRange(1, maxWindows).Draw(t, "windows") {
+		c.Windows = append(c.Windows, w)
+		w *= time.Duration(rapid.IntRange(2, 60).Draw(t, "times"))
+	}
+	bounds := rapid.SampledFrom([][]int64{nil, {math.MinInt64, math.MaxInt64}, {-3, -3}, {0, 100}}).Draw(t, "bounds")
+	if bounds == nil {
+		return c
+	}
+	which := rapid.IntRange(1, 3).Draw(t, "which")
+	if which&1 != 0 {
+		c.Floor = &bounds[0]
+	}
+	if which&2 != 0 {
+		c.Ceiling = &bounds[1]
+	}
+	c.OnViolation = rapid.SampledFrom(violationWords).Draw(t, "violation")
 	return c
 }
 
@@ -191,10 +243,18 @@ func TestMarshalIsADocumentOfTheSameConfig(t *testing.T) {
 // new one cannot be forgotten in settings.
 func TestDiffSeesEveryField(t *testing.T) {
 	t.Parallel()
-	d, err := Parse("namespace: a\nabstraction: kv\nowners: [x]\n", Defaults{})
-	if err != nil {
-		t.Fatal(err)
+	for doc, least := range map[string]int{
+		"namespace: a\nabstraction: kv\nowners: [x]\n":                                       25,
+		"namespace: a\nabstraction: counter\nowners: [x]\ncounter: {floor: 1, ceiling: 2}\n": 29,
+	} {
+		t.Run(mustParse(t, doc).Name+" "+string(mustParse(t, doc).Abstraction), func(t *testing.T) {
+			t.Parallel()
+			diffSeesEveryField(t, mustParse(t, doc), least)
+		})
 	}
+}
+
+func diffSeesEveryField(t *testing.T, d *Config, least int) {
 	fields := 0
 	var walk func(v reflect.Value, path string, c *Config)
 	walk = func(v reflect.Value, path string, c *Config) {
@@ -205,11 +265,18 @@ func TestDiffSeesEveryField(t *testing.T) {
 			}
 			return
 		case reflect.Slice:
-			walk(v.Index(0), path+"[0]", c)
+			if v.Len() > 0 {
+				walk(v.Index(0), path+"[0]", c)
+			}
+			return
+		case reflect.Pointer:
+			if !v.IsNil() {
+				walk(v.Elem(), path, c)
+			}
 			return
 		}
-		if path == ".Version" {
-			return
+		if path == ".Version" || d.Abstraction != KV && strings.HasPrefix(path, ".KV.") || d.Abstraction != Counter && strings.HasPrefix(path, ".Counter.") {
+			return // not in force for it
 		}
 		fields++
 		before := reflect.New(v.Type()).Elem()
@@ -224,15 +291,19 @@ func TestDiffSeesEveryField(t *testing.T) {
 		default:
 			t.Fatalf("%s: what is a %s?", path, v.Kind())
 		}
-		if changes, _ := Diff(d.Config, c); len(changes) == 0 {
+		if changes, _ := Diff(d, c); len(changes) == 0 {
 			t.Errorf("%s changes without a trace", path)
 		}
 		v.Set(before)
 	}
-	c := *d.Config
-	c.Owners, c.Storage = append([]string(nil), c.Owners...), append([]StoreConfig(nil), c.Storage...)
+	c := *d
+	c.Owners, c.Storage, c.Counter.Windows = slices.Clone(c.Owners), slices.Clone(c.Storage), slices.Clone(c.Counter.Windows)
+	if c.Counter.Floor != nil {
+		floor, ceiling := *c.Counter.Floor, *c.Counter.Ceiling
+		c.Counter.Floor, c.Counter.Ceiling = &floor, &ceiling
+	}
 	walk(reflect.ValueOf(&c).Elem(), "", &c)
-	if fields < 25 {
+	if fields < least {
 		t.Errorf("only %d fields were changed", fields)
 	}
 }
@@ -257,6 +328,16 @@ func TestDiffRefusesWhatCannotBeLive(t *testing.T) {
 		if !errors.Is(err, ErrNotLive) || err.Error() != ErrNotLive.Error()+": a: "+c.want {
 			t.Errorf("%q: %v", c.to, err)
 		}
+	}
+	counter := "namespace: a\nabstraction: counter\n"
+	_, err := Diff(mustParse(t, counter), mustParse(t, counter+"counter: {windows: [1m, 1h], ttl: 1h}\n"))
+	if !errors.Is(err, ErrNotLive) || err.Error() != ErrNotLive.Error()+": a: counter.windows from 1m, 1h, 24h to 1m, 1h: "+
+		"adds are counted in these windows as they come; make a new namespace with the windows that you need, and add to it from then on" {
+		t.Errorf("other windows: %v", err)
+	}
+	live := "counter: {accuracy: best_effort, ttl: 1h, event_retention: 0, floor: 0, ceiling: 9, on_violation: saturate, windows: [24h, 1h, 1m]}\n"
+	if changes, err := Diff(mustParse(t, counter), mustParse(t, counter+live)); err != nil || len(changes) != 6 {
+		t.Errorf("what is live of a counter: %+v, %v", changes, err)
 	}
 	after := *mustParse(t, base)
 	after.Storage = []StoreConfig{{Role: "PRIMARY", Type: "cassandra", Cluster: "main"}}

@@ -19,6 +19,7 @@ var (
 	grantWords       = []string{"read", "write", "delete", "admin"}
 	orderWords       = []string{"ascending", "descending"}
 	accuracyWords    = []string{"best_effort", "eventual", "accurate"}
+	violationWords   = []string{"reject", "saturate"}
 )
 
 // knownPaths are the keys of all blocks, to recognise one that stands in the
@@ -30,7 +31,7 @@ var knownPaths = []string{
 	"limits.write_per_second", "limits.bytes_per_second", "limits.max_value",
 	"tokens.window", "tokens.max_drift_past", "tokens.max_drift_future", "tokens.max_live",
 	"slo.read", "slo.write", "kv.order", "kv.default_ttl", "kv.chunk_threshold",
-	"counter.accuracy", "counter.windows", "counter.event_retention",
+	"counter.accuracy", "counter.windows", "counter.event_retention", "counter.floor", "counter.ceiling", "counter.on_violation",
 	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.index",
 	"lifecycle.close_after", "lifecycle.delete_after",
 	"delivery.target", "delivery.retry", "delivery.dead_letters",
@@ -43,10 +44,11 @@ type raw struct {
 	order       string
 	partitions  int64
 	chunk       int64
+	counter     CounterConfig
 }
 
 func newRaw(d *Document) *raw {
-	return &raw{d: d, order: "ascending", partitions: int64(d.Config.Partitions), chunk: mib}
+	return &raw{d: d, order: "ascending", partitions: int64(d.Config.Partitions), chunk: mib, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
 }
 
 // finish fills in what depends on the abstraction.
@@ -54,11 +56,24 @@ func (r *raw) finish() {
 	c := r.d.Config
 	c.Abstraction = Abstraction(r.abstraction)
 	c.Partitions = int(r.partitions)
-	if c.Abstraction != KV {
+	if c.Abstraction != Log && !r.d.Sets("tokens.max_live") {
+		c.Tokens.MaxLive = maxLiveInStore
+	}
+	switch c.Abstraction {
+	case KV:
+		c.KV.Descending = r.order == "descending"
+		c.KV.ChunkThreshold = int(r.chunk)
+	case Counter:
+		c.Counter = r.counter
+		if !r.d.Sets("counter.windows") {
+			c.Counter.Windows = []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
+		}
+		if (c.Counter.Floor != nil || c.Counter.Ceiling != nil) && c.Counter.OnViolation == "" {
+			c.Counter.OnViolation = "reject"
+		}
+	default:
 		return
 	}
-	c.KV.Descending = r.order == "descending"
-	c.KV.ChunkThreshold = int(r.chunk)
 	defaultObjective(&c.SLO.Read, 10*time.Millisecond, 500*time.Millisecond)
 	defaultObjective(&c.SLO.Write, 20*time.Millisecond, time.Second)
 	if len(c.Storage) == 0 && !r.d.Sets("storage") {
@@ -121,7 +136,7 @@ func documentSchema(r *raw) reader {
 				field{"ttl", duration(&s.TTL, time.Second, tenYears, true)},
 			)
 		})},
-		field{"counter", counterSchema(&d.Counter)},
+		field{"counter", counterSchema(&r.counter)},
 		field{"timeseries", timeSeriesSchema(&d.TimeSeries)},
 		field{"kv", mapping(
 			field{"order", oneOf(&r.order, orderWords...)},
@@ -143,12 +158,15 @@ func objective(o *Objective) reader {
 	)
 }
 
-func counterSchema(c *CounterSettings) reader {
+func counterSchema(c *CounterConfig) reader {
 	return mapping(
 		field{"accuracy", oneOf(&c.Accuracy, accuracyWords...)},
 		field{"ttl", duration(&c.TTL, time.Second, tenYears, true)},
-		field{"windows", durations(&c.Windows, 16, time.Second, tenYears)},
+		field{"windows", durations(&c.Windows, maxWindows, time.Second, tenYears)},
 		field{"event_retention", duration(&c.EventRetention, 0, tenYears, false)},
+		field{"floor", optionalInteger(&c.Floor)},
+		field{"ceiling", optionalInteger(&c.Ceiling)},
+		field{"on_violation", oneOf(&c.OnViolation, violationWords...)},
 	)
 }
 

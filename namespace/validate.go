@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // validate checks what no single value shows: what must be there, what belongs
@@ -20,17 +21,18 @@ func (w *walker) validate(d *Document) {
 		w.problem(0, "abstraction", "", "is missing; it takes one of %s", strings.Join(abstractionWords, ", "))
 	}
 	switch c.Abstraction {
-	case KV, Log:
+	case KV, Counter, Log:
 		w.validateBuild(d)
-	case Counter, TimeSeries:
-		w.at("abstraction", "", "abstraction %s is not in this build; it has kv and log", c.Abstraction)
+	case TimeSeries:
+		w.at("abstraction", "", "abstraction %s is not in this build; it has kv, counter and log", c.Abstraction)
 	}
 	w.validateBlocks(c.Abstraction)
 	w.validateTokens(c)
 	w.validateObjective("slo.read", c.SLO.Read)
 	w.validateObjective("slo.write", c.SLO.Write)
-	if c.Abstraction != Log {
-		w.validateStorage(c)
+	w.validateStorage(c)
+	if c.Abstraction == Counter {
+		w.validateCounter(&c.Counter)
 	}
 	if len(d.Access) > 0 {
 		w.at("access", "", "this build does not authenticate callers, so nobody could be kept out; leave access out")
@@ -54,10 +56,13 @@ func (w *walker) validateBlocks(a Abstraction) {
 	}
 }
 
-// validateBuild refuses what kv or log will act on one day.
+// validateBuild refuses what an abstraction will act on one day.
 func (w *walker) validateBuild(d *Document) {
 	c := d.Config
-	if c.Durability == "buffered" {
+	switch {
+	case c.Durability == "buffered" && c.Abstraction == Counter:
+		w.at("log.durability", "sync", "adds are buffered by counter.accuracy: best_effort, and everything else is sync")
+	case c.Durability == "buffered":
 		w.at("log.durability", "", "buffered is not in this build; use sync")
 	}
 	if c.Abstraction != Log {
@@ -106,10 +111,7 @@ func (w *walker) validateObjective(path string, o Objective) {
 }
 
 func (w *walker) validateStorage(c *Config) {
-	if c.Abstraction != KV {
-		return
-	}
-	if w.reported("storage") {
+	if c.Abstraction != KV && c.Abstraction != Counter || w.reported("storage") {
 		return
 	}
 	primaries := 0
@@ -122,28 +124,59 @@ func (w *walker) validateStorage(c *Config) {
 			if primaries++; primaries == 2 {
 				w.at(path+".role", "", "there is a PRIMARY already; a namespace has exactly one")
 			}
+		case s.Role == "EVENTS" && c.Abstraction == Counter:
+			w.at(path+".role", "", "role EVENTS is not in this build of counter; the PRIMARY keeps the events too")
 		case s.Role != "":
-			w.at(path+".role", "", "role %s is not in this build of kv; it has PRIMARY", s.Role)
+			w.at(path+".role", "", "role %s is not in this build of %s; it has PRIMARY", s.Role, c.Abstraction)
 		}
 		switch {
 		case s.Type == "" && !w.reported(path) && !w.reported(path+".type"):
 			w.at(path+".type", "", "is missing; it takes one of %s", strings.Join(typeWords, ", "))
-		case s.Type == "clickhouse":
+		case s.Type == "clickhouse" && c.Abstraction == KV:
 			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble")
-		case s.Type == "cassandra":
-			w.at(path+".type", "", "type cassandra is not in this build; it has pebble")
+		case s.Type == "cassandra", s.Type == "clickhouse":
+			w.at(path+".type", "", "type %s is not in this build; it has pebble", s.Type)
 		case s.Type == "pebble" && s.Cluster != "":
 			w.at(path+".cluster", "", "a pebble store is on the machine itself and has no cluster; leave it out")
 		case s.Type == "pebble" && s.Dataset != "":
 			w.at(path+".dataset", "", "a pebble store is on the machine itself and has no dataset; leave it out")
 		}
 		if w.sets(path+".ttl") && s.Role != "CACHE" && s.Role != "" {
-			w.at(path+".ttl", "", "belongs to role CACHE; items expire by kv.default_ttl")
+			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl"}[c.Abstraction])
 		}
 	}
 	if primaries == 0 && !slices.ContainsFunc(w.problems, func(p Problem) bool {
 		return strings.HasPrefix(p.Path, "storage[") && (strings.HasSuffix(p.Path, ".role") || strings.HasSuffix(p.Path, "]"))
 	}) {
 		w.at("storage", "", "has no PRIMARY; a namespace has exactly one")
+	}
+}
+
+// validateCounter checks what belongs together in the counter block.
+func (w *walker) validateCounter(c *CounterConfig) {
+	const path = "counter.windows"
+	broken := slices.ContainsFunc(w.problems, func(p Problem) bool { return strings.HasPrefix(p.Path, path) })
+	windows := slices.Sorted(slices.Values(c.Windows))
+	switch {
+	case broken:
+	case len(windows) == 0:
+		w.at(path, "", "is empty; it takes 1 to %d, or leave it out for 1m, 1h and 24h", maxWindows)
+	default:
+		for i, d := range windows {
+			switch {
+			case d%time.Second != 0:
+				w.at(path, formatDuration(d.Truncate(time.Second)), "%s is not whole seconds", formatDuration(d))
+			case i > 0 && d == windows[i-1]:
+				w.at(path, "", "has %s twice", formatDuration(d))
+			case i > 0 && d%windows[i-1] != 0:
+				w.at(path, "", "%s is not a multiple of the next smaller one, which is %s", formatDuration(d), formatDuration(windows[i-1]))
+			}
+		}
+	}
+	switch {
+	case c.Floor != nil && c.Ceiling != nil && *c.Floor > *c.Ceiling:
+		w.at("counter.floor", "", "%d is above counter.ceiling, which is %d", *c.Floor, *c.Ceiling)
+	case c.OnViolation != "" && c.Floor == nil && c.Ceiling == nil && !w.reported("counter.floor") && !w.reported("counter.ceiling"):
+		w.at("counter.on_violation", "", "does nothing without counter.floor or counter.ceiling; set one or leave it out")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -323,6 +324,21 @@ func integer(dst *int64, lo, hi int64) reader {
 			return
 		}
 		*dst = v
+	}
+}
+
+// optionalInteger reads any int64 and tells it from none.
+func optionalInteger(dst **int64) reader {
+	return func(w *walker, n *yaml.Node, path string) {
+		if _, ok := w.scalar(n, path, "a whole number", "!!int"); !ok {
+			return
+		}
+		var v int64
+		if err := n.Decode(&v); err != nil {
+			w.problem(n.Line, path, "", "%s is out of range; it takes %d to %d", clipNumber(n.Value), int64(math.MinInt64), int64(math.MaxInt64))
+			return
+		}
+		*dst = &v
 	}
 }
 
