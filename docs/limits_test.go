@@ -32,15 +32,15 @@ var limits = map[string]string{
 	"request message":                   bytesOf(gateway.MaxRequestBytes),
 	"deadline over HTTP":                fmt.Sprintf("1 ms to %.0f s, %.0f s unless asked", gateway.MaxTimeout.Seconds(), gateway.DefaultTimeout.Seconds()),
 	"namespace document":                bytesOf(namespace.MaxDocumentBytes),
-	"tokens remembered for a namespace": "`tokens.max_live`, " + comma(defaults().Tokens.MaxLive),
-	"log of a namespace":                "`log.max_bytes`, " + bytesOf(defaults().MaxLogBytes),
+	"tokens remembered for a namespace": "`tokens.max_live`, " + comma(defaults("kv").Tokens.MaxLive) + "; of a log namespace " + comma(defaults("log").Tokens.MaxLive),
+	"log of a namespace":                "`log.max_bytes`, " + bytesOf(defaults("kv").MaxLogBytes),
 	"token time": fmt.Sprintf("%.0f m into the past, %.0f s into the future, or as the namespace says",
-		defaults().Tokens.MaxDriftPast.Minutes(), defaults().Tokens.MaxDriftFuture.Seconds()),
+		defaults("kv").Tokens.MaxDriftPast.Minutes(), defaults("kv").Tokens.MaxDriftFuture.Seconds()),
 }
 
 // defaults is the configuration of a document that sets nothing.
-func defaults() *namespace.Config {
-	d, err := namespace.Parse("namespace: a\nabstraction: kv\n", namespace.Defaults{})
+func defaults(abstraction string) *namespace.Config {
+	d, err := namespace.Parse("namespace: a\nabstraction: "+abstraction+"\n", namespace.Defaults{})
 	if err != nil {
 		panic(err)
 	}
@@ -124,7 +124,7 @@ func TestDocumentOfThePageIsTheDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := *defaults()
+		want := *defaults("kv")
 		want.Name, want.Description, want.Owners = d.Config.Name, d.Config.Description, d.Config.Owners
 		changes, err := namespace.Diff(&want, d.Config)
 		if err != nil || len(changes) > 0 {

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
@@ -23,6 +25,8 @@ type AdminConfig struct {
 	Incarnation string // of the data directory
 	Version     string
 	Commit      string
+	// TokensLive counts the tokens that a namespace remembers.
+	TokensLive func(ctx context.Context, namespace string) int64
 	// Unready returns why writes are not taken, or nil.
 	Unready func() error
 }
@@ -86,15 +90,29 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 			log.TrimBlockedBy = n.Name + "/" + p.String() + ": " + ps.TrimBlockedBy
 		}
 	}
+	out.TokensLive, out.TokensLimit = s.cfg.TokensLive(ctx, n.Name), c.Tokens.MaxLive
+	full := TokensFull(out.TokensLive, out.TokensLimit)
 	switch {
 	case n.KV != nil:
 		st := storeStatus(n)
 		st.Type = "pebble"
 		out.Stores = append(out.Stores, st)
-	case n.Failed() != nil: // there is no store, and no other place for the reason
+	case n.Failed() != nil || full != "": // there is no store, and no other place for the reason
 		out.Stores = append(out.Stores, storeStatus(n))
 	}
+	if full != "" && out.Stores[0].Reason == "" {
+		out.Stores[0].Reason = full
+	}
 	return out
+}
+
+// TokensFull says that a namespace with so many tokens sheds writes, "" when it
+// does not.
+func TokensFull(live, limit int64) string {
+	if limit <= 0 || live < limit {
+		return ""
+	}
+	return fmt.Sprintf("writes are shed (%s): %d tokens are live, and tokens.max_live is %d", apierrors.TokensFull, live, limit)
 }
 
 func storeStatus(n *Namespace) *headwaterv1.StoreStatus {

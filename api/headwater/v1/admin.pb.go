@@ -295,14 +295,18 @@ func (x *LogStatus) GetDiskFreeBytes() int64 {
 }
 
 type NamespaceStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Abstraction   string                 `protobuf:"bytes,2,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
-	Partitions    []*PartitionStatus     `protobuf:"bytes,3,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	ParkedKeys    int64                  `protobuf:"varint,4,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
-	DeadLetters   int64                  `protobuf:"varint,5,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
-	Stores        []*StoreStatus         `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
-	Version       int64                  `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Abstraction string                 `protobuf:"bytes,2,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
+	Partitions  []*PartitionStatus     `protobuf:"bytes,3,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	ParkedKeys  int64                  `protobuf:"varint,4,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
+	DeadLetters int64                  `protobuf:"varint,5,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	Stores      []*StoreStatus         `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
+	Version     int64                  `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	// Idempotency tokens that are remembered.
+	TokensLive int64 `protobuf:"varint,8,opt,name=tokens_live,json=tokensLive,proto3" json:"tokens_live,omitempty"`
+	// tokens.max_live: at so many writes are shed.
+	TokensLimit   int64 `protobuf:"varint,9,opt,name=tokens_limit,json=tokensLimit,proto3" json:"tokens_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +386,20 @@ func (x *NamespaceStatus) GetStores() []*StoreStatus {
 func (x *NamespaceStatus) GetVersion() int64 {
 	if x != nil {
 		return x.Version
+	}
+	return 0
+}
+
+func (x *NamespaceStatus) GetTokensLive() int64 {
+	if x != nil {
+		return x.TokensLive
+	}
+	return 0
+}
+
+func (x *NamespaceStatus) GetTokensLimit() int64 {
+	if x != nil {
+		return x.TokensLimit
 	}
 	return 0
 }
@@ -498,7 +516,7 @@ type StoreStatus struct {
 	Type  string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// "running", "catching up", "retrying" or "stopped".
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Empty when running.
+	// Empty when running, unless writes are shed all the same.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1030,7 +1048,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12&\n" +
 	"\x0ftrim_blocked_by\x18\x04 \x01(\tR\rtrimBlockedBy\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12&\n" +
-	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\x97\x02\n" +
+	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\xdb\x02\n" +
 	"\x0fNamespaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vabstraction\x18\x02 \x01(\tR\vabstraction\x12=\n" +
@@ -1041,7 +1059,10 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"parkedKeys\x12!\n" +
 	"\fdead_letters\x18\x05 \x01(\x03R\vdeadLetters\x121\n" +
 	"\x06stores\x18\x06 \x03(\v2\x19.headwater.v1.StoreStatusR\x06stores\x12\x18\n" +
-	"\aversion\x18\a \x01(\x03R\aversion\"\xf2\x02\n" +
+	"\aversion\x18\a \x01(\x03R\aversion\x12\x1f\n" +
+	"\vtokens_live\x18\b \x01(\x03R\n" +
+	"tokensLive\x12!\n" +
+	"\ftokens_limit\x18\t \x01(\x03R\vtokensLimit\"\xf2\x02\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bappended\x18\x02 \x01(\x03R\bappended\x12D\n" +

@@ -72,7 +72,7 @@ func (s *session) serverStatus(st *headwaterv1.StatusResponse) error {
 }
 
 func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
-	out := s.rows("NAMESPACE", "ABSTRACTION", "VERSION", "PARTITIONS", "RECORDS", "LAG", "LAG_SECONDS", "PARKED", "DEAD_LETTERS", "STORES")
+	out := s.rows("NAMESPACE", "ABSTRACTION", "VERSION", "PARTITIONS", "RECORDS", "LAG", "LAG_SECONDS", "PARKED", "DEAD_LETTERS", "TOKENS", "STORES")
 	for _, n := range st.GetNamespaces() {
 		records, lag, seconds := int64(0), int64(0), 0.0
 		for _, p := range n.GetPartitions() {
@@ -89,7 +89,8 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 		}
 		if err := out.add(n.GetName(), n.GetAbstraction(), strconv.FormatInt(n.GetVersion(), 10), strconv.Itoa(len(n.GetPartitions())),
 			strconv.FormatInt(records, 10), strconv.FormatInt(lag, 10), strconv.FormatFloat(seconds, 'f', 1, 64),
-			strconv.FormatInt(n.GetParkedKeys(), 10), strconv.FormatInt(n.GetDeadLetters(), 10), dash(strings.Join(stores, " "))); err != nil {
+			strconv.FormatInt(n.GetParkedKeys(), 10), strconv.FormatInt(n.GetDeadLetters(), 10),
+			strconv.FormatInt(n.GetTokensLive(), 10)+"/"+strconv.FormatInt(n.GetTokensLimit(), 10), dash(strings.Join(stores, " "))); err != nil {
 			return err
 		}
 	}

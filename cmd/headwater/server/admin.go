@@ -22,7 +22,7 @@ func newAdminServer(s *Server) *adminServer {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		err := s.Unready()
 		if name := r.URL.Query().Get("namespace"); name != "" {
-			err = s.spaces.storeUnready(name, r.URL.Query().Get("role"))
+			err = s.spaces.storeUnready(r.Context(), name, r.URL.Query().Get("role"))
 		}
 		if err != nil {
 			say(w, http.StatusServiceUnavailable, "not ready: "+err.Error())

@@ -83,6 +83,11 @@ func send(t *testing.T, s *Server, method, path, body string, header ...string) 
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	return exchange(t, req)
+}
+
+func exchange(t *testing.T, req *http.Request) reply {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +100,15 @@ func send(t *testing.T, s *Server, method, path, body string, header ...string) 
 		t.Fatal(err)
 	}
 	return reply{resp.StatusCode, string(bytes.TrimSpace(b)), resp.Header}
+}
+
+func get(t *testing.T, url string) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exchange(t, req)
 }
 
 // call is an RPC over HTTP.

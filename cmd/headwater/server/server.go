@@ -256,7 +256,7 @@ func (s *Server) newGateway() error {
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
-				Unready: s.Unready,
+				Unready: s.Unready, TokensLive: s.spaces.liveTokens,
 			}),
 		},
 		GRPC: s.grpcL, HTTP: s.httpL, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
@@ -272,6 +272,7 @@ func (s *Server) start() {
 	s.work.Go(func() error { return s.sweep.Run(s.run) })
 	s.work.Go(func() error { return s.spaces.follow(s.run) })
 	s.work.Go(func() error { return s.watchReadiness(s.run) })
+	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
 	s.work.Go(func() error { s.reap(s.run); return nil })
 }
 

@@ -247,7 +247,7 @@ func (sp *spaces) unready() error {
 }
 
 // storeUnready answers for one store.
-func (sp *spaces) storeUnready(name, role string) error {
+func (sp *spaces) storeUnready(ctx context.Context, name, role string) error {
 	n, ok := sp.dir.Get(name)
 	if !ok {
 		return fmt.Errorf("namespace %.64q does not exist", name)
@@ -263,6 +263,9 @@ func (sp *spaces) storeUnready(name, role string) error {
 	}
 	if state, reason := n.StoreState(); state != "running" {
 		return fmt.Errorf("store of namespace %s is %s: %s", name, state, reason)
+	}
+	if why := gateway.TokensFull(sp.liveTokens(ctx, name), n.Config().Tokens.MaxLive); why != "" {
+		return fmt.Errorf("namespace %s: %s", name, why)
 	}
 	return nil
 }
