@@ -39,7 +39,7 @@ func TestTableIsWellFormed(t *testing.T) {
 func TestHTTPStatuses(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]int{
-		BadID: 400, TokenDrift: 400, Parked: 400, Unauthenticated: 401, Forbidden: 403, NamespaceNotFound: 404,
+		BadID: 400, TokenDrift: 400, Parked: 400, CountOverflow: 400, Insufficient: 400, ReservationEnded: 400, ReservationNotFound: 404, TooManyReservations: 429, Reloading: 503, Unauthenticated: 401, Forbidden: 403, NamespaceNotFound: 404,
 		BadMethod: 405, TokenReused: 409, ConditionFailed: 409, RequestTooLarge: 413, Overloaded: 429, Cancelled: 499,
 		Internal: 500, Corrupt: 500, NotOffered: 501, NotCaughtUp: 503, OutcomeUnknown: 504,
 	} {

@@ -43,15 +43,27 @@ const (
 	BadShard               = "HW-1030"
 	MissingField           = "HW-1031"
 	BadContentType         = "HW-1032"
+	BadCounter             = "HW-1033"
+	BadEventTime           = "HW-1034"
+	BadAccuracy            = "HW-1035"
+	BadInterval            = "HW-1036"
+	BadGranularity         = "HW-1037"
+	BadTimeZone            = "HW-1038"
+	TooManyPoints          = "HW-1039"
+	BadBounds              = "HW-1040"
+	BadReservationID       = "HW-1041"
+	BadAmount              = "HW-1042"
+	BadLease               = "HW-1043"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
-	NamespaceNotFound  = "HW-1101"
-	WrongAbstraction   = "HW-1102"
-	ItemNotFound       = "HW-1103"
-	UploadNotFound     = "HW-1104"
-	DeadLetterNotFound = "HW-1105"
-	PathNotFound       = "HW-1106"
-	NotOffered         = "HW-1107"
+	NamespaceNotFound   = "HW-1101"
+	WrongAbstraction    = "HW-1102"
+	ItemNotFound        = "HW-1103"
+	UploadNotFound      = "HW-1104"
+	DeadLetterNotFound  = "HW-1105"
+	PathNotFound        = "HW-1106"
+	NotOffered          = "HW-1107"
+	ReservationNotFound = "HW-1108"
 
 	// Conflicts with what is there.
 	TokenReused              = "HW-1201"
@@ -61,6 +73,10 @@ const (
 	TokenTooOld              = "HW-1205"
 	UploadIncomplete         = "HW-1206"
 	UploadClosed             = "HW-1207"
+	CountOverflow            = "HW-1208"
+	Insufficient             = "HW-1209"
+	ReservationEnded         = "HW-1210"
+	SettledTooMuch           = "HW-1211"
 
 	// The key or the position cannot be served as asked.
 	Parked           = "HW-1301"
@@ -68,15 +84,17 @@ const (
 	ParkedQueueFull  = "HW-1303"
 	Trimmed          = "HW-1304"
 	BeyondEnd        = "HW-1305"
+	NotAccurate      = "HW-1306"
 
 	// Overload and limits: nothing was done, a retry later helps.
-	Overloaded     = "HW-1401"
-	RateLimited    = "HW-1402"
-	TokensFull     = "HW-1403"
-	TooManyStreams = "HW-1404"
-	LogFull        = "HW-1405"
-	ApplyBehind    = "HW-1406"
-	TooManyUploads = "HW-1407"
+	Overloaded          = "HW-1401"
+	RateLimited         = "HW-1402"
+	TokensFull          = "HW-1403"
+	TooManyStreams      = "HW-1404"
+	LogFull             = "HW-1405"
+	ApplyBehind         = "HW-1406"
+	TooManyUploads      = "HW-1407"
+	TooManyReservations = "HW-1408"
 
 	// Unavailable: the server's state, not the request, is at fault.
 	LogUnavailable   = "HW-1501"
@@ -91,6 +109,7 @@ const (
 	Cancelled        = "HW-1510"
 	AppendUnknown    = "HW-1511"
 	DeadlineExceeded = "HW-1512"
+	Reloading        = "HW-1513"
 
 	// Who is asking.
 	Unauthenticated = "HW-1601"
@@ -214,6 +233,39 @@ var reasons = []Reason{
 	{ID: BadContentType, Code: codes.InvalidArgument,
 		Title: "content type is not valid",
 		Do:    "Use at most 256 bytes of visible ASCII."},
+	{ID: BadCounter, Code: codes.InvalidArgument,
+		Title: "counter name is not valid",
+		Do:    "Use 1 to 1,024 bytes of UTF-8."},
+	{ID: BadEventTime, Code: codes.InvalidArgument,
+		Title: "event time is not valid",
+		Do:    "Send a time after 1970, or none for the time that the server accepts the call at."},
+	{ID: BadAccuracy, Code: codes.InvalidArgument,
+		Title: "accuracy is not known",
+		Do:    "Use BEST_EFFORT, EVENTUAL or ACCURATE, or leave it out for the namespace's."},
+	{ID: BadInterval, Code: codes.InvalidArgument,
+		Title: "interval is not valid",
+		Do:    "Send start and end, times after 1970, with start before end."},
+	{ID: BadGranularity, Code: codes.InvalidArgument,
+		Title: "granularity is not valid",
+		Do:    "Send a multiple of the smallest window that the namespace keeps."},
+	{ID: BadTimeZone, Code: codes.InvalidArgument,
+		Title: "time zone is not known",
+		Do:    "Send an IANA name such as Europe/Berlin, or none for UTC."},
+	{ID: TooManyPoints, Code: codes.InvalidArgument,
+		Title: "series has too many points",
+		Do:    "Ask for a shorter interval or a larger granularity; 10,000 points are answered."},
+	{ID: BadBounds, Code: codes.InvalidArgument,
+		Title: "bounds are not valid",
+		Do:    "Set floor, ceiling or both, with floor not above ceiling, and on_violation to REJECT or SATURATE."},
+	{ID: BadReservationID, Code: codes.InvalidArgument,
+		Title: "reservation id is not valid",
+		Do:    "Send reservation_id exactly as ReserveCount gave it."},
+	{ID: BadAmount, Code: codes.InvalidArgument,
+		Title: "amount is not valid",
+		Do:    "Reserve an amount above zero; settle zero or more."},
+	{ID: BadLease, Code: codes.OutOfRange,
+		Title: "lease is out of range",
+		Do:    "Send a lease of 1 ms to 720 h."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},
@@ -235,6 +287,9 @@ var reasons = []Reason{
 	{ID: NotOffered, Code: codes.Unimplemented,
 		Title: "this server does not offer the operation",
 		Do:    "Check the server's version with Status, and capabilities with Handshake."},
+	{ID: ReservationNotFound, Code: codes.NotFound,
+		Title: "reservation does not exist",
+		Do:    "It was never made, or it ended longer than a token window ago; reserve again."},
 	{ID: TokenReused, Code: codes.AlreadyExists,
 		Title: "token was used for another request",
 		Do:    "Make a new token for a new request; send a retry unchanged."},
@@ -256,6 +311,18 @@ var reasons = []Reason{
 	{ID: UploadClosed, Code: codes.FailedPrecondition,
 		Title: "upload was committed, aborted or has expired",
 		Do:    "Begin a new upload."},
+	{ID: CountOverflow, Code: codes.OutOfRange,
+		Title: "the count would leave int64",
+		Do:    "Nothing was changed. Add less, or clear the counter."},
+	{ID: Insufficient, Code: codes.FailedPrecondition,
+		Title: "less is available than was to be reserved",
+		Do:    "Reserve at most value less held (metadata value, held), or wait until reservations end."},
+	{ID: ReservationEnded, Code: codes.FailedPrecondition,
+		Title: "reservation is no longer held",
+		Do:    "Nothing was changed; metadata.state says how it ended. Reserve again."},
+	{ID: SettledTooMuch, Code: codes.FailedPrecondition,
+		Title: "more was to be settled than is reserved",
+		Do:    "Settle at most the reserved amount (metadata.reserved); add the rest by itself."},
 	{ID: Parked, Code: codes.FailedPrecondition,
 		Title: "a mutation of this key cannot be applied",
 		Do:    "Read with consistency EVENTUAL to see the state before it; an operator redrives or drops it with `headwater dlq`."},
@@ -271,6 +338,9 @@ var reasons = []Reason{
 	{ID: BeyondEnd, Code: codes.OutOfRange,
 		Title: "position is beyond the end of the log",
 		Do:    "Check which namespace and server the position is from."},
+	{ID: NotAccurate, Code: codes.FailedPrecondition,
+		Title: "the namespace has no accurate reads",
+		Do:    "Its adds are acknowledged before they are durable. Read with accuracy BEST_EFFORT or EVENTUAL, or change counter.accuracy."},
 	{ID: Overloaded, Code: codes.ResourceExhausted, RetryAfter: 100 * time.Millisecond,
 		Title: "server is overloaded",
 		Do:    "Retry after the hint, with backoff."},
@@ -292,6 +362,9 @@ var reasons = []Reason{
 	{ID: TooManyUploads, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
 		Title: "too many open uploads",
 		Do:    "Commit or abort uploads, or wait until they expire."},
+	{ID: TooManyReservations, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
+		Title: "too many reservations are held",
+		Do:    "Settle or cancel some, or wait until leases end."},
 	{ID: LogUnavailable, Code: codes.Unavailable, RetryAfter: 500 * time.Millisecond,
 		Title: "log cannot be reached or is not durable",
 		Do:    "Retry with the same token."},
@@ -328,6 +401,9 @@ var reasons = []Reason{
 	{ID: DeadlineExceeded, Code: codes.DeadlineExceeded,
 		Title: "the deadline passed before the answer",
 		Do:    "Allow more time or ask for less. A write is sent again with the same token."},
+	{ID: Reloading, Code: codes.Unavailable, RetryAfter: 200 * time.Millisecond,
+		Title: "a part of the namespace is being read back",
+		Do:    "Retry after the hint; nothing was lost."},
 	{ID: Unauthenticated, Code: codes.Unauthenticated,
 		Title: "caller is not known",
 		Do:    "Send valid credentials."},
