@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,7 +127,7 @@ func logTailCommand() *cobra.Command {
 		}
 		n := 0
 		if !s.json {
-			if err := s.printf("PARTITION\tOFFSET\tTIME\tKIND\tKEY\tPAYLOAD\n"); err != nil {
+			if err := s.printf(tailRow, "PARTITION", "OFFSET", "TIME", "KIND", "KEY", "PAYLOAD"); err != nil {
 				return err
 			}
 		}
@@ -151,11 +150,14 @@ func logTailCommand() *cobra.Command {
 	return cmd
 }
 
+// tailRow has columns of a fixed width: a row is printed when its record comes, so
+// the widths of those to come are not known. A time has up to 27 letters, with
+// microseconds.
+const tailRow = "%-9s  %-8s  %-27s  %-9s  %-16s  %s\n"
+
 func (s *session) message(m *client.Message) error {
 	if !s.json {
-		return s.printf("%s\n", strings.Join([]string{
-			strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), s.cell(m.Payload),
-		}, "\t"))
+		return s.printf(tailRow, strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), s.cell(m.Payload))
 	}
 	p := s.text(m.Payload)
 	l := payloadLine{

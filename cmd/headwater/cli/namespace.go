@@ -84,6 +84,10 @@ func (s *session) applied(a *client.Applied, dryRun bool) error {
 	switch {
 	case len(a.Changes) == 0:
 		return s.printf("namespace %s: nothing changes, version %d\n", a.Name, a.Version)
+	case dryRun && a.Version == 0:
+		if err := s.printf("namespace %s would be created:\n", a.Name); err != nil {
+			return err
+		}
 	case dryRun:
 		if err := s.printf("namespace %s would change, version %d now:\n", a.Name, a.Version); err != nil {
 			return err

@@ -76,7 +76,7 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 	for _, n := range st.GetNamespaces() {
 		records, lag, seconds := int64(0), int64(0), 0.0
 		for _, p := range n.GetPartitions() {
-			records += p.GetAppended() + 1 - max(p.GetTrimmed(), 0)
+			records += p.GetAppended() - p.GetTrimmed()
 			lag += p.GetLagRecords()
 			seconds = max(seconds, p.GetLagSeconds())
 		}
@@ -105,7 +105,7 @@ func (s *session) partitionStatus(st *headwaterv1.StatusResponse) error {
 			for _, role := range slices.Sorted(maps.Keys(p.GetApplied())) {
 				applied = append(applied, role+"="+strconv.FormatInt(p.GetApplied()[role], 10))
 			}
-			if err := out.add(n.GetName(), strconv.Itoa(int(p.GetPartition())), strconv.FormatInt(p.GetTrimmed(), 10), strconv.FormatInt(p.GetAppended(), 10),
+			if err := out.add(n.GetName(), strconv.Itoa(int(p.GetPartition())), strconv.FormatInt(p.GetTrimmed()+1, 10), strconv.FormatInt(p.GetAppended(), 10),
 				dash(strings.Join(applied, " ")), strconv.FormatInt(p.GetLagRecords(), 10), strconv.FormatFloat(p.GetLagSeconds(), 'f', 1, 64),
 				strconv.FormatInt(p.GetParkedKeys(), 10), dash(p.GetTrimBlockedBy())); err != nil {
 				return err
