@@ -33,12 +33,6 @@ const MaxAdds = 10_000
 // maxCounterName is in bytes of UTF-8.
 const maxCounterName = 1024
 
-// What this side refuses itself, by the reasons that a server gives.
-const (
-	badCounter   = apierrors.BadID
-	badEventTime = apierrors.BadParameter
-)
-
 // maxAddBytes leaves room in a request, which has 8 MiB, for what is not adds.
 const maxAddBytes = 7 << 20
 
@@ -120,16 +114,16 @@ type CounterAdd struct {
 	Token Token
 }
 
-// The years that a Timestamp of the API can hold.
+// Event times are after 1970 and what a Timestamp of the API can hold.
 var (
-	firstEventTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	endOfEventTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	beforeEventTime = time.Unix(0, 0)
+	endOfEventTime  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
 func checkCounter(name string) error {
 	switch {
 	case len(name) == 0 || len(name) > maxCounterName:
-		return invalid(badCounter, fmt.Sprintf("the counter's name has %d bytes; use 1 to %d", len(name), maxCounterName))
+		return invalid(apierrors.BadCounter, fmt.Sprintf("the counter's name has %d bytes; use 1 to %d", len(name), maxCounterName))
 	case !utf8.ValidString(name):
 		return invalid(apierrors.BadUTF8, "the counter's name is not UTF-8; encode it, in hex or base64 for example")
 	}
@@ -142,8 +136,8 @@ func (a *CounterAdd) check() error {
 	if err := checkCounter(a.Counter); err != nil {
 		return err
 	}
-	if !a.EventTime.IsZero() && (a.EventTime.Before(firstEventTime) || !a.EventTime.Before(endOfEventTime)) {
-		return invalid(badEventTime, fmt.Sprintf("the event time is in the year %d; use 1 to 9999", a.EventTime.UTC().Year()))
+	if !a.EventTime.IsZero() && (!a.EventTime.After(beforeEventTime) || !a.EventTime.Before(endOfEventTime)) {
+		return invalid(apierrors.BadEventTime, fmt.Sprintf("the event time is in the year %d; use a time after 1970", a.EventTime.UTC().Year()))
 	}
 	if a.TTL < 0 {
 		return invalid(apierrors.BadTTL, fmt.Sprintf("the ttl is %v; it must not be negative", a.TTL))

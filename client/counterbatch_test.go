@@ -250,6 +250,7 @@ func TestBadAddsAreRefusedBeforeTheyMeetOthers(t *testing.T) {
 		"not UTF-8":    {Counter: "\xff"},
 		"negative ttl": {Counter: "c", TTL: -1},
 		"event time":   {Counter: "c", EventTime: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"1969":         {Counter: "c", EventTime: time.Unix(-1, 0)},
 		"long token":   {Counter: "c", Token: Token{Key: strings.Repeat("k", 129)}},
 		"bad token":    {Counter: "c", Token: Token{Key: "\xff"}},
 	} {

@@ -243,9 +243,7 @@ func (m *memCounters) ReserveCount(_ context.Context, r *headwaterv1.ReserveCoun
 	defer m.mu.Unlock()
 	c := m.count(r.GetCounter())
 	if c.GetValue()-c.GetHeld() < r.GetAmount() {
-		e := apierrors.New(apierrors.TokenTooOld, "less is available")
-		e.Reason = insufficient
-		return nil, e.ForWrite(apierrors.NotApplied, r.GetToken())
+		return nil, apierrors.New(apierrors.Insufficient, "less is available").ForWrite(apierrors.NotApplied, r.GetToken())
 	}
 	id := fmt.Sprintf("r-%d", len(m.held))
 	m.held[id] = r
@@ -259,7 +257,7 @@ func (m *memCounters) SettleReservation(_ context.Context, r *headwaterv1.Settle
 	defer m.mu.Unlock()
 	h := m.held[r.GetReservationId()]
 	if h == nil {
-		return nil, apierrors.New(apierrors.ItemNotFound, "no such reservation").ForWrite(apierrors.NotApplied, r.GetToken())
+		return nil, apierrors.New(apierrors.ReservationNotFound, "no such reservation").ForWrite(apierrors.NotApplied, r.GetToken())
 	}
 	amount := h.GetAmount()
 	if r.Amount != nil {

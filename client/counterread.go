@@ -21,10 +21,11 @@ type CountOptions struct {
 	After []string
 }
 
-// countFreshness is what a read of counts asks for.
+// read does a read of counts that waits for the session's position, unless it
+// asks for what is there at once.
 func (n *Counter) read(ctx context.Context, o *CountOptions, do func(context.Context, *countFreshness, ...grpc.CallOption) error) error {
 	if o.Accuracy < 0 || int(o.Accuracy) >= len(accuracies) {
-		return invalid(apierrors.BadConsistency, "the accuracy is not one of this package")
+		return invalid(apierrors.BadAccuracy, "the accuracy is not one of this package")
 	}
 	want := ReadYourWrites
 	if o.Accuracy == CountBestEffort || o.Accuracy == CountEventual {

@@ -86,9 +86,6 @@ func (n *Counter) AddAndGet(ctx context.Context, counter string, delta int64, o 
 	return a, nil
 }
 
-// insufficient is the reason of ErrInsufficient.
-const insufficient = "HW-1208"
-
 // Reservation is a part of a counter that is held until it is settled or
 // cancelled, or its lease ends.
 type Reservation struct {
@@ -184,7 +181,7 @@ func (r *Reservation) Cancel(ctx context.Context, o CounterWriteOptions) (Count,
 
 func (r *Reservation) begin(o *CounterWriteOptions) (Token, error) {
 	if r.ID == "" {
-		return Token{}, invalid(apierrors.MissingField, "the reservation has no id; use the one that Reserve gave")
+		return Token{}, invalid(apierrors.BadReservationID, "the reservation has no id; use the one that Reserve gave")
 	}
 	if err := o.Token.check(); err != nil {
 		return Token{}, err

@@ -14,7 +14,8 @@ import (
 // Errors to tell by errors.Is what went wrong. More than one can be true of an
 // error: one that is unavailable may also be of unknown outcome.
 var (
-	// ErrNotFound: there is no such item, namespace, upload or dead letter.
+	// ErrNotFound: there is no such item, namespace, upload, reservation or dead
+	// letter.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the token was used for another request. Nothing was changed.
 	ErrConflict = errors.New("token conflict")
@@ -36,6 +37,8 @@ var (
 	ErrUnknownOutcome = errors.New("unknown outcome")
 	// ErrCorrupt: a value is not what was written.
 	ErrCorrupt = errors.New("corrupt value")
+	// ErrOverflow: a count would leave int64. Nothing was changed.
+	ErrOverflow = errors.New("overflow")
 	// ErrInsufficient: less is available of a counter than was to be reserved.
 	// Nothing was changed.
 	ErrInsufficient = errors.New("insufficient")
@@ -113,8 +116,10 @@ func (e *Error) Is(target error) bool {
 		return e.Code == codes.ResourceExhausted && e.Reason != apierrors.RequestTooLarge
 	case ErrInvalid:
 		return e.Code == codes.InvalidArgument || e.Code == codes.OutOfRange || e.Reason == apierrors.RequestTooLarge
+	case ErrOverflow:
+		return e.Reason == apierrors.CountOverflow
 	case ErrInsufficient:
-		return e.Reason == insufficient
+		return e.Reason == apierrors.Insufficient
 	case ErrUnknownOutcome:
 		return e.Outcome == Unknown
 	case ErrCorrupt:
@@ -175,7 +180,15 @@ func (e *Error) retryable() bool {
 // of the token, so that an earlier attempt's unknown outcome is known now: the
 // decision of a token is one for all its copies.
 func (e *Error) decides() bool {
-	return e.Outcome == NotApplied && (e.Reason == apierrors.ConditionFailed || e.Reason == apierrors.TokenReused)
+	if e.Outcome != NotApplied {
+		return false
+	}
+	switch e.Reason {
+	case apierrors.ConditionFailed, apierrors.TokenReused, apierrors.CountOverflow, apierrors.Insufficient,
+		apierrors.ReservationNotFound, apierrors.ReservationEnded, apierrors.SettledTooMuch:
+		return true
+	}
+	return false
 }
 
 // ended is the error of a call whose context is done.
