@@ -2,6 +2,7 @@ package pebblecounter
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -133,11 +134,12 @@ func (b *batch) DropCounter(name []byte) {
 }
 
 // Retire implements counter.Batch.
-func (b *batch) Retire(id uint64) {
+func (b *batch) Retire(id uint64, o wal.Offset) {
 	if !b.ready() {
 		return
 	}
-	b.buf = append(appendIDKey(b.buf[:0], tableRetired, b.p.id, id), valueVersion)
+	b.buf = appendIDKey(b.buf[:0], tableRetired, b.p.id, id)
+	b.buf = binary.AppendVarint(append(b.buf, valueVersion), int64(o))
 	b.set(idLen)
 }
 

@@ -82,16 +82,6 @@ func (r *reader) int() int64 {
 	return int64(u>>1) ^ -int64(u&1)
 }
 
-// offset is wal.NoOffset or above.
-func (r *reader) offset() wal.Offset {
-	o := wal.Offset(r.int())
-	if o < wal.NoOffset {
-		r.fail()
-		return 0
-	}
-	return o
-}
-
 // done says whether the value was read to its end and no further.
 func (r *reader) done(what string) error {
 	if r.bad || len(r.b) > 0 {
@@ -190,6 +180,16 @@ func decodeBase(v []byte) (b counter.Base, err error) {
 	return b, r.done("base")
 }
 
+// decodeRetired returns the offset of the record that an id was retired by.
+func decodeRetired(v []byte) (wal.Offset, error) {
+	r, err := open("retired id", v)
+	if err != nil {
+		return 0, err
+	}
+	o := wal.Offset(r.int())
+	return o, r.done("retired id")
+}
+
 const (
 	rowFixed  = 1
 	rowMicros = 2 // a bucket starts at a fraction of a second; else starts are in seconds
@@ -247,7 +247,7 @@ func decodeRow(v []byte, row *counter.Row) error {
 	}
 	*row = counter.Row{
 		Fixed: flags&rowFixed != 0, ID: r.uint(), Value: r.int(), Held: r.int(), ExpiresAt: r.int(),
-		LastOffset: r.offset(), LastEvent: r.offset(),
+		LastOffset: wal.Offset(r.int()), LastEvent: wal.Offset(r.int()),
 	}
 	n := r.uint()
 	if n > uint64(len(r.b)) { // each is a byte at least

@@ -17,7 +17,8 @@ const (
 	tableCounter = 'c'
 	tableWindow  = 'w'
 	tableBase    = 'b'
-	tableRetired = 'd'
+	tableRetired = 'd' // ids whose windows are to be freed
+	tableGone    = 'g' // ids whose bases are to be freed, by the offset they were retired at
 	tableEvents  = 'e'
 	tableToken   = 't'
 	tableHeld    = 'h' // reservations that are held
@@ -26,6 +27,7 @@ const (
 
 	tableLen  = 3 // table, partition
 	idLen     = tableLen + 8
+	goneLen   = tableLen + 8 + 8
 	windowLen = idLen + 4 + 8
 	offsetLen = tableLen + 8
 	nonceLen  = tableLen + wal.NonceSize
@@ -62,6 +64,12 @@ func appendCounterKey(dst []byte, p wal.Partition, name []byte) []byte {
 // appendIDKey is the key of a base or of a retired id.
 func appendIDKey(dst []byte, table byte, p wal.Partition, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendTable(dst, table, p), id)
+}
+
+// appendGoneKey is for offsets from 0.
+func appendGoneKey(dst []byte, p wal.Partition, o wal.Offset, id uint64) []byte {
+	dst = binary.BigEndian.AppendUint64(appendTable(dst, tableGone, p), uint64(o))
+	return binary.BigEndian.AppendUint64(dst, id)
 }
 
 // appendWindowKey turns the sign of start over, so that times before 1970 come

@@ -42,12 +42,11 @@ func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (counter.Snapshot
 	if err != nil {
 		return nil, s.readError("take snapshot", p, errors.Join(err, root.Close()))
 	}
-	v.state.Tokens = s.tokens.Live(p)
 	s.gate.add(v)
 	return v, nil
 }
 
-// State implements counter.Snapshot. Tokens is as of the call of Snapshot.
+// State implements counter.Snapshot.
 func (v *snapshot) State() counter.State { return v.state }
 
 // point reads one key.

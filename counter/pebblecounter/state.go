@@ -10,8 +10,8 @@ import (
 
 const stateExpiring = 1
 
-// appendState writes all but Tokens. What the token table needs to know of
-// itself follows, so that Open finds it without a scan.
+// appendState writes a state. What the token table needs to know of itself
+// follows it in the store, so that Open finds it without a scan.
 func appendState(dst []byte, st *counter.State) []byte {
 	flags := byte(0)
 	if st.Expiring {
@@ -36,8 +36,8 @@ func decodeState(b []byte) (st counter.State, rest []byte, err error) {
 		r.fail()
 	}
 	st = counter.State{
-		Expiring: flags&stateExpiring != 0, Applied: r.offset(), LogTime: r.int(), MaxTime: r.int(),
-		NextID: r.uint(), Folded: r.offset(),
+		Expiring: flags&stateExpiring != 0, Applied: wal.Offset(r.int()), LogTime: r.int(), MaxTime: r.int(),
+		NextID: r.uint(), Folded: wal.Offset(r.int()),
 	}
 	if r.bad {
 		return counter.State{}, nil, fmt.Errorf("state: %w", errBadValue)

@@ -76,7 +76,7 @@ var _ counter.Store = (*Store)(nil)
 // partition is what is kept in memory of a partition.
 type partition struct {
 	id wal.Partition
-	// state is as of the last commit that returned. Its Tokens is not used.
+	// state is as of the last commit that returned.
 	state atomic.Pointer[counter.State]
 	// writing is held by a commit and by a sweep, both of which write the state.
 	writing sync.Mutex
@@ -297,9 +297,15 @@ func (s *Store) State(ctx context.Context, p wal.Partition) (counter.State, erro
 		return counter.State{}, err
 	}
 	defer s.leave()
-	st := *part.state.Load()
-	st.Tokens = s.tokens.Live(p)
-	return st, nil
+	return *part.state.Load(), nil
+}
+
+// LiveTokens implements counter.Store.
+func (s *Store) LiveTokens(p wal.Partition) int64 {
+	if _, err := s.partition(p); err != nil {
+		return 0
+	}
+	return s.tokens.Live(p)
 }
 
 // SetTokenWindow implements counter.Store.

@@ -20,16 +20,18 @@ const maxSingles = 64
 
 // sweep is one call of Sweep. What it removes goes into one batch.
 type sweep struct {
-	ctx context.Context
-	s   *Store
-	r   *counter.SweepRequest
-	w   *pebble.Batch
-	res counter.SweepResult
+	ctx     context.Context
+	s       *Store
+	r       *counter.SweepRequest
+	folded  wal.Offset
+	w       *pebble.Batch
+	windows *pebble.Iterator // opened when it is needed
+	res     counter.SweepResult
 }
 
-// phases of a sweep, by the table they go through. A cursor is the key to look
-// at next.
-var sweepTables = [...]byte{tableRetired, tableEnded}
+// sweepTables is the tables that a sweep goes through, in the order of their
+// keys. A cursor is the key to look at next.
+var sweepTables = [...]byte{tableRetired, tableGone, tableEnded}
 
 // Sweep implements counter.Store. Token entries go by the bucket, when all of it
 // is from before Horizon, and are not counted as keys looked at.
@@ -48,8 +50,11 @@ func (s *Store) Sweep(ctx context.Context, r *counter.SweepRequest) (counter.Swe
 	}
 	part.writing.Lock()
 	defer part.writing.Unlock()
-	sw := &sweep{ctx: ctx, s: s, r: r, w: s.db.NewBatch()}
+	sw := &sweep{ctx: ctx, s: s, r: r, folded: part.state.Load().Folded, w: s.db.NewBatch()}
 	lost, err := sw.run(part, place)
+	if sw.windows != nil {
+		err = errors.Join(err, sw.windows.Close())
+	}
 	if !lost {
 		err = errors.Join(err, sw.w.Close())
 	}
@@ -83,6 +88,12 @@ func (sw *sweep) run(part *partition, place []byte) (lost bool, err error) {
 		if bytes.Compare(lo, place) < 0 {
 			lo = place
 		}
+		if table == tableGone { // those that can go lie in front
+			hi = appendGoneKey(hi[:0], part.id, sw.folded+1, 0)
+		}
+		if bytes.Compare(lo, hi) >= 0 {
+			continue
+		}
 		if sw.res.Cursor, err = sw.table(table, lo, hi); err != nil {
 			return false, err
 		}
@@ -114,9 +125,12 @@ func (sw *sweep) table(table byte, lo, hi []byte) (next []byte, err error) {
 		if sw.res.Looked++; sw.res.Looked%checkEvery == 0 && sw.ctx.Err() != nil {
 			return nil, context.Cause(sw.ctx)
 		}
-		if table == tableRetired {
-			err = sw.retired(it.Key())
-		} else {
+		switch table {
+		case tableRetired:
+			err = sw.retired(it)
+		case tableGone:
+			err = sw.gone(it.Key())
+		case tableEnded:
 			err = sw.ended(it)
 		}
 		if err != nil {
@@ -126,47 +140,66 @@ func (sw *sweep) table(table byte, lo, hi []byte) (next []byte, err error) {
 	return nil, it.Error()
 }
 
-// retired frees the windows and the base of an id.
-func (sw *sweep) retired(key []byte) error {
-	if len(key) != idLen {
+// retired frees the windows of an id, and its base if all its events are in it.
+// An id whose base must stay goes to another table, where it waits for the fold
+// and is not looked at before.
+func (sw *sweep) retired(it *pebble.Iterator) error {
+	k := it.Key()
+	if len(k) != idLen {
 		return errBadKey
 	}
-	id := binary.BigEndian.Uint64(key[tableLen:])
-	sw.res.Retired++
-	return errors.Join(sw.windows(id), sw.w.Delete(appendIDKey(nil, tableBase, sw.r.Partition, id), nil), sw.w.Delete(key, nil))
-}
-
-func (sw *sweep) windows(id uint64) (err error) {
-	lo := appendIDKey(nil, tableWindow, sw.r.Partition, id)
-	hi := successor(lo)
-	it, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	b, err := it.ValueAndErr()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	room := min(maxSingles, max(sw.r.Limit, 1)-sw.res.Looked)
-	var keys []byte
-	n := 0
-	for ok := it.First(); ok; ok = it.Next() {
-		if n >= room {
-			return sw.w.DeleteRange(lo, hi, nil)
-		}
-		n++
-		sw.res.Looked++
-		keys = append(keys, it.Key()...)
-	}
-	if err := it.Error(); err != nil {
+	at, err := decodeRetired(b)
+	if err != nil {
 		return err
 	}
-	if len(keys) != n*windowLen {
+	id := binary.BigEndian.Uint64(k[tableLen:])
+	if err := errors.Join(sw.freeWindows(id), sw.w.Delete(k, nil)); err != nil {
+		return err
+	}
+	if at > sw.folded {
+		return sw.w.Set(appendGoneKey(nil, sw.r.Partition, at, id), []byte{valueVersion}, nil)
+	}
+	return sw.freeBase(id)
+}
+
+// gone frees the base of an id that was retired at or below folded.
+func (sw *sweep) gone(k []byte) error {
+	if len(k) != goneLen {
 		return errBadKey
 	}
-	for ; len(keys) > 0; keys = keys[windowLen:] {
-		if err := sw.w.Delete(keys[:windowLen], nil); err != nil {
+	return errors.Join(sw.freeBase(binary.BigEndian.Uint64(k[goneLen-8:])), sw.w.Delete(k, nil))
+}
+
+func (sw *sweep) freeBase(id uint64) error {
+	sw.res.Retired++
+	return sw.w.Delete(appendIDKey(nil, tableBase, sw.r.Partition, id), nil)
+}
+
+func (sw *sweep) freeWindows(id uint64) (err error) {
+	if sw.windows == nil {
+		lo, hi := tableSpan(tableWindow, sw.r.Partition)
+		if sw.windows, err = sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 			return err
 		}
 	}
-	return nil
+	lo := appendIDKey(nil, tableWindow, sw.r.Partition, id)
+	room := min(maxSingles, max(sw.r.Limit, 1)-sw.res.Looked)
+	n := 0
+	for ok := sw.windows.SeekGE(lo); ok && bytes.HasPrefix(sw.windows.Key(), lo); ok = sw.windows.Next() {
+		if n == room { // the deletes of those before are in vain
+			return sw.w.DeleteRange(lo, successor(lo), nil)
+		}
+		n++
+		sw.res.Looked++
+		if err := sw.w.Delete(sw.windows.Key(), nil); err != nil {
+			return err
+		}
+	}
+	return sw.windows.Error()
 }
 
 // ended frees a reservation that nothing can ask for any more.

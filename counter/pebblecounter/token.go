@@ -38,7 +38,7 @@ func decodeToken(n wal.Nonce, b []byte) (e counter.TokenEntry, err error) {
 	e.Nonce = n
 	copy(e.Hash[:], r.bytes(len(e.Hash)))
 	e.Outcome = counter.Outcome(r.byte())
-	e.Offset = r.offset()
+	e.Offset = wal.Offset(r.int())
 	e.LogTime = r.int()
 	e.AcceptedAt = e.LogTime + r.int()
 	e.Time = e.LogTime + r.int()

@@ -1,0 +1,72 @@
+package pebblecounter
+
+import (
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/countertest"
+)
+
+// stuckEnv marks a child process, which leaves goroutines of Pebble behind.
+const stuckEnv = "HEADWATER_TEST_STUCK"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(stuckEnv) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// small is a configuration with which flushes and compactions happen in tests.
+func small(fs vfs.FS, partitions int) Config {
+	return Config{FS: fs, Dir: "counter", Partitions: partitions, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}
+}
+
+func mustOpen(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func reopen(t testing.TB, s counter.Store) counter.Store {
+	old := s.(*Store)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, old.cfg)
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	countertest.Run(t, countertest.Harness{
+		Open: func(t testing.TB, partitions int) counter.Store {
+			return mustOpen(t, small(vfs.NewCrashableMem(), partitions))
+		},
+		Reopen: reopen,
+		Crash: func(t testing.TB, s counter.Store, percent int, seed uint64) counter.Store {
+			cfg := s.(*Store).cfg
+			cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))})
+			return mustOpen(t, cfg)
+		},
+	})
+}
+
+func TestContractOnDisk(t *testing.T) {
+	t.Parallel()
+	countertest.Run(t, countertest.Harness{
+		Open: func(t testing.TB, partitions int) counter.Store {
+			cfg := small(nil, partitions)
+			cfg.Dir = t.TempDir()
+			return mustOpen(t, cfg)
+		},
+		Reopen: reopen,
+	})
+}

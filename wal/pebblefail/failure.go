@@ -1,0 +1,133 @@
+package pebblefail
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Failure is the end of a store: the first reason holds, and its owner is told
+// once. Safe for concurrent use.
+type Failure struct {
+	what   string
+	once   sync.Once
+	failed chan struct{} // closed when err is set
+	stuck  chan struct{} // closed when a goroutine of Pebble has been stopped in its tracks
+	halt   sync.Once
+	err    error // read only after failed is closed
+	onFail func(error)
+}
+
+// New returns the Failure of a store that has not failed. what begins the error:
+// "kv store". onFail, if not nil, is called once, in a goroutine of its own.
+func New(what string, onFail func(error)) *Failure {
+	return &Failure{what: what, failed: make(chan struct{}), stuck: make(chan struct{}), onFail: onFail}
+}
+
+// Fail ends the store. It never blocks: Pebble calls it with its locks held.
+func (f *Failure) Fail(err error) {
+	f.once.Do(func() {
+		f.err = fmt.Errorf("%s has failed: %w", f.what, err)
+		close(f.failed)
+		if f.onFail != nil {
+			go f.onFail(f.err)
+		}
+	})
+}
+
+// Err returns why the store has failed, nil while it has not.
+func (f *Failure) Err() error {
+	select {
+	case <-f.failed:
+		return f.err
+	default:
+		return nil
+	}
+}
+
+// Guard runs do, which may reach Pebble's Fatalf or a failed write, and returns
+// when it is done or the store has failed. Then do may never return: what it
+// uses must not be used again.
+func (f *Failure) Guard(do func() error) error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return Corrupt(err)
+	case <-f.failed:
+		return f.err
+	}
+}
+
+// WhileNotStuck runs do, which needs Pebble to be able to go on, also in a store
+// that has failed. It returns the failure, if there is one.
+func (f *Failure) WhileNotStuck(do func() error) error {
+	done := make(chan error, 1)
+	select {
+	case <-f.stuck:
+		return f.err
+	default:
+		go func() { done <- do() }()
+	}
+	select {
+	case err := <-done:
+		return errors.Join(f.Err(), err)
+	case <-f.stuck:
+		return f.err
+	}
+}
+
+// stopHere fails the store and never returns.
+func (f *Failure) stopHere(err error) {
+	f.Fail(err)
+	f.halt.Do(func() { close(f.stuck) })
+	select {}
+}
+
+// Corrupt makes errors.Is(err, wal.ErrCorrupt) hold for what Pebble calls
+// corruption.
+func Corrupt(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) && !errors.Is(err, wal.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", wal.ErrCorrupt, err)
+	}
+	return err
+}
+
+// Events fails the store when background work of Pebble fails or finds damage.
+func (f *Failure) Events() *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) { f.Fail(fmt.Errorf("background work: %w", Corrupt(err))) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			f.Fail(fmt.Errorf("%w: %s: %w", wal.ErrCorrupt, i.Path, i.Details))
+		},
+	}
+}
+
+// Logger passes on to log what Pebble says. Its Fatalf fails the store and never
+// returns, because Pebble goes on as if the write had succeeded when it does.
+func (f *Failure) Logger(log *slog.Logger) pebble.Logger { return logger{f, log} }
+
+type logger struct {
+	f   *Failure
+	log *slog.Logger
+}
+
+func (l logger) Infof(format string, args ...any) {
+	l.log.Debug("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.log.Error("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+func (l logger) Fatalf(format string, args ...any) {
+	l.f.stopHere(fmt.Errorf("pebble: "+format, args...))
+}
