@@ -45,10 +45,8 @@ func passes(err error) bool {
 func (sp *spaces) begin(wait context.Context, e *namespace.Entry) {
 	ctx, cancel := context.WithCancel(sp.s.run)
 	o := &opening{entry: e, cancel: cancel, settled: make(chan struct{}), done: make(chan struct{})}
-	slow := fmt.Errorf("namespace %s is still being opened: %w", e.Name, wal.ErrUnavailable)
 	sp.mu.Lock()
 	sp.opening[e.Name] = o
-	sp.open[e.Name] = sp.standIn(e, slow, "retrying")
 	sp.mu.Unlock()
 	go func() {
 		defer close(o.done)
@@ -60,9 +58,13 @@ func (sp *spaces) begin(wait context.Context, e *namespace.Entry) {
 	case <-wait.Done():
 		sp.mu.Lock()
 		defer sp.mu.Unlock()
-		if x := sp.open[e.Name]; sp.opening[e.Name] == o && x != nil {
-			sp.dir.Add(x.ns)
+		if sp.opening[e.Name] != o || sp.open[e.Name] != nil {
+			return // it has come to an end after all
 		}
+		slow := fmt.Errorf("namespace %s is still being opened: %w", e.Name, wal.ErrUnavailable)
+		x := sp.standIn(e, slow, "retrying")
+		sp.open[e.Name] = x
+		sp.dir.Add(x.ns)
 	}
 }
 
