@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -111,9 +112,10 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 func (i *interceptor) call(ctx context.Context, method string, f func() (any, error)) (resp any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			i.logger.ErrorContext(ctx, "a request handler panicked", "method", method, "request_id", requestID(ctx),
+			id := requestID(ctx)
+			i.logger.ErrorContext(ctx, "a request handler panicked", "method", method, "request_id", id,
 				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			resp, err = nil, apierrors.New(apierrors.Panicked, "a request handler broke down; report it with the request id")
+			resp, err = nil, apierrors.New(apierrors.Panicked, "a request handler broke down; report it with the request id").With(apierrors.MetaRequestID, id)
 		}
 	}()
 	return f()
@@ -132,12 +134,25 @@ func (i *interceptor) done(ctx context.Context, method string, start time.Time, 
 		e = e.AsWrite(nil)
 	}
 	i.metrics.requests.WithLabelValues(method, apierrors.CodeName(e.Code), e.Reason).Inc()
+	e, id := named(ctx, e)
 	level := slog.LevelDebug
 	if e.Reason == apierrors.Internal || e.Reason == apierrors.Corrupt {
 		level = slog.LevelError
 	}
-	i.logger.Log(ctx, level, "a request failed", "method", method, "reason", e.Reason, "request_id", requestID(ctx), "error", e.Error())
+	i.logger.Log(ctx, level, "a request failed", "method", method, "reason", e.Reason, "request_id", id, "error", e.Error())
 	return e
+}
+
+// named returns e with the id of its request, and the id. e may be shared, and is
+// not changed.
+func named(ctx context.Context, e *apierrors.Error) (*apierrors.Error, string) {
+	if id := e.Metadata[apierrors.MetaRequestID]; id != "" {
+		return e, id
+	}
+	id := requestID(ctx)
+	c := *e
+	c.Metadata = maps.Clone(e.Metadata)
+	return c.With(apierrors.MetaRequestID, id), id
 }
 
 // requestID returns the id that the transport gave the request, or one that the

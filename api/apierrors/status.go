@@ -28,6 +28,10 @@ const (
 	metaTokenTime = "token_time" // RFC 3339
 )
 
+// MetaRequestID is the key of Error.Metadata, and of ErrorInfo.metadata, that has
+// the request's id. Over HTTP the id is a field of its own.
+const MetaRequestID = "requestId"
+
 // GRPCStatus is the status that e is on the wire: ErrorInfo with the reason and
 // the metadata, where outcome and token are too, and RetryInfo where a retry
 // helps.

@@ -39,10 +39,14 @@ func (x *exchange) notApplied() apierrors.Outcome {
 func (x *exchange) errorJSON(e *apierrors.Error) []byte {
 	b := errorBody{
 		Code: apierrors.CodeName(e.Code), Message: strings.ToValidUTF8(e.Message, "\uFFFD"), Reason: e.Reason,
-		RequestID: x.id, Metadata: e.Metadata, Details: []struct{}{},
+		RequestID: x.id, Details: []struct{}{},
 	}
-	if b.Metadata == nil {
-		b.Metadata = map[string]string{}
+	// The id stands beside the metadata; e is shared with the log, so not changed.
+	b.Metadata = make(map[string]string, len(e.Metadata))
+	for k, v := range e.Metadata {
+		if k != apierrors.MetaRequestID {
+			b.Metadata[k] = v
+		}
 	}
 	if x.write {
 		b.Outcome, b.Token = e.Outcome, json.RawMessage("null")
