@@ -20,6 +20,13 @@ Every error has a code that keeps its meaning for ever. The command line prints 
 A write's error also has an outcome. ` + "`NOT_APPLIED`" + `: it is not in the log and will not come to be. ` + "`UNKNOWN`" + `: it may have happened; send it again with the same token,
 which the error carries, to know.
 
+The outcome is that of the copy of the request that got the error, not of those before it. A copy that is shed before its token is looked up (a rate limit, HW-1402; a namespace that
+reads its log, HW-1505; a server that shuts down, HW-1506; any other refusal that a retry helps against) is ` + "`NOT_APPLIED`" + `, although an earlier copy, whose answer was ` + "`UNKNOWN`" + ` or never
+came, may have been taken. Who sends copies without the Go client keeps the first unknown outcome until a copy succeeds, which then says ` + "`duplicate: YES`" + `, or is refused for
+what it met when its turn in the log came (HW-1201, HW-1202; for counters also an overflow, or what became of a reservation). The Go client does.
+
+Over HTTP the id of the request is ` + "`requestId`" + ` and in the header ` + "`X-Request-Id`" + `; over gRPC it is ` + "`requestId`" + ` in the metadata of ` + "`ErrorInfo`" + `. It is in the server's log.
+
 ` + "```console" + `
 $ curl -sS -X PUT -d x http://127.0.0.1:7080/v1/kv/nowhere/id/key
 {"code":"not_found","message":"namespace nowhere does not exist; create it with ` + "`headwater namespace apply`" + `","reason":"HW-1101","outcome":"NOT_APPLIED","token":...,"requestId":"...","metadata":{},"details":[]}

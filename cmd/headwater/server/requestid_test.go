@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -44,7 +45,7 @@ func TestEveryErrorNamesItsRequest(t *testing.T) {
 	}
 	for name, ask := range map[string]func(context.Context) error{"unary": unary, "stream": stream} {
 		err := ask(t.Context())
-		if err == nil || err == io.EOF {
+		if err == nil || errors.Is(err, io.EOF) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		id := apierrors.FromStatus(err).Metadata["requestId"]
