@@ -61,8 +61,8 @@ lint: ## gofmt, go vet, golangci-lint
 	$(GOLANGCI) run ./...
 
 .PHONY: generate
-generate: ## regenerate checked-in code
-	$(GO) generate ./...
+generate: ## regenerate checked-in code: api/headwater/v1 from its .proto files
+	./api/generate.sh
 
 # go test -fuzz takes one target of one package at a time.
 .PHONY: fuzz
