@@ -133,8 +133,8 @@ func (k *Parking) Queue(key []byte) *ParkedQueue {
 // Enqueue puts a mutation at the end of a queue that Queue returned. ErrHeld when
 // the queue is full: the partition stops in front of the record.
 func (k *Parking) Enqueue(q *ParkedQueue, r Ref) error {
-	if last := q.Refs[len(q.Refs)-1]; last == r || last.Offset > r.Offset {
-		return nil // a record that was half committed before a crash comes by again
+	if last := q.Refs[len(q.Refs)-1]; last.Offset > r.Offset || last.Offset == r.Offset && last.Index >= r.Index {
+		return nil // a record of which a part is queued comes by again
 	}
 	if len(q.Refs) >= k.cfg.MaxParked {
 		return fmt.Errorf("%w: %d records wait behind %q", ErrHeld, len(q.Refs), q.Key)

@@ -140,6 +140,22 @@ func TestParkingQueuesBehindAPoisonousKey(t *testing.T) {
 	y.wantQueue(t, "k", at(7, 0), at(8, 0), at(9, 0))
 }
 
+func TestParkingQueuesARecordOnce(t *testing.T) {
+	t.Parallel()
+	y := newYard(10)
+	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, 1, []byte("k"), 1, errors.New("sick")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the record has two more mutations of the key, and is applied again
+		for _, index := range []int{1, 3, 6} {
+			if err := y.Enqueue(y.Queue([]byte("k")), at(7, index)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	y.wantQueue(t, "k", at(7, 1), at(7, 3), at(7, 6))
+}
+
 func TestParkingWithoutALetterParksNothing(t *testing.T) {
 	t.Parallel()
 	y := newYard(0)
