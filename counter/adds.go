@@ -19,7 +19,8 @@ type Adds struct {
 
 type addsPart struct {
 	buf   []byte // a payload of OpAdd
-	first int    // length of the first add's name; 0: none
+	used  bool   // there are adds
+	first int    // length of the first add's name
 }
 
 // ownAdd is an add with its own token, which is reserved by itself.
@@ -42,7 +43,7 @@ func (db *DB) NewAdds() *Adds {
 	a.parts = a.parts[:n]
 	for i := range a.parts {
 		a.parts[i].buf = append(a.parts[i].buf[:0], payloadVersion, byte(OpAdd))
-		a.parts[i].first = 0
+		a.parts[i].used = false
 	}
 	a.owned, a.n, a.untagged = a.owned[:0], 0, false
 	return a
@@ -75,8 +76,8 @@ func (a *Adds) Bytes() (n int) {
 func (a *Adds) Add(add *Add) {
 	p := wal.PartitionOf(add.Counter, len(a.parts))
 	part := &a.parts[p]
-	if part.first == 0 {
-		part.first = len(add.Counter)
+	if !part.used {
+		part.used, part.first = true, len(add.Counter)
 	}
 	if add.Token.IsZero() {
 		a.untagged = true

@@ -38,6 +38,10 @@ func (l *leases) first() *Reservation {
 	return nil
 }
 
+// due reports whether a lease may have ended at t: what first returns may be a
+// later one. Readers may call it.
+func (l *leases) due(t int64) bool { return len(l.ends) > 0 && l.ends[0].ExpiresAt <= t }
+
 // overdue sums, by counter, what is held by leases that end at or before t: to a
 // reader they are free, whether a record has said so yet or not. Readers may
 // call it.
@@ -76,10 +80,15 @@ func (r *Rollup) expire(t int64) {
 	}
 }
 
+// expireOne ends one lease, whose counter is loaded. It is as of what is applied
+// already: that it is over is the time's doing, not the record's, which may yet
+// have to be tried again.
 func (r *Rollup) expireOne(v *Reservation) {
 	h := r.find(v.Counter)
+	last := max(h.row.LastOffset, r.state.Applied)
 	r.end(h, v, Expired, v.ExpiresAt)
 	r.mark(h)
+	h.row.LastOffset = last
 }
 
 // end takes a reservation out of those that are held.

@@ -33,6 +33,8 @@ type Rollup struct {
 
 	leases leases
 	row    EventRow // of the record in hand
+	// expiring: a counter got a time to live since the sweep began its round.
+	expiring bool
 }
 
 // decisions are what tokens did and what became of reservations.
@@ -264,12 +266,12 @@ func (r *Rollup) touch(h *hot, at *at, ttl int64) {
 		r.state.NextID++
 		if ttl > 0 {
 			row.ExpiresAt, row.Fixed = later(at.logTime, ttl), true
-			r.state.Expiring = true
+			r.state.Expiring, r.expiring = true, true
 		}
 	}
 	if idle := at.settings.TTL.Microseconds(); idle > 0 && !row.Fixed {
 		row.ExpiresAt = max(row.ExpiresAt, later(at.logTime, idle))
-		r.state.Expiring = true
+		r.state.Expiring, r.expiring = true, true
 	} else if !row.Fixed {
 		row.ExpiresAt = 0 // the namespace's rule was lifted
 	}

@@ -15,7 +15,7 @@ type sweepCursor struct {
 	stage stage
 	store []byte // of Store.Sweep
 	after []byte // name of the last counter looked at
-	// expiring: this round has seen a counter that has a time to live.
+	// expiring: this round has seen a counter that has a time to live in the store.
 	expiring bool
 }
 
@@ -89,6 +89,9 @@ func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) 
 			err = cerr
 		}
 	}()
+	if c.after == nil {
+		r.expiring = false
+	}
 	var due [][]byte
 	n := 0
 	err = snap.List(nil, c.after, func(name []byte, row *Row) bool {
@@ -113,7 +116,7 @@ func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) 
 		pa.mu.Unlock()
 	}
 	if n < limit {
-		if !c.expiring && len(r.dirty) == 0 {
+		if !c.expiring && !r.expiring {
 			pa.mu.Lock()
 			r.state.Expiring = false // until a counter gets a time to live again
 			pa.mu.Unlock()
@@ -205,8 +208,13 @@ func foldRow(rd *EventReader, bases map[uint64]Base) error {
 func (a *Applier) Due(p wal.Partition, now int64, window time.Duration) bool {
 	pa := a.parts[p]
 	st := &pa.rollup.state
-	if v := pa.rollup.leases.first(); v != nil && v.ExpiresAt <= now {
-		return true
+	if pa.broken {
+		return true // the runner reads it back when there is something to apply
+	}
+	if pa.rollup.leases.due(now) {
+		if v := pa.firstLease(); v != nil && v.ExpiresAt <= now {
+			return true
+		}
 	}
 	behind := time.Duration(now-st.LogTime) * time.Microsecond
 	if st.Expiring && behind > time.Minute {

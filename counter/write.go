@@ -93,7 +93,8 @@ func (db *DB) claim(ctx context.Context, p wal.Partition, tok *wal.Token, h wal.
 func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
 
 // Write does a call that is decided by the applier, and returns its answer: the
-// same to every copy of the call. Errors of Result.Err, beyond the log's:
+// same to every copy of the call. The shape of the call, names and ranges, has
+// been checked by the gateway. Errors of Result.Err, beyond the log's:
 // *DriftError, ErrTokensFull, wal.ErrTokenReused, ErrTooOld, ErrOverflow,
 // *InsufficientError, *EndedError, *TooMuchError, ErrNoReservation,
 // ErrTooManyReservations, *ParkedError. An add that a bound rejects is no error:
@@ -186,6 +187,7 @@ func (db *DB) answer(res *Result, r *Request, p wal.Partition, e *TokenEntry) {
 	case ReservationEnded:
 		res.Err = &EndedError{State: e.Ended}
 	case TooMuch:
+		res.AppliedDelta = 0 // the entry says how much is reserved
 		res.Err = &TooMuchError{Reserved: e.AppliedDelta, Wanted: r.Call.Amount}
 	case TooMany:
 		res.Err = ErrTooManyReservations

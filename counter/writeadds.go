@@ -59,7 +59,7 @@ func (e *AddError) Unwrap() error { return e.Err }
 func (db *DB) checkParked(a *Adds) error {
 	for i := range a.parts {
 		p := wal.Partition(i)
-		if n, _ := db.cfg.Applier.ParkedKeys(p); n == 0 || a.parts[i].first == 0 {
+		if n, _ := db.cfg.Applier.ParkedKeys(p); n == 0 || !a.parts[i].used {
 			continue
 		}
 		r := NewAddReader(a.parts[i].buf[2:])
@@ -112,7 +112,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 	}
 	touched := 0
 	for i := range x.a.parts {
-		if x.a.parts[i].first == 0 {
+		if !x.a.parts[i].used {
 			continue
 		}
 		touched++
@@ -234,7 +234,7 @@ func (x *addsCall) appending(p wal.Partition) *wal.Appending {
 func (db *DB) buffered(ctx context.Context, tok wal.Token, h wal.Hash, a *Adds, opts *Options) (res Result) {
 	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: opts}
 	for i := range a.parts {
-		if a.parts[i].first != 0 {
+		if a.parts[i].used {
 			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i)})
 		}
 	}
