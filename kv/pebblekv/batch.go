@@ -1,19 +1,18 @@
 package pebblekv
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
 const (
@@ -44,7 +43,9 @@ type batch struct {
 	// merged with those that are there, also those of this batch.
 	tombs   *pebble.Batch
 	tokens  []kv.TokenEntry
-	order   []tokenOrder
+	order   pebbletokens.Order
+	change  *pebbletokens.Change // what is done to the token table
+	state   []byte               // encoded; kept for its memory
 	count   int
 	deletes bool
 	err     error // the first; Commit returns it
@@ -115,38 +116,18 @@ func (b *batch) SaveToken(e *kv.TokenEntry) {
 	if !b.ready(nil) {
 		return
 	}
-	b.order = append(b.order, tokenOrder{binary.BigEndian.Uint64(e.Nonce[:]), len(b.tokens)})
+	b.order.Add(&e.Nonce, len(b.tokens))
 	b.tokens = append(b.tokens, *e)
 }
 
-// tokenOrder is the beginning of a nonce and the place of its entry.
-type tokenOrder struct {
-	nonce uint64
-	at    int
-}
-
 func (b *batch) finishTokens() error {
-	// Of one nonce twice, the later must stay behind the earlier.
-	slices.SortFunc(b.order, func(x, y tokenOrder) int {
-		if c := cmp.Compare(x.nonce, y.nonce); c != 0 {
-			return c
-		}
-		return cmp.Compare(x.at, y.at)
-	})
-	for _, o := range b.order {
-		e := &b.tokens[o.at]
-		bk := b.p.tokens.bucket(b.s, e.LogTime)
-		op := b.puts.SetDeferred(tableLen+bucketLen+nonceLen, tokenValueLen(e))
-		k := appendTable(op.Key[:0], tableToken, b.p.id)
-		k = appendBucket(k, bk.id)
-		copy(op.Key[len(k):], e.Nonce[:])
+	for at := range b.order.Sorted() {
+		e := &b.tokens[at]
+		op := b.change.Add(b.puts, &e.Nonce, e.LogTime, tokenValueLen(e))
 		putToken(op.Value, e)
 		if err := op.Finish(); err != nil {
 			return err
 		}
-		bk.count.Add(1)
-		// Before the commit, so that whoever sees the commit finds the entry.
-		bk.filter.add(nonceHash(&e.Nonce))
 	}
 	return nil
 }
@@ -245,6 +226,7 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 		b.puts, b.tombs = nil, nil
 		return b.wrap(err)
 	}
+	b.change.Committed()
 	b.p.state.Store(&st)
 	return nil
 }
@@ -263,18 +245,11 @@ func (b *batch) finish(st *kv.State) error {
 			return err
 		}
 	}
-	return putStateInto(b.puts, b.p, st)
-}
-
-func putStateInto(w *pebble.Batch, p *partition, st *kv.State) error {
-	buckets := p.tokens.list()
-	if len(buckets) > math.MaxUint16 {
-		return fmt.Errorf("%d token buckets", len(buckets))
+	var err error
+	if b.state, err = appendState(b.state[:0], st, b.change); err != nil {
+		return err
 	}
-	op := w.SetDeferred(tableLen, stateLen(buckets))
-	appendTable(op.Key[:0], tableState, p.id)
-	putState(op.Value, st, buckets)
-	return op.Finish()
+	return b.puts.Set(stateKey(b.p.id), b.state, nil)
 }
 
 // apply commits w. Point reads take the odd number, or a change of it, as a sign
@@ -297,7 +272,9 @@ func (b *batch) Abort() {
 		return
 	}
 	b.open = false
-	b.tokens, b.order = b.tokens[:0], b.order[:0]
+	b.tokens = b.tokens[:0]
+	b.order.Reset()
+	b.change.Discard()
 	if b.puts != nil {
 		b.puts.Reset()
 	}

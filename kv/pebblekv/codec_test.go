@@ -86,7 +86,6 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	id, upload := []byte("r"), kv.UploadID{1}
-	bucketOf := func(s *Store) bucketID { return s.parts[0].tokens.bucket(s, 1).id }
 	for name, c := range map[string]struct {
 		damage func(s *Store) error
 		read   func(s *Store) error
@@ -113,12 +112,15 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 		},
 		"a token entry of another length": {
 			func(s *Store) error {
-				return s.db.Set(tokenKey(0, bucketOf(s), wal.Nonce{}), []byte("x"), pebble.NoSync)
+				w, c := s.db.NewBatch(), s.tokens.NewChange(0)
+				op := c.Add(w, new(wal.Nonce), 1, 1)
+				op.Value[0] = 'x'
+				err := errors.Join(op.Finish(), s.db.Apply(w, pebble.NoSync), w.Close())
+				c.Committed()
+				return err
 			},
 			func(s *Store) error {
-				n := wal.Nonce{}
-				s.parts[0].tokens.bucket(s, 1).filter.add(nonceHash(&n))
-				_, _, err := s.Token(ctx, 0, n)
+				_, _, err := s.Token(ctx, 0, wal.Nonce{})
 				return err
 			},
 		},
@@ -187,9 +189,9 @@ func TestTokensBeyondTheFilterBudgetAreFound(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	cfg := small(vfs.NewMem(), 1)
-	cfg.TokenFilterBytes = 10_000 // one segment and not another
+	cfg.TokenFilterBytes = 10_000 // for 6,000 entries or so
 	s := mustOpen(t, cfg)
-	const n = 3 * firstSegment
+	const n = 12_000
 	nonce := func(i int) wal.Nonce { return wal.Nonce{byte(i), byte(i >> 8), byte(i >> 16), 1} }
 	b := s.Begin(0)
 	for i := range n {
@@ -204,9 +206,9 @@ func TestTokensBeyondTheFilterBudgetAreFound(t *testing.T) {
 				t.Fatalf("token %d: %+v %v %v", i, e, ok, err)
 			}
 		}
-		s.rebuilds.Wait()
-		if left := s.filterBudget.Load(); left != cfg.TokenFilterBytes {
-			t.Fatalf("%d of %d bytes are free after the filter was given up", left, cfg.TokenFilterBytes)
+		<-s.tokens.Rebuilt()
+		if used := s.tokens.FilterBytes(); used != 0 {
+			t.Fatalf("%d bytes are in use after the filter was given up", used)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -264,6 +266,6 @@ func FuzzDecoders(f *testing.F) {
 			t.Errorf("cursor %x", v)
 		}
 		_, _ = parseSummary(v)             // must not panic
-		_, _ = decodeState(v, new(tokens)) // must not panic
+		_, _ = decodeState(v, 0, s.tokens) // must not panic
 	})
 }

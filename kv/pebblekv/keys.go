@@ -29,7 +29,6 @@ const (
 	tableLen  = 3 // table, partition
 	headerLen = 5 // table, partition, length of the id
 	nonceLen  = wal.NonceSize
-	bucketLen = 9 // start of a token bucket, exponent of its width
 )
 
 var errBadKey = errors.New("key of no known form")
@@ -112,29 +111,4 @@ func chunkSpan(p wal.Partition, id kv.UploadID) (lo, hi []byte) {
 
 func parkedKey(p wal.Partition, key []byte) []byte {
 	return append(appendTable(make([]byte, 0, tableLen+len(key)), tableParked, p), key...)
-}
-
-// bucketID names a token bucket: entries with a log time of start <= t < start +
-// 2^exp microseconds.
-type bucketID struct {
-	start int64
-	exp   uint8
-}
-
-func (b bucketID) end() int64 { return b.start + 1<<b.exp }
-
-func appendBucket(dst []byte, b bucketID) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, uint64(b.start))
-	return append(dst, b.exp)
-}
-
-func tokenKey(p wal.Partition, b bucketID, n wal.Nonce) []byte {
-	k := appendTable(make([]byte, 0, tableLen+bucketLen+nonceLen), tableToken, p)
-	return append(appendBucket(k, b), n[:]...)
-}
-
-// bucketSpan returns the bounds of the entries of a token bucket.
-func bucketSpan(p wal.Partition, b bucketID) (lo, hi []byte) {
-	lo = appendBucket(appendTable(make([]byte, 0, tableLen+bucketLen), tableToken, p), b)
-	return lo, successor(lo)
 }

@@ -18,15 +18,14 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
 const (
 	formatVersion = 1
 
-	defaultCacheBytes       = 64 << 20
-	defaultMemTableBytes    = 32 << 20
-	defaultTokenWindow      = 15 * time.Minute
-	defaultTokenFilterBytes = 64 << 20
+	defaultCacheBytes    = 64 << 20
+	defaultMemTableBytes = 32 << 20
 )
 
 // Config says where a store is and what it may use.
@@ -64,17 +63,14 @@ type Store struct {
 	parts []*partition
 	log   *slog.Logger
 
-	tokenExp     atomic.Uint32 // width of new token buckets: 2^tokenExp microseconds
-	filterBudget atomic.Int64  // bytes left for filters
+	tokens *pebbletokens.Table
 
 	// mu is held shared by every call and exclusively by Close, so that Pebble is
 	// never used after it is closed.
 	mu     sync.RWMutex
 	closed bool // guarded by mu
 
-	failure  // why it has failed, and who is told
-	stop     context.CancelFunc
-	rebuilds sync.WaitGroup // goroutines that read tokens back into filters
+	failure // why it has failed, and who is told
 }
 
 var _ kv.Store = (*Store)(nil)
@@ -87,7 +83,6 @@ type partition struct {
 	// deletes is odd while a commit is under way that carries a tombstone or
 	// removes anything, and changes with each.
 	deletes atomic.Uint64
-	tokens  tokens
 	// batch is the one batch that the applier has, used again and again.
 	batch batch
 }
@@ -105,8 +100,6 @@ func Open(cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.init(cfg.OnFail)
-	s.SetTokenWindow(cmpOr(cfg.TokenWindow, defaultTokenWindow))
-	s.filterBudget.Store(cmpOr(cfg.TokenFilterBytes, defaultTokenFilterBytes))
 	fs := &failFS{FS: cfg.FS, f: &s.failure}
 	if fs.FS == nil {
 		fs.FS = vfs.Default
@@ -126,11 +119,7 @@ func Open(cfg Config) (*Store, error) {
 		s.releaseCache()
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	if err := s.load(ctx); err != nil {
-		cancel()
-		s.rebuilds.Wait()
+	if err := s.load(); err != nil {
 		err = errors.Join(err, s.whileNotStuck(s.db.Close))
 		s.releaseCache()
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
@@ -186,14 +175,23 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 	return o
 }
 
-func (s *Store) load(ctx context.Context) error {
+func (s *Store) load() error {
 	if err := s.checkFormat(); err != nil {
+		return err
+	}
+	var err error
+	s.tokens, err = pebbletokens.New(pebbletokens.Config{
+		DB: s.db, Table: tableToken, Partitions: s.cfg.Partitions,
+		Window: s.cfg.TokenWindow, FilterBytes: s.cfg.TokenFilterBytes,
+		OnError: s.tokensError,
+	})
+	if err != nil {
 		return err
 	}
 	s.parts = make([]*partition, s.cfg.Partitions)
 	for i := range s.parts {
 		p := &partition{id: wal.Partition(i)}
-		p.batch.s, p.batch.p = s, p
+		p.batch.s, p.batch.p, p.batch.change = s, p, s.tokens.NewChange(p.id)
 		s.parts[i] = p
 		b, err := s.get(stateKey(p.id))
 		if err != nil {
@@ -201,14 +199,23 @@ func (s *Store) load(ctx context.Context) error {
 		}
 		st := kv.State{Applied: wal.NoOffset}
 		if b != nil {
-			if st, err = decodeState(b, &p.tokens); err != nil {
+			if st, err = decodeState(b, p.id, s.tokens); err != nil {
 				return fmt.Errorf("read state: partition %d: %w", i, err)
 			}
 		}
 		p.state.Store(&st)
 	}
-	s.rebuildFilters(ctx)
+	s.tokens.Rebuild()
 	return nil
+}
+
+// tokensError is told when filters could not be read back. Corruption ends the
+// store.
+func (s *Store) tokensError(err error) {
+	s.log.Error("rebuild token filters", "error", err)
+	if errors.Is(err, wal.ErrCorrupt) {
+		s.fail(err)
+	}
 }
 
 // checkFormat writes the format of a new directory and refuses one that is not
@@ -278,7 +285,7 @@ func (s *Store) State(ctx context.Context, p wal.Partition) (kv.State, error) {
 		return kv.State{}, err
 	}
 	st := *part.state.Load()
-	st.Tokens = part.tokens.live()
+	st.Tokens = s.tokens.Live(p)
 	return st, nil
 }
 
@@ -307,7 +314,7 @@ func (s *Store) Usage(ctx context.Context) (kv.Usage, error) {
 	defer s.leave()
 	var u kv.Usage
 	for _, p := range s.parts {
-		u.Tokens += p.tokens.live()
+		u.Tokens += s.tokens.Live(p.id)
 		n, err := s.countParked(p.id)
 		if err != nil {
 			return kv.Usage{}, s.readError("count parked queues", p.id, err)
@@ -330,8 +337,7 @@ func (s *Store) Usage(ctx context.Context) (kv.Usage, error) {
 // a store that has failed returns the failure; after a failed write its files
 // stay open until the process ends.
 func (s *Store) Close() error {
-	s.stop()
-	s.rebuilds.Wait()
+	s.tokens.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

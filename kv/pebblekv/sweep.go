@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
 // Phases of a sweep: the first byte of a cursor.
@@ -115,7 +116,9 @@ func (sw *sweep) run() (kv.SweepResult, error) {
 	if !done {
 		sw.res.Cursor = sw.place.encode()
 	}
-	if err := sw.tokens(); err != nil {
+	change := sw.s.tokens.NewChange(sw.r.Partition)
+	defer change.Discard() // nothing, once it is committed
+	if err := sw.tokens(change); err != nil {
 		return kv.SweepResult{}, errors.Join(err, sw.w.Close())
 	}
 	if sw.w.Empty() {
@@ -124,6 +127,7 @@ func (sw *sweep) run() (kv.SweepResult, error) {
 	if err := sw.part.apply(sw.s, sw.w, true); err != nil {
 		return kv.SweepResult{}, err // Pebble may still be reading the batch
 	}
+	change.Committed()
 	return sw.res, sw.w.Close()
 }
 
@@ -413,22 +417,15 @@ func (sw *sweep) lost(u *kv.StoredUpload) (bool, error) {
 
 // tokens evicts the buckets that are wholly before the horizon: one range
 // deletion each.
-func (sw *sweep) tokens() error {
-	var gone []*bucket
-	for _, b := range sw.part.tokens.list() {
-		if b.id.end() > sw.r.Horizon {
-			continue
-		}
-		lo, hi := bucketSpan(sw.r.Partition, b.id)
-		if err := sw.w.DeleteRange(lo, hi, nil); err != nil {
-			return err
-		}
-		sw.res.Tokens += int(b.count.Load())
-		gone = append(gone, b)
+func (sw *sweep) tokens(change *pebbletokens.Change) error {
+	buckets, entries, err := change.Evict(sw.w, sw.r.Horizon)
+	if err != nil || buckets == 0 {
+		return err
 	}
-	if gone == nil {
-		return nil
+	sw.res.Tokens += int(entries)
+	state, err := appendState(nil, sw.part.state.Load(), change)
+	if err != nil {
+		return err
 	}
-	sw.part.tokens.remove(gone)
-	return putStateInto(sw.w, sw.part, sw.part.state.Load())
+	return sw.w.Set(stateKey(sw.r.Partition), state, nil)
 }

@@ -1,4 +1,4 @@
-package pebblekv
+package pebbletokens
 
 import (
 	"sync"
@@ -22,7 +22,8 @@ const (
 // mu, asking without a lock.
 type filter struct {
 	budget *atomic.Int64
-	// complete: a nonce that is not in the filter is not in the bucket.
+	// complete: a nonce that is not in the filter is not in the bucket. It becomes
+	// true after the last segment it stands for is there, and false before they go.
 	complete atomic.Bool
 	segments atomic.Pointer[[]*segment]
 
@@ -80,7 +81,8 @@ func (f *filter) mayHave(h uint64) bool {
 			}
 		}
 	}
-	return false
+	// Where it was given up in between, the segments were gone already.
+	return !f.complete.Load()
 }
 
 // add makes mayHave(h) true.
