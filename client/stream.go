@@ -1,7 +1,9 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -75,6 +77,12 @@ func receive(stream grpc.ServerStreamingClient[headwaterv1.GetItemResponse]) (*h
 	}
 	if len(value) != int(size) {
 		return nil, nil, corrupt(fmt.Sprintf("the server sent %d of the %d bytes of a value", len(value), size), nil)
+	}
+	// A value that was put has none, and a server before this field sends none.
+	if want := first.GetHeader().GetSha256(); len(want) > 0 {
+		if got := sha256.Sum256(value); !bytes.Equal(got[:], want) {
+			return nil, nil, corrupt(fmt.Sprintf("the %d bytes that the server sent are not those that were uploaded: their SHA-256 differs", size), nil)
+		}
 	}
 	return head, value, nil
 }

@@ -275,7 +275,11 @@ func (s *KeyValue) GetItem(req *headwaterv1.GetItemRequest, stream headwaterv1.K
 	}
 	m := itemMessage(&head, accept, true)
 	m.Value, m.Chunked = nil, it.Chunks > 0
-	if err := stream.Send(&headwaterv1.GetItemResponse{Part: &headwaterv1.GetItemResponse_Header_{Header: &headwaterv1.GetItemResponse_Header{Item: m, AsOf: asOfMessage(asOf)}}}); err != nil {
+	header := &headwaterv1.GetItemResponse_Header{Item: m, AsOf: asOfMessage(asOf)}
+	if it.Chunks > 0 && !undo {
+		header.Sha256 = it.SHA256[:]
+	}
+	if err := stream.Send(&headwaterv1.GetItemResponse{Part: &headwaterv1.GetItemResponse_Header_{Header: header}}); err != nil {
 		return err
 	}
 	return sendPieces(stream, src, undo)

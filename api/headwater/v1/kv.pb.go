@@ -2567,8 +2567,11 @@ type GetItemResponse_Header struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without its value. `size` is that of the value as stored; when the server
 	// undoes the compression, the pieces hold more.
-	Item          *Item `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
-	AsOf          *AsOf `protobuf:"bytes,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	Item *Item `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	AsOf *AsOf `protobuf:"bytes,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// Of the pieces together, for a value that was uploaded; empty for others, and
+	// when the server undoes the compression.
+	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2613,6 +2616,13 @@ func (x *GetItemResponse_Header) GetItem() *Item {
 func (x *GetItemResponse_Header) GetAsOf() *AsOf {
 	if x != nil {
 		return x.AsOf
+	}
+	return nil
+}
+
+func (x *GetItemResponse_Header) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
 	}
 	return nil
 }
@@ -2815,13 +2825,14 @@ const file_headwater_v1_kv_proto_rawDesc = "" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x12\x14\n" +
 	"\x05after\x18\x04 \x03(\tR\x05after\x12;\n" +
 	"\vconsistency\x18\x05 \x01(\x0e2\x19.headwater.v1.ConsistencyR\vconsistency\x12-\n" +
-	"\x12accept_compression\x18\x06 \x03(\tR\x11acceptCompression\"\xca\x01\n" +
+	"\x12accept_compression\x18\x06 \x03(\tR\x11acceptCompression\"\xe2\x01\n" +
 	"\x0fGetItemResponse\x12>\n" +
 	"\x06header\x18\x01 \x01(\v2$.headwater.v1.GetItemResponse.HeaderH\x00R\x06header\x12\x14\n" +
-	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x1aY\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x1aq\n" +
 	"\x06Header\x12&\n" +
 	"\x04item\x18\x01 \x01(\v2\x12.headwater.v1.ItemR\x04item\x12'\n" +
-	"\x05as_of\x18\x02 \x01(\v2\x12.headwater.v1.AsOfR\x04asOfB\x06\n" +
+	"\x05as_of\x18\x02 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256B\x06\n" +
 	"\x04part2\xa5\a\n" +
 	"\x0fKeyValueService\x12I\n" +
 	"\bPutItems\x12\x1d.headwater.v1.PutItemsRequest\x1a\x1e.headwater.v1.PutItemsResponse\x12X\n" +

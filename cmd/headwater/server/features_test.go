@@ -55,6 +55,11 @@ func TestLargeValuesAppearWholeOrNotAtAll(t *testing.T) {
 		if r.status != 200 || sha256.Sum256([]byte(r.body)) != sha256.Sum256(bytes.TrimSpace(value)) || r.header.Get("Content-Type") != "image/png" {
 			t.Errorf("read %d bytes, status %d, type %q", len(r.body), r.status, r.header.Get("Content-Type"))
 		}
+		head := call(t, s, "KeyValue.GetItem", `{"namespace":"demo-kv","id":"big","key":"`+b64([]byte("photo"))+`"}`)
+		head.body, _, _ = strings.Cut(head.body, "\n")
+		if sum := sha256.Sum256(value); head.field(t, "header.sha256") != b64(sum[:]) {
+			t.Errorf("the header has another checksum: %s", head)
+		}
 		item := call(t, s, "KeyValue.GetItems", `{"namespace":"demo-kv","id":"big"}`).field(t, "items").([]any)[0].(map[string]any)
 		if item["chunked"] != true || item["value"] != "" || item["size"] != fmt.Sprint(len(value)) {
 			t.Errorf("a value over 4 MiB comes back as its size: %.200v", item)
