@@ -14,6 +14,10 @@ import (
 // record does. A record is applied under the version it was accepted under.
 type Settings struct {
 	TokenWindow time.Duration
+	// DefaultTTL is the time to live that items put without one got, 0 for none.
+	// Their expiries are in the record; this is remembered with the token, for the
+	// answer to another copy of the request. Nil when it is not known.
+	DefaultTTL *time.Duration
 }
 
 // ApplierConfig is what an Applier is made of.

@@ -79,6 +79,9 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 		return nil, pa.refuse(ctx, c, index, at, "token_conflict", "the token was used for another request before")
 	}
 	e := TokenEntry{Nonce: tok.Nonce, Hash: hash, Offset: at.offset, LogTime: at.logTime, AcceptedAt: at.acceptedAt, Time: tok.GenerationTime, Outcome: Applied}
+	if ttl := at.settings.DefaultTTL; ttl != nil {
+		e.DefaultTTL, e.HasDefaultTTL = ttl.Microseconds(), true
+	}
 	if err := pa.decide(ctx, c, &e, at); err != nil {
 		if errors.Is(err, errPoison) {
 			return err, nil

@@ -135,6 +135,10 @@ type TokenEntry struct {
 	Time       int64 // version time that the call's items got
 	Outcome    Outcome
 	Current    wal.Version
+	// DefaultTTL is that of the namespace when the record was accepted,
+	// microseconds, 0 for none; not of entries that were saved before it was kept.
+	DefaultTTL    int64
+	HasDefaultTTL bool
 }
 
 // StoredUpload is a large value on its way, or arrived.

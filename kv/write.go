@@ -326,15 +326,17 @@ func expire(r *Request, accepted int64, opts *Options) {
 			m.Upload.ID, m.Upload.Expiry = r.Token.Nonce, accepted+UploadLease.Microseconds()
 		}
 		for j := range m.Items {
-			m.Items[j].Expiry = expiry(&m.Items[j], accepted, opts)
+			m.Items[j].Expiry = expiry(&m.Items[j], accepted, opts.DefaultTTL.Microseconds())
 		}
 	}
 }
 
-func expiry(it *Item, accepted int64, opts *Options) int64 {
+// expiry of an item, by the default time to live of when it was accepted. All are
+// microseconds.
+func expiry(it *Item, accepted, defaultTTL int64) int64 {
 	ttl := it.TTL
 	if ttl == 0 {
-		ttl = opts.DefaultTTL.Microseconds()
+		ttl = defaultTTL
 	}
 	if ttl == 0 {
 		return 0
@@ -343,12 +345,13 @@ func expiry(it *Item, accepted int64, opts *Options) int64 {
 }
 
 // finish completes the result of a request that is in the log: from the store
-// where there was something to decide, else from what was appended.
+// where there was something to decide or where the first copy was taken under
+// another configuration, else from what was appended.
 func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options) {
 	if res.Position != "" {
 		return // answered from the store
 	}
-	if !decided(r) {
+	if !decided(r) && r.r.Version == opts.Version {
 		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied}
 		db.answer(r, res, &e, opts)
 		return
@@ -391,13 +394,17 @@ func (db *DB) answer(r *Request, res *Result, e *TokenEntry, opts *Options) {
 	res.Position = db.cfg.Stream.Position(r.part, e.Offset)
 	switch e.Outcome {
 	case Applied:
+		ttl := opts.DefaultTTL.Microseconds()
+		if e.HasDefaultTTL {
+			ttl = e.DefaultTTL // opts may be newer
+		}
 		for i := range r.Mutations {
 			m := &r.Mutations[i]
 			if m.Op != OpPut && m.Op != OpCommitUpload {
 				continue
 			}
 			for j := range m.Items {
-				res.Versions = append(res.Versions, itemVersion(e.Time, expiry(&m.Items[j], e.AcceptedAt, opts), e.Offset))
+				res.Versions = append(res.Versions, itemVersion(e.Time, expiry(&m.Items[j], e.AcceptedAt, ttl), e.Offset))
 			}
 		}
 	case ConditionFailed:

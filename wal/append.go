@@ -149,7 +149,7 @@ func (s *Stream) Pending(p Partition) int64 {
 func (s *Stream) settleBy(a *Appending) {
 	switch {
 	case a.Err == nil:
-		s.settle(a.Partition, a.Offset, a.Record.AcceptedAt, a.Reservations)
+		s.settle(a)
 	case errors.Is(a.Err, ErrUnknown):
 		for _, r := range a.Reservations {
 			r.err = a.Err
@@ -163,9 +163,11 @@ func (s *Stream) settleBy(a *Appending) {
 	}
 }
 
-func (s *Stream) settle(p Partition, o Offset, acceptedAt int64, rs []*Reservation) {
+// settle keeps the reservations of an acknowledged record until it is applied.
+func (s *Stream) settle(a *Appending) {
+	p, o, rs := a.Partition, a.Offset, a.Reservations
 	for _, r := range rs {
-		r.Offset, r.AcceptedAt = o, acceptedAt
+		r.Offset, r.AcceptedAt, r.Version = o, a.Record.AcceptedAt, a.Record.NamespaceVersion
 	}
 	part := &s.parts[p]
 	part.mu.Lock()

@@ -128,8 +128,9 @@ type Reservation struct {
 	done       chan struct{}
 	err        error
 	Offset     Offset
-	AcceptedAt int64 // microseconds since 1970
-	Time       int64 // the token's generation time
+	AcceptedAt int64  // microseconds since 1970
+	Version    uint64 // of the namespace, that the record was accepted under
+	Time       int64  // the token's generation time
 }
 
 // Reserve takes a token for a request in one partition. The caller that gets

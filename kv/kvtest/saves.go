@@ -36,6 +36,9 @@ func entry(i int, logTime int64) kv.TokenEntry {
 	if i%3 == 0 {
 		e.Outcome, e.Current = kv.ConditionFailed, expiring(logTime, 99)
 	}
+	if i%2 == 0 { // other entries are as they were before it was kept
+		e.DefaultTTL, e.HasDefaultTTL = int64(i/2)*1e6, true
+	}
 	return e
 }
 

@@ -34,6 +34,8 @@ func everything(t testing.TB, s *Store) {
 	b.DeleteRecord(id, wal.Version{Time: 4, Class: wal.Deleted, Offset: 7}, false)
 	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 4, Outcome: kv.Applied})
 	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcd}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v})
+	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xce}, LogTime: 1 << 40, Outcome: kv.Applied, DefaultTTL: 3_600_000_000, HasDefaultTTL: true})
+	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcf}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v, HasDefaultTTL: true})
 	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xaa}, Record: id, Key: []byte("upload"), Expiry: 55, Committed: true, Version: v, Chunks: 2})
 	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xab}, Record: id, Key: []byte("k"), Expiry: 55})
 	b.SaveChunk(kv.UploadID{0xaa}, 1, []byte("chunk"))

@@ -37,7 +37,8 @@
 //	'r' p len(2) id 0x01 layer(1) start   range tombstone: version (25), open (1), end
 //	'r' p len(2) id 0x02 key              MERGE: cell
 //	't' p start(8) exponent(1) nonce(16)  token: hash (16), offset (8), log time (8), accepted at (8),
-//	                                      time (8), outcome (1), and the version found (25) if any
+//	                                      time (8), outcome (1), the version found (25) if any,
+//	                                      and the default time to live if known (uvarint, us)
 //	'u' p upload(16)                      upload: flags (1), expiry (8), if committed version (25) and
 //	                                      chunks (4), len (2), record id, key
 //	'c' p upload(16) index(4)             chunk: CRC-32C of key and data (4), data

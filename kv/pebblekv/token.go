@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/headwater-db/headwater/kv"
@@ -41,10 +42,14 @@ func (s *Store) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (kv.Tok
 }
 
 func tokenValueLen(e *kv.TokenEntry) int {
-	if e.Current == (wal.Version{}) {
-		return tokenLen
+	n := tokenLen
+	if e.Current != (wal.Version{}) {
+		n += wal.VersionSize
 	}
-	return tokenLen + wal.VersionSize
+	if e.HasDefaultTTL {
+		n += uvarintLen(uint64(e.DefaultTTL))
+	}
+	return n
 }
 
 func putToken(dst []byte, e *kv.TokenEntry) {
@@ -54,13 +59,18 @@ func putToken(dst []byte, e *kv.TokenEntry) {
 	binary.BigEndian.PutUint64(dst[32:], uint64(e.AcceptedAt))
 	binary.BigEndian.PutUint64(dst[40:], uint64(e.Time))
 	dst[48] = byte(e.Outcome)
-	if len(dst) > tokenLen {
-		putVersion(dst[tokenLen:], &e.Current)
+	dst = dst[tokenLen:]
+	if e.Current != (wal.Version{}) {
+		putVersion(dst, &e.Current)
+		dst = dst[wal.VersionSize:]
+	}
+	if e.HasDefaultTTL {
+		binary.PutUvarint(dst, uint64(e.DefaultTTL))
 	}
 }
 
 func decodeToken(n wal.Nonce, b []byte) (e kv.TokenEntry, err error) {
-	if len(b) != tokenLen && len(b) != tokenLen+wal.VersionSize {
+	if len(b) < tokenLen {
 		return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))
 	}
 	e.Nonce = n
@@ -70,10 +80,20 @@ func decodeToken(n wal.Nonce, b []byte) (e kv.TokenEntry, err error) {
 	e.AcceptedAt = int64(binary.BigEndian.Uint64(b[32:]))
 	e.Time = int64(binary.BigEndian.Uint64(b[40:]))
 	e.Outcome = kv.Outcome(b[48])
-	if len(b) > tokenLen {
-		if e.Current, err = wal.DecodeVersion(b[tokenLen:]); err != nil {
+	// What follows is told apart by its length: a number is shorter than a version.
+	rest := b[tokenLen:]
+	if len(rest) >= wal.VersionSize {
+		if e.Current, err = wal.DecodeVersion(rest[:wal.VersionSize]); err != nil {
 			return e, fmt.Errorf("%w: version in a token entry", wal.ErrCorrupt)
 		}
+		rest = rest[wal.VersionSize:]
+	}
+	if len(rest) > 0 {
+		ttl, n := binary.Uvarint(rest)
+		if n != len(rest) || ttl > math.MaxInt64 {
+			return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))
+		}
+		e.DefaultTTL, e.HasDefaultTTL = int64(ttl), true
 	}
 	return e, nil
 }
