@@ -162,7 +162,9 @@ func (s *session) shell(t *testing.T, b *block, command string) *exec.Cmd {
 		}
 		cmd.Dir = dir
 	}
-	cmd.Env = append(os.Environ(), "GOBIN="+s.bin, "PATH="+s.bin+":"+filepath.Dir(servertest.Binary(t))+":"+os.Getenv("PATH"), "LC_ALL=C")
+	// What the tester has set for a server of their own is none of the session's.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HEADWATER_") })
+	cmd.Env = append(cmd.Env, "GOBIN="+s.bin, "PATH="+s.bin+":"+filepath.Dir(servertest.Binary(t))+":"+os.Getenv("PATH"), "LC_ALL=C")
 	if s.server != nil {
 		cmd.Env = append(cmd.Env, "HEADWATER_ADDRESS="+s.server.GRPC)
 	}
