@@ -85,6 +85,9 @@ type partApplier struct {
 	// broken: memory may hold a part of a record. It is read back from the store
 	// before anything else happens.
 	broken bool
+	// partial: the record in hand has changed something. When it fails then, memory
+	// holds a part of it.
+	partial bool
 	// panicked are the calls that made this build panic: they are parked without
 	// another try.
 	panicked map[wal.Ref]error
@@ -119,7 +122,9 @@ func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
 		pa := &partApplier{a: a, p: p, panicked: make(map[wal.Ref]error), saved: wal.NewWatermark(wal.NoOffset)}
 		pa.parking = wal.NewParking(wal.ParkingConfig{
 			Partition: p, Letters: cfg.Letters, MaxParked: cfg.MaxParked,
-			Save:  func(q *wal.ParkedQueue) { pa.rollup.parked[string(q.Key)] = q },
+			Save: func(q *wal.ParkedQueue) {
+				pa.rollup.parked[string(q.Key)], pa.partial = q, true
+			},
 			Again: pa.again,
 		})
 		if err := pa.load(ctx); err != nil {
@@ -190,6 +195,9 @@ func (a *Applier) Resume(ctx context.Context, p wal.Partition) (wal.Offset, erro
 // partition cannot go on; anything else may pass.
 func (a *Applier) Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) error {
 	pa := a.parts[p]
+	if pa.broken { // since a flush failed: what it was to write is in no later one
+		return fmt.Errorf("apply partition %d: %w", p, ErrReloading)
+	}
 	for i := range entries {
 		if err := pa.entry(ctx, &entries[i]); err != nil {
 			return fmt.Errorf("apply partition %d offset %d: %w", p, entries[i].Offset, err)

@@ -35,7 +35,9 @@ func (pa *partApplier) entry(ctx context.Context, e *wal.Entry) error {
 		return fmt.Errorf("offset %d is already applied (at %d)", e.Offset, st.Applied)
 	}
 	logTime := max(st.LogTime, e.LogTime)
+	pa.partial = false
 	if err := pa.dispatch(ctx, e, logTime); err != nil {
+		pa.broken = pa.broken || pa.partial
 		return err
 	}
 	pa.mu.Lock()
@@ -225,7 +227,11 @@ func (pa *partApplier) find(ctx context.Context, name []byte) (*hot, error) {
 
 // expire ends the leases that are due.
 func (pa *partApplier) expire(ctx context.Context, logTime int64) error {
-	for v := pa.rollup.leases.first(); v != nil && v.ExpiresAt <= logTime; v = pa.rollup.leases.first() {
+	for pa.rollup.leases.due(logTime) {
+		v := pa.firstLease()
+		if v == nil || v.ExpiresAt > logTime {
+			return nil
+		}
 		if _, err := pa.find(ctx, v.Counter); err != nil {
 			return err
 		}
@@ -234,6 +240,14 @@ func (pa *partApplier) expire(ctx context.Context, logTime int64) error {
 		pa.mu.Unlock()
 	}
 	return nil
+}
+
+// firstLease is leases.first, which takes out what has ended and so must not meet
+// a reader.
+func (pa *partApplier) firstLease() *Reservation {
+	pa.mu.Lock()
+	defer pa.mu.Unlock()
+	return pa.rollup.leases.first()
 }
 
 // single applies a call that is not OpAdd. poison says that it can never be

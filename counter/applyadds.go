@@ -235,7 +235,7 @@ func (pa *partApplier) decideAdds(pl *place) (err error) {
 // take claims the own token of an add: false when an earlier add of this very
 // record had it.
 func (pa *partApplier) take(a *Add, p *pendingAdd, pl *place) bool {
-	if seen, ok := pa.rollup.pending.tokens[a.Token.Nonce]; ok {
+	if seen, ok := pa.rollup.pending.tokens[a.Token.Nonce]; ok && seen.Offset == pl.offset {
 		v := duplicate
 		if seen.Hash != a.Hash {
 			v = conflict

@@ -90,7 +90,7 @@ func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) 
 		}
 	}()
 	if c.after == nil {
-		r.expiring = false
+		r.expiring = len(r.dirty) > 0 // what is not in the store yet may be flushed behind the cursor
 	}
 	var due [][]byte
 	n := 0
