@@ -24,7 +24,7 @@ func newBench() *cobra.Command {
 		"It writes real items under ids that begin with the prefix, and leaves them there.\n\nWorkloads:\n"
 	for _, w := range benchload.Workloads {
 		names = append(names, w.Name)
-		long += fmt.Sprintf("  %-13s %s\n", w.Name, w.Does)
+		long += fmt.Sprintf("  %-14s %s\n", w.Name, w.Does)
 	}
 	c := &cobra.Command{
 		Use: "bench WORKLOAD", Short: "Make load on a server and measure it", Long: strings.TrimRight(long, "\n"), ValidArgs: names,
@@ -66,12 +66,14 @@ func newBench() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Namespace, "namespace", "", "namespace to use (default demo-kv, or demo-log for log-write)")
-	f.IntVar(&o.Callers, "callers", 64, "callers, each of which waits for its answer")
+	f.StringVar(&o.Namespace, "namespace", "", "namespace to use (default demo-kv, demo-log or demo-counter)")
+	f.IntVar(&o.Callers, "callers", 0, "callers, each of which waits for its answer (default 64, of counter-batch 8)")
 	f.DurationVar(&o.Duration, "duration", 0, "how long to measure (default 10s)")
 	f.IntVar(&o.ValueBytes, "value-bytes", 100, "size of a value or payload")
-	f.IntVar(&o.Records, "records", 100_000, "records that the load is spread over")
-	f.IntVar(&o.BatchItems, "batch-items", 100, "items of a call of kv-put-batch")
+	f.IntVar(&o.Records, "records", 100_000, "records or counters that the load is spread over")
+	f.IntVar(&o.BatchItems, "batch-items", 0, "items of a call of kv-put-batch, adds of one of counter-batch (default 100 and 1,000)")
+	f.Float64Var(&o.Zipf, "zipf", 0, "add to some counters more often, by Zipf's law with this exponent, above 1 (default all alike)")
+	f.IntVar(&o.Writers, "writers", 0, "callers of counter-batch that write while counter-get is measured")
 	f.IntVar(&o.PageBytes, "page-bytes", 1<<20, "size of a page of kv-page")
 	f.StringVar(&o.Prefix, "prefix", "", "beginning of every id (default a random one)")
 	return c
@@ -100,5 +102,10 @@ latency     p50 %s   p99 %s   p99.9 %s   max %s
 errors      %s
 durable     %s; %d with an unknown outcome
 `, r.Workload, r.Namespace, r.Callers, r.Seconds, r.PerSecond, r.Items, r.Calls, r.P50, r.P99, r.P999, r.Max, errs, durable, r.UnknownOutcome)
+	if err == nil && r.Writers != nil {
+		if _, err = fmt.Fprintln(w, "\nmeanwhile"); err == nil {
+			return printReport(w, r.Writers)
+		}
+	}
 	return err
 }

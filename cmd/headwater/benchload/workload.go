@@ -19,17 +19,24 @@ import (
 type Options struct {
 	// Workload is one of Workloads.
 	Workload string
-	// Namespace is written or read. Empty: demo-kv, or demo-log for log-write.
+	// Namespace is written or read. Empty: demo-kv, demo-log or demo-counter.
 	Namespace string
-	Callers   int           // 0: 64
+	Callers   int           // 0: 64, of counter-batch 8
 	Duration  time.Duration // 0: 10 s
 	// ValueBytes is the size of a value or payload. 0: 100.
 	ValueBytes int
-	// Records is how many records the load is spread over. 0: 100,000.
+	// Records is how many records or counters the load is spread over. 0: 100,000.
 	Records int
-	// BatchItems is how many items a call of kv-put-batch puts into one record.
-	// 0: 100, at most 1,000.
+	// BatchItems is how many items a call of kv-put-batch puts into one record, 0:
+	// 100, at most 1,000; and how many adds one of counter-batch has, 0: 1,000, at
+	// most 10,000.
 	BatchItems int
+	// Zipf above 1 adds to the first counters more often, by Zipf's law with this
+	// exponent. 0: to all alike.
+	Zipf float64
+	// Writers is how many callers of counter-batch write while counter-get is
+	// measured.
+	Writers int
 	// PageBytes is the size of a page of kv-page. 0: 1 MiB.
 	PageBytes int
 	// Prefix begins every id; what is read is written under it first. Empty: a
@@ -44,6 +51,10 @@ var Workloads = []struct{ Name, Does string }{
 	{"kv-get", "reads of one item each, of records written before"},
 	{"kv-page", "reads of a page of a record of many items"},
 	{"log-write", "messages written to a log namespace, durable"},
+	{"counter-batch", "durable adds, many in one call under one token"},
+	{"counter-single", "single durable adds, which the client sends together"},
+	{"counter-addget", "durable adds that are answered with the value right after"},
+	{"counter-get", "reads of one counter each; --writers has counter-batch write meanwhile"},
 }
 
 // ErrOptions marks options that cannot be used.
@@ -59,10 +70,21 @@ func (o *Options) complete() error {
 		return fmt.Errorf("%w: there is no workload %q; use one of %s", ErrOptions, o.Workload, strings.Join(names, ", "))
 	}
 	if o.Namespace == "" {
-		o.Namespace = "demo-kv"
-		if o.Workload == "log-write" {
-			o.Namespace = "demo-log"
-		}
+		kind, _, _ := strings.Cut(o.Workload, "-")
+		o.Namespace = "demo-" + kind
+	}
+	callers, batch, maxBatch := 64, 100, 1000
+	if strings.HasPrefix(o.Workload, "counter-") {
+		batch, maxBatch = 1000, client.MaxAdds
+	}
+	if o.Workload == "counter-batch" {
+		callers = 8
+	}
+	if o.Zipf != 0 && !(o.Zipf > 1) {
+		return fmt.Errorf("%w: zipf is %v; it must be above 1, or 0", ErrOptions, o.Zipf)
+	}
+	if o.Writers < 0 || o.Writers > 0 && o.Workload != "counter-get" {
+		return fmt.Errorf("%w: writers are %d; they are 0 or more, of counter-get", ErrOptions, o.Writers)
 	}
 	if o.Prefix == "" {
 		o.Prefix = "bench-" + rand.Text()[:8] + "-"
@@ -72,8 +94,8 @@ func (o *Options) complete() error {
 		v        *int
 		def, max int
 	}{
-		{"callers", &o.Callers, 64, 65_536}, {"value bytes", &o.ValueBytes, 100, 1 << 20}, {"records", &o.Records, 100_000, 100_000_000},
-		{"batch items", &o.BatchItems, 100, 1000}, {"page bytes", &o.PageBytes, 1 << 20, 4 << 20},
+		{"callers", &o.Callers, callers, 65_536}, {"value bytes", &o.ValueBytes, 100, 1 << 20}, {"records", &o.Records, 100_000, 100_000_000},
+		{"batch items", &o.BatchItems, batch, maxBatch}, {"page bytes", &o.PageBytes, 1 << 20, 4 << 20},
 	} {
 		if *f.v == 0 {
 			*f.v = f.def
@@ -111,6 +133,8 @@ type Report struct {
 	Durable map[client.Durability]int64 `json:"durable"`
 	// UnknownOutcome counts writes that may or may not have happened.
 	UnknownOutcome int64 `json:"unknownOutcome"`
+	// Writers is the load that Options.Writers made meanwhile; nil: none.
+	Writers *Report `json:"writers,omitempty"`
 }
 
 // Millis is a latency in milliseconds.
@@ -128,6 +152,9 @@ type run struct {
 	seq     atomic.Uint64 // spreads ids
 	durable [3]atomic.Int64
 	unknown atomic.Int64
+
+	names  []string       // of counters
+	adders []counterAdder // by caller
 }
 
 var durabilities = [3]client.Durability{client.Sync, client.Quorum, client.Buffered}
@@ -161,8 +188,31 @@ func Run(ctx context.Context, c *client.Client, o Options) (*Report, error) {
 			return nil, err
 		}
 		call = r.page
+	case "counter-batch":
+		r.prepareCounters(o.Callers)
+		call = r.addAll
+	case "counter-single":
+		r.prepareCounters(o.Callers)
+		call = r.add
+	case "counter-addget":
+		r.prepareCounters(o.Callers)
+		call = r.addGet
+	case "counter-get":
+		r.prepareCounters(max(o.Callers, o.Writers))
+		if err := r.fillCounters(ctx); err != nil {
+			return nil, err
+		}
+		if o.Writers > 0 {
+			return r.getWhileWriting(ctx), nil
+		}
+		call = r.getCount
 	}
-	m := Loop(ctx, o.Callers, o.Duration, errorName, call)
+	return r.report(Loop(ctx, o.Callers, o.Duration, errorName, call)), nil
+}
+
+// report is what a loop of r's workload found.
+func (r *run) report(m *Measured) *Report {
+	o := r.o
 	rep := &Report{
 		Workload: o.Workload, Namespace: o.Namespace, Callers: o.Callers, Seconds: m.Elapsed.Seconds(), Calls: m.Calls, Items: m.Items,
 		PerSecond: m.PerSecond(), P50: millis(m.Latency.Quantile(0.5)), P99: millis(m.Latency.Quantile(0.99)),
@@ -174,7 +224,7 @@ func Run(ctx context.Context, c *client.Client, o Options) (*Report, error) {
 			rep.Durable[d] = n
 		}
 	}
-	return rep, nil
+	return rep
 }
 
 // errorName counts errors by their reason, not by their text, which may name ids.

@@ -1,5 +1,5 @@
 // Package cli is the verbs of the headwater command that talk to a server: kv,
-// log, dlq, namespace and status.
+// counter, log, dlq, namespace and status.
 //
 // What goes to standard output is data: values, tables or, with -o json, one
 // JSON object a line. Everything else goes to standard error. An error is one

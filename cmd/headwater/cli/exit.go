@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +32,9 @@ func usage(err error) error { return usageError{err} }
 func usagef(format string, a ...any) error { return usage(fmt.Errorf(format, a...)) }
 
 // ExitCode is the exit code of an error: 0 none, 2 wrong usage, 3 not found, 4 a
-// conflict of tokens, versions or conditions, 5 the server cannot be reached or
-// cannot serve this now (also when the time is over), 1 any other.
+// conflict of tokens, versions or conditions, or too little to reserve of, 5 the
+// server cannot be reached or cannot serve this now (also when the time is over),
+// 1 any other.
 func ExitCode(err error) int {
 	var u usageError
 	switch {
@@ -42,7 +44,7 @@ func ExitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, client.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, client.ErrConflict), errors.Is(err, client.ErrConditionFailed):
+	case errors.Is(err, client.ErrConflict), errors.Is(err, client.ErrConditionFailed), errors.Is(err, client.ErrInsufficient):
 		return exitConflict
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
 		return exitUnavailable
@@ -59,9 +61,10 @@ func PrintError(w io.Writer, err error) {
 	}
 }
 
-// Main runs root and returns the exit code. An error is printed on root's
-// standard error.
+// Main runs root with the arguments of the process and returns the exit code. An
+// error is printed on root's standard error.
 func Main(ctx context.Context, root *cobra.Command) int {
+	root.SetArgs(withNegatives(root, os.Args[1:]))
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		PrintError(root.ErrOrStderr(), err)
