@@ -70,11 +70,14 @@ func CheckSnapshot(snap counter.Snapshot, m *Model) error {
 	if row, ok, err := snap.Counter([]byte("there is none")); err != nil || ok {
 		return differs(err, "a counter that was never saved: %+v %v", row, ok)
 	}
+	seen := make(map[windowKey]bool)
 	for k := range m.windows {
-		if _, retired := m.retired[k.id]; retired {
+		k.start = math.MinInt64
+		if _, retired := m.retired[k.id]; retired || seen[k] {
 			continue
 		}
-		if err := m.checkWindows(snap, windowKey{k.id, k.size, math.MinInt64}, math.MaxInt64); err != nil {
+		seen[k] = true
+		if err := m.checkWindows(snap, k, math.MaxInt64); err != nil {
 			return err
 		}
 	}

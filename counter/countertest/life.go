@@ -89,10 +89,10 @@ func concurrent(t *testing.T, h Harness) {
 			return 0, err
 		}
 		if _, ok, err := p.s.Token(bg, part, nonce(int(st.Applied))); err != nil || !ok {
-			return 0, fmt.Errorf("the token of commit %d, which has returned, is not found: %w", st.Applied, err)
+			return 0, differs(err, "the token of commit %d, which has returned, is not found", st.Applied)
 		}
 		if _, ok, err := p.s.Reservation(bg, part, nonce(int(st.Applied))); err != nil || !ok {
-			return 0, fmt.Errorf("the reservation of commit %d, which has returned, is not found: %w", st.Applied, err)
+			return 0, differs(err, "the reservation of commit %d, which has returned, is not found", st.Applied)
 		}
 		rows, found := make([]counter.Row, counters), make([]bool, counters)
 		if err := p.s.Counters(bg, part, keys, rows, found); err != nil {
@@ -106,7 +106,7 @@ func concurrent(t *testing.T, h Harness) {
 		held := 0
 		err = p.s.HeldReservations(bg, part, func(*counter.Reservation) error { held++; return nil })
 		if err != nil || held != 1 {
-			return 0, fmt.Errorf("%d are held: %w", held, err)
+			return 0, differs(err, "%d are held", held)
 		}
 		snap, err := p.s.Snapshot(bg, part)
 		if err != nil {
@@ -136,7 +136,7 @@ func concurrent(t *testing.T, h Harness) {
 			return 0, err
 		}
 		if base, err := snap.Base(1); err != nil || base.Events != round {
-			return 0, fmt.Errorf("a snapshot of commit %d has base %+v: %w", round, base, err)
+			return 0, differs(err, "a snapshot of commit %d has base %+v", round, base)
 		}
 		return round, nil
 	}

@@ -171,7 +171,7 @@ func retiredFreed(t *testing.T, h Harness) {
 		for part := range wal.Partition(2) {
 			p.commit(part, func(w changes, _ *counter.State) {
 				for id := uint64(1); id <= 10; id++ {
-					history(w, id, []int{0, 3, 200}[id%3])
+					history(w, id, []int{0, 3, 100}[id%3])
 				}
 			})
 		}
@@ -187,7 +187,7 @@ func retiredFreed(t *testing.T, h Harness) {
 		if windows, bases := p.kept(0, 10); windows != allWindows || bases != 10 {
 			t.Fatalf("%d windows of %d, %d bases before the sweep", windows, allWindows, bases)
 		}
-		want := allWindows - 2*(200+0+3+200)
+		want := allWindows - 2*(100+0+3+100)
 		for _, c := range []struct {
 			folded wal.Offset
 			bases  int

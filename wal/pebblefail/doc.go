@@ -8,6 +8,8 @@
 // wait for it returns the reason, and the store's owner is told once. A store
 // with a failed write cannot be opened again in the same process.
 //
+// CheckManifest finds damage that Pebble does not.
+//
 // To use it: open Pebble with FS, Logger and Events of one Failure inside
 // WhileNotStuck, Arm the FS when the store is open, run every write in Guard and
 // Close in WhileNotStuck.

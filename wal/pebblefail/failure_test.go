@@ -1,0 +1,124 @@
+package pebblefail_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
+)
+
+func TestTheFirstFailureHoldsAndIsToldOnce(t *testing.T) {
+	t.Parallel()
+	told := make(chan error, 2)
+	f := pebblefail.New("a store", func(err error) { told <- err })
+	if err := f.Guard(func() error { return nil }); err != nil || f.Err() != nil {
+		t.Fatal(err, f.Err())
+	}
+	first := errors.New("first")
+	f.Fail(first)
+	f.Fail(errors.New("second"))
+	if err := <-told; !errors.Is(err, first) {
+		t.Errorf("told %v", err)
+	}
+	if !errors.Is(f.Err(), first) {
+		t.Errorf("failed by %v", f.Err())
+	}
+	if err := f.Guard(func() error { t.Error("work after a failure"); return nil }); !errors.Is(err, first) {
+		t.Errorf("guard: %v", err)
+	}
+	ran := false
+	if err := f.WhileNotStuck(func() error { ran = true; return nil }); !errors.Is(err, first) || !ran {
+		t.Errorf("close of a store that is not stuck: %v, done: %v", err, ran)
+	}
+	select {
+	case err := <-told:
+		t.Errorf("told again: %v", err)
+	default:
+	}
+}
+
+// TestAFailedWriteNeverReturns: who made it is told by the Failure instead. It
+// leaves goroutines behind.
+func TestAFailedWriteNeverReturns(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("injected")
+	for name, write := range map[string]func(fs vfs.FS) error{
+		"create": func(fs vfs.FS) error { _, err := fs.Create("new", vfs.WriteCategoryUnspecified); return err },
+		"rename": func(fs vfs.FS) error { return fs.Rename("old", "new") },
+	} {
+		mem := vfs.NewMem()
+		if f, err := mem.Create("old", vfs.WriteCategoryUnspecified); err != nil || f.Close() != nil {
+			t.Fatal(err)
+		}
+		f := pebblefail.New("a store", nil)
+		fs := f.FS(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpRename {
+				return broken
+			}
+			return nil
+		})))
+		if err := write(fs); !errors.Is(err, broken) {
+			t.Fatalf("%s before the store is open: %v", name, err)
+		}
+		fs.Arm()
+		for range 2 {
+			if err := f.Guard(func() error { return write(fs) }); !errors.Is(err, broken) {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if err := f.WhileNotStuck(func() error { t.Error("work in a store that is stuck"); return nil }); !errors.Is(err, broken) {
+			t.Fatalf("%s: close: %v", name, err)
+		}
+	}
+}
+
+// TestDamageOfAManifestIsFound flips each byte of a manifest but those of its last
+// record, which may as well be torn.
+func TestDamageOfAManifestIsFound(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	if err := pebblefail.CheckManifest(mem, "none"); err != nil {
+		t.Fatalf("no directory: %v", err)
+	}
+	db, err := pebble.Open("db", &pebble.Options{FS: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func() int {
+		data, err := mem.UnsafeGetFileDataBuffer("db/MANIFEST-000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(data)
+	}
+	before := 0
+	for i := range 20 {
+		before = size()
+		if err := errors.Join(db.Set(fmt.Append(nil, i), nil, pebble.Sync), db.Flush()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := mem.UnsafeGetFileDataBuffer("db/MANIFEST-000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pebblefail.CheckManifest(mem, "db"); err != nil {
+		t.Fatalf("as it was written: %v", err)
+	}
+	for i := range before {
+		data[i] ^= 0x10
+		if err := pebblefail.CheckManifest(mem, "db"); !errors.Is(err, wal.ErrCorrupt) {
+			t.Errorf("byte %d of %d: %v", i, len(data), err)
+		}
+		data[i] ^= 0x10
+	}
+}

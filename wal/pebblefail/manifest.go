@@ -1,0 +1,116 @@
+package pebblefail
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"regexp"
+	"strconv"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// The chunk format of a manifest is that of pebble/record without log numbers:
+// blocks of 32 KiB; a chunk is crc (4) | length (2) | type (1) | payload.
+const (
+	chunkBlock  = 32 << 10
+	chunkHeader = 7
+)
+
+var (
+	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
+	manifestMark = regexp.MustCompile(`^marker\.manifest\.([0-9]+)\.(MANIFEST-[0-9]{6,})$`)
+)
+
+// CheckManifest looks for damage in the manifest that a store in dir will be
+// opened with. Pebble reads it up to the first chunk that is not valid, which is
+// right for a torn write and wrong for damage: tables that later edits added are
+// then taken for leftovers and deleted, and the store opens without their rows.
+// Each record is synced before the next is written, so a valid one behind an
+// invalid chunk is proof. Of the last record damage cannot be told from a torn
+// write. The error wraps wal.ErrCorrupt. It is to be called before Pebble opens;
+// a directory without a store is right.
+func CheckManifest(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	if oserror.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check manifest: %w", err)
+	}
+	manifest, newest := "", uint64(0)
+	for _, name := range names {
+		if m := manifestMark.FindStringSubmatch(name); m != nil {
+			if n, err := strconv.ParseUint(m[1], 10, 64); err == nil && (manifest == "" || n > newest) {
+				manifest, newest = m[2], n
+			}
+		}
+	}
+	if manifest == "" {
+		return nil
+	}
+	data, err := readAll(fs, fs.PathJoin(dir, manifest))
+	if err != nil {
+		return fmt.Errorf("check manifest: %w", err)
+	}
+	if at, bad := manifestDamaged(data); bad {
+		return fmt.Errorf("%w: %s is damaged at byte %d", wal.ErrCorrupt, manifest, at)
+	}
+	return nil
+}
+
+func readAll(fs vfs.FS, name string) (data []byte, err error) {
+	f, err := fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(f)
+}
+
+// manifestDamaged returns where a reader would stop although a whole record
+// follows.
+func manifestDamaged(data []byte) (stop int, bad bool) {
+	at := 0
+	for at < len(data) {
+		if end, _, ok := parseChunk(data, at); ok {
+			at = end
+			continue
+		}
+		rest := chunkBlock - at%chunkBlock
+		if rest >= chunkHeader || at+rest > len(data) {
+			break
+		}
+		at += rest // too little for a header: padding
+	}
+	for i := at + 1; i < len(data); i++ {
+		if _, first, ok := parseChunk(data, i); ok && first {
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+// parseChunk reads the chunk at data[at:], which does not cross its block; ok
+// when its checksum holds. first: it begins a record.
+func parseChunk(data []byte, at int) (end int, first, ok bool) {
+	limit := min(len(data), at-at%chunkBlock+chunkBlock)
+	if at+chunkHeader > limit {
+		return 0, false, false
+	}
+	b := data[at:limit]
+	n := chunkHeader + int(binary.LittleEndian.Uint16(b[4:]))
+	if kind := b[6]; kind == 0 || kind > 4 || n > len(b) {
+		return 0, false, false
+	}
+	c := crc32.Checksum(b[6:n], castagnoli)
+	if binary.LittleEndian.Uint32(b) != (c>>15|c<<17)+0xa282ead8 {
+		return 0, false, false
+	}
+	return at + n, b[6] <= 2, true
+}
