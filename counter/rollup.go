@@ -55,7 +55,12 @@ type hot struct {
 	dirty bool
 	gone  bool // the row is to be dropped
 	used  bool // since the eviction hand last passed
+	// open is where row.Open lies, so that an add finds it beside the value.
+	open [maxWindows]OpenBucket
 }
+
+// maxWindows is how many windows a namespace may keep.
+const maxWindows = 4
 
 type retiredID struct {
 	id uint64
@@ -98,9 +103,9 @@ func (r *Rollup) State() State { return r.state }
 // find returns a counter that is in memory, or nil. Readers may call it.
 func (r *Rollup) find(name []byte) *hot { return r.hot[string(name)] }
 
-// hotOverhead is what a counter takes in memory beyond its name and windows,
-// measured with 1 M counters.
-const hotOverhead = 240
+// hotOverhead is what a counter takes in memory beyond its name: itself, its
+// place in the map and in the hand.
+const hotOverhead = 400
 
 // load takes a counter from the store into memory; found false is one that the
 // store does not have.
@@ -111,7 +116,7 @@ func (r *Rollup) load(name []byte, row Row, found bool) *hot {
 	h := &hot{name: string(name), used: true}
 	if found {
 		h.row = row
-		h.row.Open = make([]OpenBucket, len(r.windows))
+		h.row.Open = h.open[:len(r.windows)]
 		copy(h.row.Open, row.Open)
 	} else {
 		h.row.LastOffset, h.row.LastEvent = wal.NoOffset, wal.NoOffset
@@ -122,7 +127,7 @@ func (r *Rollup) load(name []byte, row Row, found bool) *hot {
 	return h
 }
 
-func (r *Rollup) bytesOf(h *hot) int64 { return int64(hotOverhead + len(h.name) + 40*len(r.windows)) }
+func (r *Rollup) bytesOf(h *hot) int64 { return int64(hotOverhead + len(h.name)) }
 
 // token returns what a token did, as far as it is not in the store yet. Readers
 // may call it.
@@ -257,11 +262,7 @@ func (r *Rollup) touch(h *hot, at *at, ttl int64) {
 		if row.ID != 0 {
 			r.retired = append(r.retired, retiredID{row.ID, r.row.Offset})
 		}
-		*row = Row{ID: r.state.NextID, Held: row.Held, LastEvent: wal.NoOffset, Open: row.Open[:0]}
-		if row.Open == nil {
-			row.Open = make([]OpenBucket, 0, len(r.windows))
-		}
-		row.Open = row.Open[:len(r.windows)]
+		*row = Row{ID: r.state.NextID, Held: row.Held, LastEvent: wal.NoOffset, Open: h.open[:len(r.windows)]}
 		clear(row.Open)
 		r.state.NextID++
 		if ttl > 0 {
