@@ -49,7 +49,7 @@ func BenchmarkLookupNeverSeen(b *testing.B) {
 	defer s.close()
 	s.commit(func(c *Change, w *pebble.Batch) {
 		for i := range 100_000 {
-			add(b, c, w, i, int64(i)<<15, "")
+			add(b, c, w, i, int64(i)<<7, "")
 		}
 	})
 	b.ReportAllocs()
