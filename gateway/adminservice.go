@@ -93,7 +93,7 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 	out.TokensLive, out.TokensLimit = s.cfg.TokensLive(ctx, n.Name), c.Tokens.MaxLive
 	full := TokensFull(out.TokensLive, out.TokensLimit)
 	switch {
-	case n.KV != nil:
+	case n.KV != nil || n.Counter != nil:
 		st := storeStatus(n)
 		st.Type = "pebble"
 		out.Stores = append(out.Stores, st)

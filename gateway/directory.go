@@ -11,18 +11,27 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Namespace is an open namespace: what the services act on. Exactly one of KV
-// and Messages is set, by its abstraction.
+// Parker tells which keys of a namespace are parked: its applier.
+type Parker interface {
+	// ParkedKeys returns how many keys of a partition are parked, and the lowest
+	// offset that only the log still holds for them (wal.NoOffset when none).
+	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
+}
+
+// Namespace is an open namespace: what the services act on. Exactly one of KV,
+// Counter and Messages is set, by its abstraction.
 type Namespace struct {
 	Name     string
 	Stream   *wal.Stream
 	KV       *kv.DB
-	Applier  *kv.Applier
+	Counter  *counter.DB
+	Applier  Parker // nil for a log namespace
 	Messages *wal.Messages
 	Letters  *wal.DeadLetterLog
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
@@ -163,6 +172,14 @@ func (d *Directory) kv(ctx context.Context, name string) (*Namespace, error) {
 	n, err := d.lookup(ctx, name)
 	if err == nil && n.KV == nil {
 		return nil, wrongAbstraction(n, "KeyValueService")
+	}
+	return n, err
+}
+
+func (d *Directory) counter(ctx context.Context, name string) (*Namespace, error) {
+	n, err := d.lookup(ctx, name)
+	if err == nil && n.Counter == nil {
+		return nil, wrongAbstraction(n, "CounterService")
 	}
 	return n, err
 }

@@ -3,11 +3,16 @@ package gateway
 import (
 	"context"
 	"errors"
+	"maps"
+	"math/big"
 	"strconv"
+	"strings"
+	"time"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -20,6 +25,11 @@ func fromDomain(err error) *apierrors.Error {
 		api    *apierrors.Error
 		cond   *kv.ConditionError
 		drift  *kv.DriftError
+		late   *counter.DriftError
+		add    *counter.AddError
+		little *counter.InsufficientError
+		ended  *counter.EndedError
+		much   *counter.TooMuchError
 		parked *kv.ParkedError
 		behind *wal.BehindError
 		owned  *namespace.OwnedError
@@ -34,8 +44,22 @@ func fromDomain(err error) *apierrors.Error {
 			current = cond.Current.String()
 		}
 		return e.With("currentVersion", current)
+	case errors.As(err, &add):
+		return atAdd(fromDomain(add.Err), add.Index)
 	case errors.As(err, &drift):
-		return apierrors.Wrap(apierrors.TokenDrift, err, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", drift.Drift, drift.Past, drift.Future)
+		return tokenDrift(err, drift.Drift, drift.Past, drift.Future)
+	case errors.As(err, &late):
+		return tokenDrift(err, late.Drift, late.Past, late.Future)
+	case errors.As(err, &little):
+		available := new(big.Int).Sub(big.NewInt(little.Value), big.NewInt(little.Held)) // int64 may not hold it
+		e := apierrors.Wrap(apierrors.Insufficient, err, "%d was to be reserved and %s is available; reserve less or wait until reservations end", little.Wanted, available)
+		return e.With("value", strconv.FormatInt(little.Value, 10)).With("held", strconv.FormatInt(little.Held, 10)).With("available", available.String())
+	case errors.As(err, &ended):
+		state := reservationState(ended.State)
+		return apierrors.Wrap(apierrors.ReservationEnded, err, "the reservation is no longer held: it is %s", strings.ToLower(state)).With("state", state)
+	case errors.As(err, &much):
+		e := apierrors.Wrap(apierrors.SettledTooMuch, err, "%d was to be settled of a reservation of %d; settle at most that, and add the rest by itself", much.Wanted, much.Reserved)
+		return e.With("reserved", strconv.FormatInt(much.Reserved, 10))
 	case errors.As(err, &parked):
 		e := apierrors.Wrap(apierrors.Parked, err, "the key is parked behind record %s, which cannot be applied; redrive or drop it with `headwater dlq`", parked.Ref)
 		return e.With("parked", parked.Ref.String())
@@ -56,6 +80,31 @@ func fromDomain(err error) *apierrors.Error {
 		}
 	}
 	return apierrors.From(err)
+}
+
+// atAdd says which add of a call an error is about.
+func atAdd(err error, index int) *apierrors.Error {
+	e := *fromDomain(err)
+	e.Message = "adds[" + strconv.Itoa(index) + "]: " + e.Message
+	e.Metadata = maps.Clone(e.Metadata)
+	return e.With("add", strconv.Itoa(index))
+}
+
+func tokenDrift(err error, off, past, future time.Duration) *apierrors.Error {
+	return apierrors.Wrap(apierrors.TokenDrift, err, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", off, past, future)
+}
+
+func reservationState(s counter.ReservationState) string {
+	switch s {
+	case counter.Settled:
+		return "SETTLED"
+	case counter.Cancelled:
+		return "CANCELLED"
+	case counter.Held:
+		return "HELD"
+	default:
+		return "EXPIRED"
+	}
 }
 
 var domain = []struct {
@@ -83,6 +132,16 @@ var domain = []struct {
 	{kv.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
 	{kv.ErrDuplicateKey, apierrors.DuplicateKey, "a key stands twice in the call; send each key once"},
 	{kv.ErrAcrossPartitions, apierrors.NotOffered, "the group's records lie in several partitions, which this server cannot make one; use one record id for each group"},
+	{counter.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
+	{counter.ErrTooOld, apierrors.TokenTooOld, "the token is older than the namespace's token window; check whether the write happened, then use a new token"},
+	{counter.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
+	{counter.ErrOverflow, apierrors.CountOverflow, "the count would leave int64; add less, or clear the counter"},
+	{counter.ErrNoReservation, apierrors.ReservationNotFound, "there is no such reservation, or it ended longer than a token window ago; reserve again"},
+	{counter.ErrTooManyReservations, apierrors.TooManyReservations, "as many reservations are held as a partition takes; settle or cancel some, or wait until leases end"},
+	{counter.ErrNotAccurate, apierrors.NotAccurate, "the namespace acknowledges adds before they are durable, so no read of it is accurate; read with BEST_EFFORT or EVENTUAL"},
+	{counter.ErrGranularity, apierrors.BadGranularity, "granularity is not a multiple of the smallest window that the namespace keeps"},
+	{counter.ErrTooManyPoints, apierrors.TooManyPoints, "the series has more than 10,000 points; ask for a shorter interval or a larger granularity"},
+	{counter.ErrReloading, apierrors.Reloading, "a part of the namespace is being read back; retry after the hint"},
 	{kv.ErrUploadUnknown, apierrors.UploadClosed, "the upload never began, has expired, or was committed or aborted; begin it again"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
 }

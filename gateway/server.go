@@ -33,6 +33,7 @@ const (
 // Services are the implementations that a Server serves.
 type Services struct {
 	KeyValue  headwaterv1.KeyValueServiceServer
+	Counter   headwaterv1.CounterServiceServer
 	Log       headwaterv1.LogServiceServer
 	Namespace headwaterv1.NamespaceServiceServer
 	Admin     headwaterv1.AdminServiceServer
@@ -93,11 +94,13 @@ func NewServer(cfg ServerConfig) *Server {
 	})
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, h} {
 		headwaterv1.RegisterKeyValueServiceServer(r, cfg.Services.KeyValue)
+		headwaterv1.RegisterCounterServiceServer(r, cfg.Services.Counter)
 		headwaterv1.RegisterLogServiceServer(r, cfg.Services.Log)
 		headwaterv1.RegisterNamespaceServiceServer(r, cfg.Services.Namespace)
 		headwaterv1.RegisterAdminServiceServer(r, cfg.Services.Admin)
 	}
 	h.RegisterPlainKV(cfg.Services.KeyValue)
+	h.RegisterPlainCounter(cfg.Services.Counter)
 	h.RegisterPlainLog(cfg.Services.Log)
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)

@@ -26,7 +26,7 @@ import (
 var (
 	fileSettings = map[string]string{
 		"data_dir": "data-dir", "http": "http", "grpc": "grpc", "admin": "admin", "namespaces": "namespaces",
-		"drain_delay": "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "log_level": "log-level",
+		"drain_delay": "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
 		"log": "", "clusters": "",
 	}
 	logSettings = map[string]string{

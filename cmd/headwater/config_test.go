@@ -86,6 +86,7 @@ namespaces: [ namespaces/*.yaml, /etc/headwater/plays.yaml ]
 drain_delay: 3s
 start_timeout: 90s
 free_space_floor: 1024
+verify_interval: 1m
 log_level: debug
 `)
 	t.Setenv("HEADWATER_CONFIG", path)
@@ -97,7 +98,7 @@ log_level: debug
 		"data-dir": "/var/lib/headwater", "http": "0.0.0.0:7080", "grpc": "0.0.0.0:7081", "admin": "127.0.0.1:7090",
 		"kafka-brokers": "[kafka-1:9092,kafka-2:9092]", "kafka-replication-factor": "3", "kafka-topic-prefix": "water",
 		"namespaces":  "[" + filepath.Join(dir, "namespaces/*.yaml") + ",/etc/headwater/plays.yaml]",
-		"drain-delay": "3s", "start-timeout": "1m30s", "free-space-floor": "1024", "log-level": "debug",
+		"drain-delay": "3s", "start-timeout": "1m30s", "free-space-floor": "1024", "verify-interval": "1m0s", "log-level": "debug",
 	} {
 		if got := c.Flag(flag).Value.String(); got != want {
 			t.Errorf("%s is %s, not %s", flag, got, want)

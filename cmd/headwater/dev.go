@@ -84,6 +84,7 @@ func newDev() *cobra.Command {
 	f.DurationVar(&cfg.StartTimeout, "start-timeout", server.DefaultStartTimeout, "how long Kafka may take to answer at start")
 	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
 	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
+	f.DurationVar(&cfg.VerifyInterval, "verify-interval", server.DefaultVerifyInterval, "how often a few counters of each namespace are counted again from their events; -1s is never")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }

@@ -81,6 +81,7 @@ type Handler struct {
 	methods  map[string]*method // by path, "/headwater.v1.AdminService/Status"
 	services []protoreflect.ServiceDescriptor
 	kv       headwaterv1.KeyValueServiceServer
+	counter  headwaterv1.CounterServiceServer
 	log      headwaterv1.LogServiceServer
 	openapi  func() ([]byte, error)
 }
@@ -153,6 +154,10 @@ func Writes(m protoreflect.MethodDescriptor) bool {
 // KeyValueService.
 func (h *Handler) RegisterPlainKV(srv headwaterv1.KeyValueServiceServer) { h.kv = srv }
 
+// RegisterPlainCounter serves /v1/counter/ with the service that is also
+// registered as CounterService.
+func (h *Handler) RegisterPlainCounter(srv headwaterv1.CounterServiceServer) { h.counter = srv }
+
 // RegisterPlainLog serves /v1/log/ with the service that is also registered as
 // LogService.
 func (h *Handler) RegisterPlainLog(srv headwaterv1.LogServiceServer) { h.log = srv }
@@ -178,6 +183,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.serveOpenAPI()
 	case h.kv != nil && strings.HasPrefix(path, plainKVPrefix):
 		x.plainKV(strings.Split(path[len(plainKVPrefix):], "/"))
+	case h.counter != nil && strings.HasPrefix(path, plainCounterPrefix):
+		x.plainCounter(strings.Split(path[len(plainCounterPrefix):], "/"))
 	case h.log != nil && strings.HasPrefix(path, plainLogPrefix):
 		x.plainLog(strings.Split(path[len(plainLogPrefix):], "/"))
 	default:

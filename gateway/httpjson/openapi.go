@@ -44,6 +44,9 @@ func (h *Handler) OpenAPI() ([]byte, error) {
 	if h.kv != nil {
 		plainKVPaths(paths)
 	}
+	if h.counter != nil {
+		plainCounterPaths(paths, s)
+	}
 	if h.log != nil {
 		plainLogPaths(paths, s)
 	}

@@ -1,6 +1,10 @@
 package httpjson
 
-import headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+import (
+	"google.golang.org/protobuf/proto"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
 
 // The plain routes in the OpenAPI document.
 
@@ -60,6 +64,31 @@ func plainKVPaths(paths object) {
 	paths["/v1/kv/{namespace}/{id}"] = object{
 		"delete": operation("deleteRecord", tag, "Delete a whole record", []object{namespace, id, idempotencyKey(), ifMatch()},
 			object{"description": "Durable.", "headers": position()}, "204"),
+	}
+}
+
+func plainCounterPaths(paths object, s schemas) {
+	const tag = "Plain counters"
+	namespace := parameter("path", "namespace", "", text())
+	name := parameter("path", "counter", "Percent-encoded, / as %2F.", text())
+	answer := func(description string, m proto.Message) object {
+		return object{
+			"description": description, "headers": position(),
+			"content": object{"application/json": object{"schema": s.message(m.ProtoReflect().Descriptor())}},
+		}
+	}
+	paths["/v1/counter/{namespace}/{counter}"] = object{
+		"post": operation("addCount", tag, "Add to one counter and get its value", []object{
+			namespace, name, idempotencyKey(),
+			parameter("query", "by", "What to add; 1 unless given.", object{"type": "integer", "format": "int64", "default": 1}),
+		}, answer("Durable and applied: the value right after it.", &headwaterv1.AddAndGetCountResponse{}), "200"),
+		"get": operation("getCount", tag, "Read one counter", []object{
+			namespace, name,
+			parameter("query", "accuracy", "The namespace's unless given.", object{"type": "string", "enum": []string{
+				"best_effort", "eventual", "accurate", "BEST_EFFORT", "EVENTUAL", "ACCURATE",
+			}}),
+			parameter("query", "after", "A position to wait for; may be repeated.", object{"type": "array", "items": text()}),
+		}, answer("The count; 0 for a counter that was never added to.", &headwaterv1.GetCountResponse{}), "200"),
 	}
 }
 

@@ -81,12 +81,12 @@ func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 	switch {
 	case x == nil:
 		return 0
-	case x.store != nil:
-		u, err := x.store.Usage(ctx)
+	case x.backend != nil:
+		n, err := x.backend.tokens(ctx)
 		if err != nil {
 			return 0 // the store is closing
 		}
-		return u.Tokens
+		return n
 	case x.ns.Messages != nil:
 		return x.ns.Messages.Live()
 	}

@@ -167,7 +167,7 @@ func TestUnknownRecordVersionStopsItsPartition(t *testing.T) {
 			t.Errorf("partition %d: %s", p, r)
 		}
 	}
-	st := call(t, s, "Admin.Status", `{}`)
+	st := call(t, s, "Admin.Status", `{"namespace":"demo-kv"}`)
 	store := st.field(t, "namespaces").([]any)[0].(map[string]any)["stores"].([]any)[0].(map[string]any)
 	if store["state"] != "stopped" {
 		t.Errorf("status does not say it: %v", store)

@@ -50,10 +50,16 @@ type Config struct {
 	DrainDelay time.Duration
 	// FreeSpaceFloor of the embedded log in bytes; 0 is its default, -1 off.
 	FreeSpaceFloor int64
+	// VerifyInterval is how often each counter namespace has a few of its counters
+	// counted again from their events. 0 is DefaultVerifyInterval; negative is never.
+	VerifyInterval time.Duration
 	Logger         *slog.Logger
 	Version        string
 	Commit         string
 }
+
+// DefaultVerifyInterval is a Config's VerifyInterval unless it says otherwise.
+const DefaultVerifyInterval = 10 * time.Second
 
 // DefaultStartTimeout is Config.StartTimeout where none is set.
 const DefaultStartTimeout = 30 * time.Second
@@ -72,6 +78,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Version == "" {
 		c.Version = "dev"
+	}
+	if c.VerifyInterval == 0 {
+		c.VerifyInterval = DefaultVerifyInterval
 	}
 	if c.StartTimeout == 0 {
 		c.StartTimeout = DefaultStartTimeout
@@ -252,6 +261,7 @@ func (s *Server) newGateway() error {
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
 			KeyValue:  gateway.NewKeyValue(dir, pages, s.broker.Durability()),
+			Counter:   gateway.NewCounter(dir, pages, s.broker.Durability()),
 			Log:       gateway.NewLog(dir, s.broker, &s.spaces.clock),
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
@@ -262,7 +272,7 @@ func (s *Server) newGateway() error {
 		GRPC: s.grpcL, HTTP: s.httpL, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
 	})
 	s.admin = newAdminServer(s)
-	return s.reg.Register(newSpaceMetrics(s))
+	return errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s)))
 }
 
 // start runs what runs beside the requests.

@@ -5,19 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/gateway"
-	"github.com/headwater-db/headwater/kv"
-	"github.com/headwater-db/headwater/kv/pebblekv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
+
+// patienceForVersion is how long an applier waits for a version of the
+// configuration before it lets its runner try again.
+const patienceForVersion = 5 * time.Second
 
 // primary is the role of the one store that namespaces have so far.
 const primary = "PRIMARY"
@@ -27,9 +27,7 @@ type space struct {
 	s       *Server
 	ns      *gateway.Namespace
 	log     wal.Log
-	store   *pebblekv.Store // nil for a log namespace
-	applier *kv.Applier     // nil for a log namespace
-	db      *kv.DB          // nil for a log namespace
+	backend backend // nil for a log namespace
 	runner  *consumers.Runner
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
@@ -45,11 +43,16 @@ type space struct {
 func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, err error) {
 	x := &space{s: s, entry: e, ready: make(chan struct{})}
 	defer func() {
-		if err != nil && x.store != nil {
-			err = errors.Join(err, x.store.Close())
+		if err != nil && x.backend != nil {
+			err = errors.Join(err, x.backend.closeStore())
 		}
 	}()
-	if e.Config.Abstraction == namespace.KV {
+	b, dir, err := x.newBackend()
+	if err != nil {
+		return nil, err
+	}
+	if b != nil {
+		x.backend = b
 		if err := s.names.Claim(ctx, e.Name, s.dir.id); err != nil {
 			return nil, fmt.Errorf("claim namespace %s: %w; serve it with the data directory that owns it", e.Name, err)
 		}
@@ -74,17 +77,13 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	progress := wal.NewProgress(info.Partitions)
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: progress})
 	var applier consumers.Applier
-	switch e.Config.Abstraction {
-	case namespace.KV:
-		if err := x.openKV(ctx, progress); err != nil {
+	if x.backend != nil {
+		if applier, err = x.openBackend(ctx, dir, progress); err != nil {
 			return nil, err
 		}
-		applier = x.applier
-	case namespace.Log:
+	} else {
 		x.ns.Messages = wal.NewMessages(x.ns.Stream, s.broker.Now, func() time.Duration { return x.ns.Config().Tokens.Window })
 		applier = x.ns.Messages
-	default:
-		return nil, fmt.Errorf("abstraction %s is not in this build", e.Config.Abstraction)
 	}
 	x.runner = consumers.New(consumers.Config{Namespace: e.Name, Role: primary, Log: x.log, Applier: applier, Progress: progress, Logger: s.log})
 	run, cancel := context.WithCancel(s.run)
@@ -95,145 +94,11 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 		}
 	})
 	x.work.Go(func() { x.catchUp(run) })
+	if x.backend != nil {
+		x.work.Go(func() { x.backend.run(run) })
+	}
 	x.addTargets()
 	return x, nil
-}
-
-// openKV opens the store of a key-value namespace, checks it against the log, and
-// puts the applier and DB on it.
-func (x *space) openKV(ctx context.Context, progress *wal.Progress) error {
-	s, e := x.s, x.entry
-	dir := s.dir.storeDir(e.Incarnation.String())
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of the store: %w", err)
-	}
-	if err := writeOnce(filepath.Join(dir, originFile), s.spaces.origin); err != nil {
-		return err
-	}
-	if err := checkIncarnation(dir, e); err != nil {
-		return err
-	}
-	open := func() (err error) {
-		x.store, err = pebblekv.Open(pebblekv.Config{
-			Dir: filepath.Join(dir, "kv"), Partitions: x.log.Info().Partitions, Cache: s.cache, Logger: s.log, TokenWindow: e.Config.Tokens.Window,
-			OnFail: func(err error) {
-				x.ns.Fail(fmt.Errorf("the store of namespace %s has failed: %w", e.Name, err))
-				s.log.Error("a store has failed; restart the process when the cause is mended", "namespace", e.Name, "reason", err)
-			},
-		})
-		if err != nil {
-			x.store = nil
-			return fmt.Errorf("open the store of namespace %s: %w", e.Name, err)
-		}
-		return nil
-	}
-	if err := open(); err != nil {
-		return err
-	}
-	ahead, err := x.checkStore(ctx)
-	if err != nil {
-		return err
-	}
-	if ahead {
-		s.log.Warn("a store is ahead of its log, and is rebuilt from it", "namespace", e.Name)
-		if err := errors.Join(x.store.Close(), os.RemoveAll(filepath.Join(dir, "kv"))); err != nil {
-			x.store = nil
-			return fmt.Errorf("remove the store of namespace %s: %w", e.Name, err)
-		}
-		if err := open(); err != nil {
-			return err
-		}
-		if _, err := x.checkStore(ctx); err != nil {
-			return err
-		}
-	}
-	x.applier, err = kv.NewApplier(ctx, kv.ApplierConfig{
-		Store: x.store, Log: x.log, Letters: x.ns.Letters, Progress: progress, Clock: &s.spaces.clock,
-		Settings: func(version uint64) (kv.Settings, error) { return x.settings(version) },
-	})
-	if err != nil {
-		return fmt.Errorf("load namespace %s: %w", e.Name, err)
-	}
-	x.ns.Applier = x.applier
-	x.db = kv.NewDB(kv.DBConfig{Stream: x.ns.Stream, Store: x.store, Applier: x.applier, Clock: &s.spaces.clock, Now: s.broker.Now, Options: x.options})
-	x.ns.KV = x.db
-	return nil
-}
-
-// checkIncarnation refuses a store's directory that was another topic's.
-func checkIncarnation(dir string, e *namespace.Entry) error {
-	name := filepath.Join(dir, incarnationFile)
-	if err := writeOnce(name, e.Incarnation.String()+"\n"); err != nil {
-		return err
-	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("read whose store %s is: %w", dir, err)
-	}
-	if got := strings.TrimSpace(string(b)); got != e.Incarnation.String() {
-		return fmt.Errorf("the store of namespace %s, %s, is that of topic incarnation %s: put the directories back in their places, or remove it to have it rebuilt from the log", e.Name, dir, got)
-	}
-	return nil
-}
-
-// writeOnce writes a small file unless it is there.
-func writeOnce(name, content string) error {
-	if _, err := os.Stat(name); err == nil {
-		return nil
-	}
-	return writeSynced(name, []byte(content))
-}
-
-// checkStore compares a store with its log. ahead: the store has applied what
-// the log does not hold, which only loss or tampering brings about. The error
-// names a range that neither has.
-func (x *space) checkStore(ctx context.Context) (ahead bool, err error) {
-	for i := range x.log.Info().Partitions {
-		p := wal.Partition(i)
-		st, err := x.store.State(ctx, p)
-		if err != nil {
-			return false, fmt.Errorf("read the state of partition %d: %w", p, err)
-		}
-		b, err := x.log.Bounds(ctx, p)
-		if err != nil {
-			return false, fmt.Errorf("bounds of partition %d: %w", p, err)
-		}
-		if st.Applied+1 < b.Start {
-			return false, fmt.Errorf("the store of namespace %s has partition %d up to offset %d, and the log begins at %d: offsets %d to %d are in neither; restore the store from a copy",
-				x.entry.Name, p, st.Applied, b.Start, st.Applied+1, b.Start-1)
-		}
-		if st.Applied >= b.End {
-			if b.Start > 0 {
-				return false, fmt.Errorf("the store of namespace %s is ahead of its log (partition %d: applied %d, log ends at %d), and the log begins at %d: it cannot be rebuilt, offsets 0 to %d are gone; restore the log from a copy",
-					x.entry.Name, p, st.Applied, b.End, b.Start, b.Start-1)
-			}
-			ahead = true
-		}
-	}
-	return ahead, nil
-}
-
-// settings are those of the version that a record was accepted under.
-func (x *space) settings(version uint64) (kv.Settings, error) {
-	if c := x.ns.Config(); c.Version == version || version == 0 {
-		return kv.Settings{TokenWindow: c.Tokens.Window}, nil
-	}
-	ctx, cancel := context.WithTimeout(x.s.run, 5*time.Second)
-	defer cancel()
-	c, err := x.s.names.At(ctx, x.ns.Name, version)
-	if err != nil {
-		return kv.Settings{}, fmt.Errorf("namespace %s at version %d: %w", x.ns.Name, version, err)
-	}
-	return kv.Settings{TokenWindow: c.Tokens.Window}, nil
-}
-
-func (x *space) options() kv.Options {
-	c := x.ns.Config()
-	return kv.Options{
-		Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
-		MaxLiveTokens: c.Tokens.MaxLive, DefaultTTL: c.KV.DefaultTTL, Descending: c.KV.Descending,
-		ReadMax: c.SLO.Read.Max,
-	}
 }
 
 // configure puts a changed configuration into force.
@@ -242,8 +107,8 @@ func (x *space) configure(e *namespace.Entry) {
 	x.entry = e
 	x.mu.Unlock()
 	x.ns.SetConfig(e.Config)
-	if x.store != nil {
-		x.store.SetTokenWindow(e.Config.Tokens.Window)
+	if x.backend != nil {
+		x.backend.configure(e.Config)
 	}
 }
 
@@ -335,11 +200,14 @@ func (x *space) close() error {
 		x.cancel()
 	}
 	x.work.Wait()
-	if x.store == nil {
+	if x.backend == nil {
 		return nil
 	}
-	_, err := x.store.Sync(context.Background())
-	return errors.Join(err, x.store.Close())
+	err := x.backend.drain(context.Background())
+	if err == nil {
+		_, err = x.backend.sync(context.Background())
+	}
+	return errors.Join(err, x.backend.closeStore())
 }
 
 func (x *space) removeStore() error {

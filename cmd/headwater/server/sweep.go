@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/retention"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -22,7 +21,7 @@ type upkeep struct {
 func (x *space) addTargets() {
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
-		if x.applier != nil {
+		if x.backend != nil {
 			x.s.sweep.Add(retention.Target{Name: x.target("sweep", p), Sweep: func(ctx context.Context, limit int) (bool, error) { return x.sweepPartition(ctx, p, limit) }})
 		}
 	}
@@ -57,11 +56,8 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 	if rest > 0 {
 		return false, nil
 	}
-	window := x.ns.Config().Tokens.Window
-	var st kv.State
 	err = x.runner.Do(ctx, p, func(ctx context.Context) (err error) {
-		_, more, err = x.applier.Sweep(ctx, p, window, limit)
-		st = x.applier.State(p)
+		more, err = x.backend.sweep(ctx, p, limit)
 		return err
 	})
 	if err != nil || more {
@@ -70,14 +66,32 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 	x.mu.Lock()
 	x.upkeep[p].sweepAt = time.Now().Add(sweepEvery)
 	x.mu.Unlock()
-	behind := x.s.broker.Now().UnixMicro() - st.LogTime
-	if st.Tokens > 0 && behind > (window+time.Minute).Microseconds() {
-		rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
-		if r := x.log.Append(ctx, wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]; r.Err != nil {
-			return false, fmt.Errorf("append a tick: %w", r.Err)
-		}
+	return false, x.tick(ctx, p)
+}
+
+// tick moves an idle log on where something waits for its time: a record that
+// does nothing else. What is not applied yet does so by itself.
+func (x *space) tick(ctx context.Context, p wal.Partition) error {
+	var due bool
+	err := x.runner.Do(ctx, p, func(context.Context) error {
+		due = x.backend.due(p, x.s.broker.Now().UnixMicro())
+		return nil
+	})
+	if err != nil || !due {
+		return err
 	}
-	return false, nil
+	b, err := x.log.Bounds(ctx, p)
+	if err != nil {
+		return fmt.Errorf("bounds of partition %d: %w", p, err)
+	}
+	if b.End-1 > x.ns.Stream.Progress().Applied(p) {
+		return nil
+	}
+	rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
+	if r := x.log.Append(ctx, wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]; r.Err != nil {
+		return fmt.Errorf("append a tick: %w", r.Err)
+	}
+	return nil
 }
 
 // trim frees the log up to what its stores, tokens, parked records and retention
@@ -85,16 +99,16 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 func (x *space) trim(ctx context.Context, _ int) (bool, error) {
 	c := x.ns.Config()
 	durable := map[wal.Partition]wal.Offset{}
-	if x.store != nil {
+	if x.backend != nil {
 		var err error
-		if durable, err = x.store.Sync(ctx); err != nil {
+		if durable, err = x.backend.sync(ctx); err != nil {
 			return false, fmt.Errorf("sync the store: %w", err)
 		}
-		if u, err := x.store.Usage(ctx); err == nil {
-			x.db.NoteUsage(u.Tokens)
-		} else {
+		n, err := x.backend.tokens(ctx)
+		if err != nil {
 			return false, fmt.Errorf("usage of the store: %w", err)
 		}
+		x.backend.noteTokens(n)
 	}
 	var bytes int64
 	for i := range x.log.Info().Partitions {
@@ -115,12 +129,12 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition, durable map[
 	}
 	now := x.s.broker.Now()
 	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
-	if x.store != nil {
+	if x.backend != nil {
 		f.Durable = 0
 		if o, ok := durable[p]; ok {
 			f.Durable = int64(o + 1)
 		}
-		if _, lowest := x.applier.ParkedKeys(p); lowest != wal.NoOffset {
+		if _, lowest := x.backend.ParkedKeys(p); lowest != wal.NoOffset {
 			f.Parked = int64(lowest)
 		}
 	}

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/wal"
+)
+
+const (
+	// verifySample is how many counters a namespace has counted again in one
+	// interval.
+	verifySample = 8
+	// maxDrifting bounds how many counters with a drift are remembered.
+	maxDrifting = 10_000
+)
+
+// verifier counts the counters of a namespace again, a few at a time and all of
+// them in turn, and compares. A difference is a bug or a damaged store.
+type verifier struct {
+	checked atomic.Int64
+
+	mu       sync.Mutex // guards drifting
+	drifting map[string]int64
+}
+
+// drift is the sum of what the counters that drifted when they were last looked
+// at are off by, whatever its sign.
+func (v *verifier) drift() (sum float64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, d := range v.drifting {
+		if d < 0 {
+			sum -= float64(d)
+		} else {
+			sum += float64(d)
+		}
+	}
+	return sum
+}
+
+func (v *verifier) note(name string, drift int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case drift == 0:
+		delete(v.drifting, name)
+	case len(v.drifting) < maxDrifting || v.drifting[name] != 0:
+		if v.drifting == nil {
+			v.drifting = make(map[string]int64)
+		}
+		v.drifting[name] = drift
+	}
+}
+
+// run takes a sample every interval until ctx is done.
+func (v *verifier) run(ctx context.Context, b *counterBackend) {
+	t := time.NewTicker(b.x.s.cfg.VerifyInterval)
+	defer t.Stop()
+	var after []byte
+	failed := ""
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		var err error
+		after, err = v.sample(ctx, b, after)
+		switch {
+		case err == nil:
+			failed = ""
+		case ctx.Err() != nil || errors.Is(err, consumers.ErrNotRunning):
+		case errors.Is(err, counter.ErrReloading) || err.Error() == failed: // it passes, or was told
+		default:
+			failed = err.Error()
+			b.x.s.log.Error("counting counters again failed", "namespace", b.x.ns.Name, "reason", err)
+		}
+	}
+}
+
+// sample verifies the counters after a name and returns the last of them, nil
+// when it has come round.
+func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) ([]byte, error) {
+	list, more, err := b.db.List(ctx, nil, after, verifySample, wal.Position{})
+	if err != nil {
+		return after, err
+	}
+	for i := range list {
+		name := list[i].Name
+		r, err := b.db.Verify(ctx, name)
+		if err != nil {
+			return after, err
+		}
+		v.checked.Add(1)
+		v.note(string(name), r.Drift)
+		if r.Drift != 0 {
+			b.x.s.log.Error("a counter is not what its events come to", "namespace", b.x.ns.Name, "counter", string(name),
+				"stored", r.Stored.Value, "recounted", r.Recounted, "drift", r.Drift, "position", r.Stored.AsOf.Position)
+		}
+		after = name
+	}
+	if !more {
+		return nil, nil
+	}
+	return after, nil
+}

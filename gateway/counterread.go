@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/wal"
+)
+
+func countMessage(c *counter.Count) *headwaterv1.Count {
+	return &headwaterv1.Count{Value: c.Value, Held: c.Held, Accuracy: headwaterv1.Count_Accuracy(c.Accuracy), AsOf: countAsOf(c.AsOf), Pending: c.Pending}
+}
+
+func countAsOf(a counter.AsOf) *headwaterv1.AsOf {
+	return &headwaterv1.AsOf{Position: a.Position, Time: timeMessage(a.Time)}
+}
+
+// counterAfter checks the positions that a read of counters waits for.
+func counterAfter(ns *Namespace, after []string) (wal.Position, error) {
+	point, err := readPoint(ns, headwaterv1.Consistency_EVENTUAL, after)
+	if err != nil {
+		return wal.Position{}, err
+	}
+	return point.After, nil
+}
+
+// get reads counters.
+func (s *Counter) get(ctx context.Context, namespace string, names []string, accuracy headwaterv1.Count_Accuracy, after []string) ([]counter.Count, counter.AsOf, error) {
+	ns, err := s.dir.counter(ctx, namespace)
+	if err != nil {
+		return nil, counter.AsOf{}, err
+	}
+	if len(names) == 0 || len(names) > MaxCounts {
+		return nil, counter.AsOf{}, apierrors.New(apierrors.TooManyItems, "the call names %d counters; it takes 1 to %d", len(names), MaxCounts)
+	}
+	for _, name := range names {
+		if err := checkCounter(name); err != nil {
+			return nil, counter.AsOf{}, err
+		}
+	}
+	acc, err := parseAccuracy(accuracy)
+	if err != nil {
+		return nil, counter.AsOf{}, err
+	}
+	at, err := counterAfter(ns, after)
+	if err != nil {
+		return nil, counter.AsOf{}, err
+	}
+	counts, asOf, err := ns.Counter.Get(ctx, names, acc, at)
+	if err != nil {
+		return nil, counter.AsOf{}, fromDomain(err)
+	}
+	return counts, asOf, nil
+}
+
+// GetCount reads one counter.
+func (s *Counter) GetCount(ctx context.Context, req *headwaterv1.GetCountRequest) (*headwaterv1.GetCountResponse, error) {
+	counts, _, err := s.get(ctx, req.GetNamespace(), []string{req.GetCounter()}, req.GetAccuracy(), req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	return &headwaterv1.GetCountResponse{Count: countMessage(&counts[0])}, nil
+}
+
+// GetCounts reads counters by name.
+func (s *Counter) GetCounts(ctx context.Context, req *headwaterv1.GetCountsRequest) (*headwaterv1.GetCountsResponse, error) {
+	names := req.GetCounters()
+	counts, asOf, err := s.get(ctx, req.GetNamespace(), names, req.GetAccuracy(), req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	out := &headwaterv1.GetCountsResponse{Counts: make(map[string]*headwaterv1.Count, len(names)), AsOf: countAsOf(asOf)}
+	for i, name := range names {
+		out.Counts[name] = countMessage(&counts[i])
+	}
+	return out, nil
+}
+
+// countOverhead is what a count of a list takes beyond its name, about.
+const countOverhead = 128
+
+// ListCounts lists counters by name. A page ends early where it would be above
+// MaxPageBytes.
+func (s *Counter) ListCounts(ctx context.Context, req *headwaterv1.ListCountsRequest) (*headwaterv1.ListCountsResponse, error) {
+	ns, err := s.dir.counter(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	prefix := req.GetPrefix()
+	if prefix != "" {
+		if err := checkCounter(prefix); err != nil {
+			return nil, err
+		}
+	}
+	limit, err := listPage(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	at, err := counterAfter(ns, req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	binding := listBinding(ns, prefix)
+	var after []byte
+	if t := req.GetPageToken(); t != "" {
+		c, err := s.pages.open(t, binding)
+		if err != nil {
+			return nil, err
+		}
+		after = c.key
+	}
+	list, more, err := ns.Counter.List(ctx, []byte(prefix), after, limit, at)
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	out := &headwaterv1.ListCountsResponse{}
+	size := 0
+	for i := range list {
+		if size += len(list[i].Name) + countOverhead; size > MaxPageBytes {
+			more = true
+			break
+		}
+		out.Counts = append(out.Counts, &headwaterv1.NamedCount{Counter: string(list[i].Name), Count: countMessage(&list[i].Count)})
+	}
+	if n := len(out.Counts); more && n > 0 {
+		out.NextPageToken = s.pages.seal(&cursor{key: list[n-1].Name}, binding)
+	}
+	return out, nil
+}
+
+// GetCountSeries sums what was added to a counter in windows of time.
+func (s *Counter) GetCountSeries(ctx context.Context, req *headwaterv1.GetCountSeriesRequest) (*headwaterv1.GetCountSeriesResponse, error) {
+	ns, err := s.dir.counter(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	q, err := parseSeries(req, ns.Config().Counter.Windows)
+	if err != nil {
+		return nil, err
+	}
+	if q.After, err = counterAfter(ns, req.GetAfter()); err != nil {
+		return nil, err
+	}
+	points, asOf, err := ns.Counter.Series(ctx, q)
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	out := &headwaterv1.GetCountSeriesResponse{Points: make([]*headwaterv1.CountPoint, len(points)), AsOf: countAsOf(asOf)}
+	for i := range points {
+		out.Points[i] = &headwaterv1.CountPoint{Start: timeMessage(points[i].Start), Sum: points[i].Sum, Adds: points[i].Adds}
+	}
+	return out, nil
+}
+
+// VerifyCount counts a counter again from its events.
+func (s *Counter) VerifyCount(ctx context.Context, req *headwaterv1.VerifyCountRequest) (*headwaterv1.VerifyCountResponse, error) {
+	ns, err := s.dir.counter(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCounter(req.GetCounter()); err != nil {
+		return nil, err
+	}
+	v, err := ns.Counter.Verify(ctx, []byte(req.GetCounter()))
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	return &headwaterv1.VerifyCountResponse{Stored: countMessage(&v.Stored), Recounted: v.Recounted, Drift: v.Drift, Events: v.Events}, nil
+}

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// The limits of a request, as the API states them.
+const (
+	MaxCounterName  = counter.MaxNameBytes
+	MaxAdds         = counter.MaxAdds
+	MaxCounts       = counter.MaxAdds // names of GetCounts
+	DefaultListPage = 1000
+	MaxListPage     = 10_000
+	MaxSeriesPoints = counter.MaxPoints
+	MinLease        = counter.MinLease
+	MaxLease        = counter.MaxLease
+)
+
+func checkCounter(name string) error {
+	if len(name) == 0 || len(name) > MaxCounterName {
+		return apierrors.New(apierrors.BadCounter, "a counter's name has %d bytes; it must have 1 to %d", len(name), MaxCounterName)
+	}
+	if !utf8.ValidString(name) {
+		return apierrors.New(apierrors.BadUTF8, "a counter's name is not valid UTF-8")
+	}
+	return nil
+}
+
+// parseEventTime returns microseconds since 1970, 0 for none.
+func parseEventTime(t *timestamppb.Timestamp) (int64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	if t.CheckValid() != nil || t.AsTime().UnixMicro() <= 0 {
+		return 0, apierrors.New(apierrors.BadEventTime, "event_time is not a time after 1970")
+	}
+	return t.AsTime().UnixMicro(), nil
+}
+
+// parseAdd checks one add. out.Counter is name's bytes; own is the add's own
+// token, nil for none.
+func parseAdd(out *counter.Add, name string, delta int64, eventTime *timestamppb.Timestamp, ttl *durationpb.Duration, own *headwaterv1.IdempotencyToken) (err error) {
+	if err = checkCounter(name); err != nil {
+		return err
+	}
+	out.Counter, out.Delta, out.Token, out.Hash = append(out.Counter[:0], name...), delta, wal.Token{}, wal.Hash{}
+	if out.EventTime, err = parseEventTime(eventTime); err != nil {
+		return err
+	}
+	if out.TTL, err = parseTTL(ttl); err != nil {
+		return err
+	}
+	if own == nil {
+		return nil
+	}
+	if out.Token, err = parseToken(own); err != nil {
+		return err
+	}
+	return ownToken(out)
+}
+
+// ownToken completes an add that has a token of its own.
+func ownToken(a *counter.Add) error {
+	if a.Token.IsZero() {
+		return nil
+	}
+	if a.Token.Nonce == (wal.Nonce{}) {
+		return apierrors.New(apierrors.BadToken, "an add's token has a time and no identity; give it a nonce or a key, or leave it to the call's token")
+	}
+	var b [24]byte
+	binary.BigEndian.PutUint64(b[:], uint64(a.Delta))
+	binary.BigEndian.PutUint64(b[8:], uint64(a.EventTime))
+	binary.BigEndian.PutUint64(b[16:], uint64(a.TTL))
+	a.Hash = wal.HashOf(a.Counter, b[:])
+	return nil
+}
+
+// parseAdds checks the adds of a call and collects them.
+func parseAdds(db *counter.DB, adds []*headwaterv1.CounterAdd) (*counter.Adds, error) {
+	if len(adds) == 0 || len(adds) > MaxAdds {
+		return nil, tooManyAdds(len(adds))
+	}
+	out := db.NewAdds()
+	var a counter.Add
+	for i, m := range adds {
+		if err := parseAdd(&a, m.GetCounter(), m.GetDelta(), m.GetEventTime(), m.GetTtl(), m.GetToken()); err != nil {
+			return nil, atAdd(err, i)
+		}
+		out.Add(&a)
+	}
+	return out, nil
+}
+
+func tooManyAdds(n int) error {
+	return apierrors.New(apierrors.TooManyItems, "the call has %d adds; it takes 1 to %d", n, MaxAdds)
+}
+
+func parseBounds(b *headwaterv1.Bounds) (out counter.Bounds, err error) {
+	if b == nil {
+		return out, nil
+	}
+	out = counter.Bounds{HasFloor: b.Floor != nil, HasCeiling: b.Ceiling != nil, Floor: b.GetFloor(), Ceiling: b.GetCeiling()}
+	switch b.GetOnViolation() {
+	case headwaterv1.Bounds_ON_VIOLATION_UNSPECIFIED, headwaterv1.Bounds_REJECT:
+	case headwaterv1.Bounds_SATURATE:
+		out.Saturate = true
+	default:
+		return out, apierrors.New(apierrors.BadBounds, "bounds.on_violation %d is not known; use REJECT or SATURATE", b.GetOnViolation())
+	}
+	switch {
+	case out.HasFloor && out.HasCeiling && out.Floor > out.Ceiling:
+		return out, apierrors.New(apierrors.BadBounds, "bounds.floor %d is above bounds.ceiling %d", out.Floor, out.Ceiling)
+	case !out.HasFloor && !out.HasCeiling && b.GetOnViolation() != headwaterv1.Bounds_ON_VIOLATION_UNSPECIFIED:
+		return out, apierrors.New(apierrors.BadBounds, "bounds.on_violation without floor or ceiling; set one or both")
+	}
+	return out, nil
+}
+
+func parseAccuracy(a headwaterv1.Count_Accuracy) (counter.Accuracy, error) {
+	switch a {
+	case headwaterv1.Count_ACCURACY_UNSPECIFIED:
+		return 0, nil
+	case headwaterv1.Count_BEST_EFFORT:
+		return counter.BestEffort, nil
+	case headwaterv1.Count_EVENTUAL:
+		return counter.Eventual, nil
+	case headwaterv1.Count_ACCURATE:
+		return counter.Accurate, nil
+	}
+	return 0, apierrors.New(apierrors.BadAccuracy, "accuracy %d is not known; use BEST_EFFORT, EVENTUAL or ACCURATE", a)
+}
+
+func parseLease(d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, apierrors.New(apierrors.MissingField, "lease is missing; send how long to hold the amount, 1ms to %v", MaxLease)
+	}
+	if lease := d.AsDuration(); d.CheckValid() == nil && lease >= MinLease && lease <= MaxLease {
+		return lease.Truncate(time.Microsecond), nil
+	}
+	return 0, apierrors.New(apierrors.BadLease, "lease is %v; it must be 1ms to %v", d.AsDuration(), MaxLease)
+}
+
+// maxGranularity keeps the arithmetic of time within its bounds.
+const maxGranularity = 87600 * time.Hour
+
+func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration) (*counter.SeriesQuery, error) {
+	if err := checkCounter(req.GetCounter()); err != nil {
+		return nil, err
+	}
+	q := &counter.SeriesQuery{Counter: []byte(req.GetCounter())}
+	start, end := req.GetInterval().GetStart(), req.GetInterval().GetEnd()
+	if start == nil || end == nil {
+		return nil, apierrors.New(apierrors.BadInterval, "interval needs start and end")
+	}
+	if start.CheckValid() != nil || end.CheckValid() != nil || start.AsTime().UnixMicro() < 0 {
+		return nil, apierrors.New(apierrors.BadInterval, "interval.start and interval.end must be times after 1970")
+	}
+	q.From, q.To = start.AsTime().UnixMicro(), end.AsTime().UnixMicro()
+	if q.From >= q.To {
+		return nil, apierrors.New(apierrors.BadInterval, "interval.end is not after interval.start")
+	}
+	g := req.GetGranularity()
+	if g == nil {
+		return nil, apierrors.New(apierrors.BadGranularity, "granularity is missing; send a multiple of %v", windows[0])
+	}
+	q.Granularity = g.AsDuration()
+	if g.CheckValid() != nil || q.Granularity <= 0 || q.Granularity > maxGranularity || q.Granularity%windows[0] != 0 {
+		return nil, apierrors.New(apierrors.BadGranularity, "granularity is %v; it must be a multiple of the smallest window that the namespace keeps, %v, and at most %v", q.Granularity, windows[0], maxGranularity)
+	}
+	var err error
+	q.Location, err = timeZone(req.GetTimeZone())
+	return q, err
+}
+
+// zones keeps the time zones that were asked for: those that exist, so that they
+// are bounded. Reading one takes a file.
+var zones sync.Map // of string to *time.Location
+
+func timeZone(name string) (*time.Location, error) {
+	if name == "" || name == "UTC" {
+		return nil, nil
+	}
+	if loc, ok := zones.Load(name); ok {
+		return loc.(*time.Location), nil
+	}
+	bad := func(err error) error {
+		return apierrors.Wrap(apierrors.BadTimeZone, err, "time_zone %.64q is not known; send an IANA name such as Europe/Berlin", name)
+	}
+	// What LoadLocation would take besides: the machine's zone, files that are there
+	// on some systems only, and zones whose seconds are not those of Unix time.
+	for _, other := range []string{"Local", "localtime", "posixrules", "Factory"} {
+		if name == other {
+			return nil, bad(nil)
+		}
+	}
+	first := name[0]
+	if len(name) > 64 || first < 'A' || first > 'Z' || strings.ContainsFunc(name, notOfZone) {
+		return nil, bad(nil)
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, bad(err)
+	}
+	zones.Store(name, loc)
+	return loc, nil
+}
+
+func notOfZone(r rune) bool {
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '/', r == '_', r == '-', r == '+':
+		return false
+	}
+	return true
+}
+
+// listPage checks a page size; 0 is the default.
+func listPage(n int32) (int, error) {
+	switch {
+	case n == 0:
+		return DefaultListPage, nil
+	case n < 1 || n > MaxListPage:
+		return 0, apierrors.New(apierrors.BadPageSize, "page_size is %d; it must be 1 to %d", n, MaxListPage)
+	}
+	return int(n), nil
+}
