@@ -30,6 +30,12 @@
 // Concurrent puts to a namespace share requests by themselves; each keeps its
 // own token, answer, error and context. A lone put is sent at once.
 //
+// Concurrent adds to the counters of a namespace share requests too. Those that
+// bring no token of their own go under the one of their request, so that a server
+// remembers one token for many adds; see Counter.AddWith for what that means for
+// an add that is given up. What is on its way is bounded (Config.AddQueue), adds
+// beyond it wait, Counter.Stats shows it, and Close sends what is queued.
+//
 // Values above 1 MiB are uploaded in chunks and appear at once and as a whole.
 // Values may be compressed (Config.Compression); reading undoes it, to at most
 // MaxValueBytes.
