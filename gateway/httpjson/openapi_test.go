@@ -26,7 +26,7 @@ func TestOpenAPIDocumentIsValidAndWhole(t *testing.T) {
 	}
 	for path, methods := range map[string]string{
 		"/v1/kv/{namespace}/{id}/{key}": "PUT GET DELETE", "/v1/kv/{namespace}/{id}": "DELETE",
-		"/v1/log/{namespace}/{key}": "POST", "/v1/log/{namespace}": "GET",
+		"/v1/counter/{namespace}/{counter}": "POST GET", "/v1/log/{namespace}/{key}": "POST", "/v1/log/{namespace}": "GET",
 	} {
 		for method := range strings.FieldsSeq(methods) {
 			if doc.Paths.Value(path) == nil || doc.Paths.Value(path).GetOperation(method) == nil {

@@ -142,10 +142,12 @@ func newFixture(t testing.TB, cfg Config) *fixture {
 	f := &fixture{t: t, kv: &kvService{items: map[string]*headwaterv1.Item{}}, log: &logService{}}
 	f.handler = New(cfg)
 	headwaterv1.RegisterKeyValueServiceServer(f.handler, f.kv)
+	headwaterv1.RegisterCounterServiceServer(f.handler, headwaterv1.UnimplementedCounterServiceServer{})
 	headwaterv1.RegisterLogServiceServer(f.handler, f.log)
 	headwaterv1.RegisterAdminServiceServer(f.handler, headwaterv1.UnimplementedAdminServiceServer{})
 	headwaterv1.RegisterNamespaceServiceServer(f.handler, headwaterv1.UnimplementedNamespaceServiceServer{})
 	f.handler.RegisterPlainKV(f.kv)
+	f.handler.RegisterPlainCounter(headwaterv1.UnimplementedCounterServiceServer{})
 	f.handler.RegisterPlainLog(f.log)
 	f.server = httptest.NewServer(f.handler)
 	t.Cleanup(f.server.Close)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,15 @@ const (
 type verifier struct {
 	checked atomic.Int64
 
-	mu       sync.Mutex // guards drifting
-	drifting map[string]int64
+	mu       sync.Mutex // guards what follows
+	drifting map[string]drifted
+	round    int // through all counters
+}
+
+// drifted is what a counter was off by, and the round that found it.
+type drifted struct {
+	by    int64
+	round int
 }
 
 // drift is the sum of what the counters that drifted when they were last looked
@@ -35,11 +43,7 @@ func (v *verifier) drift() (sum float64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, d := range v.drifting {
-		if d < 0 {
-			sum -= float64(d)
-		} else {
-			sum += float64(d)
-		}
+		sum += math.Abs(float64(d.by))
 	}
 	return sum
 }
@@ -50,12 +54,24 @@ func (v *verifier) note(name string, drift int64) {
 	switch {
 	case drift == 0:
 		delete(v.drifting, name)
-	case len(v.drifting) < maxDrifting || v.drifting[name] != 0:
+	case len(v.drifting) < maxDrifting:
 		if v.drifting == nil {
-			v.drifting = make(map[string]int64)
+			v.drifting = make(map[string]drifted)
 		}
-		v.drifting[name] = drift
+		v.drifting[name] = drifted{drift, v.round}
 	}
+}
+
+// cameRound forgets what no longer exists: the round did not come by it.
+func (v *verifier) cameRound() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for name, d := range v.drifting {
+		if d.round < v.round {
+			delete(v.drifting, name)
+		}
+	}
+	v.round++
 }
 
 // run takes a sample every interval until ctx is done.
@@ -106,6 +122,7 @@ func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) 
 		after = name
 	}
 	if !more {
+		v.cameRound()
 		return nil, nil
 	}
 	return after, nil
