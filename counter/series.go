@@ -93,7 +93,11 @@ func nextMidnight(t int64, n int, loc *time.Location) int64 {
 		number = int(floor(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix(), 86400) / 86400)
 	}
 	for step := n - int(floorMod(int64(number), int64(n))); ; step += n {
-		if u := time.Date(y, m, d+step, 0, 0, 0, 0, loc).UnixMicro(); u > t {
+		at := time.Date(y, m, d+step, 0, 0, 0, 0, loc)
+		if at.Hour() > 12 { // no midnight: the clock is set forward then, and the day begins after it
+			_, at = at.ZoneBounds()
+		}
+		if u := at.UnixMicro(); u > t {
 			return u
 		}
 	}
