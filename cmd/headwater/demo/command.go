@@ -2,6 +2,7 @@ package demo
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,8 +22,7 @@ const callTime = 30 * time.Second
 // Command is `headwater demo`. It needs the flags that cli.AddCommands gives the
 // root.
 func Command() *cobra.Command {
-	var rows int
-	var file, namespace string
+	var o demoOptions
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Load real flights through the API, read every one back, and report",
@@ -30,8 +30,14 @@ func Command() *cobra.Command {
 per airport of origin, one item per flight. Then reads every row back, compares it
 with its source, and prints what it found.
 
+Counts them too, in a namespace of abstraction counter: every flight increments
+its origin, destination, route and hour of day. Then reads every counter back and
+compares it, and the top ten of each kind, with a plain pass over the file; it
+exits 1 when they differ.
+
 Run it again after a crash, of the server or of itself: it sends the same batches
-under the same tokens, and what was acknowledged before is not written twice.
+under the same tokens, and what was acknowledged before is not written or counted
+twice.
 
 The binary holds the first 25,000 rows of January 2001. Source:
 ` + Source + `.`,
@@ -44,16 +50,26 @@ The binary holds the first 25,000 rows of January 2001. Source:
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, _ []string) error { return run(c, namespace, file, rows) },
+		RunE: func(c *cobra.Command, _ []string) error { return run(c, o) },
 	}
 	f := c.Flags()
-	f.IntVar(&rows, "rows", 0, "load the first rows only; 0: all")
-	f.StringVar(&file, "file", "", "load this CSV file, gzipped or not, with the columns of the sample: "+strings.Join(header, ","))
-	f.StringVar(&namespace, "namespace", "demo-kv", "namespace to load into, of abstraction kv")
+	f.IntVar(&o.rows, "rows", 0, "load the first rows only; 0: all")
+	f.StringVar(&o.file, "file", "", "load this CSV file, gzipped or not, with the columns of the sample: "+strings.Join(header, ","))
+	f.StringVar(&o.namespace, "namespace", "demo-kv", "namespace to load into, of abstraction kv")
+	f.StringVar(&o.counters, "counter-namespace", "demo-counter", "namespace to count in, of abstraction counter; empty: count nothing")
+	c.AddCommand(crashCommand())
 	return c
 }
 
-func run(c *cobra.Command, namespace, file string, rows int) (err error) {
+// demoOptions are the flags of `headwater demo`.
+type demoOptions struct {
+	rows                int
+	file                string
+	namespace, counters string
+}
+
+func run(c *cobra.Command, flags demoOptions) (err error) {
+	file, rows, namespace := flags.file, flags.rows, flags.namespace
 	if rows < 0 {
 		return cli.Usage(fmt.Errorf("--rows %d: it must not be negative", rows))
 	}
@@ -76,7 +92,7 @@ func run(c *cobra.Command, namespace, file string, rows int) (err error) {
 	if rows > flights.Rows {
 		return cli.Usage(fmt.Errorf("--rows %d: there are %d; give more of them with --file", rows, flights.Rows))
 	}
-	if err := reachable(c, namespace); err != nil {
+	if err := reachable(c, namespace, flags.counters); err != nil {
 		return err
 	}
 	conn, err := cli.Connect(c, client.Config{Timeout: callTime})
@@ -104,12 +120,35 @@ func run(c *cobra.Command, namespace, file string, rows int) (err error) {
 		return err
 	}
 	res.Namespace, res.Source = namespace, flights.Name
+	if flags.counters != "" {
+		if res.Counts, err = countAndCheck(c, conn, flights, flags.counters); err != nil {
+			return err
+		}
+	}
 	return res.print(c.OutOrStdout(), output == "json")
+}
+
+// countAndCheck counts the flights and compares the counters with the file.
+func countAndCheck(c *cobra.Command, conn *client.Client, flights *Flights, namespace string) (*counts, error) {
+	bar := newBar(c.ErrOrStderr(), flights.Rows)
+	o := CounterOptions{Namespace: namespace, Progress: bar.of("counting")}
+	loaded, err := CountFlights(c.Context(), conn, flights, o)
+	bar.end()
+	if _, bad := errors.AsType[*CountMismatch](err); err != nil && !bad {
+		return nil, fmt.Errorf("%w; run the same command again to complete the load", err)
+	} else if err != nil {
+		return nil, err
+	}
+	read, err := ReadCounts(c.Context(), conn, flights, &loaded, o)
+	if err != nil {
+		return nil, err
+	}
+	return &counts{Namespace: namespace, Counted: loaded, Report: read}, nil
 }
 
 // reachable asks the server once, without patience, so that a wrong address or
 // namespace is told at once.
-func reachable(c *cobra.Command, namespace string) (err error) {
+func reachable(c *cobra.Command, namespace, counters string) (err error) {
 	conn, err := cli.Connect(c, client.Config{Timeout: callTime, FailFast: true})
 	if err != nil {
 		return err
@@ -119,8 +158,13 @@ func reachable(c *cobra.Command, namespace string) (err error) {
 			err = cerr
 		}
 	}()
-	_, err = conn.KV(namespace).Page(c.Context(), "-", client.ReadOptions{Limit: 1}, "")
-	return err
+	if _, err := conn.KV(namespace).Page(c.Context(), "-", client.ReadOptions{Limit: 1}, ""); err != nil || counters == "" {
+		return err
+	}
+	if _, err := conn.Counter(counters).Get(c.Context(), "-"); err != nil {
+		return absent(counters, err)
+	}
+	return nil
 }
 
 // result is what the command prints.
@@ -129,16 +173,27 @@ type result struct {
 	Source    string `json:"source"`
 	Loaded    Loaded `json:"loaded"`
 	Report    Report `json:"readBack"`
+	// Counts is nil when nothing was to be counted.
+	Counts *counts `json:"counts,omitempty"`
 }
 
-func (r *result) print(w io.Writer, asJSON bool) error {
+// counts is what the command prints of the counters.
+type counts struct {
+	Namespace string      `json:"namespace"`
+	Counted   Counted     `json:"counted"`
+	Report    CountReport `json:"readBack"`
+}
+
+func (r *result) print(w io.Writer, asJSON bool) error { return printResult(w, asJSON, r, r.text) }
+
+func printResult(w io.Writer, asJSON bool, r any, text func() string) error {
 	var err error
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
 		err = e.Encode(r)
 	} else {
-		_, err = io.WriteString(w, r.text())
+		_, err = io.WriteString(w, text())
 	}
 	if err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -172,7 +227,47 @@ func (r *result) text() string {
 	w := &p.WorstDelay
 	line("worst", "%s minutes, flight %d from %s to %s at %s", count(w.DelayMinutes), w.Flight, w.Origin, w.Destination, w.DepartedAt.Format(minute))
 	line("look", "headwater kv get %s %s '%s'", r.Namespace, w.Origin, w.Key())
+	if r.Counts != nil {
+		r.Counts.text(line)
+	}
 	return b.String()
+}
+
+// text adds the lines about the counters.
+func (c *counts) text(line func(name, format string, a ...any)) {
+	l, p := &c.Counted, &c.Report
+	if sent := l.Calls - l.Present; sent > 0 {
+		line("counted", "%s increments in %s calls, %s increments/s, acknowledged as %s", count(l.Increments), count(sent), count(int(l.IncrementsPerSec)), l.Durability)
+	}
+	if l.Present > 0 {
+		line("counted", "%s of %s calls by an earlier run, which were not sent again", count(l.Present), count(l.Calls))
+	}
+	if l.Repeated > 0 {
+		line("", "%s of the calls were known by their tokens, and changed nothing", count(l.Repeated))
+	}
+	for _, kind := range kinds {
+		names := make([]string, len(p.Top[kind]))
+		for i, r := range p.Top[kind] {
+			names[i] = strings.TrimPrefix(r.Counter, kind+"/") + " " + count(int(r.Count))
+		}
+		line("top ten", "%s: %s", kind, strings.Join(names, ", "))
+	}
+	line("", "every one of %s counters, and each top ten, equals a plain pass over the file", count(p.Counters))
+	if p.Others > 0 {
+		line("", "%s more increments are in the namespace, which are not of this file; they were taken off", count(int(p.Others)))
+	}
+	if n := len(p.Series); n > 0 {
+		days := make([]string, min(n, 7))
+		for i := range days {
+			days[i] = count(int(p.Series[i].Count))
+		}
+		more := ""
+		if n > len(days) {
+			more = ", ..."
+		}
+		line("by day", "%s from %s: %s%s", p.Top[kinds[0]][0].Counter, p.Series[0].Start.Format(time.DateOnly), strings.Join(days, ", "), more)
+	}
+	line("look", "headwater counter get %s %s", c.Namespace, p.Top[kinds[0]][0].Counter)
 }
 
 // count writes a number with commas.
