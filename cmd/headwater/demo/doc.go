@@ -5,6 +5,15 @@
 // row number, so that a record reads in the order of time. The row number is in
 // the key because departure, origin and destination alone repeat.
 //
+// Every flight is counted as well, in a namespace of counters: its origin,
+// destination, route and hour of day. What is read back is compared with a plain
+// pass over the file.
+//
+// `headwater demo crash` does not use the server that the others do: it starts its
+// own in a temporary directory, loses answers on their way, kills it, deletes its
+// store under readers, and reports what became of the counts; beside Redis where
+// there is one. Crash tests in the package proof say what must hold; this shows it.
+//
 // # What it guarantees
 //
 // A load sends the same batches under the same tokens each time, made from the
@@ -12,7 +21,11 @@
 // completes what is missing; a batch that was acknowledged before, at most a token
 // window ago, changes nothing. Load returns without an error only when every
 // batch was acknowledged, and Read only when every row was read back and equals
-// its source.
+// its source. CountFlights counts a flight once, however often and however much
+// later it is called, where the namespace has one partition: each call adds to a
+// marker too, and what has its marker is not sent. ReadCounts returns without an
+// error only when every counter holds what the flights add up to, beside what was
+// there before that is not theirs.
 //
 // # What it does not
 //

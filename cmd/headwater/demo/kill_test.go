@@ -46,6 +46,9 @@ func runDemo(t *testing.T, address string, args ...string) result {
 	if err := json.Unmarshal(out, &r); err != nil {
 		t.Fatalf("decode %q: %v", out, err)
 	}
+	if r.Counts == nil || r.Counts.Report.Counters == 0 || r.Counts.Report.Others != 0 || len(r.Counts.Report.Top["route"]) != topOf {
+		t.Errorf("the counters: %+v", r.Counts)
+	}
 	return r
 }
 
@@ -89,6 +92,32 @@ func TestKilledServerLosesNoRow(t *testing.T) {
 	seen.check(t, dial(t, p.GRPC, client.Config{}))
 	p.Stop(t)
 	t.Logf("%d rows; %d of %d batches were acknowledged before the kills, %d known at the end", r.Report.Rows, seen.n, r.Loaded.Batches, r.Loaded.Repeated)
+}
+
+// kill -9 of the server in the middle of the counting; `headwater demo` completes
+// it, and finds the counts of the file.
+func TestKilledServerLosesNoCount(t *testing.T) {
+	t.Parallel()
+	f, args := source(t)
+	dir := t.TempDir()
+	p := servertest.Start(t, dir, "--log-level", "warn")
+	var once sync.Once
+	c := dial(t, p.GRPC, client.Config{FailFast: true, Timeout: 5 * time.Second})
+	l, err := CountFlights(t.Context(), c, f, CounterOptions{Namespace: "demo-counter", Progress: func(done int) {
+		if done >= f.Rows/3 {
+			once.Do(func() { p.Kill(t) })
+		}
+	}})
+	if err == nil {
+		t.Fatalf("the load finished before the kill: %+v", l)
+	}
+	p = servertest.Start(t, dir, "--log-level", "warn")
+	r := runDemo(t, p.GRPC, args...).Counts
+	if r.Counted.Present < r.Counted.Calls/3 || r.Counted.Present == r.Counted.Calls || r.Report.Counters != len(f.Counts()) {
+		t.Errorf("the resumed load reports %+v", r)
+	}
+	p.Stop(t)
+	t.Logf("%d of %d calls were there, %d were repeated", r.Counted.Present, r.Counted.Calls, r.Counted.Repeated)
 }
 
 // kill -9 of the client in the middle of a load.
@@ -139,6 +168,8 @@ func TestCommandTellsWhatIsWrong(t *testing.T) {
 		{"demo --file nowhere.csv", 1, "open flights"},
 		{"demo --namespace nowhere", 3, "nowhere"},
 		{"demo --namespace demo-log", 1, "demo-log"},
+		{"demo --counter-namespace nowhere", 3, "headwater namespace apply -f -"},
+		{"demo --counter-namespace demo-kv", 1, "demo-kv"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			cmd := exec.Command(servertest.Binary(t), strings.Fields(c.args)...)
@@ -153,7 +184,8 @@ func TestCommandTellsWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{Source, "100 rows", "every one equals its source", fmt.Sprint("acknowledged as ", client.Sync)} {
+	for _, want := range []string{Source, "100 rows", "every one equals its source", fmt.Sprint("acknowledged as ", client.Sync),
+		"400 increments in 1 calls", "origin: LAS 18, ATL 15", "every one of 190 counters, and each top ten, equals a plain pass over the file"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the report does not say %q:\n%s", want, out)
 		}
