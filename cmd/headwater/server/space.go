@@ -93,6 +93,7 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 			x.ns.Fail(err)
 		}
 	})
+	x.noteEnds(ctx, progress)
 	x.work.Go(func() { x.catchUp(run) })
 	if x.backend != nil {
 		x.work.Go(func() { x.backend.run(run) })
@@ -112,6 +113,19 @@ func (x *space) configure(e *namespace.Entry) {
 	}
 }
 
+// noteEnds counts what the log holds as acknowledged: an earlier process did so.
+// Until it is applied, reads of this one's writes wait for it, and an answer at
+// once says that it is pending instead of passing for complete. A log that
+// cannot be asked now is asked by catchUp.
+func (x *space) noteEnds(ctx context.Context, progress *wal.Progress) {
+	for i := range x.log.Info().Partitions {
+		p := wal.Partition(i)
+		if b, err := x.log.Bounds(ctx, p); err == nil {
+			progress.Ack(p, b.End-1)
+		}
+	}
+}
+
 // catchUp lets writes in once everything that the log held is applied: only then
 // is every token known.
 func (x *space) catchUp(ctx context.Context) {
@@ -119,6 +133,7 @@ func (x *space) catchUp(ctx context.Context) {
 		p := wal.Partition(i)
 		o, err := x.end(ctx, p)
 		if err == nil {
+			x.ns.Stream.Progress().Ack(p, o)
 			err = x.ns.Stream.WaitApplied(ctx, p, o)
 		}
 		if err != nil {
