@@ -246,3 +246,46 @@ func TestAFailedFlushLosesNothing(t *testing.T) {
 		r.want(name(i), 4, 0)
 	}
 }
+
+// The error of a flush is told to whoever asks for the next one, which is not the
+// runner: it must not go on, and flush what came later without it.
+func TestAFlushThatFailedIsNotLeftOut(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, roomConfig{flushCounters: 6})
+	toks := []wal.Token{r.token(), r.token()}
+	for _, tok := range toks {
+		r.call(tok, addAndGet("a", 1))
+	}
+	called := make(chan struct{})
+	failing := func() error {
+		close(called)
+		return errDown
+	}
+	r.store.commit.Store(&failing)
+	r.do(func(ctx context.Context) error { return r.applier.Flush(ctx, 0) })
+	<-called
+	r.store.commit.Store(nil)
+	var err error
+	for err == nil {
+		r.do(func(ctx context.Context) error {
+			err = r.applier.Flush(ctx, 0)
+			return nil
+		})
+	}
+	if !errors.Is(err, errDown) || !r.due() {
+		t.Errorf("the failed flush is told as %v; due %v", err, r.due())
+	}
+	for i := range 20 {
+		r.add(string(rune('b'+i)), 1)
+	}
+	r.tick()
+	r.durable()
+	r.crash(0)
+	r.want("a", 2, 0)
+	for i, tok := range toks {
+		if res := r.call(tok, addAndGet("a", 1)); !res.Duplicate || res.Count.Value != int64(i+1) {
+			t.Errorf("call %d once more: %+v", i, res)
+		}
+	}
+	r.want("a", 2, 0)
+}
