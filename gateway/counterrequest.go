@@ -30,12 +30,16 @@ const (
 
 func checkCounter(name string) error {
 	if len(name) == 0 || len(name) > MaxCounterName {
-		return apierrors.New(apierrors.BadCounter, "a counter's name has %d bytes; it must have 1 to %d", len(name), MaxCounterName)
+		return badName(len(name))
 	}
 	if !utf8.ValidString(name) {
 		return apierrors.New(apierrors.BadUTF8, "a counter's name is not valid UTF-8")
 	}
 	return nil
+}
+
+func badName(n int) error {
+	return apierrors.New(apierrors.BadCounter, "a counter's name has %d bytes; it must have 1 to %d", n, MaxCounterName)
 }
 
 // parseEventTime returns microseconds since 1970, 0 for none.
@@ -55,7 +59,13 @@ func parseAdd(out *counter.Add, name string, delta int64, eventTime *timestamppb
 	if err = checkCounter(name); err != nil {
 		return err
 	}
-	out.Counter, out.Delta, out.Token, out.Hash = append(out.Counter[:0], name...), delta, wal.Token{}, wal.Hash{}
+	out.Counter = append(out.Counter[:0], name...)
+	return parseRest(out, delta, eventTime, ttl, own)
+}
+
+// parseRest checks and sets everything of an add but its name.
+func parseRest(out *counter.Add, delta int64, eventTime *timestamppb.Timestamp, ttl *durationpb.Duration, own *headwaterv1.IdempotencyToken) (err error) {
+	out.Delta, out.Token, out.Hash = delta, wal.Token{}, wal.Hash{}
 	if out.EventTime, err = parseEventTime(eventTime); err != nil {
 		return err
 	}

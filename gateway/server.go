@@ -76,6 +76,7 @@ func NewServer(cfg ServerConfig) *Server {
 	i := &interceptor{drain: s.drain, logger: cfg.Logger, metrics: newMetrics(cfg.Registerer), max: cfg.MaxInFlight, draining: &s.draining}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(i.unary), grpc.StreamInterceptor(i.stream),
+		grpc.ForceServerCodecV2(newFrameCodec()),
 		grpc.MaxRecvMsgSize(MaxRequestBytes+64<<10), grpc.MaxSendMsgSize(64<<20),
 		// Without a bound a client can open streams faster than it is answered
 		// (CVE-2023-44487).
@@ -94,11 +95,12 @@ func NewServer(cfg ServerConfig) *Server {
 	})
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, h} {
 		headwaterv1.RegisterKeyValueServiceServer(r, cfg.Services.KeyValue)
-		headwaterv1.RegisterCounterServiceServer(r, cfg.Services.Counter)
 		headwaterv1.RegisterLogServiceServer(r, cfg.Services.Log)
 		headwaterv1.RegisterNamespaceServiceServer(r, cfg.Services.Namespace)
 		headwaterv1.RegisterAdminServiceServer(r, cfg.Services.Admin)
 	}
+	registerCounter(s.grpc, cfg.Services.Counter)
+	headwaterv1.RegisterCounterServiceServer(h, cfg.Services.Counter)
 	h.RegisterPlainKV(cfg.Services.KeyValue)
 	h.RegisterPlainCounter(cfg.Services.Counter)
 	h.RegisterPlainLog(cfg.Services.Log)
