@@ -30,6 +30,9 @@ var measures = []measure{
 	{"delete", "B8: deleting a record of 1 and of many items", deletes},
 	{"restart", "B8 and ready time: restart after kill -9 with a small and a large log; an empty directory", restarts},
 	{"puts", "single durable puts through the Go client", puts},
+	{"counters", "B1, B2: durable increments against Redis with appendfsync always; AddAndGetCount; reads beside them", counterRates},
+	{"counter-catchup", "B4: applying a log of increments to the embedded store", counterCatchUp},
+	{"counter-costs", "B8, B9: GetCount after 1 k and 10 M increments; memory after 10 M over 1 M counters", counterCosts},
 }
 
 func main() {

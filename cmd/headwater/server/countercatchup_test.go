@@ -18,7 +18,7 @@ func TestACountThatCatchesUpSaysSo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
-	const calls, perCall = 30, 10_000
+	const calls, perCall = 100, 10_000
 	adds := strings.Repeat(`{"counter":"x","delta":1},`, perCall)
 	body := `"adds":[` + adds[:len(adds)-1] + `]`
 	for range calls {
