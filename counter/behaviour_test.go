@@ -57,7 +57,7 @@ func TestANewLifeHasNoOldSeries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snap.Close() //nolint:errcheck // it is read only
+	defer snap.Close()
 	if row, ok, err := snap.Counter([]byte("c")); ok || err != nil {
 		t.Errorf("the row is left: %+v %v", row, err)
 	}

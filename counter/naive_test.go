@@ -50,12 +50,11 @@ type naiveLease struct {
 
 // naiveAnswer is what a call is told.
 type naiveAnswer struct {
-	outcome        Outcome
-	value, held    int64
-	applied        int64
-	violation      Violation
-	ended          ReservationState
-	wasReservation bool
+	outcome     Outcome
+	value, held int64
+	applied     int64
+	violation   Violation
+	ended       ReservationState
 }
 
 func newNaive(windows []time.Duration) *naive {
