@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/headwater-db/headwater/cmd/headwater/servertest"
 )
@@ -95,6 +96,30 @@ func TestLostAndExtraIncrementsAreTold(t *testing.T) {
 		if spoil(); r.verdict() == nil {
 			t.Errorf("%+v, %+v is good enough", r.Drift, r.Rebuild)
 		}
+	}
+}
+
+func TestAnOutageEndsWithTheLastClientThatIsBack(t *testing.T) {
+	t.Parallel()
+	s := &storm{work: &work{clients: 3}}
+	s.heard(0, 10)
+	s.fall(time.Now())
+	s.heard(0, 20)
+	s.heard(0, 30)
+	s.heard(2, 40)
+	if len(s.run.Outages) != 0 || s.down != 90 {
+		t.Errorf("client 1 is not back, and the outages are %v, with %d increments in them", s.run.Outages, s.down)
+	}
+	s.heard(1, 0) // it asks no more
+	s.heard(1, 50)
+	if len(s.run.Outages) != 1 || s.down != 90 || s.run.Increments != 150 {
+		t.Errorf("%v, %d of %d increments in them", s.run.Outages, s.down, s.run.Increments)
+	}
+	s.fall(time.Now())
+	s.fall(time.Now()) // before anybody is back
+	s.heard(0, 1)
+	if len(s.run.Outages) != 2 || s.run.Kills != 3 || s.down != 91 {
+		t.Errorf("%v in %d kills", s.run.Outages, s.run.Kills)
 	}
 }
 

@@ -107,7 +107,7 @@ func (r *CrashReport) text() string {
 	} else {
 		b.WriteString("redis     appendfsync always; a pipeline of INCRBY sends again what had no answer, the script sends all of it with its token\n")
 	}
-	b.WriteString("sent again counts attempts that found no server; up is without the time from each kill to the first answer after it\n")
+	b.WriteString("sent again counts attempts that found no server; up is without the time from each kill until every client has answers again\n")
 	if r.verdict() == nil {
 		b.WriteString("verdict   every count of Headwater is the file's\n")
 	}

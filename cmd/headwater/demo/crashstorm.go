@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,8 +94,9 @@ type subject struct {
 type Run struct {
 	Name  string `json:"name"`
 	Calls int    `json:"calls"`
-	// Increments were acknowledged, all that were sent, in Seconds; of those the
-	// server was down, or not yet answering again, for the sum of Outages.
+	// Increments were acknowledged, all that were sent, in Seconds. An outage is from
+	// a kill until every client has had an answer again; IncrementsPerSec leaves out
+	// those and what was acknowledged in them.
 	Increments       int64     `json:"increments"`
 	Seconds          float64   `json:"seconds"`
 	Outages          []float64 `json:"outageSeconds"`
@@ -138,8 +140,11 @@ type storm struct {
 	begun, acked atomic.Int64  // calls
 	progress     chan struct{} // has something when acked has risen
 
-	mu   sync.Mutex // guards proc
-	proc *process
+	mu     sync.Mutex // guards what follows, and run while there is load
+	proc   *process
+	since  time.Time // of the last kill
+	silent []bool    // clients without an answer since, as long as any is
+	down   int64     // increments that were acknowledged in outages
 }
 
 // newStorm starts the subject. The caller ends it with close.
@@ -179,6 +184,37 @@ func (s *storm) kill() {
 	s.proxy.point("")
 }
 
+// fall notes a kill at a time, of which no client has heard yet.
+func (s *storm) fall(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.run.Kills++
+	s.endOutageLocked() // of the kill before, if some client has not come back since
+	s.since = at
+	s.silent = slices.Repeat([]bool{true}, s.work.clients)
+}
+
+func (s *storm) endOutageLocked() {
+	if s.silent != nil {
+		s.run.Outages = append(s.run.Outages, time.Since(s.since).Seconds())
+		s.silent = nil
+	}
+}
+
+// heard notes an answer to a client, or with 0 increments that it asks no more.
+func (s *storm) heard(client int, increments int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.run.Increments += increments
+	if s.silent == nil {
+		return
+	}
+	s.down += increments
+	if s.silent[client] = false; !slices.Contains(s.silent, true) {
+		s.endOutageLocked()
+	}
+}
+
 func (s *storm) close() error {
 	err := s.proxy.close()
 	s.process().kill()
@@ -212,11 +248,12 @@ func (s *storm) load(ctx context.Context) error {
 		}
 	})
 	start := time.Now()
-	for _, c := range senders {
+	for i, c := range senders {
 		clients.Go(func() {
-			if err := s.client(ctx, c, start); err != nil {
+			if err := s.client(ctx, i, c, start); err != nil {
 				cancel(err)
 			}
+			s.heard(i, 0)
 		})
 	}
 	clients.Wait()
@@ -232,12 +269,14 @@ func (s *storm) load(ctx context.Context) error {
 	for _, o := range s.run.Outages {
 		up -= o
 	}
-	s.run.IncrementsPerSec = float64(s.run.Increments) / up
+	if up > 0 {
+		s.run.IncrementsPerSec = float64(s.run.Increments-s.down) / up
+	}
 	return nil
 }
 
-// client sends calls until there are none left.
-func (s *storm) client(ctx context.Context, c sender, start time.Time) error {
+// client sends calls, as the one of a number, until there are none left.
+func (s *storm) client(ctx context.Context, number int, c sender, start time.Time) error {
 	for ctx.Err() == nil {
 		if s.work.limit > 0 && time.Since(start) > s.work.limit {
 			return nil
@@ -251,8 +290,8 @@ func (s *storm) client(ctx context.Context, c sender, start time.Time) error {
 		if err != nil {
 			return fmt.Errorf("%s: call %d of %d: %w", s.name, i+1, s.work.calls, err)
 		}
+		s.heard(number, int64(b.Flights*IncrementsPerFlight))
 		s.mu.Lock()
-		s.run.Increments += int64(b.Flights * IncrementsPerFlight)
 		s.run.Resent += int64(again)
 		if known {
 			s.run.Duplicates++
@@ -293,11 +332,9 @@ func (s *storm) killOften(ctx context.Context, loaded <-chan struct{}) error {
 		case <-loaded:
 			return nil
 		}
-		s.kill()
 		down := time.Now()
-		s.mu.Lock()
-		s.run.Kills++
-		s.mu.Unlock()
+		s.kill()
+		s.fall(down)
 		have := s.acked.Load()
 		if err := s.restart(ctx); err != nil {
 			return err
@@ -305,9 +342,6 @@ func (s *storm) killOften(ctx context.Context, loaded <-chan struct{}) error {
 		if !reach(have+1, 0) {
 			return nil
 		}
-		s.mu.Lock()
-		s.run.Outages = append(s.run.Outages, time.Since(down).Seconds())
-		s.mu.Unlock()
 	}
 	return nil
 }
