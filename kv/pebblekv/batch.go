@@ -256,10 +256,10 @@ func (b *batch) finish(st *kv.State) error {
 // that what they have read of items and tombstones may not belong together.
 func (p *partition) apply(s *Store, w *pebble.Batch, deletes bool) error {
 	if !deletes {
-		return s.guard(func() error { return s.db.Apply(w, pebble.NoSync) })
+		return s.fail.Guard(func() error { return s.db.Apply(w, pebble.NoSync) })
 	}
 	p.deletes.Add(1)
-	if err := s.guard(func() error { return s.db.Apply(w, pebble.NoSync) }); err != nil {
+	if err := s.fail.Guard(func() error { return s.db.Apply(w, pebble.NoSync) }); err != nil {
 		return err // it may yet happen: the number stays odd
 	}
 	p.deletes.Add(1)

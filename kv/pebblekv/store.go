@@ -18,6 +18,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
@@ -70,7 +71,7 @@ type Store struct {
 	mu     sync.RWMutex
 	closed bool // guarded by mu
 
-	failure // why it has failed, and who is told
+	fail *pebblefail.Failure // why it has failed, and who is told
 }
 
 var _ kv.Store = (*Store)(nil)
@@ -99,17 +100,14 @@ func Open(cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.init(cfg.OnFail)
-	fs := &failFS{FS: cfg.FS, f: &s.failure}
-	if fs.FS == nil {
-		fs.FS = vfs.Default
-	}
-	err := s.whileNotStuck(func() error {
+	s.fail = pebblefail.New("kv store", cfg.OnFail)
+	fs := s.fail.FS(cfg.FS)
+	err := s.fail.WhileNotStuck(func() error {
 		db, err := pebble.Open(cfg.Dir, s.options(fs))
 		if err != nil {
-			return asCorrupt(err)
+			return pebblefail.Corrupt(err)
 		}
-		if s.failedErr() != nil {
+		if s.fail.Err() != nil {
 			return db.Close()
 		}
 		s.db = db
@@ -120,11 +118,11 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
 	if err := s.load(); err != nil {
-		err = errors.Join(err, s.whileNotStuck(s.db.Close))
+		err = errors.Join(err, s.fail.WhileNotStuck(s.db.Close))
 		s.releaseCache()
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
-	fs.armed.Store(true)
+	fs.Arm()
 	return s, nil
 }
 
@@ -147,8 +145,8 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		FS:                          fs,
 		Cache:                       cache,
 		Merger:                      merger,
-		Logger:                      pebbleLogger{s},
-		EventListener:               s.events(),
+		Logger:                      s.fail.Logger(s.log),
+		EventListener:               s.fail.Events(),
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                uint64(mem),
 		MemTableStopWritesThreshold: 3,
@@ -209,15 +207,6 @@ func (s *Store) load() error {
 	return nil
 }
 
-// tokensError is told when filters could not be read back. Corruption ends the
-// store.
-func (s *Store) tokensError(err error) {
-	s.log.Error("rebuild token filters", "error", err)
-	if errors.Is(err, wal.ErrCorrupt) {
-		s.fail(err)
-	}
-}
-
 // checkFormat writes the format of a new directory and refuses one that is not
 // what we would write.
 func (s *Store) checkFormat() error {
@@ -246,10 +235,10 @@ func (s *Store) get(key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, asCorrupt(err)
+		return nil, pebblefail.Corrupt(err)
 	}
 	b := append(make([]byte, 0, len(v)), v...)
-	return b, asCorrupt(c.Close())
+	return b, pebblefail.Corrupt(c.Close())
 }
 
 // enter is called first by everything that uses Pebble; leave when it is done.
@@ -300,7 +289,7 @@ func (s *Store) Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error) 
 	for _, p := range s.parts {
 		durable[p.id] = p.state.Load().Applied
 	}
-	if err := s.guard(func() error { return s.db.LogData(nil, pebble.Sync) }); err != nil {
+	if err := s.fail.Guard(func() error { return s.db.LogData(nil, pebble.Sync) }); err != nil {
 		return nil, fmt.Errorf("sync kv store: %w", err)
 	}
 	return durable, nil
@@ -322,7 +311,7 @@ func (s *Store) Usage(ctx context.Context) (kv.Usage, error) {
 		u.Parked += n
 	}
 	// Metrics takes Pebble's own lock, which a failed store may never give back.
-	err := s.guard(func() error {
+	err := s.fail.Guard(func() error {
 		u.DiskBytes = int64(s.db.Metrics().DiskSpaceUsage())
 		return nil
 	})
@@ -344,8 +333,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := s.guard(func() error { return s.db.LogData(nil, pebble.Sync) })
-	if closeErr := s.whileNotStuck(s.db.Close); err == nil {
+	err := s.fail.Guard(func() error { return s.db.LogData(nil, pebble.Sync) })
+	if closeErr := s.fail.WhileNotStuck(s.db.Close); err == nil {
 		err = closeErr
 	}
 	if err != nil {

@@ -94,7 +94,7 @@ func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, 
 	if part.batch.open && part.batch.count > 0 {
 		return kv.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, errBatchOpen)
 	}
-	if err := s.failedErr(); err != nil {
+	if err := s.fail.Err(); err != nil {
 		return kv.SweepResult{}, err
 	}
 	sw := sweep{ctx: ctx, s: s, part: part, r: r, w: s.db.NewBatch()}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
 // maxOverlap is how many fragments a new range tombstone is merged with in one
@@ -91,7 +92,7 @@ func (b *batch) DeleteRange(id []byte, r kv.Range, v wal.Version, newest bool) {
 
 func (b *batch) setErrIf(err error) {
 	if err != nil {
-		b.setErr(asCorrupt(err))
+		b.setErr(pebblefail.Corrupt(err))
 	}
 }
 
