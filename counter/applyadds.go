@@ -49,6 +49,7 @@ func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record
 	// The whole record is looked at before anything is done about a part of it.
 	r := NewAddReader(adds)
 	var a Add
+	badName := false
 	for i := 0; ; i++ {
 		ok, err := r.Next(&a)
 		if err != nil {
@@ -57,6 +58,7 @@ func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record
 		if !ok {
 			break
 		}
+		badName = badName || len(a.Counter) == 0 || len(a.Counter) > MaxNameBytes
 		own := !a.Token.IsZero()
 		if !own && rec.Token.IsZero() {
 			return fmt.Errorf("add %d has no token", i), nil
@@ -90,7 +92,7 @@ func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record
 		}
 		return nil, nil
 	}
-	if pa.parking.Len() > 0 || len(pa.panicked) > 0 || pa.anyBadName() {
+	if pa.parking.Len() > 0 || len(pa.panicked) > 0 || badName {
 		return nil, pa.setAside(ctx, pl)
 	}
 	return nil, nil
@@ -157,15 +159,6 @@ func (pa *partApplier) judgeOwn(ctx context.Context, pl *place) error {
 	}
 	s.adds = kept
 	return nil
-}
-
-func (pa *partApplier) anyBadName() bool {
-	for _, a := range pa.scratch.adds {
-		if n := len(a.h.name); n == 0 || n > MaxNameBytes {
-			return true
-		}
-	}
-	return false
 }
 
 // setAside queues the adds of parked counters and parks those that cannot be

@@ -217,7 +217,7 @@ func DecodePayload(b []byte, c *Call) error {
 		c.Add.Counter = d.name()
 		c.Amount = d.varint()
 		lease := d.varint()
-		d.bad = d.bad || lease < 0 || lease > MaxLease.Microseconds()
+		d.bad = d.bad || c.Amount <= 0 || lease < 0 || lease > MaxLease.Microseconds()
 		c.Lease = time.Duration(lease) * time.Microsecond
 	case OpSettle:
 		c.Add.Counter = d.name()

@@ -73,13 +73,6 @@ func (h *leaseHeap) Pop() any {
 	return v
 }
 
-// expire ends the leases that are due at log time t. Their counters are loaded.
-func (r *Rollup) expire(t int64) {
-	for v := r.leases.first(); v != nil && v.ExpiresAt <= t; v = r.leases.first() {
-		r.expireOne(v)
-	}
-}
-
 // expireOne ends one lease, whose counter is loaded. It is as of what is applied
 // already: that it is over is the time's doing, not the record's, which may yet
 // have to be tried again.
