@@ -22,8 +22,10 @@
 // window ago, changes nothing. Load returns without an error only when every
 // batch was acknowledged, and Read only when every row was read back and equals
 // its source. CountFlights counts a flight once, however often and however much
-// later it is called, where the namespace has one partition: each call adds to a
-// marker too, and what has its marker is not sent. ReadCounts returns without an
+// later it is called: each call adds to a marker too, and what has its marker is
+// not sent. The embedded log takes the parts of such a call, one for each
+// partition, in one write; where a log took the marker's part and not another
+// and the load never came back to finish the call, ReadCounts tells. ReadCounts returns without an
 // error only when every counter holds what the flights add up to, beside what was
 // there before that is not theirs.
 //
