@@ -1,0 +1,135 @@
+package proof
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+const (
+	exactSpace = "exact-counter" // accurate
+	looseSpace = "loose-counter" // best_effort
+	demoSpace  = "demo-counter"  // eventual
+
+	counterPartitions = 4 // of all three; the server's default
+)
+
+// counterSpaces makes the namespaces that the demo does not bring. The events of
+// the accurate one are folded into bases as soon as they may be.
+func counterSpaces(t *testing.T, c *conn) {
+	t.Helper()
+	for _, doc := range []string{
+		"namespace: " + exactSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: accurate, event_retention: 1s}\n",
+		"namespace: " + looseSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: best_effort}\n",
+	} {
+		ctx, cancel := callContext()
+		_, err := headwaterv1.NewNamespaceServiceClient(c.cc).ApplyNamespace(ctx, &headwaterv1.ApplyNamespaceRequest{Config: doc})
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCountersOverKills kills the real binary by SIGKILL at random moments under
+// calls of every kind, in namespaces of all three accuracies, restarts it on the
+// same directory, and checks everything that anyone was told.
+func TestCountersOverKills(t *testing.T) {
+	rounds := 8
+	if long() {
+		rounds = 200
+	}
+	counterKills(t, rounds)
+}
+
+// TestEngineCountersOverKills is TestCountersOverKills with the log on a real
+// Kafka broker.
+func TestEngineCountersOverKills(t *testing.T) {
+	at := kafka(t)
+	rounds := 5
+	if long() {
+		rounds = 50
+	}
+	counterKills(t, rounds, "--kafka-brokers", at)
+}
+
+func counterKills(t *testing.T, rounds int, args ...string) {
+	seed, r := seedOf(t)
+	began := time.Now()
+	b := &ledger{}
+	dir := t.TempDir()
+	p := start(t, dir, args...)
+	c := connect(t, p.grpc)
+	counterSpaces(t, c)
+	c.close()
+	var open, again, lost, queued int
+	for round := range rounds {
+		c := connect(t, p.grpc)
+		l := &tallies{ledger: b, round: round, counters: 12, spaces: []string{demoSpace, exactSpace}}
+		loose := newLooseLoad(seed, round, 3)
+		stop := make(chan struct{})
+		victim := p
+		time.AfterFunc(time.Duration(20+r.IntN(300))*time.Millisecond, func() {
+			if round%5 != 4 {
+				victim.signal(t, syscall.SIGKILL)
+			}
+			close(stop)
+		})
+		done := loose.run(c, stop)
+		l.run(c, seed, 6, stop)
+		<-done
+		if round%5 == 4 { // idle for longer than a queued add may wait: nothing of it is lost then
+			time.Sleep(2 * loose.window())
+			loose.allFlushed()
+			p.signal(t, syscall.SIGKILL)
+		}
+		<-p.gone
+		c.close()
+		if err := b.err(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+
+		p = start(t, dir, args...)
+		c = connect(t, p.grpc)
+		n, err := loose.check(c, began)
+		if err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		lost += n
+		queued += loose.queued()
+		open += len(b.open())
+		if err := b.settle(c); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		sample := b.sample(r, 60)
+		again += len(sample)
+		if err := b.again(c, sample); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		for _, ns := range l.spaces {
+			if err := b.verify(c, ns, counterPartitions, began); err != nil {
+				t.Fatalf("round %d: %v\n%s", round, err, p.said())
+			}
+		}
+		c.close()
+	}
+	t.Logf("%d kills, %d calls, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused %v; of %d adds that were queued %d counters lost some",
+		rounds, len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal, queued, lost)
+	if b.counts[acked] < rounds || b.counts[refused] == 0 || open == 0 || queued == 0 {
+		t.Error("the load did not do what it is there for")
+	}
+}
+
+// foreignCounter is the name of a counter that no ledger keeps.
+func foreignCounter(format string, args ...any) string {
+	return foreignPrefix + fmt.Sprintf(format, args...)
+}
+
+// newRand is one of many sources of a seed.
+func newRand(seed uint64, i, j int) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, uint64(i)<<16|uint64(j)))
+}
