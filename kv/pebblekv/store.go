@@ -103,6 +103,9 @@ func Open(cfg Config) (*Store, error) {
 	s.fail = pebblefail.New("kv store", cfg.OnFail)
 	fs := s.fail.FS(cfg.FS)
 	err := s.fail.WhileNotStuck(func() error {
+		if err := pebblefail.CheckManifest(fs, cfg.Dir); err != nil {
+			return err
+		}
 		db, err := pebble.Open(cfg.Dir, s.options(fs))
 		if err != nil {
 			return pebblefail.Corrupt(err)
