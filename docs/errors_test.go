@@ -35,7 +35,7 @@ error: namespace nowhere does not exist; create it with ` + "`headwater namespac
 exit code 3
 ` + "```" + `
 
-Exit codes of the command line: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict of tokens, conditions or versions, 5 unavailable or overloaded.
+Exit codes of the command line: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict of tokens, conditions or versions, an add that a bound rejects, or less to reserve of than was asked, 5 unavailable or overloaded.
 
 This page is made from api/apierrors/reasons.go by ` + "`go test ./docs -run Errors -update`" + `.
 `
