@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
@@ -275,6 +276,17 @@ func (x *addBatch) remove(place int) {
 	}
 }
 
+// fail notes why the add at a place failed by itself.
+func (x *addBatch) fail(place int, e *Error) {
+	if x.failed == nil {
+		x.failed = make(map[int]*Error)
+	}
+	if x.index != nil {
+		place = x.index[place]
+	}
+	x.failed[place] = e
+}
+
 // do sends a request until its outcome is final.
 func (b *adder) do(ctx context.Context, x *addBatch) {
 	body := framePool.Get().(*[]byte)
@@ -292,18 +304,15 @@ func (b *adder) do(ctx context.Context, x *addBatch) {
 		}
 		if refused < 0 {
 			x.err = e
+			if i, ok := e.add(len(x.ends)); ok && e.Outcome == Unknown && e.cause == nil {
+				x.fail(i, e) // the others are not at fault, and may count
+				x.err = &Error{Code: codes.Unknown, Outcome: Unknown, RequestID: e.RequestID, Message: "another add of the same request was refused when a part of it may have been taken: " + e.Message}
+			}
 			return
 		}
 		// Nothing of the request was taken, so its token names nothing, and the
 		// others go again under a new one.
-		if x.failed == nil {
-			x.failed = make(map[int]*Error)
-		}
-		at := refused
-		if x.index != nil {
-			at = x.index[refused]
-		}
-		x.failed[at] = e
+		x.fail(refused, e)
 		x.remove(refused)
 		b.count(func(s *CounterStats) { s.Splits++ })
 	}

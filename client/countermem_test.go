@@ -31,6 +31,8 @@ type memCounters struct {
 	held     map[string]*headwaterv1.ReserveCountRequest
 	requests []*headwaterv1.AddCountsRequest
 	gets     []*headwaterv1.GetCountRequest
+	// refuse may refuse an AddCounts before anything else.
+	refuse func(*headwaterv1.AddCountsRequest) error
 }
 
 type answer struct {
@@ -124,6 +126,11 @@ func (m *memCounters) AddCounts(_ context.Context, r *headwaterv1.AddCountsReque
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.requests = append(m.requests, proto.Clone(r).(*headwaterv1.AddCountsRequest))
+	if m.refuse != nil {
+		if err := m.refuse(r); err != nil {
+			return nil, err
+		}
+	}
 	if res, err := m.known(r.GetToken(), r); res != nil || err != nil {
 		if err == nil {
 			res.(*headwaterv1.AddCountsResponse).Result.Duplicate = headwaterv1.WriteResult_YES

@@ -169,6 +169,8 @@ func (e *Error) retryable() bool {
 	switch {
 	case e.noRetry, e.Code == codes.DataLoss, e.Code == codes.Unimplemented:
 		return false
+	case e.Metadata["add"] != "" && e.RetryAfter == 0: // what is wrong with one add stays so
+		return false
 	}
 	if e.Outcome == Unknown || e.RetryAfter > 0 {
 		return true
@@ -185,7 +187,7 @@ func (e *Error) decides() bool {
 	}
 	switch e.Reason {
 	case apierrors.ConditionFailed, apierrors.TokenReused, apierrors.CountOverflow, apierrors.Insufficient,
-		apierrors.ReservationNotFound, apierrors.ReservationEnded, apierrors.SettledTooMuch:
+		apierrors.ReservationNotFound, apierrors.ReservationEnded, apierrors.SettledTooMuch, apierrors.TooManyReservations:
 		return true
 	}
 	return false

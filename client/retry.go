@@ -86,7 +86,7 @@ func (a *attempts) mayRetry(e *Error) bool {
 	if a.effect == writesBare && e.Outcome != NotApplied {
 		return false
 	}
-	return true
+	return !e.decides() // a token gets its decision again
 }
 
 // fail completes the error that a call ends with.

@@ -137,7 +137,7 @@ var domain = []struct {
 	{counter.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
 	{counter.ErrOverflow, apierrors.CountOverflow, "the count would leave int64; add less, or clear the counter"},
 	{counter.ErrNoReservation, apierrors.ReservationNotFound, "there is no such reservation, or it ended longer than a token window ago; reserve again"},
-	{counter.ErrTooManyReservations, apierrors.TooManyReservations, "as many reservations are held as a partition takes; settle or cancel some, or wait until leases end"},
+	{counter.ErrTooManyReservations, apierrors.TooManyReservations, "as many reservations are held as a partition takes; settle or cancel some, or wait until leases end, and reserve again with a new token"},
 	{counter.ErrNotAccurate, apierrors.NotAccurate, "the namespace acknowledges adds before they are durable, so no read of it is accurate; read with BEST_EFFORT or EVENTUAL"},
 	{counter.ErrGranularity, apierrors.BadGranularity, "granularity is not a multiple of the smallest window that the namespace keeps"},
 	{counter.ErrTooManyPoints, apierrors.TooManyPoints, "the series has more than 10,000 points; ask for a shorter interval or a larger granularity"},
