@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,4 +182,121 @@ func TestKafkaModeReapsTopicsOfDeletedNamespaces(t *testing.T) {
 	if _, err := s.broker.Open(ctx, e.Topic); !errors.Is(err, wal.ErrTopicNotFound) {
 		t.Fatalf("topic %s of a deleted namespace: %v", e.Topic, err)
 	}
+}
+
+// TestEngineKafkaCounters and its twin on kfake follow counters over partitions
+// through their whole life: everything here comes back from Kafka alone.
+func TestEngineKafkaCounters(t *testing.T) { countersOnKafka(t, kafkaEngine(t)) }
+
+func TestKafkaModeCounters(t *testing.T) { countersOnKafka(t, kafkaFake(t)) }
+
+const (
+	kafkaCounters  = 40 // of which every partition has some
+	kafkaBatch     = 1000
+	kafkaDelta     = 3
+	kafkaEventTime = "2026-01-01T00:00:30Z"
+)
+
+// addsOnKafka is a call of 1,000 adds, 25 of kafkaDelta to each counter.
+func addsOnKafka() string {
+	var b strings.Builder
+	b.WriteString(`"adds":[`)
+	for i := range kafkaBatch {
+		fmt.Fprintf(&b, `{"counter":"c%d","delta":%d,"eventTime":"%s"},`, i%kafkaCounters, kafkaDelta, kafkaEventTime)
+	}
+	return strings.TrimSuffix(b.String(), ",") + `]`
+}
+
+func countersOnKafka(t *testing.T, brokers []string) {
+	prefix, dir := newPrefix(), t.TempDir()
+	s := onKafka(t, brokers, prefix, dir)
+	for _, doc := range []string{
+		"namespace: plays\nabstraction: counter\nlog: {partitions: 4}\n",
+		"namespace: loose\nabstraction: counter\nlog: {partitions: 2}\ncounter: {accuracy: best_effort}\n",
+	} {
+		is(t, "apply", call(t, s, "Namespace.ApplyNamespace", fmt.Sprintf(`{"config":%q}`, doc)))
+	}
+	on := func(s *Server, method, body string) reply {
+		t.Helper()
+		return call(t, s, "Counter."+method, `{"namespace":"plays",`+body+`}`)
+	}
+	adds := addsOnKafka()
+	is(t, "batch", on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "NO", "result.durability", s.Durability())
+	is(t, "batch again", on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "YES")
+	l := topic(t, s, "plays")
+	for p := range l.Info().Partitions {
+		if b, err := l.Bounds(t.Context(), partition(p)); err != nil || b.End == b.Start {
+			t.Errorf("partition %d has %v, %v: the batch is to reach every one", p, b, err)
+		}
+	}
+
+	capped := `"counter":"c0","delta":100,"bounds":{"ceiling":100,"onViolation":"SATURATE"},"token":{"key":"capped"}`
+	const each = kafkaBatch / kafkaCounters * kafkaDelta
+	for _, dup := range []string{"false", "true"} {
+		is(t, "add and get", on(s, "AddAndGetCount", capped), "count.value", "100", "appliedDelta", strconv.Itoa(100-each), "violation", "CEILING", "duplicate", dup)
+	}
+	reserve := `"counter":"c1","amount":10,"lease":"3600s","token":{"key":"settled"}`
+	id := on(s, "ReserveCount", reserve).field(t, "reservationId").(string)
+	is(t, "settle", on(s, "SettleReservation", `"reservationId":"`+id+`","amount":4,"token":{"key":"s"}`), "count.value", strconv.Itoa(each-4), "count.held", "0")
+	is(t, "clear", on(s, "ClearCount", `"counter":"c2"`), "result.duplicate", "NO")
+	is(t, "after the clear", on(s, "AddAndGetCount", `"counter":"c2","delta":5`), "count.value", "5")
+	held := on(s, "ReserveCount", `"counter":"c3","amount":10,"lease":"3600s","token":{"key":"held"}`).field(t, "reservationId").(string)
+
+	loose := call(t, s, "Counter.AddCounts", `{"namespace":"loose",`+adds+`}`)
+	is(t, "best effort", loose, "result.durability", "BUFFERED", "result.position", "", "result.duplicate", "UNKNOWN")
+	if w := loose.field(t, "result.lossWindow"); w == nil || w == "0s" {
+		t.Errorf("what can be lost: %s", loose)
+	}
+
+	check := func(s *Server, when string) {
+		t.Helper()
+		for i := range kafkaCounters {
+			name, want, reserved := fmt.Sprintf("c%d", i), each, 0
+			switch i {
+			case 0:
+				want = 100
+			case 1:
+				want = each - 4
+			case 2:
+				want = 5
+			case 3:
+				reserved = 10
+			}
+			is(t, when+": "+name, on(s, "GetCount", `"counter":"`+name+`","accuracy":"ACCURATE"`),
+				"count.value", strconv.Itoa(want), "count.held", strconv.Itoa(reserved), "count.accuracy", "ACCURATE", "count.pending", "0")
+			is(t, when+": verify "+name, on(s, "VerifyCount", `"counter":"`+name+`"`), "stored.value", strconv.Itoa(want), "recounted", strconv.Itoa(want), "drift", "0")
+		}
+		series := on(s, "GetCountSeries", `"counter":"c7","interval":{"start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:02:00Z"},"granularity":"60s"`)
+		if got := fmt.Sprint(series.field(t, "points")); got != fmt.Sprintf("[map[adds:25 start:2026-01-01T00:00:00Z sum:%d] map[adds:0 start:2026-01-01T00:01:00Z sum:0]]", each) {
+			t.Errorf("%s: series: %s", when, got)
+		}
+		is(t, when, on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "YES")
+		refused(t, when, on(s, "AddCounts", `"adds":[{"counter":"c0","delta":1}],"token":{"key":"batch"}`), 409, "HW-1201", "NOT_APPLIED")
+		is(t, when, on(s, "AddAndGetCount", capped), "count.value", "100", "appliedDelta", strconv.Itoa(100-each), "duplicate", "true")
+		is(t, when, on(s, "ReserveCount", reserve), "reservationId", id, "result.duplicate", "YES")
+		refused(t, when, on(s, "CancelReservation", `"reservationId":"`+id+`"`), 400, "HW-1210", "NOT_APPLIED")
+		eventually(t, http.StatusOK, func() reply {
+			// An answer at once: what is buffered arrives when the log has it.
+			r := call(t, s, "Counter.GetCount", `{"namespace":"loose","counter":"c0"}`)
+			if r.status == http.StatusOK && r.field(t, "count.value") != strconv.Itoa(each) {
+				r.status = http.StatusAccepted
+			}
+			return r
+		})
+	}
+	check(s, "at first")
+	closeServer(t, s)
+
+	s = onKafka(t, brokers, prefix, dir)
+	check(s, "after a restart")
+	closeServer(t, s)
+
+	if err := os.RemoveAll(filepath.Join(dir, "stores")); err != nil {
+		t.Fatal(err)
+	}
+	s = onKafka(t, brokers, prefix, dir)
+	check(s, "after a rebuild")
+	is(t, "a hold outlives the store", on(s, "CancelReservation", `"reservationId":"`+held+`"`), "count.value", strconv.Itoa(each), "count.held", "0")
+	dropTopics(t, s)
+	closeServer(t, s)
 }
