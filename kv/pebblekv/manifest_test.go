@@ -93,6 +93,43 @@ func TestDamageOfTheManifestIsRefused(t *testing.T) {
 	t.Log(answers)
 }
 
+// TestDamageOfTheManifestAfterARestartIsRefused flips a bit of each byte of the
+// manifest of a store that was opened again: the log of the first run is a table
+// then, and a store without it would hold the second run only.
+func TestDamageOfTheManifestAfterARestartIsRefused(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	for run := range 2 {
+		s := mustOpen(t, small(mem, 1))
+		if err := errors.Join(commitOne(s, run), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := list(t, mem)
+	at := slices.IndexFunc(files, func(n string) bool { return strings.HasPrefix(n, "marker.manifest.") })
+	manifest := files[at][strings.Index(files[at], "MANIFEST-"):]
+	data := contents(t, mem, "kv/"+manifest)
+	for i := range data {
+		bit := byte(1) << rand.IntN(8)
+		data[i] ^= bit
+		s, err := Open(small(mem, 1))
+		if err == nil {
+			st, stErr := s.State(t.Context(), 0)
+			t.Fatalf("byte %d of %d: opens as of offset %d, %v", i, len(data), st.Applied, errors.Join(stErr, s.Close()))
+		}
+		if !errors.Is(err, wal.ErrCorrupt) || !strings.Contains(err.Error(), manifest) {
+			t.Errorf("byte %d of %d: %v", i, len(data), err)
+		}
+		data[i] ^= bit
+	}
+	s := mustOpen(t, small(mem, 1))
+	defer s.Close()
+	st, err := s.State(t.Context(), 0)
+	if err != nil || st.Applied != 1 {
+		t.Errorf("the store as it was is at %d, %v", st.Applied, err)
+	}
+}
+
 func list(t *testing.T, fs vfs.FS) []string {
 	t.Helper()
 	names, err := fs.List("kv")

@@ -86,7 +86,7 @@ func TestDamageOfAManifestIsFound(t *testing.T) {
 	if err := pebblefail.CheckManifest(mem, "none"); err != nil {
 		t.Fatalf("no directory: %v", err)
 	}
-	db, err := pebble.Open("db", &pebble.Options{FS: mem})
+	db, err := pebble.Open("db", &pebble.Options{FS: mem, Logger: silent{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +115,42 @@ func TestDamageOfAManifestIsFound(t *testing.T) {
 		t.Fatalf("as it was written: %v", err)
 	}
 	for i := range before {
+		data[i] ^= 0x10
+		if err := pebblefail.CheckManifest(mem, "db"); !errors.Is(err, wal.ErrCorrupt) {
+			t.Errorf("byte %d of %d: %v", i, len(data), err)
+		}
+		data[i] ^= 0x10
+	}
+}
+
+// TestDamageOfAManifestAfterARestartIsFound: the write-ahead log was replayed into
+// a table and deleted, and the last of two records of a new manifest says so.
+func TestDamageOfAManifestAfterARestartIsFound(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	manifest := ""
+	for i := range 2 {
+		db, err := pebble.Open("db", &pebble.Options{FS: mem, Logger: silent{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(db.Set(fmt.Append(nil, i), nil, pebble.Sync), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := pebblefail.CheckManifest(mem, "db"); err != nil {
+			t.Fatalf("as it was written by run %d: %v", i, err)
+		}
+		desc, err := pebble.Peek("db", mem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest = desc.ManifestFilename
+	}
+	data, err := mem.UnsafeGetFileDataBuffer(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
 		data[i] ^= 0x10
 		if err := pebblefail.CheckManifest(mem, "db"); !errors.Is(err, wal.ErrCorrupt) {
 			t.Errorf("byte %d of %d: %v", i, len(data), err)

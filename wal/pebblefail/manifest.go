@@ -20,6 +20,12 @@ import (
 const (
 	chunkBlock  = 32 << 10
 	chunkHeader = 7
+
+	chunkFull  = 1 // a record of its own
+	chunkFirst = 2
+	chunkLast  = 4
+
+	firstManifest = "MANIFEST-000001" // written when a store is made, and never again
 )
 
 var (
@@ -32,9 +38,11 @@ var (
 // right for a torn write and wrong for damage: tables that later edits added are
 // then taken for leftovers and deleted, and the store opens without their rows.
 // Each record is synced before the next is written, so a valid one behind an
-// invalid chunk is proof. Of the last record damage cannot be told from a torn
-// write. The error wraps wal.ErrCorrupt. It is to be called before Pebble opens;
-// a directory without a store is right.
+// invalid chunk is proof. So is the lack of one of the first two: a manifest is in
+// use only once its first record, and but for that of a new store its second, is
+// synced. Of any later record damage cannot be told from a torn write, if it is
+// the last. The error wraps wal.ErrCorrupt. It is to be called before Pebble
+// opens; a directory without a store is right.
 func CheckManifest(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
 	if oserror.IsNotExist(err) {
@@ -58,7 +66,11 @@ func CheckManifest(fs vfs.FS, dir string) error {
 	if err != nil {
 		return fmt.Errorf("check manifest: %w", err)
 	}
-	if at, bad := manifestDamaged(data); bad {
+	least := 2 // a copy of the version before, and what changed
+	if manifest == firstManifest {
+		least = 1
+	}
+	if at, bad := manifestDamaged(data, least); bad {
 		return fmt.Errorf("%w: %s is damaged at byte %d", wal.ErrCorrupt, manifest, at)
 	}
 	return nil
@@ -73,12 +85,15 @@ func readAll(fs vfs.FS, name string) (data []byte, err error) {
 	return io.ReadAll(f)
 }
 
-// manifestDamaged returns where a reader would stop although a whole record
-// follows.
-func manifestDamaged(data []byte) (stop int, bad bool) {
-	at := 0
+// manifestDamaged returns where a reader would stop although a record follows, or
+// has read fewer than least.
+func manifestDamaged(data []byte, least int) (stop int, bad bool) {
+	at, records := 0, 0
 	for at < len(data) {
-		if end, _, ok := parseChunk(data, at); ok {
+		if end, kind, ok := parseChunk(data, at); ok {
+			if kind == chunkFull || kind == chunkLast {
+				records++
+			}
 			at = end
 			continue
 		}
@@ -88,8 +103,11 @@ func manifestDamaged(data []byte) (stop int, bad bool) {
 		}
 		at += rest // too little for a header: padding
 	}
+	if records < least {
+		return at, true
+	}
 	for i := at + 1; i < len(data); i++ {
-		if _, first, ok := parseChunk(data, i); ok && first {
+		if _, kind, ok := parseChunk(data, i); ok && (kind == chunkFull || kind == chunkFirst) {
 			return at, true
 		}
 	}
@@ -97,20 +115,20 @@ func manifestDamaged(data []byte) (stop int, bad bool) {
 }
 
 // parseChunk reads the chunk at data[at:], which does not cross its block; ok
-// when its checksum holds. first: it begins a record.
-func parseChunk(data []byte, at int) (end int, first, ok bool) {
+// when its checksum holds.
+func parseChunk(data []byte, at int) (end int, kind byte, ok bool) {
 	limit := min(len(data), at-at%chunkBlock+chunkBlock)
 	if at+chunkHeader > limit {
-		return 0, false, false
+		return 0, 0, false
 	}
 	b := data[at:limit]
 	n := chunkHeader + int(binary.LittleEndian.Uint16(b[4:]))
-	if kind := b[6]; kind == 0 || kind > 4 || n > len(b) {
-		return 0, false, false
+	if kind = b[6]; kind == 0 || kind > chunkLast || n > len(b) {
+		return 0, 0, false
 	}
 	c := crc32.Checksum(b[6:n], castagnoli)
 	if binary.LittleEndian.Uint32(b) != (c>>15|c<<17)+0xa282ead8 {
-		return 0, false, false
+		return 0, 0, false
 	}
-	return at + n, b[6] <= 2, true
+	return at + n, kind, true
 }
