@@ -81,12 +81,6 @@ func (b *ledger) noteOther(w *tally, a *reckoning) {
 	}
 }
 
-func (b *ledger) fault(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.errs = append(b.errs, err)
-}
-
 // err returns what was wrong in the answers so far.
 func (b *ledger) err() error {
 	b.mu.Lock()

@@ -119,7 +119,7 @@ func (b *ledger) strokes(ns string, partitions int) (all []stroke, err error) {
 	slices.SortFunc(all, func(x, y stroke) int {
 		return cmp.Or(strings.Compare(x.counter, y.counter), cmp.Compare(x.offset, y.offset), cmp.Compare(x.index, y.index))
 	})
-	return all, errors.Join(errs...)
+	return all, errors.Join(errs[:min(len(errs), 10)]...)
 }
 
 // figures folds the acknowledged calls of a namespace in the order of the log: what

@@ -66,10 +66,8 @@ func TestCounterStoresAreRebuilt(t *testing.T) {
 		if err := b.again(c, b.sample(r, 200)); err != nil {
 			t.Fatal(err)
 		}
-		for _, ns := range l.spaces {
-			if err := b.verify(c, ns, counterPartitions, began); err != nil {
-				t.Fatalf("round %d: %v\n%s", round, err, k.p.said())
-			}
+		if err := b.verifyAll(c, l.spaces, began); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, k.p.said())
 		}
 		c.close()
 	}
@@ -92,7 +90,11 @@ func TestCounterStoresAreLostUnderReads(t *testing.T) {
 	c.close()
 	k.again() // so that nothing is in memory
 	c = connect(t, k.p.grpc)
-	still, err := b.figures(demoSpace, counterPartitions)
+	n, err := partitionsOf(c, demoSpace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	still, err := b.figures(demoSpace, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +129,8 @@ func TestCounterStoresAreLostUnderReads(t *testing.T) {
 	if err := b.again(c, b.sample(r, 200)); err != nil {
 		t.Fatal(err)
 	}
-	for _, ns := range l.spaces {
-		if err := b.verify(c, ns, counterPartitions, began); err != nil {
-			t.Fatal(err)
-		}
+	if err := b.verifyAll(c, l.spaces, began); err != nil {
+		t.Fatal(err)
 	}
 	if err := watch.settle(c); err != nil {
 		t.Fatal(err)
@@ -247,14 +247,15 @@ func (w *watched) reasons() map[string]int {
 // await returns when so many reads were made, or the process has gone.
 func (w *watched) await(t *testing.T, p *process, reads int64) {
 	t.Helper()
-	for limit := time.Now().Add(timeout); w.reads.Load() < reads; time.Sleep(time.Millisecond) {
+	limit := time.NewTimer(timeout)
+	defer limit.Stop()
+	for w.reads.Load() < reads {
 		select {
 		case <-p.gone:
 			return
-		default:
-		}
-		if time.Now().After(limit) {
+		case <-limit.C:
 			t.Fatalf("%d reads in %v, want %d", w.reads.Load(), timeout, reads)
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

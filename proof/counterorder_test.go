@@ -51,7 +51,7 @@ func TestCountersAreLinearizable(t *testing.T) {
 			over = true
 		case <-time.After(time.Duration(r.IntN(40)) * time.Millisecond):
 			k.p.signal(t, syscall.SIGSTOP)
-			time.Sleep(time.Duration(r.IntN(15)) * time.Millisecond)
+			<-time.After(time.Duration(r.IntN(15)) * time.Millisecond)
 			k.p.signal(t, syscall.SIGCONT)
 			stopped++
 		}
@@ -101,7 +101,7 @@ func rest(ctx context.Context, t *testing.T, p *counterPipeline, r *rand.Rand) {
 	for ctx.Err() == nil {
 		i, pause, flush := wal.Partition(r.IntN(pipelinePartitions)), time.Duration(r.IntN(8))*time.Millisecond, r.IntN(3) > 0
 		err := p.runner.Do(ctx, i, func(ctx context.Context) error {
-			time.Sleep(pause) // in the applier's goroutine: nothing is applied meanwhile
+			<-time.After(pause) // in the applier's goroutine: nothing is applied meanwhile
 			if !flush {
 				return nil
 			}

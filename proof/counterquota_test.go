@@ -16,8 +16,10 @@ import (
 
 // crowd is many callers on a few connections that follow a process over kills.
 type crowd struct {
-	k  *killed
-	b  *ledger
+	k   *killed
+	b   *ledger
+	cut atomic.Int64 // calls that a kill cut off
+
 	mu sync.Mutex // guards cs and next
 	cs []*conn    // to where the process is; nil when that is not known
 	// next is closed when the process is elsewhere.
@@ -47,7 +49,7 @@ func (w *crowd) conn(i int) (*conn, <-chan struct{}) {
 func (w *crowd) all(calls []*tally, known bool, kills ...int64) {
 	t := w.k.sv.t
 	t.Helper()
-	var answered, cut atomic.Int64
+	var answered atomic.Int64
 	reached := make(chan struct{}, len(kills))
 	var wg sync.WaitGroup
 	for i, x := range calls {
@@ -61,7 +63,7 @@ func (w *crowd) all(calls []*tally, known bool, kills ...int64) {
 				if a.outcome != unknown {
 					break
 				}
-				cut.Add(1)
+				w.cut.Add(1)
 				select {
 				case <-next:
 				case <-time.After(timeout):
@@ -82,9 +84,6 @@ func (w *crowd) all(calls []*tally, known bool, kills ...int64) {
 		w.k.again()
 	}
 	wg.Wait()
-	if len(kills) > 0 {
-		t.Logf("%d calls, %d kills, %d calls cut off", len(calls), len(kills), cut.Load())
-	}
 	if err := w.b.err(); err != nil {
 		t.Fatal(err)
 	}
@@ -150,14 +149,19 @@ func quota(t *testing.T, k *killed, r *rand.Rand, name string) {
 	}
 	w.all(ends, false, 1+r.Int64N(have-1))
 	w.expect(name, have/2, 0)
-	want2, err := b.figures(exactSpace, counterPartitions)
+	c, _ := w.conn(0)
+	n, err := partitionsOf(c, exactSpace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _ := w.conn(0)
-	if err := recount(c, exactSpace, name, want2[name], began); err != nil {
+	figures, err := b.figures(exactSpace, n)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := recount(c, exactSpace, name, figures[name], began); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d were granted to %d callers; the kills cut off %d calls", len(granted), want, w.cut.Load())
 }
 
 // expect reads a counter accurately.
@@ -220,13 +224,11 @@ func TestEveryCopyHasOneEffect(t *testing.T) {
 		k.again()
 		thrice(calls, true)
 		c, _ := w.conn(0)
-		for _, ns := range maker.spaces {
-			if err := b.verify(c, ns, counterPartitions, began); err != nil {
-				t.Fatal(err)
-			}
+		if err := b.verifyAll(c, maker.spaces, began); err != nil {
+			t.Fatal(err)
 		}
 	}
-	t.Logf("%d calls; answers: %d unknown, %d acknowledged, %d refused %v", len(calls), b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal)
+	t.Logf("%d calls, cut off %d times; answers: %d unknown, %d acknowledged, %d refused %v", len(calls), w.cut.Load(), b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal)
 	if len(ends) == 0 || b.counts[refused] == 0 {
 		t.Error("the calls are not of every kind")
 	}

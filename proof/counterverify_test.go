@@ -14,6 +14,20 @@ import (
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
 
+// verifyAll is verify of several namespaces of a server.
+func (b *ledger) verifyAll(c *conn, spaces []string, began time.Time) error {
+	for _, ns := range spaces {
+		n, err := partitionsOf(c, ns)
+		if err == nil {
+			err = b.verify(c, ns, n, began)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // verify reads every counter of a namespace back and compares it with what the
 // ledger says: accurate values, holds, recounts, lists and series. began is
 // before the first call.

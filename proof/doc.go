@@ -17,6 +17,21 @@
 //	again_test.go   copies of conditional writes that were raised above others
 //	leak_test.go    nothing is left running after Close and Drain
 //
+// Of counters, against a ledger that folds what was acknowledged in the order of
+// the log (counterbook, counterfold, counterverify, counterload):
+//
+//	counterkill_test.go   kills under calls of every kind in namespaces of all three
+//	                      accuracies; the same on Kafka (TestEngineCountersOverKills)
+//	counterloose_test.go  what a best_effort namespace may lose in them, and what not
+//	counterorder_test.go  adds under bounds, clears, reservations and accurate reads
+//	                      checked for linearizability, over kills and while the
+//	                      process or its appliers stand still
+//	counterquota_test.go  1,000 callers for a quota of 100 over kills; every call sent
+//	                      three times at once and after restarts
+//	counterlost_test.go   stores of counters that are lost, also under reads
+//	counterpower_test.go  power loss of log and store of counters at sync points
+//	flights_counter_test.go  real flights counted over kills
+//
 // Every test prints its seed; HEADWATER_SEED=N runs that seed again. It fixes what
 // is asked of the service and when, not how the operating system interleaves it.
 // HEADWATER_LONG=1 runs 200 rounds of kills and more of everything else.
