@@ -254,11 +254,8 @@ func (n *Counter) AddAll(ctx context.Context, adds []CounterAdd, o CounterWriteO
 			e.Message = fmt.Sprintf("adds[%d]: %s", i, e.Message)
 			return WriteResult{}, e
 		}
-		if !a.Token.IsZero() && a.Token.Time.IsZero() {
-			whole := *a
-			whole.Token = n.c.complete(a.Token)
-			a = &whole
-		}
+		// A token without a time has the call's: one of now would make another request
+		// of the same adds when they are sent again.
 		*buf = appendAdd(*buf, a)
 	}
 	token := n.c.complete(o.Token)

@@ -470,11 +470,15 @@ func TestAddAllIsOneRequest(t *testing.T) {
 	if err != nil || res.Token.Key != "all" || res.Duplicate != Repeated || res.Position == "" {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	if len(s.counters.requests) != 3 || len(s.counters.requests[2].GetAdds()) != 3 || s.counters.requests[0].GetAdds()[2].GetToken().GetGenerationTime() == nil {
+	if len(s.counters.requests) != 3 || len(s.counters.requests[2].GetAdds()) != 3 || s.counters.requests[0].GetAdds()[2].GetToken().GetGenerationTime() != nil {
 		t.Errorf("requests %v", s.counters.requests)
 	}
 	if !adds[2].Token.Time.IsZero() {
 		t.Error("the caller's adds were changed")
+	}
+	// Sent again by its caller it is the same request, whatever the time.
+	if res, err = n.AddAll(t.Context(), adds, CounterWriteOptions{Token: Token{Key: "all"}}); err != nil || res.Duplicate != Repeated {
+		t.Errorf("sent again: %+v, %v", res, err)
 	}
 	for _, want := range []struct {
 		name string

@@ -123,8 +123,10 @@ func sizeSpan(seconds, nanos int64) (n int) {
 
 func appendToken(b []byte, t *Token) []byte {
 	b = protowire.AppendVarint(b, uint64(sizeToken(t)))
-	b = protowire.AppendTag(b, fieldGenerationTime, protowire.BytesType)
-	b = appendSpan(b, t.Time.Unix(), int64(t.Time.Nanosecond()))
+	if !t.Time.IsZero() {
+		b = protowire.AppendTag(b, fieldGenerationTime, protowire.BytesType)
+		b = appendSpan(b, t.Time.Unix(), int64(t.Time.Nanosecond()))
+	}
 	if t.Key != "" {
 		b = protowire.AppendTag(b, fieldKey, protowire.BytesType)
 		return protowire.AppendString(b, t.Key)
@@ -134,7 +136,10 @@ func appendToken(b []byte, t *Token) []byte {
 }
 
 func sizeToken(t *Token) int {
-	n := 1 + protowire.SizeBytes(sizeSpan(t.Time.Unix(), int64(t.Time.Nanosecond())))
+	n := 0
+	if !t.Time.IsZero() {
+		n = 1 + protowire.SizeBytes(sizeSpan(t.Time.Unix(), int64(t.Time.Nanosecond())))
+	}
 	if t.Key != "" {
 		return n + 1 + protowire.SizeBytes(len(t.Key))
 	}
