@@ -19,6 +19,7 @@ type ledger struct {
 	counts  [5]int   // answers by outcome
 	refusal map[string]int
 	errs    []error
+	letters int // dead letters that the last namespace that was verified must have
 }
 
 // enter enters a call before it is sent for the first time.

@@ -19,6 +19,14 @@ type stroke struct {
 	index   int
 	from    *tally
 	add     *headwaterv1.CounterAdd // of an add that nobody waited for
+	at      letterPlace             // then: where its record is
+}
+
+// letterPlace is what a dead letter is about.
+type letterPlace struct {
+	part   wal.Partition
+	offset wal.Offset
+	index  int // of the add in its record
 }
 
 // window sums what fell into it.
@@ -39,6 +47,9 @@ type figure struct {
 	holds  map[string]*hold
 	mortal bool  // it has a time to live
 	dies   int64 // then: when, by log time
+	// refused are adds that nobody waited for and that were not taken, or not all
+	// of them.
+	refused []letterPlace
 }
 
 // heldAt is what is held at a log time.
@@ -52,25 +63,25 @@ func (f *figure) heldAt(t int64) (sum int64) {
 }
 
 // add decides an add as the documentation says, in numbers without ends.
-func (f *figure) add(a *headwaterv1.CounterAdd, bounds *headwaterv1.Bounds) (applied int64, v headwaterv1.AddAndGetCountResponse_Violation, overflow bool) {
-	value, delta := big.NewInt(f.value), big.NewInt(a.Delta)
-	sum := new(big.Int).Add(value, delta)
-	edge := func(b int64, side headwaterv1.AddAndGetCountResponse_Violation) {
-		// Beyond the bound already: nothing further, and nothing back.
-		v, sum = side, big.NewInt(b)
-		if (side == headwaterv1.AddAndGetCountResponse_CEILING) == (sum.Cmp(value) < 0) {
-			sum = value
+func (f *figure) add(a *headwaterv1.CounterAdd, bounds ...*headwaterv1.Bounds) (applied int64, v headwaterv1.AddAndGetCountResponse_Violation, overflow bool) {
+	value := big.NewInt(f.value)
+	sum := new(big.Int).Add(value, big.NewInt(a.Delta))
+	for _, b := range bounds {
+		var edge *int64
+		up := sum.Cmp(value)
+		switch {
+		case b == nil:
+		case b.Ceiling != nil && up > 0 && sum.Cmp(big.NewInt(*b.Ceiling)) > 0:
+			edge, v = b.Ceiling, headwaterv1.AddAndGetCountResponse_CEILING
+		case b.Floor != nil && up < 0 && sum.Cmp(big.NewInt(*b.Floor)) < 0:
+			edge, v = b.Floor, headwaterv1.AddAndGetCountResponse_FLOOR
 		}
-		if bounds.OnViolation != headwaterv1.Bounds_SATURATE {
-			sum = value
+		if edge == nil {
+			continue
 		}
-	}
-	switch {
-	case bounds == nil:
-	case bounds.Ceiling != nil && delta.Sign() > 0 && sum.Cmp(big.NewInt(*bounds.Ceiling)) > 0:
-		edge(*bounds.Ceiling, headwaterv1.AddAndGetCountResponse_CEILING)
-	case bounds.Floor != nil && delta.Sign() < 0 && sum.Cmp(big.NewInt(*bounds.Floor)) < 0:
-		edge(*bounds.Floor, headwaterv1.AddAndGetCountResponse_FLOOR)
+		if sum = big.NewInt(*edge); sum.Cmp(value) != up || b.OnViolation != headwaterv1.Bounds_SATURATE {
+			sum = value // beyond the bound already: nothing further, and nothing back
+		}
 	}
 	if !sum.IsInt64() {
 		return 0, 0, true
@@ -95,25 +106,29 @@ func (b *ledger) strokes(ns string, partitions int) (all []stroke, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var errs []error
-	put := func(w *tally, counter string, index int, add *headwaterv1.CounterAdd) {
-		_, o, err := w.where(counter, partitions)
+	put := func(w *tally, counter string, index int, add *headwaterv1.CounterAdd, places map[wal.Partition]int) {
+		p, o, err := w.where(counter, partitions)
 		if err != nil {
 			errs = append(errs, err)
 			return
 		}
-		all = append(all, stroke{counter: counter, offset: o, index: index, from: w, add: add})
+		all = append(all, stroke{counter: counter, offset: o, index: index, from: w, add: add, at: letterPlace{p, o, places[p]}})
+		if places != nil {
+			places[p]++
+		}
 	}
 	for _, w := range b.calls {
 		switch {
 		case !w.settled || w.first.outcome != acked || w.ns != ns:
 		case w.adds != nil:
+			places := make(map[wal.Partition]int)
 			for i, a := range w.adds.Adds {
-				put(w, a.Counter, i, a)
+				put(w, a.Counter, i, a, places)
 			}
 		case w.add != nil:
-			put(w, w.add.Counter, 0, &headwaterv1.CounterAdd{Counter: w.add.Counter, Delta: w.add.Delta, EventTime: w.add.EventTime})
+			put(w, w.add.Counter, 0, &headwaterv1.CounterAdd{Counter: w.add.Counter, Delta: w.add.Delta, EventTime: w.add.EventTime}, nil)
 		default:
-			put(w, w.counter, 0, nil)
+			put(w, w.counter, 0, nil, nil)
 		}
 	}
 	slices.SortFunc(all, func(x, y stroke) int {
@@ -150,10 +165,12 @@ func (b *ledger) figures(ns string, partitions int) (map[string]*figure, error) 
 				}
 				own[string(t.GetNonce())] = s.from
 			}
-			f.add(s.add, nil)
+			if _, v, overflow := f.add(s.add, standing[ns]); overflow || v != headwaterv1.AddAndGetCountResponse_NONE {
+				f.refused = append(f.refused, s.at)
+			}
 			continue
 		}
-		if err := f.decide(s.from); err != nil {
+		if err := f.decide(s.from, standing[ns]); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -161,7 +178,7 @@ func (b *ledger) figures(ns string, partitions int) (map[string]*figure, error) 
 }
 
 // decide does a call that told what it did, and compares.
-func (f *figure) decide(w *tally) error {
+func (f *figure) decide(w *tally, standing *headwaterv1.Bounds) error {
 	a := &w.first
 	wrong := func(format string, args ...any) error {
 		return fmt.Errorf("%v: %v: %s", w, a, fmt.Sprintf(format, args...))
@@ -172,7 +189,7 @@ func (f *figure) decide(w *tally) error {
 	switch {
 	case w.get != nil:
 		was := f.exists
-		applied, v, overflow := f.add(&headwaterv1.CounterAdd{Delta: w.get.Delta, EventTime: w.get.EventTime}, w.get.Bounds)
+		applied, v, overflow := f.add(&headwaterv1.CounterAdd{Delta: w.get.Delta, EventTime: w.get.EventTime}, w.get.Bounds, standing)
 		if overflow || applied != a.delta || v != a.violation {
 			return wrong("of %d it must apply %d, with %v (overflow %v)", w.get.Delta, applied, v, overflow)
 		}

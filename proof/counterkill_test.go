@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
 
@@ -14,7 +16,13 @@ const (
 	exactSpace = "exact-counter" // accurate
 	looseSpace = "loose-counter" // best_effort
 	demoSpace  = "demo-counter"  // eventual
+	boundSpace = "bound-counter" // accurate, with bounds that stand for every add
 )
+
+// standing are the bounds of namespaces that have some.
+var standing = map[string]*headwaterv1.Bounds{
+	boundSpace: {Floor: proto.Int64(-60), Ceiling: proto.Int64(500), OnViolation: headwaterv1.Bounds_SATURATE},
+}
 
 // partitionsOf is how many partitions a namespace has.
 func partitionsOf(c *conn, ns string) (int, error) {
@@ -36,6 +44,7 @@ func counterSpaces(t *testing.T, c *conn) {
 	t.Helper()
 	for _, doc := range []string{
 		"namespace: " + exactSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: accurate, event_retention: 1s}\n",
+		"namespace: " + boundSpace + "\nabstraction: counter\nlog: {partitions: 2}\ncounter: {accuracy: accurate, floor: -60, ceiling: 500, on_violation: saturate}\n",
 		"namespace: " + looseSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: best_effort}\n",
 	} {
 		ctx, cancel := callContext()
@@ -81,7 +90,7 @@ func counterKills(t *testing.T, rounds int, args ...string) {
 	var open, again, lost, queued int
 	for round := range rounds {
 		c := connect(t, p.grpc)
-		l := &tallies{ledger: b, round: round, counters: 12, spaces: []string{demoSpace, exactSpace}}
+		l := &tallies{ledger: b, round: round, counters: 12, spaces: []string{demoSpace, exactSpace, boundSpace}}
 		loose := newLooseLoad(seed, round, 3)
 		stop := make(chan struct{})
 		victim := p
@@ -127,9 +136,9 @@ func counterKills(t *testing.T, rounds int, args ...string) {
 		}
 		c.close()
 	}
-	t.Logf("%d kills, %d calls, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused %v; of %d adds that were queued %d counters lost some",
-		rounds, len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal, queued, lost)
-	if b.counts[acked] < rounds || b.counts[refused] == 0 || open == 0 || queued == 0 {
+	t.Logf("%d kills, %d calls, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused %v; %d dead letters in %s; of %d adds that were queued %d counters lost some",
+		rounds, len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal, b.letters, boundSpace, queued, lost)
+	if b.counts[acked] < rounds || b.counts[refused] == 0 || b.letters == 0 || open == 0 || queued == 0 {
 		t.Error("the load did not do what it is there for")
 	}
 }

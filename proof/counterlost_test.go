@@ -48,7 +48,7 @@ func TestCounterStoresAreRebuilt(t *testing.T) {
 	k := newKilled(t)
 	for round := range 3 {
 		c := connect(t, k.p.grpc)
-		l := &tallies{ledger: b, round: round, counters: 12, spaces: []string{demoSpace, exactSpace}, most: (round + 1) * 1000}
+		l := &tallies{ledger: b, round: round, counters: 12, spaces: []string{demoSpace, exactSpace, boundSpace}, most: (round + 1) * 1000}
 		l.run(c, seed, 6, nil)
 		c.close()
 		if round == 1 {
@@ -58,7 +58,7 @@ func TestCounterStoresAreRebuilt(t *testing.T) {
 			k.p.kill(t)
 		}
 		n, err := loseCounterStores(k.sv.dir)
-		if err != nil || n != 3 {
+		if err != nil || n != 4 {
 			t.Fatalf("%d stores of counters are lost: %v", n, err)
 		}
 		k.again()
@@ -82,7 +82,7 @@ func TestCounterStoresAreLostUnderReads(t *testing.T) {
 	b := &ledger{}
 	k := newKilled(t)
 	c := connect(t, k.p.grpc)
-	l := &tallies{ledger: b, counters: 12, spaces: []string{demoSpace, exactSpace}, most: 2000}
+	l := &tallies{ledger: b, counters: 12, spaces: []string{demoSpace, exactSpace, boundSpace}, most: 2000}
 	l.run(c, seed, 6, nil)
 	if err := b.err(); err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestCounterStoresAreLostUnderReads(t *testing.T) {
 	}
 	// Some reads before, and some after; the process may stop over it by itself.
 	watch.await(t, k.p, 20)
-	if n, err := loseCounterStores(k.sv.dir); err != nil || n != 3 {
+	if n, err := loseCounterStores(k.sv.dir); err != nil || n != 4 {
 		t.Fatalf("%d stores of counters are lost: %v", n, err)
 	}
 	lostAt := watch.reads.Load()

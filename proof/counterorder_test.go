@@ -65,14 +65,15 @@ func TestCountersAreLinearizable(t *testing.T) {
 
 // TestCountersAreLinearizableWhileAppliersPause is the same on one process whose
 // appliers stand still now and then while the log goes on, and flush whenever they
-// do not: an accurate read waits, whatever the rollup and the store have.
+// do not: an accurate read waits, whatever the rollup and the store have. No counter stays in memory that
+// need not.
 func TestCountersAreLinearizableWhileAppliersPause(t *testing.T) {
 	seed, r := seedOf(t)
 	each := 600
 	if long() {
 		each = 2000
 	}
-	p := mustOpenCounterPipeline(t, vfs.NewMem(), nil)
+	p := mustOpenCounterPipeline(t, vfs.NewMem(), 1)
 	g := newCounterOps(t, func(int64) {}, pipelineCounter)
 	var ks []*caller
 	for range 6 {

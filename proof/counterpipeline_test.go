@@ -54,8 +54,9 @@ type counterPipeline struct {
 }
 
 // openCounterPipeline opens everything on fs and waits until the appliers are
-// caught up. now is the log's clock at start, nil the real one.
-func openCounterPipeline(fs vfs.FS, now func() time.Time) (_ *counterPipeline, err error) {
+// caught up. now is the log's clock at start, nil the real one; hotBytes bounds the
+// counters in memory, 0 is the default.
+func openCounterPipeline(fs vfs.FS, now func() time.Time, hotBytes int64) (_ *counterPipeline, err error) {
 	p := &counterPipeline{}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
@@ -92,7 +93,7 @@ func openCounterPipeline(fs vfs.FS, now func() time.Time) (_ *counterPipeline, e
 	}
 	windows, window := d.Config.Counter.Windows, d.Config.Tokens.Window
 	p.applier, err = counter.NewApplier(ctx, counter.ApplierConfig{
-		Store: p.store, Log: p.log, Letters: n.Letters, Progress: progress, Clock: &p.clock, Windows: windows, FlushCounters: 64,
+		Store: p.store, Log: p.log, Letters: n.Letters, Progress: progress, Clock: &p.clock, Windows: windows, FlushCounters: 64, HotBytes: hotBytes,
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: window}, nil },
 	})
 	if err != nil {
@@ -188,9 +189,9 @@ func (p *counterPipeline) close() error {
 	return errors.Join(errs...)
 }
 
-func mustOpenCounterPipeline(t *testing.T, fs vfs.FS, now func() time.Time) *counterPipeline {
+func mustOpenCounterPipeline(t *testing.T, fs vfs.FS, hotBytes int64) *counterPipeline {
 	t.Helper()
-	p, err := openCounterPipeline(fs, now)
+	p, err := openCounterPipeline(fs, nil, hotBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

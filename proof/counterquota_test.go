@@ -189,7 +189,7 @@ func TestEveryCopyHasOneEffect(t *testing.T) {
 	b := &ledger{}
 	w := &crowd{k: k, b: b}
 	_, w.next = k.sv.where()
-	maker := &teller{tallies: &tallies{ledger: b, counters: 6, spaces: []string{demoSpace, exactSpace}}, r: rand.New(rand.NewPCG(seed, 9))}
+	maker := &teller{tallies: &tallies{ledger: b, counters: 6, spaces: []string{demoSpace, exactSpace, boundSpace}}, r: rand.New(rand.NewPCG(seed, 9))}
 	thrice := func(calls []*tally, known bool, kills ...int64) {
 		t.Helper()
 		var all []*tally

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/wal"
 )
 
 // verifyAll is verify of several namespaces of a server.
@@ -59,6 +61,9 @@ func (b *ledger) verify(c *conn, ns string, partitions int, began time.Time) err
 		errs = append(errs, recount(c, ns, name, f, began))
 	}
 	errs = append(errs, listed(c, ns, want))
+	if c.log != nil {
+		errs = append(errs, b.lettered(c, ns, want))
+	}
 	return errors.Join(errs...)
 }
 
@@ -154,4 +159,40 @@ func listed(c *conn, ns string, want map[string]*figure) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// lettered compares the dead letters of a namespace with the adds that nobody
+// waited for and that were refused: one for each.
+func (b *ledger) lettered(c *conn, ns string, want map[string]*figure) error {
+	left := make(map[letterPlace]string)
+	for name, f := range want {
+		for _, at := range f.refused {
+			left[at] = name
+		}
+	}
+	b.letters = len(left)
+	var errs []error
+	req := &headwaterv1.ListDeadLettersRequest{Namespace: ns, PageSize: proto.Int32(1000)}
+	for {
+		ctx, cancel := callContext()
+		r, err := c.log.ListDeadLetters(ctx, req)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: dead letters: %w", ns, err)
+		}
+		for _, l := range r.DeadLetters {
+			at := letterPlace{wal.Partition(l.Partition), wal.Offset(l.Offset), int(l.MutationIndex)}
+			if name, ok := left[at]; !ok || name != l.Key || l.Disposition != headwaterv1.DeadLetter_REFUSED {
+				errs = append(errs, fmt.Errorf("%s: a dead letter that nothing was refused for, or the second of it: %v", ns, l))
+			}
+			delete(left, at)
+		}
+		if req.PageToken = r.NextPageToken; req.PageToken == "" {
+			break
+		}
+	}
+	for at, name := range left {
+		errs = append(errs, fmt.Errorf("%s %s: an add was refused at %+v, and has no dead letter", ns, name, at))
+	}
+	return errors.Join(errs[:min(len(errs), 10)]...)
 }
