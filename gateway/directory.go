@@ -163,7 +163,11 @@ func (d *Directory) lookup(_ context.Context, name string) (*Namespace, error) {
 		return nil, apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist; create it with `headwater namespace apply`", name)
 	}
 	if err := n.Failed(); err != nil {
-		return nil, fromDomain(err)
+		e := fromDomain(err)
+		if e.Reason == apierrors.Internal { // it is a condition of the namespace's, not a fault of the request
+			e = apierrors.Wrap(apierrors.NamespaceStopped, err, "namespace %s is not served: %v", name, err)
+		}
+		return nil, e
 	}
 	return n, nil
 }

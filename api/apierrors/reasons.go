@@ -110,6 +110,7 @@ const (
 	AppendUnknown    = "HW-1511"
 	DeadlineExceeded = "HW-1512"
 	Reloading        = "HW-1513"
+	NamespaceStopped = "HW-1514"
 
 	// Who is asking.
 	Unauthenticated = "HW-1601"
@@ -404,6 +405,9 @@ var reasons = []Reason{
 	{ID: Reloading, Code: codes.Unavailable, RetryAfter: 200 * time.Millisecond,
 		Title: "a part of the namespace is being read back",
 		Do:    "Retry after the hint; nothing was lost."},
+	{ID: NamespaceStopped, Code: codes.Unavailable,
+		Title: "namespace is not served",
+		Do:    "Its store or topic cannot be used; the message and `headwater status` say why. Mend that and restart the server; the log has what was acknowledged."},
 	{ID: Unauthenticated, Code: codes.Unauthenticated,
 		Title: "caller is not known",
 		Do:    "Send valid credentials."},
