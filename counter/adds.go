@@ -11,10 +11,9 @@ import (
 // Adds collects the adds of one call, partition by partition, already encoded.
 // Used by one goroutine; get one from DB.NewAdds.
 type Adds struct {
-	parts    []addsPart
-	owned    []ownAdd // adds with a token of their own
-	n        int
-	untagged bool // an add has no token of its own
+	parts []addsPart
+	owned []ownAdd // adds with a token of their own
+	n     int
 }
 
 type addsPart struct {
@@ -25,11 +24,16 @@ type addsPart struct {
 
 // ownAdd is an add with its own token, which is reserved by itself.
 type ownAdd struct {
-	index int
-	part  wal.Partition
-	token wal.Token
-	hash  wal.Hash
+	index  int
+	part   wal.Partition
+	timeAt int // where its generation time stands in the part's bytes
+	token  wal.Token
+	hash   wal.Hash
 }
+
+// ownTimeBack is how far before the end of an add with a token of its own its
+// generation time stands; see AppendAdd.
+const ownTimeBack = 8 + len(wal.Hash{})
 
 var addsPool = sync.Pool{New: func() any { return &Adds{} }}
 
@@ -45,7 +49,7 @@ func (db *DB) NewAdds() *Adds {
 		a.parts[i].buf = append(a.parts[i].buf[:0], payloadVersion, byte(OpAdd))
 		a.parts[i].used = false
 	}
-	a.owned, a.n, a.untagged = a.owned[:0], 0, false
+	a.owned, a.n = a.owned[:0], 0
 	return a
 }
 
@@ -79,12 +83,10 @@ func (a *Adds) Add(add *Add) {
 	if !part.used {
 		part.used, part.first = true, len(add.Counter)
 	}
-	if add.Token.IsZero() {
-		a.untagged = true
-	} else {
-		a.owned = append(a.owned, ownAdd{a.n, p, add.Token, add.Hash})
-	}
 	part.buf = AppendAdd(part.buf, add)
+	if !add.Token.IsZero() {
+		a.owned = append(a.owned, ownAdd{a.n, p, len(part.buf) - ownTimeBack, add.Token, add.Hash})
+	}
 	a.n++
 }
 
@@ -105,7 +107,8 @@ func uvarintLen(b []byte) (n int, rest []byte) {
 
 var hashPool = sync.Pool{New: func() any { return sha256.New() }}
 
-// hash identifies the call: its adds, partition by partition, as they were sent.
+// hash identifies the call: its adds, partition by partition, as they were sent,
+// but for the times of their own tokens, which are no part of a token's identity.
 func (a *Adds) hash() (h wal.Hash) {
 	s := hashPool.Get().(hash.Hash)
 	defer hashPool.Put(s)
@@ -114,7 +117,14 @@ func (a *Adds) hash() (h wal.Hash) {
 		b := a.parts[i].buf
 		n := uint64(len(b))
 		s.Write([]byte{byte(n >> 56), byte(n >> 48), byte(n >> 40), byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
-		s.Write(b)
+		from := 0
+		for j := range a.owned {
+			if o := &a.owned[j]; int(o.part) == i {
+				s.Write(b[from:o.timeAt])
+				from = o.timeAt + 8
+			}
+		}
+		s.Write(b[from:])
 	}
 	var sum [sha256.Size]byte
 	copy(h[:], s.Sum(sum[:0]))

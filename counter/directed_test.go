@@ -174,6 +174,26 @@ func TestAnOwnTokenCountsOnceInABatch(t *testing.T) {
 	}
 }
 
+// An own token's time is no part of its identity: a client that stamps it anew
+// sends the same call.
+func TestACallIsTheSameWhateverTheTimesOfItsOwnTokens(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, roomConfig{})
+	call, tok := r.token(), r.token()
+	if res := r.addAll(call, own(plus("c", 5), tok), plus("d", 1), plus("e", 1)); res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	tok.GenerationTime += 7
+	if res := r.addAll(call, own(plus("c", 5), tok), plus("d", 1), plus("e", 1)); res.Err != nil || !res.Duplicate {
+		t.Errorf("stamped anew: duplicate %v, %v", res.Duplicate, res.Err)
+	}
+	if res := r.addAll(call, own(plus("c", 6), tok), plus("d", 1), plus("e", 1)); !errors.Is(res.Err, wal.ErrTokenReused) {
+		t.Errorf("another delta: %v", res.Err)
+	}
+	r.want("c", 5, 0)
+	r.want("d", 1, 0)
+}
+
 // A token that is out of the window is new, whether the store has its entry yet or
 // not: a rebuild, whose flushes fall elsewhere, must decide the same.
 func TestAnOwnTokenOutOfTheWindowCountsAgainFlushedOrNot(t *testing.T) {
