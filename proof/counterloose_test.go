@@ -91,7 +91,7 @@ func (l *looseLoad) window() time.Duration {
 	return l.loss
 }
 
-// allFlushed notes that everything was queued longer ago than that.
+// allFlushed notes that everything that was queued must survive.
 func (l *looseLoad) allFlushed() {
 	for _, k := range l.callers {
 		for name, n := range k.queued {
