@@ -3,7 +3,6 @@ package benchload_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -58,20 +57,20 @@ func TestWritesThatAreReportedAreCounted(t *testing.T) {
 	t.Parallel()
 	c := clienttest.New(t)
 	for workload, each := range map[string]int64{"counter-batch": 30, "counter-single": 1, "counter-addget": 1} {
-		for name, zipf := range map[string]float64{"": 0, " by Zipf": 1.5} {
+		for name, zipf := range map[string]float64{"uniform": 0, "zipf": 1.5} {
 			o := tiny(workload)
-			o.Zipf, o.Prefix = zipf, o.Prefix+strings.TrimSpace(name)
+			o.Zipf, o.Prefix = zipf, o.Prefix+name+"-" // neither is a prefix of the other
 			r, err := benchload.Run(t.Context(), c, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			flawless(t, r, o)
 			if r.Items != r.Calls*each || len(r.Durable) != 1 || r.Durable[client.Sync] != r.Calls || r.Writers != nil {
-				t.Errorf("%s%s: %d items of %d calls, durable %v", workload, name, r.Items, r.Calls, r.Durable)
+				t.Errorf("%s %s: %d items of %d calls, durable %v", workload, name, r.Items, r.Calls, r.Durable)
 			}
 			sum, counters := counted(t, c, o.Prefix)
 			if sum != r.Items || counters == 0 || counters > o.Records {
-				t.Errorf("%s%s: the server counted %d in %d counters, the report %d", workload, name, sum, counters, r.Items)
+				t.Errorf("%s %s: the server counted %d in %d counters, the report %d", workload, name, sum, counters, r.Items)
 			}
 		}
 	}
