@@ -210,7 +210,7 @@ func genCall(t *rapid.T) Call {
 			c.Bounds.Ceiling = rapid.Int64().Draw(t, "ceiling")
 		}
 	case OpReserve:
-		c.Amount = rapid.Int64().Draw(t, "amount")
+		c.Amount = rapid.Int64Range(1, math.MaxInt64).Draw(t, "amount")
 		c.Lease = time.Duration(rapid.Int64Range(0, MaxLease.Microseconds()).Draw(t, "lease")) * time.Microsecond
 	case OpSettle:
 		c.Reservation = genNonce(t)
@@ -420,4 +420,15 @@ func FuzzEventReader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A reservation of nothing, or of less, would raise what is available.
+func TestAReservationOfNothingIsMalformed(t *testing.T) {
+	t.Parallel()
+	for _, amount := range []int64{0, -1, math.MinInt64} {
+		b := AppendPayload(nil, &Call{Op: OpReserve, Add: Add{Counter: []byte("c")}, Amount: amount, Lease: time.Second})
+		if err := DecodePayload(b, &Call{}); !errors.Is(err, wal.ErrMalformed) {
+			t.Errorf("amount %d: %v", amount, err)
+		}
+	}
 }
