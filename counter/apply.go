@@ -14,10 +14,14 @@ var errPanic = errors.New("panic while applying")
 // scratch is what the loop over the adds of a record uses again and again.
 type scratch struct {
 	adds    []pendingAdd
+	names   [][]byte // of adds, and what is found under them
+	hashes  []uint64
+	found   []*hot
+	touched int64 // of no meaning: it keeps the loads that fetch counters alive
 	extras  []Add // of adds with a time, a time to live or a token of their own
 	missing [][]byte
 	rows    []Row
-	found   []bool
+	there   []bool
 }
 
 // pendingAdd is an add whose counter is in memory.

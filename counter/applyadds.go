@@ -45,7 +45,7 @@ func (pa *partApplier) adds(ctx context.Context, c *Call, rec *wal.Record, pl *p
 // says so are left out.
 func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record, call verdict, pl *place) (poison, err error) {
 	s := &pa.scratch
-	s.adds, s.extras, s.missing = s.adds[:0], s.extras[:0], s.missing[:0]
+	s.adds, s.extras, s.missing, s.names = s.adds[:0], s.extras[:0], s.missing[:0], s.names[:0]
 	// The whole record is looked at before anything is done about a part of it.
 	r := NewAddReader(adds)
 	var a Add
@@ -66,16 +66,15 @@ func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record
 		if !own && call != fresh {
 			continue
 		}
-		pend := pendingAdd{h: pa.rollup.find(a.Counter), delta: a.Delta, extra: -1, index: i}
+		pend := pendingAdd{delta: a.Delta, extra: -1, index: i}
 		if own || a.EventTime != 0 || a.TTL != 0 {
 			pend.extra = len(s.extras)
 			s.extras = append(s.extras, a)
 		}
-		if pend.h == nil {
-			s.missing = append(s.missing, a.Counter)
-		}
+		s.names = append(s.names, a.Counter)
 		s.adds = append(s.adds, pend)
 	}
+	pa.lookup()
 	if len(s.missing) > 0 {
 		if err := pa.loadMissing(ctx); err != nil {
 			return nil, err
@@ -106,14 +105,31 @@ func (pa *partApplier) cannot(a *pendingAdd, pl *place) error {
 	return checkName([]byte(a.h.name))
 }
 
+// lookup finds the counters of s.adds that are in memory, and lists the others.
+func (pa *partApplier) lookup() {
+	s := &pa.scratch
+	n := len(s.names)
+	if cap(s.found) < n {
+		s.hashes, s.found = make([]uint64, n), make([]*hot, n)
+	}
+	found := s.found[:n]
+	s.touched += pa.rollup.hot.lookup(s.names, s.hashes[:n], found)
+	for i, h := range found {
+		if s.adds[i].h = h; h == nil {
+			s.missing = append(s.missing, s.names[i])
+		}
+	}
+	clear(found)
+}
+
 // loadMissing brings the counters of s.missing into memory.
 func (pa *partApplier) loadMissing(ctx context.Context) error {
 	s := &pa.scratch
 	n := len(s.missing)
 	if cap(s.rows) < n {
-		s.rows, s.found = make([]Row, n), make([]bool, n)
+		s.rows, s.there = make([]Row, n), make([]bool, n)
 	}
-	rows, found := s.rows[:n], s.found[:n]
+	rows, found := s.rows[:n], s.there[:n]
 	clear(rows)
 	clear(found)
 	if err := pa.a.cfg.Store.Counters(ctx, pa.p, s.missing, rows, found); err != nil {

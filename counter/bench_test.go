@@ -16,7 +16,7 @@ type oneTopic struct{ wal.Log }
 
 func (oneTopic) Info() wal.TopicInfo { return wal.TopicInfo{Partitions: 1} }
 
-// BenchmarkApply applies records of 250 adds over 25,000 counters of one
+// BenchmarkApply applies records of 250 adds over 100,000 counters of one
 // partition, flushed each 250 records and at the end. An operation is an add.
 func BenchmarkApply(b *testing.B) {
 	windows := []time.Duration{time.Minute, time.Hour, 24 * time.Hour}
@@ -34,11 +34,11 @@ func BenchmarkApply(b *testing.B) {
 	}
 	const perRecord = 250
 	rng := rand.New(rand.NewPCG(1, 2))
-	payloads := make([][]byte, 64)
+	payloads := make([][]byte, 4096)
 	for i := range payloads {
 		var adds []byte
 		for range perRecord {
-			adds = counter.AppendAdd(adds, &counter.Add{Counter: fmt.Appendf(nil, "plays/title-%07d", rng.IntN(25_000)), Delta: 1})
+			adds = counter.AppendAdd(adds, &counter.Add{Counter: fmt.Appendf(nil, "plays/title-%07d", rng.IntN(100_000)), Delta: 1})
 		}
 		payloads[i] = counter.AppendPayload(nil, &counter.Call{Op: counter.OpAdd, Adds: adds})
 	}
@@ -48,7 +48,7 @@ func BenchmarkApply(b *testing.B) {
 	b.ResetTimer()
 	for n, o := 0, wal.Offset(0); n < b.N; n, o = n+perRecord, o+1 {
 		tok := wal.Token{GenerationTime: now, Nonce: wal.NewNonce()}
-		rec := &wal.Record{RoutingKey: []byte("x"), Kind: wal.KindCounter, Token: tok, RequestHash: wal.Hash{1}, AcceptedAt: now + int64(o)*200, Payload: payloads[o%64]}
+		rec := &wal.Record{RoutingKey: []byte("x"), Kind: wal.KindCounter, Token: tok, RequestHash: wal.Hash{1}, AcceptedAt: now + int64(o)*200, Payload: payloads[o%4096]}
 		entries[0] = wal.Entry{Offset: o, LogTime: now + int64(o)*200, Data: wal.AppendRecord(nil, rec)}
 		if err := a.Apply(b.Context(), 0, entries); err != nil {
 			b.Fatal(err)

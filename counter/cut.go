@@ -82,7 +82,7 @@ func (r *Rollup) evict(limit int64, n int) {
 			r.hand = append(r.hand, h)
 			continue
 		}
-		delete(r.hot, h.name)
+		r.hot.remove(h)
 		r.hotBytes -= r.bytesOf(h)
 	}
 }

@@ -19,7 +19,7 @@ type Rollup struct {
 	windows []int64 // sizes in microseconds, smallest first
 	state   State
 
-	hot      map[string]*hot
+	hot      table
 	hotBytes int64
 	hand     []*hot // counters by age, for eviction
 
@@ -87,7 +87,7 @@ type eventSpan struct {
 // NewRollup starts a partition at what its store has saved.
 func NewRollup(windows []time.Duration, s State) *Rollup {
 	r := &Rollup{
-		state: s, hot: make(map[string]*hot), pending: newDecisions(), flying: newDecisions(),
+		state: s, hot: newTable(), pending: newDecisions(), flying: newDecisions(),
 		buckets: make(map[windowKey]Bucket), parked: make(map[string]*wal.ParkedQueue), leases: newLeases(),
 	}
 	for _, w := range windows {
@@ -101,7 +101,7 @@ func NewRollup(windows []time.Duration, s State) *Rollup {
 func (r *Rollup) State() State { return r.state }
 
 // find returns a counter that is in memory, or nil. Readers may call it.
-func (r *Rollup) find(name []byte) *hot { return r.hot[string(name)] }
+func (r *Rollup) find(name []byte) *hot { return r.hot.get(name) }
 
 // hotOverhead is what a counter takes in memory beyond its name: itself, its
 // place in the map and in the hand.
@@ -121,7 +121,7 @@ func (r *Rollup) load(name []byte, row Row, found bool) *hot {
 	} else {
 		h.row.LastOffset, h.row.LastEvent = wal.NoOffset, wal.NoOffset
 	}
-	r.hot[h.name] = h
+	r.hot.put(h)
 	r.hand = append(r.hand, h)
 	r.hotBytes += r.bytesOf(h)
 	return h

@@ -58,7 +58,7 @@ func (pa *partApplier) look(names []string, now int64, out []seen) (State, []int
 		return st, nil, ErrReloading
 	}
 	for i, n := range names {
-		h := pa.rollup.hot[n]
+		h := pa.rollup.find([]byte(n))
 		if h == nil {
 			missing = append(missing, i)
 			continue
