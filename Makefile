@@ -27,11 +27,16 @@ build: ## build bin/headwater
 	$(GO) build -trimpath -o bin/headwater ./cmd/headwater
 
 .PHONY: check
-check: lint test test-engines ## what CI runs
+check: lint test test-models test-engines ## what CI runs
 
+# -short: random programs run a fifth of their length here, and whole in test-models.
 .PHONY: test
 test: ## all tests that need nothing but Go, with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -short ./...
+
+.PHONY: test-models
+test-models: ## the random programs against their models at full length, without the race detector
+	$(GO) test -count=1 ./counter/... ./kv/... ./wal ./wal/pebblelog ./wal/pebbletokens ./wal/pebblefail ./namespace
 
 # One shell holds the engines: they go down however the tests end, and their exit code is kept.
 # -p 1: packages take turns, because a test that kills a broker must not disturb another's.

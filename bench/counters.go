@@ -49,7 +49,7 @@ func counterRates(ctx context.Context, h *harness) (err error) {
 		{"B2: single increments, 64 goroutines with a client", "counter-single", 64, 64, 1, 1},
 	} {
 		var last *benchload.Report
-		subject := h.load(s, c, benchload.Options{Workload: v.workload, Callers: v.callers, Records: counterNames, BatchItems: 1000, Duration: d}, &last)
+		subject := h.load(s, c, benchload.Options{Workload: v.workload, Callers: v.callers, Records: counterNames, BatchItems: 1000, Duration: d, Prefix: "plays/title-"}, &last)
 		peer := side{fmt.Sprintf("Redis INCR, %d connections, pipeline %d", v.connections, v.pipeline), func(ctx context.Context, _ int) (float64, error) {
 			return r.incr(ctx, v.connections, v.pipeline, counterNames, d)
 		}}
@@ -59,7 +59,7 @@ func counterRates(ctx context.Context, h *harness) (err error) {
 		h.note("%s: latency of the last turn: p50 %s, p99 %s, p99.9 %s", v.workload, last.P50, last.P99, last.P999)
 	}
 	var last *benchload.Report
-	subject := h.load(s, c, benchload.Options{Workload: "counter-addget", Callers: 64, Records: counterNames, Duration: d}, &last)
+	subject := h.load(s, c, benchload.Options{Workload: "counter-addget", Callers: 64, Records: counterNames, Duration: d, Prefix: "plays/title-"}, &last)
 	err = h.compare(ctx, "AddAndGetCount from 64 callers, durable", "calls/s", &bar{limit: 15_000, atLeast: true, absolute: true}, subject, nil, "")
 	if err != nil {
 		return err

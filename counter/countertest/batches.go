@@ -181,7 +181,10 @@ func synced(t *testing.T, h Harness) {
 }
 
 func largeCommit(t *testing.T, h Harness) {
-	const n = 100_000
+	n := 100_000
+	if testing.Short() {
+		n = 20_000
+	}
 	p := open(t, h, 1)
 	row := rows[4]
 	for round := range int64(2) {
