@@ -2,6 +2,7 @@ package counter
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"hash"
 	"sync"
 
@@ -92,17 +93,8 @@ func (a *Adds) Add(add *Add) {
 
 // routingKey is the name of the first add of a part.
 func (p *addsPart) routingKey() []byte {
-	_, rest := uvarintLen(p.buf[2:])
-	return rest[:p.first]
-}
-
-func uvarintLen(b []byte) (n int, rest []byte) {
-	for i, c := range b {
-		if c < 0x80 {
-			return i + 1, b[i+1:]
-		}
-	}
-	return len(b), nil
+	_, n := binary.Uvarint(p.buf[2:])
+	return p.buf[2+n:][:p.first]
 }
 
 var hashPool = sync.Pool{New: func() any { return sha256.New() }}

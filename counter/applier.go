@@ -79,7 +79,6 @@ type partApplier struct {
 
 	parking *wal.Parking
 	saved   *wal.Watermark // what the store has
-	savedAt wal.Offset     // the same, in this goroutine
 	flight  *flight        // under way, or nil
 	letters []wal.DeadLetter
 	// broken: memory may hold a part of a record. It is read back from the store
@@ -163,7 +162,6 @@ func (pa *partApplier) load(ctx context.Context) error {
 	pa.mu.Unlock()
 	pa.parking.Load(queues)
 	pa.letters, pa.broken = nil, false
-	pa.savedAt = st.Applied
 	pa.saved.Advance(st.Applied)
 	return nil
 }
@@ -245,7 +243,7 @@ func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
 	if err := pa.wait(ctx); err != nil || pa.broken || len(pa.letters) > 0 {
 		return err
 	}
-	if pa.rollup.changed(pa.savedAt) {
+	if pa.rollup.changed(pa.saved.Applied()) {
 		pa.flush()
 	}
 	return nil
@@ -305,7 +303,6 @@ func (pa *partApplier) wait(ctx context.Context) error {
 		pa.broken = true
 		return fmt.Errorf("flush partition %d at %d: %w", pa.p, f.upTo, f.err)
 	}
-	pa.savedAt = f.upTo
 	pa.mu.Lock()
 	pa.rollup.landed()
 	pa.mu.Unlock()
@@ -319,7 +316,7 @@ func (a *Applier) Drain(ctx context.Context) error {
 		if err := pa.wait(ctx); err != nil {
 			return err
 		}
-		if pa.broken || len(pa.letters) > 0 || !pa.rollup.changed(pa.savedAt) {
+		if pa.broken || len(pa.letters) > 0 || !pa.rollup.changed(pa.saved.Applied()) {
 			continue // the log has it
 		}
 		pa.flush()

@@ -140,6 +140,13 @@ type place struct {
 	redriven bool
 }
 
+// applied is the entry of a token whose call takes effect here.
+func (pl *place) applied(tok wal.Token, h wal.Hash) *TokenEntry {
+	return &TokenEntry{
+		Nonce: tok.Nonce, Hash: h, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt, Time: tok.GenerationTime, Outcome: Applied,
+	}
+}
+
 // guard turns a panic of this build into a record that is parked on the way back.
 func (pa *partApplier) guard(ref *wal.Ref, err *error) {
 	if r := recover(); r != nil {
@@ -286,10 +293,7 @@ func (pa *partApplier) single(ctx context.Context, c *Call, rec *wal.Record, ind
 			return nil, err
 		}
 	}
-	e := &TokenEntry{
-		Nonce: rec.Token.Nonce, Hash: rec.RequestHash, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt,
-		Time: rec.Token.GenerationTime, Outcome: Applied,
-	}
+	e := pl.applied(rec.Token, rec.RequestHash)
 	pa.mu.Lock()
 	defer pa.mu.Unlock()
 	r := pa.rollup

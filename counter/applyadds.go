@@ -28,12 +28,8 @@ func (pa *partApplier) adds(ctx context.Context, c *Call, rec *wal.Record, pl *p
 		return nil, err
 	}
 	if call == fresh && !rec.Token.IsZero() {
-		e := TokenEntry{
-			Nonce: rec.Token.Nonce, Hash: rec.RequestHash, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt,
-			Time: rec.Token.GenerationTime, Outcome: Applied,
-		}
 		pa.mu.Lock()
-		pa.rollup.saveToken(&e)
+		pa.rollup.saveToken(pl.applied(rec.Token, rec.RequestHash))
 		pa.mu.Unlock()
 	}
 	clear(s.adds)
@@ -224,15 +220,13 @@ func (pa *partApplier) decideAdds(pl *place) (err error) {
 			plain.Delta = p.delta
 		}
 		out, _, v := r.add(p.h, a, nil, &pl.at)
-		if out == Applied && v == NoViolation {
-			applied++
-			continue
-		}
-		if out == Applied { // saturated: a part of it was added
+		if out == Applied {
 			applied++
 		}
-		refusedN++
-		pa.letterOf(out, v, p, pl)
+		if out != Applied || v != NoViolation { // saturated: only a part of it was added
+			refusedN++
+			pa.letterOf(out, v, p, pl)
+		}
 	}
 	pa.a.stats.Applied.Add(int64(applied))
 	if refusedN > 0 {
@@ -252,10 +246,7 @@ func (pa *partApplier) take(a *Add, p *pendingAdd, pl *place) bool {
 		pa.refused(v, a.Counter, p.index, pl)
 		return false
 	}
-	pa.rollup.saveToken(&TokenEntry{
-		Nonce: a.Token.Nonce, Hash: a.Hash, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt,
-		Time: a.Token.GenerationTime, Outcome: Applied,
-	})
+	pa.rollup.saveToken(pl.applied(a.Token, a.Hash))
 	return true
 }
 

@@ -11,7 +11,7 @@ import (
 // touched lately, and everything that was decided since the last flush. It is a
 // pure type: calls and a time in, changes out; no I/O, no goroutine, no clock.
 //
-// Whoever uses it loads (Load) every counter that a call names before it applies
+// Whoever uses it loads every counter that a call names before it applies
 // the call, and looks into the store for tokens and reservations that it does
 // not know. Methods that say so may be called by readers while one goroutine
 // uses the rest; see Applier for the locking.
@@ -24,7 +24,7 @@ type Rollup struct {
 	hand     []*hot // counters by age, for eviction
 
 	dirty   []*hot
-	pending decisions // since the last Cut
+	pending decisions // since the last cut
 	flying  decisions // cut, and not yet in the store
 	events  eventLog
 	buckets map[windowKey]Bucket
@@ -73,7 +73,7 @@ type windowKey struct {
 	index uint8 // of the window
 }
 
-// eventLog is the event rows since the last Cut, one after the other.
+// eventLog is the event rows since the last cut, one after the other.
 type eventLog struct {
 	buf  []byte
 	rows []eventSpan
@@ -104,7 +104,7 @@ func (r *Rollup) State() State { return r.state }
 func (r *Rollup) find(name []byte) *hot { return r.hot.get(name) }
 
 // hotOverhead is what a counter takes in memory beyond its name: itself, its
-// place in the map and in the hand.
+// place in the table and in the hand.
 const hotOverhead = 400
 
 // load takes a counter from the store into memory; found false is one that the

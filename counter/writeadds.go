@@ -77,8 +77,7 @@ func (db *DB) checkParked(a *Adds) error {
 	return nil
 }
 
-// checkOwn refuses adds whose own token says that they cannot be: from another
-// time, or used for another add.
+// checkOwn refuses adds whose own token is from another time.
 func (db *DB) checkOwn(a *Adds, opts *Options) error {
 	now := db.cfg.Now()
 	for i := range a.owned {
