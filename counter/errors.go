@@ -3,7 +3,6 @@ package counter
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -83,13 +82,7 @@ func (e *MissingEventsError) Is(target error) bool { return target == wal.ErrCor
 
 // DriftError says that a token's generation time is too far from the log's
 // clock.
-type DriftError struct {
-	Drift, Past, Future time.Duration
-}
-
-func (e *DriftError) Error() string {
-	return fmt.Sprintf("counter: the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
-}
+type DriftError = wal.DriftError
 
 // ParkedError says that a counter is parked.
 type ParkedError = wal.ParkedError

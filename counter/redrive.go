@@ -2,7 +2,6 @@ package counter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/headwater-db/headwater/wal"
@@ -12,19 +11,14 @@ import (
 // and by its own log time. Its events stand in the row of the control record
 // that asked for it, which is where they were decided.
 func (pa *partApplier) again(ctx context.Context, ref wal.Ref) (poison, err error) {
-	rd, err := pa.a.cfg.Log.Read(ctx, ref.Partition, ref.Offset)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rd.Close()) }()
-	entries, err := rd.Next(ctx)
-	if err != nil {
-		return nil, err
-	}
-	e := &entries[0]
-	if e.Offset != ref.Offset {
-		return nil, fmt.Errorf("%w: wanted offset %d, read %d", wal.ErrCorrupt, ref.Offset, e.Offset)
-	}
+	err = wal.ReadOne(ctx, pa.a.cfg.Log, ref.Partition, ref.Offset, func(e *wal.Entry) (err error) {
+		poison, err = pa.entryAgain(ctx, ref, e)
+		return err
+	})
+	return poison, err
+}
+
+func (pa *partApplier) entryAgain(ctx context.Context, ref wal.Ref, e *wal.Entry) (poison, err error) {
 	var rec wal.Record
 	var c Call
 	if err := wal.DecodeRecord(e.Data, &rec); err != nil {

@@ -3,7 +3,6 @@ package counter
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -15,24 +14,11 @@ const softParked = 10_000
 // complete checks a token and fills in what it lacks. fromServer says that the
 // generation time is the server's.
 func (db *DB) complete(t *wal.Token, opts *Options) (fromServer bool, err error) {
-	now := db.cfg.Now()
-	if t.GenerationTime != 0 {
-		err = checkDrift(t.GenerationTime, now, opts)
-	} else {
-		t.GenerationTime, fromServer = db.cfg.Clock.Next(now), true
-	}
+	fromServer, err = db.cfg.Clock.Stamp(t, db.cfg.Now(), opts.DriftPast, opts.DriftFuture)
 	if t.Nonce == (wal.Nonce{}) {
 		t.Nonce = wal.NewNonce()
 	}
 	return fromServer, err
-}
-
-func checkDrift(t int64, now time.Time, opts *Options) error {
-	drift := time.Duration(t-now.UnixMicro()) * time.Microsecond
-	if drift > opts.DriftFuture || -drift > opts.DriftPast {
-		return &DriftError{Drift: drift, Past: opts.DriftPast, Future: opts.DriftFuture}
-	}
-	return nil
 }
 
 // admit refuses what must not reach the log.
@@ -201,5 +187,5 @@ func (db *DB) parkedErr(p wal.Partition, name []byte) error {
 	if !ok {
 		return nil
 	}
-	return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+	return q.Err()
 }

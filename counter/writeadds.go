@@ -70,7 +70,7 @@ func (db *DB) checkParked(a *Adds) error {
 				break
 			}
 			if q, ok := db.cfg.Applier.Parked(p, add.Counter); ok && len(q.Refs) >= softParked {
-				return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+				return q.Err()
 			}
 		}
 	}
@@ -82,7 +82,7 @@ func (db *DB) checkOwn(a *Adds, opts *Options) error {
 	now := db.cfg.Now()
 	for i := range a.owned {
 		if t := a.owned[i].token.GenerationTime; t != 0 {
-			if err := checkDrift(t, now, opts); err != nil {
+			if err := wal.CheckDrift(t, now, opts.DriftPast, opts.DriftFuture); err != nil {
 				return &AddError{a.owned[i].index, err}
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
-	"time"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 
@@ -24,8 +23,7 @@ func fromDomain(err error) *apierrors.Error {
 	var (
 		api    *apierrors.Error
 		cond   *kv.ConditionError
-		drift  *kv.DriftError
-		late   *counter.DriftError
+		drift  *wal.DriftError
 		add    *counter.AddError
 		little *counter.InsufficientError
 		ended  *counter.EndedError
@@ -47,9 +45,7 @@ func fromDomain(err error) *apierrors.Error {
 	case errors.As(err, &add):
 		return atAdd(fromDomain(add.Err), add.Index)
 	case errors.As(err, &drift):
-		return tokenDrift(err, drift.Drift, drift.Past, drift.Future)
-	case errors.As(err, &late):
-		return tokenDrift(err, late.Drift, late.Past, late.Future)
+		return apierrors.Wrap(apierrors.TokenDrift, err, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", drift.Drift, drift.Past, drift.Future)
 	case errors.As(err, &little):
 		available := new(big.Int).Sub(big.NewInt(little.Value), big.NewInt(little.Held)) // int64 may not hold it
 		e := apierrors.Wrap(apierrors.Insufficient, err, "%d was to be reserved and %s is available; reserve less or wait until reservations end", little.Wanted, available)
@@ -88,10 +84,6 @@ func atAdd(err error, index int) *apierrors.Error {
 	e.Message = "adds[" + strconv.Itoa(index) + "]: " + e.Message
 	e.Metadata = maps.Clone(e.Metadata)
 	return e.With("add", strconv.Itoa(index))
-}
-
-func tokenDrift(err error, off, past, future time.Duration) *apierrors.Error {
-	return apierrors.Wrap(apierrors.TokenDrift, err, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", off, past, future)
 }
 
 func reservationState(s counter.ReservationState) string {

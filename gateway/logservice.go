@@ -84,12 +84,9 @@ func (s *Log) token(ns *Namespace, t *headwaterv1.IdempotencyToken) (wal.Token, 
 	if err != nil {
 		return tok, err
 	}
-	now := s.broker.Now()
 	c := ns.Config().Tokens
-	if tok.GenerationTime == 0 {
-		tok.GenerationTime = s.clock.Next(now)
-	} else if drift := microseconds(tok.GenerationTime - now.UnixMicro()); drift > c.MaxDriftFuture || -drift > c.MaxDriftPast {
-		return tok, apierrors.New(apierrors.TokenDrift, "token.generation_time is off by %v (allowed: %v into the past, %v into the future); correct the clock or leave it out", drift, c.MaxDriftPast, c.MaxDriftFuture)
+	if _, err := s.clock.Stamp(&tok, s.broker.Now(), c.MaxDriftPast, c.MaxDriftFuture); err != nil {
+		return tok, fromDomain(err)
 	}
 	if tok.Nonce == (wal.Nonce{}) {
 		tok.Nonce = wal.NewNonce()

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
 )
-
-func microseconds(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
 // tail is one ReadLog.
 type tail struct {

@@ -85,5 +85,5 @@ func (db *DB) parkedErr(p wal.Partition, key []byte) error {
 	if !ok {
 		return nil
 	}
-	return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+	return q.Err()
 }

@@ -2,8 +2,6 @@ package kv
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -46,13 +44,7 @@ func (e *ConditionError) Error() string {
 
 // DriftError says that a token's generation time is too far from the log's
 // clock.
-type DriftError struct {
-	Drift, Past, Future time.Duration
-}
-
-func (e *DriftError) Error() string {
-	return fmt.Sprintf("kv: the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
-}
+type DriftError = wal.DriftError
 
 // ParkedError says that a key is parked; ErrHeld, that the queue behind it is
 // full. See wal.Parking.

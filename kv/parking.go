@@ -3,7 +3,6 @@ package kv
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/headwater-db/headwater/wal"
@@ -67,19 +66,14 @@ func (pa *partApplier) refuse(ctx context.Context, c *Call, index int, at place,
 // again applies a parked call from the log, under its own position and tokens
 // and by its own log time.
 func (pa *partApplier) again(ctx context.Context, r wal.Ref) (poison, err error) {
-	rd, err := pa.a.cfg.Log.Read(ctx, r.Partition, r.Offset)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rd.Close()) }()
-	entries, err := rd.Next(ctx)
-	if err != nil {
-		return nil, err
-	}
-	e := &entries[0]
-	if e.Offset != r.Offset {
-		return nil, fmt.Errorf("%w: wanted offset %d, read %d", wal.ErrCorrupt, r.Offset, e.Offset)
-	}
+	err = wal.ReadOne(ctx, pa.a.cfg.Log, r.Partition, r.Offset, func(e *wal.Entry) (err error) {
+		poison, err = pa.entryAgain(ctx, r, e)
+		return err
+	})
+	return poison, err
+}
+
+func (pa *partApplier) entryAgain(ctx context.Context, r wal.Ref, e *wal.Entry) (poison, err error) {
 	var rec wal.Record
 	var payload Payload
 	if err := wal.DecodeRecord(e.Data, &rec); err != nil {

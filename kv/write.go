@@ -217,16 +217,11 @@ func (db *DB) accept(r *Request, opts *Options) error {
 		return err
 	}
 	r.hash = hashOf(r.Mutations)
-	now := db.cfg.Now()
-	if r.Token.GenerationTime != 0 {
-		drift := time.Duration(r.Token.GenerationTime-now.UnixMicro()) * time.Microsecond
-		if drift > opts.DriftFuture || -drift > opts.DriftPast {
-			return &DriftError{Drift: drift, Past: opts.DriftPast, Future: opts.DriftFuture}
-		}
-	} else {
-		r.Token.GenerationTime = db.cfg.Clock.Next(now)
-		r.serverTime = true
+	made, err := db.cfg.Clock.Stamp(&r.Token, db.cfg.Now(), opts.DriftPast, opts.DriftFuture)
+	if err != nil {
+		return err
 	}
+	r.serverTime = r.serverTime || made
 	if r.Token.Nonce == (wal.Nonce{}) {
 		r.Token.Nonce = wal.NewNonce()
 	}
@@ -234,7 +229,7 @@ func (db *DB) accept(r *Request, opts *Options) error {
 		id := r.Mutations[i].ID
 		if q, ok := db.cfg.Applier.Parked(r.part, id); ok {
 			if decided(r) || len(q.Refs) >= softParked {
-				return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+				return q.Err()
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package namespace
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -135,23 +134,15 @@ func (r *Registry) At(ctx context.Context, name string, version uint64) (*Config
 // its record plus one.
 func (r *Registry) readVersion(ctx context.Context, name string, version uint64) (cfg *Config, err error) {
 	o := wal.Offset(version) - 1
-	rd, err := r.log.Read(ctx, 0, o)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rd.Close()) }()
-	entries, err := rd.Next(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var rec wal.Record
-	if entries[0].Offset != o {
-		return nil, fmt.Errorf("%w: asked for offset %d, got %d", wal.ErrCorrupt, o, entries[0].Offset)
-	}
-	if err := wal.DecodeRecord(entries[0].Data, &rec); err != nil {
-		return nil, err
-	}
-	c, err := decodeChange(rec.Payload)
+	var c *change
+	err = wal.ReadOne(ctx, r.log, 0, o, func(e *wal.Entry) error {
+		var rec wal.Record
+		if err := wal.DecodeRecord(e.Data, &rec); err != nil {
+			return err
+		}
+		c, err = decodeChange(rec.Payload)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

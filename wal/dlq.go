@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -172,17 +173,20 @@ func (d *DeadLetterLog) Record(ctx context.Context, ref Ref) ([]byte, error) {
 	if !known {
 		return nil, nil
 	}
-	rd, err := d.log.Read(ctx, 0, cur.at)
+	var record []byte
+	err := ReadOne(ctx, d.log, 0, cur.at, func(e *Entry) error {
+		l, err := letterOf(e)
+		if err != nil {
+			return err
+		}
+		if l == nil {
+			return errors.New("the record is not a dead letter")
+		}
+		record = l.Record
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read dead letter %s: %w", ref, err)
 	}
-	entries, err := rd.Next(ctx)
-	if err != nil {
-		return nil, joinClose(fmt.Errorf("read dead letter %s: %w", ref, err), rd)
-	}
-	l, err := letterOf(&entries[0])
-	if err != nil || l == nil {
-		return nil, joinClose(fmt.Errorf("dead letter %s: %w", ref, err), rd)
-	}
-	return l.Record, rd.Close()
+	return record, nil
 }

@@ -2,6 +2,8 @@ package wal
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -125,6 +127,24 @@ type Reader interface {
 	// ErrIncarnation, ErrClosed. After an error the reader stays where it was.
 	Next(ctx context.Context) ([]Entry, error)
 	Close() error
+}
+
+// ReadOne calls f with the record at o of a partition, which is valid during the
+// call. Errors: those of Read, Next and f; ErrCorrupt when another comes.
+func ReadOne(ctx context.Context, l Log, p Partition, o Offset, f func(*Entry) error) (err error) {
+	rd, err := l.Read(ctx, p, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rd.Close()) }()
+	entries, err := rd.Next(ctx)
+	if err != nil {
+		return err
+	}
+	if got := entries[0].Offset; got != o {
+		return fmt.Errorf("%w: wanted offset %d, read %d", ErrCorrupt, o, got)
+	}
+	return f(&entries[0])
 }
 
 // Broker holds topics. All methods may be called concurrently.

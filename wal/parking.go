@@ -36,6 +36,11 @@ type ParkedQueue struct {
 	Attempts int
 }
 
+// Err is the error that readers and writers of the key get.
+func (q *ParkedQueue) Err() *ParkedError {
+	return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
+}
+
 // ParkingConfig is what a Parking is made of. All but MaxParked is required.
 type ParkingConfig struct {
 	Partition Partition

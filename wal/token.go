@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,35 @@ func (c *Clock) Observe(t int64) {
 			return
 		}
 	}
+}
+
+// Stamp gives t a generation time when it has none, and reports so; one that it
+// has is checked. The error is a *DriftError.
+func (c *Clock) Stamp(t *Token, now time.Time, past, future time.Duration) (made bool, err error) {
+	if t.GenerationTime == 0 {
+		t.GenerationTime = c.Next(now)
+		return true, nil
+	}
+	return false, CheckDrift(t.GenerationTime, now, past, future)
+}
+
+// CheckDrift refuses a generation time that is too far from now.
+func CheckDrift(t int64, now time.Time, past, future time.Duration) error {
+	drift := time.Duration(t-now.UnixMicro()) * time.Microsecond
+	if drift > future || -drift > past {
+		return &DriftError{Drift: drift, Past: past, Future: future}
+	}
+	return nil
+}
+
+// DriftError says that a token's generation time is too far from the log's
+// clock.
+type DriftError struct {
+	Drift, Past, Future time.Duration
+}
+
+func (e *DriftError) Error() string {
+	return fmt.Sprintf("the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
 }
 
 // CompareNonce orders nonces.
