@@ -60,7 +60,8 @@ type fold struct {
 	letters foldLetters
 	log     wal.Log
 	applier *Applier
-	next    int // entry to deliver
+	copies  int64 // duplicates that the appliers before this one saw
+	next    int   // entry to deliver
 	retain  time.Duration
 }
 
@@ -97,6 +98,7 @@ func (f *fold) restart() {
 		if err := f.applier.parts[0].wait(f.t.Context()); err != nil {
 			f.t.Fatal(err)
 		}
+		f.copies += f.applier.Stats().Duplicates.Load()
 	}
 	a, err := NewApplier(f.t.Context(), ApplierConfig{
 		Store: f.store, Log: f.log, Letters: f.letters, Progress: wal.NewProgress(1), Windows: foldWindows,
@@ -476,7 +478,7 @@ func TestAMillionDoubledIncrementsAreTheNaiveFold(t *testing.T) {
 	f := newFold(t, 2, true)
 	f.retain = 5 * time.Minute
 	f.run()
-	if f.applier.Stats().Duplicates.Load() == 0 || f.letters["token_conflict"] == 0 || f.store.st.Folded == wal.NoOffset {
-		t.Errorf("%d duplicates, %v, folded to %d: the run shows too little", f.applier.Stats().Duplicates.Load(), f.letters, f.store.st.Folded)
+	if copies := f.copies + f.applier.Stats().Duplicates.Load(); copies == 0 || f.letters["token_conflict"] == 0 || f.store.st.Folded == wal.NoOffset {
+		t.Errorf("%d duplicates, %v, folded to %d: the run shows too little", copies, f.letters, f.store.st.Folded)
 	}
 }
