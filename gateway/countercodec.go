@@ -29,7 +29,8 @@ func (f *frame) free() {
 	}
 }
 
-// frameCodec is gRPC's own codec that leaves a frame undecoded.
+// frameCodec is gRPC's own codec that leaves a frame undecoded, and sends an
+// itemsFrame as it is.
 type frameCodec struct{ encoding.CodecV2 }
 
 func newFrameCodec() frameCodec { return frameCodec{encoding.GetCodecV2(protocodec.Name)} }
@@ -41,6 +42,14 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		return nil
 	}
 	return c.CodecV2.Unmarshal(data, v)
+}
+
+// Marshal encodes v, or gives the buffers of an itemsFrame up to gRPC.
+func (c frameCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ok := v.(*itemsFrame); ok {
+		return f.buffers(), nil
+	}
+	return c.CodecV2.Marshal(v)
 }
 
 // registerCounter registers the service so that AddCounts gets its bytes. The

@@ -223,21 +223,52 @@ func parseRange(p *headwaterv1.Predicate_MatchRange) (kv.Range, error) {
 	return r, nil
 }
 
-// query checks a read. binding is what its page tokens are bound to: the request
-// without its page size, limit and freshness, which may change on the way.
-func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv.Query, binding []byte, err error) {
+// query checks a read.
+func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (*kv.Query, error) {
 	if err := checkID(req.GetId()); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	q = &kv.Query{ID: []byte(req.GetId()), OmitValues: req.GetSelection().GetOmitValues(), Descending: ns.Config().KV.Descending}
+	q := &kv.Query{ID: []byte(req.GetId()), OmitValues: req.GetSelection().GetOmitValues(), Descending: ns.Config().KV.Descending}
+	var err error
 	if q.MaxBytes, err = pageBytes(req.GetSelection().GetPageSizeBytes(), req.GetSelection() != nil && req.GetSelection().PageSizeBytes != nil); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if l := req.GetSelection(); l != nil && l.ItemLimit != nil {
 		if q.ItemLimit = int(l.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > maxItemLimit {
-			return nil, nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
+			return nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
 		}
 	}
+	switch p := req.GetPredicate().GetPredicate().(type) {
+	case nil, *headwaterv1.Predicate_MatchAll_:
+	case *headwaterv1.Predicate_MatchKeys_:
+		q.HasKeys, q.Keys = true, p.MatchKeys.GetKeys()
+		if err := checkKeys(q.Keys); err != nil {
+			return nil, err
+		}
+	case *headwaterv1.Predicate_MatchRange_:
+		q.HasRange = true
+		if q.Range, err = parseRange(p.MatchRange); err != nil {
+			return nil, err
+		}
+		q.Descending = q.Descending || p.MatchRange.GetDescending()
+	}
+	if t := req.GetPageToken(); t != "" {
+		c, err := s.pages.open(t, binding(ns, req, q))
+		if err != nil {
+			return nil, err
+		}
+		if q.HasKeys {
+			q.AfterIndex = int(c.index)
+		} else {
+			q.HasAfter, q.After = true, c.key
+		}
+	}
+	return q, nil
+}
+
+// binding is what the page tokens of a read are bound to: the request without its
+// page size, limit and freshness, which may change on the way.
+func binding(ns *Namespace, req *headwaterv1.GetItemsRequest, q *kv.Query) []byte {
 	h := sha256.New()
 	part := func(b []byte) {
 		var n [8]byte
@@ -249,24 +280,15 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv
 	part([]byte("GetItems"))
 	part(inc[:])
 	part(q.ID)
-	switch p := req.GetPredicate().GetPredicate().(type) {
+	switch req.GetPredicate().GetPredicate().(type) {
 	case nil, *headwaterv1.Predicate_MatchAll_:
 		part([]byte("all"))
 	case *headwaterv1.Predicate_MatchKeys_:
-		q.HasKeys, q.Keys = true, p.MatchKeys.GetKeys()
-		if err := checkKeys(q.Keys); err != nil {
-			return nil, nil, err
-		}
 		part([]byte("keys"))
 		for _, k := range q.Keys {
 			part(k)
 		}
 	case *headwaterv1.Predicate_MatchRange_:
-		q.HasRange = true
-		if q.Range, err = parseRange(p.MatchRange); err != nil {
-			return nil, nil, err
-		}
-		q.Descending = q.Descending || p.MatchRange.GetDescending()
 		part([]byte("range"))
 		part(q.Range.Start)
 		part(q.Range.End)
@@ -277,19 +299,7 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv
 	if q.Descending {
 		part([]byte("descending"))
 	}
-	binding = h.Sum(nil)
-	if t := req.GetPageToken(); t != "" {
-		c, err := s.pages.open(t, binding)
-		if err != nil {
-			return nil, nil, err
-		}
-		if q.HasKeys {
-			q.AfterIndex = int(c.index)
-		} else {
-			q.HasAfter, q.After = true, c.key
-		}
-	}
-	return q, binding, nil
+	return h.Sum(nil)
 }
 
 // pageBytes checks a page size; set tells a zero from none.

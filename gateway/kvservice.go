@@ -226,31 +226,50 @@ func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItems
 
 // GetItems reads a page of one record.
 func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsRequest) (*headwaterv1.GetItemsResponse, error) {
+	r, err := s.itemsRead(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	page, asOf, err := r.ns.KV.Get(ctx, r.q, r.point)
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	return &headwaterv1.GetItemsResponse{
+		Items: itemMessages(page.Items, r.accept, r.q.OmitValues), NextPageToken: s.nextPage(r, page), Partial: page.Partial, AsOf: asOfMessage(asOf),
+	}, nil
+}
+
+// itemsRead is a GetItems that has been checked.
+type itemsRead struct {
+	ns     *Namespace
+	req    *headwaterv1.GetItemsRequest
+	q      *kv.Query
+	point  *wal.ReadPoint
+	accept map[string]bool
+}
+
+func (s *KeyValue) itemsRead(ctx context.Context, req *headwaterv1.GetItemsRequest) (*itemsRead, error) {
 	ns, err := s.dir.kv(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
-	q, binding, err := s.query(ns, req)
-	if err != nil {
+	r := &itemsRead{ns: ns, req: req}
+	if r.q, err = s.query(ns, req); err != nil {
 		return nil, err
 	}
-	point, err := readPoint(ns, req.GetConsistency(), req.GetAfter())
-	if err != nil {
+	if r.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {
 		return nil, err
 	}
-	accept, err := accepted(req.GetAcceptCompression())
-	if err != nil {
-		return nil, err
+	r.accept, err = accepted(req.GetAcceptCompression())
+	return r, err
+}
+
+// nextPage is the token of the page behind page, "" when there is none.
+func (s *KeyValue) nextPage(r *itemsRead, page *kv.Page) string {
+	if !page.More {
+		return ""
 	}
-	page, asOf, err := ns.KV.Get(ctx, q, point)
-	if err != nil {
-		return nil, fromDomain(err)
-	}
-	out := &headwaterv1.GetItemsResponse{Partial: page.Partial, AsOf: asOfMessage(asOf), Items: itemMessages(page.Items, accept, q.OmitValues)}
-	if page.More {
-		out.NextPageToken = s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey}, binding)
-	}
-	return out, nil
+	return s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey}, binding(r.ns, r.req, r.q))
 }
 
 func asOfMessage(a kv.AsOf) *headwaterv1.AsOf {

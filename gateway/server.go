@@ -94,11 +94,12 @@ func NewServer(cfg ServerConfig) *Server {
 		DefaultTimeout: DefaultTimeout, MaxTimeout: MaxTimeout, Version: cfg.Version, MaxValueBytes: MaxInlineValue,
 	})
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, h} {
-		headwaterv1.RegisterKeyValueServiceServer(r, cfg.Services.KeyValue)
 		headwaterv1.RegisterLogServiceServer(r, cfg.Services.Log)
 		headwaterv1.RegisterNamespaceServiceServer(r, cfg.Services.Namespace)
 		headwaterv1.RegisterAdminServiceServer(r, cfg.Services.Admin)
 	}
+	registerKeyValue(s.grpc, cfg.Services.KeyValue)
+	headwaterv1.RegisterKeyValueServiceServer(h, cfg.Services.KeyValue)
 	registerCounter(s.grpc, cfg.Services.Counter)
 	headwaterv1.RegisterCounterServiceServer(h, cfg.Services.Counter)
 	h.RegisterPlainKV(cfg.Services.KeyValue)

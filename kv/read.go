@@ -23,7 +23,8 @@ type (
 const MaxPageBytes = 4 << 20
 
 // Get reads a page of one record. q.Partition, q.Now, q.Descending (when not set
-// by the caller), q.InlineLimit and q.Deadline are filled in. It waits until the
+// by the caller), q.InlineLimit and q.Deadline are filled in, and q.Each is
+// wrapped: q is for one call. It waits until the
 // store is as fresh as point asks: *wal.BehindError when that takes longer than
 // ctx allows, *ParkedError when the record's key is parked and the read asked
 // for more than EVENTUAL.
@@ -36,13 +37,21 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, AsOf,
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
 	asOf := db.asOf(q.Partition) // before the read: what is read is at least that fresh
+	var newest int64
+	if each := q.Each; each != nil {
+		q.Each = func(it *StoredItem) error {
+			newest = max(newest, it.Version.Time)
+			return each(it)
+		}
+	}
 	page, err := db.cfg.Store.Get(ctx, q)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
 	for i := range page.Items {
-		db.cfg.Clock.Observe(page.Items[i].Version.Time)
+		newest = max(newest, page.Items[i].Version.Time)
 	}
+	db.cfg.Clock.Observe(newest)
 	return page, asOf, nil
 }
 

@@ -187,11 +187,16 @@ type Query struct {
 	// Deadline ends the page early, marked Partial, with at least the progress
 	// that LastKey tells. Zero is none.
 	Deadline time.Time
+	// Each, when not nil, is given the items in place of Page.Items, in the order
+	// of the page, by the goroutine of the call. An item and what it points to are
+	// the store's, for the time of the call. An error ends the read with it; items
+	// may have been given before the read fails.
+	Each func(*StoredItem) error
 }
 
 // Page is what was found.
 type Page struct {
-	Items []StoredItem
+	Items []StoredItem // none with Query.Each
 	// More: there may be more behind LastKey (or at NextIndex, for Keys).
 	More      bool
 	LastKey   []byte // the last key looked at, returned or not

@@ -54,6 +54,7 @@ type pair struct {
 	m      *Model
 	state  map[wal.Partition]kv.State
 	newest bool // what deletes say where nothing is newer
+	pages  int  // read
 }
 
 var bg = context.Background()
@@ -209,6 +210,9 @@ func (p *pair) all(q kv.Query) []kv.StoredItem {
 		if err != nil {
 			p.t.Fatalf("get: %v", err)
 		}
+		if p.pages++; p.pages%4 == 0 {
+			p.checkEach(q, page)
+		}
 		size := 0
 		for i := range page.Items {
 			size += len(page.Items[i].Key) + len(page.Items[i].Value) + kv.ItemOverhead
@@ -237,6 +241,28 @@ func (p *pair) all(q kv.Query) []kv.StoredItem {
 	}
 	p.t.Fatal("pages without end")
 	return nil
+}
+
+// checkEach compares the page with one whose items are lent.
+func (p *pair) checkEach(q kv.Query, want *kv.Page) {
+	p.t.Helper()
+	var lent []kv.StoredItem
+	q.Each = func(it *kv.StoredItem) error {
+		c := *it
+		c.Key, c.Value = bytes.Clone(it.Key), bytes.Clone(it.Value)
+		lent = append(lent, c)
+		return nil
+	}
+	page, err := p.s.Get(bg, &q)
+	if err != nil {
+		p.t.Fatalf("get each: %v", err)
+	}
+	if diff := same(lent, want.Items); diff != "" {
+		p.t.Fatalf("query %+v: lent items: %s", q, diff)
+	}
+	if len(page.Items) != 0 || page.More != want.More || page.NextIndex != want.NextIndex || !bytes.Equal(page.LastKey, want.LastKey) {
+		p.t.Fatalf("query %+v: the page of lent items is %+v, want %+v", q, page, want)
+	}
 }
 
 // check compares one query, through pages of its own limits, with the model.

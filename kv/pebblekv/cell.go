@@ -143,22 +143,37 @@ func (c *cell) size() int64 {
 
 // item copies the cell out. The value of an upload is not part of a cell.
 func (c *cell) item(key []byte, omitValue bool) kv.StoredItem {
-	it := kv.StoredItem{Key: append(make([]byte, 0, len(key)), key...), Version: c.version, Size: c.size()}
+	var it kv.StoredItem
+	c.lend(&it, key, omitValue)
+	it.Key = append(make([]byte, 0, len(key)), key...)
+	if it.Value != nil {
+		it.Value = append(make([]byte, 0, len(c.value)), c.value...)
+	}
+	return it
+}
+
+// lend fills it with the cell, whose memory and key it shares. What it has of a
+// content type stays where it is the same.
+func (c *cell) lend(it *kv.StoredItem, key []byte, omitValue bool) {
+	contentType := it.ContentType
+	*it = kv.StoredItem{Key: key, Version: c.version, Size: c.size()}
 	if c.meta != nil {
 		l, m := binary.Uvarint(c.meta)
 		it.Compression = internCompression(c.meta[m : m+int(l)])
 		b := c.meta[m+int(l):]
 		_, m = binary.Uvarint(b)
-		it.ContentType = string(b[m:])
+		if string(b[m:]) != contentType {
+			contentType = string(b[m:])
+		}
+		it.ContentType = contentType
 	}
 	if c.upload != nil {
 		it.Upload = c.uploadID()
 		it.Chunks = int(binary.BigEndian.Uint32(c.upload[16:]))
 		copy(it.SHA256[:], c.upload[28:])
 	} else if !omitValue {
-		it.Value = append(make([]byte, 0, len(c.value)), c.value...)
+		it.Value = c.value
 	}
-	return it
 }
 
 // internCompression saves an allocation for the names that are common.

@@ -11,7 +11,8 @@
 //   - Which write of an item wins depends on its version alone, never on the
 //     order of arrival, and a write costs no read.
 //   - A page, a point read and the chunks of an inlined upload are each of one
-//     moment of the store. Bytes that are returned are the caller's.
+//     moment of the store. Bytes that are returned are the caller's, items that
+//     Query.Each is given are lent.
 //   - Work and memory of a call are bounded: by the page, by Limit of a sweep, by
 //     2^18 keys looked at for a page, by 65 fragments per layer for a range delete.
 //   - Damage that Pebble's block checksums or ours show is an error that wraps

@@ -179,7 +179,7 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 		return nil, fmt.Errorf("read record: id of %d bytes, at most %d", len(q.ID), maxIDLen)
 	}
 	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes, maxItems: q.ItemLimit,
-		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
+		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline, each: q.Each}
 	var page *kv.Page
 	switch {
 	case q.HasKeys && q.AfterIndex == len(q.Keys)-1:
@@ -220,11 +220,9 @@ func (s *Store) getKey(w *walk, part *partition, q *kv.Query) (page *kv.Page, er
 	page = &kv.Page{NextIndex: len(q.Keys), LastKey: bytes.Clone(key)}
 	if ok {
 		w.view = f.view
-		it, err := w.take(key, &c)
-		if err != nil {
+		if err := w.take(key, &c, &page.Items); err != nil {
 			return nil, err
 		}
-		page.Items = []kv.StoredItem{it}
 	}
 	return page, nil
 }
@@ -266,11 +264,9 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 				return page, nil
 			}
 			if ok {
-				it, err := w.take(key, &c)
-				if err != nil {
+				if err := w.take(key, &c, &page.Items); err != nil {
 					return nil, err
 				}
-				page.Items = append(page.Items, it)
 			}
 		} else if err := w.view.Error(); err != nil {
 			return nil, err

@@ -32,6 +32,8 @@ type walk struct {
 	omitValues  bool
 	inlineLimit int64
 	deadline    time.Time
+	each        func(*kv.StoredItem) error // nil: items are copied out
+	lent        kv.StoredItem              // what each is given
 
 	looked  int
 	items   int
@@ -99,21 +101,35 @@ func (w *walk) fits(keyLen int, c *cell) bool {
 	return w.items == 0 || w.bytes+w.cost(keyLen, c) <= w.maxBytes
 }
 
-// take copies the item out and counts it.
-func (w *walk) take(key []byte, c *cell) (kv.StoredItem, error) {
+// take counts the item and hands it out: to each, or as a copy on items.
+func (w *walk) take(key []byte, c *cell, items *[]kv.StoredItem) error {
 	w.items++
 	w.bytes += w.cost(len(key), c)
-	it := c.item(key, w.omitValues)
+	it := &w.lent
+	if w.each != nil {
+		c.lend(it, key, w.omitValues)
+	} else {
+		if n := len(*items); n == cap(*items) && n >= 16 {
+			// As many as the page will hold if they go on as they began: growing by
+			// doubling was the dearest part of a page of small items.
+			*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), maxItemsAtOnce))
+		}
+		*items = append(*items, c.item(key, w.omitValues))
+		it = &(*items)[len(*items)-1]
+	}
 	if w.inlines(c) {
 		w.slow = true
-		if err := assemble(w.view, w.p, &it); err != nil {
-			return kv.StoredItem{}, err
+		if err := assemble(w.view, w.p, it); err != nil {
+			return err
 		}
 	}
-	return it, nil
+	if w.each != nil {
+		return w.each(it)
+	}
+	return nil
 }
 
-// record walks the items of a record in r and appends those that are visible.
+// record walks the items of a record in r and takes those that are visible.
 // more says that it ended before the end.
 func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.StoredItem) (more bool, err error) {
 	cov, err := openCover(w.view, w.p, id)
@@ -155,16 +171,9 @@ func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.Store
 			if !w.fits(len(key), &c) {
 				return true, nil
 			}
-			it, err := w.take(key, &c)
-			if err != nil {
+			if err := w.take(key, &c, items); err != nil {
 				return false, err
 			}
-			if n := len(*items); n == cap(*items) && n >= 16 {
-				// As many as the page will hold if they go on as they began: growing by
-				// doubling was the dearest part of a page of small items.
-				*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), maxItemsAtOnce))
-			}
-			*items = append(*items, it)
 		}
 		w.lastKey = append(w.lastKey[:0], key...)
 		if descending {
