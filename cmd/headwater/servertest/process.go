@@ -129,6 +129,7 @@ func Run(t testing.TB, cmd *exec.Cmd) *Process {
 
 // line reads one line of the start-up. The addresses come before "ready".
 func (p *Process) line(text string, ready chan struct{}) {
+	_, _ = lockedWriter{p}.Write([]byte(text + "\n")) // into memory: does not fail
 	f := strings.Fields(text)
 	switch {
 	case len(f) == 2 && f[0] == "http":
@@ -138,9 +139,8 @@ func (p *Process) line(text string, ready chan struct{}) {
 	case len(f) == 2 && f[0] == "admin":
 		p.Admin = strings.TrimPrefix(f[1], "http://")
 	case strings.HasPrefix(text, "ready in "):
-		close(ready)
+		close(ready) // the output has the line by now
 	}
-	_, _ = lockedWriter{p}.Write([]byte(text + "\n")) // into memory: does not fail
 }
 
 // Output is what the process has printed and logged.
