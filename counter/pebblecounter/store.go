@@ -18,6 +18,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblecompact"
 	"github.com/headwater-db/headwater/wal/pebblefail"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
@@ -84,8 +85,9 @@ type partition struct {
 
 // Open opens the store in cfg.Dir and makes it if there is none. What was
 // committed before a crash is there up to some commit, and up to the last Sync
-// at least. Its cost does not depend on the number of counters; the write-ahead
-// log since the last flush is replayed (at most three memtables).
+// at least. Its cost does not depend on the number of counters, nor on what is due
+// for compaction; the write-ahead log since the last flush is replayed (at most
+// three memtables).
 func Open(cfg Config) (*Store, error) {
 	if cfg.Partitions < 1 || cfg.Partitions > math.MaxUint16+1 {
 		return nil, fmt.Errorf("open counter store: %d partitions, want 1 to %d", cfg.Partitions, math.MaxUint16+1)
@@ -95,12 +97,12 @@ func Open(cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.fail = pebblefail.New("counter store", cfg.OnFail)
-	fs := s.fail.FS(cfg.FS)
+	fs, compactions := s.fail.FS(cfg.FS), pebblecompact.New()
 	err := s.fail.WhileNotStuck(func() error {
 		if err := pebblefail.CheckManifest(fs, cfg.Dir); err != nil {
 			return err
 		}
-		db, err := pebble.Open(cfg.Dir, s.options(fs))
+		db, err := pebble.Open(cfg.Dir, s.options(fs, compactions))
 		if err != nil {
 			return pebblefail.Corrupt(err)
 		}
@@ -123,6 +125,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open counter store %s: %w", cfg.Dir, err)
 	}
 	fs.Arm()
+	compactions.Begin()
 	return s, nil
 }
 
@@ -134,7 +137,7 @@ func cmpOr[T comparable](v, otherwise T) T {
 	return v
 }
 
-func (s *Store) options(fs vfs.FS) *pebble.Options {
+func (s *Store) options(fs vfs.FS, compactions pebble.CompactionScheduler) *pebble.Options {
 	cache := s.cfg.Cache
 	if cache == nil {
 		cache = pebble.NewCache(cmpOr(s.cfg.CacheBytes, defaultCacheBytes))
@@ -161,6 +164,7 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		// to fill, and reads do not have to look at it there.
 		FlushDelayDeleteRange: 10 * time.Second,
 	}
+	o.Experimental.CompactionScheduler = compactions
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = 16 << 10

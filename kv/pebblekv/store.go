@@ -18,6 +18,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblecompact"
 	"github.com/headwater-db/headwater/wal/pebblefail"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
@@ -84,14 +85,16 @@ type partition struct {
 	// deletes is odd while a commit is under way that carries a tombstone or
 	// removes anything, and changes with each.
 	deletes atomic.Uint64
+	marks   marks
 	// batch is the one batch that the applier has, used again and again.
 	batch batch
 }
 
 // Open opens the store in cfg.Dir and makes it if there is none. What was
 // committed before a crash is there up to some commit, and up to the last Sync
-// at least. Its cost does not depend on the number of items; the write-ahead log
-// since the last flush is replayed (at most three memtables).
+// at least. Its cost does not depend on the number of items, nor on what is due
+// for compaction; the write-ahead log since the last flush is replayed (at most
+// three memtables).
 func Open(cfg Config) (*Store, error) {
 	if cfg.Partitions < 1 || cfg.Partitions > math.MaxUint16+1 {
 		return nil, fmt.Errorf("open kv store: %d partitions, want 1 to %d", cfg.Partitions, math.MaxUint16+1)
@@ -101,12 +104,12 @@ func Open(cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.fail = pebblefail.New("kv store", cfg.OnFail)
-	fs := s.fail.FS(cfg.FS)
+	fs, compactions := s.fail.FS(cfg.FS), pebblecompact.New()
 	err := s.fail.WhileNotStuck(func() error {
 		if err := pebblefail.CheckManifest(fs, cfg.Dir); err != nil {
 			return err
 		}
-		db, err := pebble.Open(cfg.Dir, s.options(fs))
+		db, err := pebble.Open(cfg.Dir, s.options(fs, compactions))
 		if err != nil {
 			return pebblefail.Corrupt(err)
 		}
@@ -126,6 +129,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open kv store %s: %w", cfg.Dir, err)
 	}
 	fs.Arm()
+	compactions.Begin()
 	return s, nil
 }
 
@@ -137,7 +141,7 @@ func cmpOr[T comparable](v, otherwise T) T {
 	return v
 }
 
-func (s *Store) options(fs vfs.FS) *pebble.Options {
+func (s *Store) options(fs vfs.FS, compactions pebble.CompactionScheduler) *pebble.Options {
 	cache := s.cfg.Cache
 	if cache == nil {
 		cache = pebble.NewCache(cmpOr(s.cfg.CacheBytes, defaultCacheBytes))
@@ -164,6 +168,7 @@ func (s *Store) options(fs vfs.FS) *pebble.Options {
 		// to fill, and reads do not have to look at it there.
 		FlushDelayDeleteRange: 10 * time.Second,
 	}
+	o.Experimental.CompactionScheduler = compactions
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = 16 << 10

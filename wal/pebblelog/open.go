@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblecompact"
 )
 
 // Open opens the log in cfg.Dir, making it if the directory is empty or absent. It
@@ -62,10 +63,10 @@ func (b *Broker) open() (err error) {
 	if err := checkFiles(fs, dir); err != nil {
 		return err
 	}
-	disk := &diskFS{FS: fs, fatal: b.stop}
+	disk, compactions := &diskFS{FS: fs, fatal: b.stop}, pebblecompact.New()
 	cache := pebble.NewCache(b.cfg.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
-	if b.db, err = b.openPebble(disk, cache); err != nil {
+	if b.db, err = b.openPebble(disk, cache, compactions); err != nil {
 		return err
 	}
 	defer func() {
@@ -80,11 +81,12 @@ func (b *Broker) open() (err error) {
 		return fmt.Errorf("remove files that are no longer needed: %w", err)
 	}
 	disk.armed.Store(true)
+	compactions.Begin()
 	b.checkSpace()
 	return nil
 }
 
-func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache) (*pebble.DB, error) {
+func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache, compactions pebble.CompactionScheduler) (*pebble.DB, error) {
 	opts := &pebble.Options{
 		FS: fs, Lock: b.lock, Cache: cache,
 		FormatMajorVersion: pebble.FormatNewest,
@@ -100,6 +102,7 @@ func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache) (*pebble.DB, error) 
 		Logger:                      pebbleLogger{log: b.log, fatal: b.stop},
 		EventListener:               b.events(),
 	}
+	opts.Experimental.CompactionScheduler = compactions
 	// Records are the callers' bytes, often compressed by them; keys are read in
 	// order, never by lookup of what may not be there, so no filters.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
