@@ -71,6 +71,14 @@ func (s *Store) Begin(p wal.Partition) kv.Batch {
 		b.puts = s.db.NewBatch(opts...)
 	}
 	b.open, b.count, b.deletes, b.err = true, 0, false, nil
+	if !part.marks.asked {
+		state, err := s.get(stateKey(p))
+		if err != nil {
+			b.setErr(err)
+			return b
+		}
+		part.marks.start(state == nil)
+	}
 	return b
 }
 

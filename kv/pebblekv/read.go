@@ -44,13 +44,14 @@ func (f *found) visible(now int64) (c cell, ok bool, err error) {
 
 // point reads one key. Two point gets are several times cheaper than an
 // iterator, and are used where they show one moment of the store: when no commit
-// that carries deletes ran between them.
+// that carries deletes ran between them. A record without a mark needs one.
 func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 	before := part.deletes.Load()
 	if before&1 != 0 {
 		return s.pointView(part.id, id, key)
 	}
 	var buf [256]byte
+	marked := part.marks.may(id)
 	itemKey := appendItemKey(buf[:0], part.id, id, key)
 	raw, c, err := s.db.Get(itemKey)
 	switch {
@@ -63,17 +64,11 @@ func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 		}
 		f.raw, f.closers[0] = raw, c
 	}
-	itemKey = itemKey[:headerLen+len(id)+1]
-	itemKey[len(itemKey)-1] = kindSummary
-	v, c, err := s.db.Get(itemKey)
 	var sum summary
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-	case err != nil:
-		return found{}, errors.Join(err, f.close())
-	default:
-		sum, err = parseSummary(v)
-		if err = errors.Join(err, c.Close()); err != nil {
+	if marked {
+		itemKey = itemKey[:headerLen+len(id)+1]
+		itemKey[len(itemKey)-1] = kindSummary
+		if sum, err = s.summary(itemKey); err != nil {
 			return found{}, errors.Join(err, f.close())
 		}
 	}
@@ -86,6 +81,19 @@ func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 		return s.pointView(part.id, id, key)
 	}
 	return f, nil
+}
+
+// summary reads what tombstones a record has, none being all zero.
+func (s *Store) summary(key []byte) (sum summary, err error) {
+	v, c, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return sum, nil
+	}
+	if err != nil {
+		return sum, err
+	}
+	sum, err = parseSummary(v)
+	return sum, errors.Join(err, c.Close())
 }
 
 // pointView reads one key through an iterator.

@@ -101,10 +101,12 @@ func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, 
 	if sw.place, err = decodePlace(r.Cursor); err != nil {
 		return kv.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, errors.Join(err, sw.w.Close()))
 	}
+	part.marks.sweepFrom(r.Cursor)
 	res, err := sw.run()
 	if err != nil {
 		return kv.SweepResult{}, s.readError("sweep", r.Partition, err)
 	}
+	part.marks.sweptTo(res.Cursor)
 	return res, nil
 }
 
@@ -239,6 +241,9 @@ type recordSweep struct {
 // When done, view is at the first key behind the record.
 func (rs *recordSweep) run(from []byte) (done bool, err error) {
 	defer func() { err = errors.Join(err, rs.cov.close()) }()
+	if rs.cov.sum != (summary{}) {
+		rs.part.marks.found(rs.id)
+	}
 	if rs.place.stage == stageItems {
 		if done, err = rs.items(from); err != nil || !done {
 			return false, err

@@ -96,12 +96,14 @@ func (b *batch) setErrIf(err error) {
 	}
 }
 
-// begin readies the tombstone batch. Pebble must be open while it is read.
-func (b *batch) begin() error {
+// begin readies the tombstone batch for a record. Pebble must be open while it is
+// read.
+func (b *batch) begin(id []byte) error {
 	if err := b.s.enter(context.Background()); err != nil {
 		return err
 	}
 	b.deletes = true
+	b.p.marks.mark(id)
 	if b.tombs == nil {
 		b.tombs = b.s.db.NewIndexedBatch()
 	}
@@ -109,7 +111,7 @@ func (b *batch) begin() error {
 }
 
 func (b *batch) deleteRecord(id []byte, v wal.Version, newest bool) error {
-	if err := b.begin(); err != nil {
+	if err := b.begin(id); err != nil {
 		return err
 	}
 	defer b.s.leave()
@@ -124,7 +126,7 @@ func (b *batch) deleteRecord(id []byte, v wal.Version, newest bool) error {
 }
 
 func (b *batch) deleteRange(id []byte, r *kv.Range, v wal.Version, newest bool) error {
-	if err := b.begin(); err != nil {
+	if err := b.begin(id); err != nil {
 		return err
 	}
 	defer b.s.leave()
