@@ -15,6 +15,8 @@ type counterAdder struct {
 	random *rand.Rand
 	zipf   *rand.Zipf // nil: all alike
 	adds   []client.CounterAdd
+	text   []byte // the names of adds, one behind the other
+	ends   []int  // of the names
 }
 
 // prepareCounters makes the names and the callers' states once, so that what is
@@ -35,23 +37,34 @@ func (r *run) prepareCounters(callers int) {
 }
 
 // counter draws one for a caller.
-func (r *run) counter(caller int) string {
-	a := &r.adders[caller]
+func (r *run) counter(caller int) string { return r.names[r.adders[caller].draw(len(r.names))] }
+
+// draw draws one of n.
+func (a *counterAdder) draw(n int) int {
 	if a.zipf != nil {
-		return r.names[a.zipf.Uint64()]
+		return int(a.zipf.Uint64())
 	}
-	return r.names[a.random.IntN(len(r.names))]
+	return a.random.IntN(n)
 }
 
 // addAll adds 1 to counters that are drawn anew for each call. The call's token
-// is the client's, a new one each time.
+// is the client's, a new one each time. The names are written for the call, one
+// behind the other, as redis-benchmark writes its keys: fetching each from
+// wherever it lies among 100,000 was a seventh of all the CPU of a measurement.
 func (r *run) addAll(ctx context.Context, caller, _ int) (int, error) {
 	a := &r.adders[caller]
 	if a.adds == nil {
-		a.adds = make([]client.CounterAdd, r.o.BatchItems)
+		a.adds, a.ends = make([]client.CounterAdd, r.o.BatchItems), make([]int, r.o.BatchItems)
 	}
-	for i := range a.adds {
-		a.adds[i] = client.CounterAdd{Counter: r.counter(caller), Delta: 1}
+	a.text = a.text[:0]
+	for i := range a.ends {
+		a.text = strconv.AppendInt(append(a.text, r.o.Prefix...), int64(a.draw(r.o.Records)), 10)
+		a.ends[i] = len(a.text)
+	}
+	names, from := string(a.text), 0
+	for i, end := range a.ends {
+		a.adds[i] = client.CounterAdd{Counter: names[from:end], Delta: 1}
+		from = end
 	}
 	return len(a.adds), r.wrote(r.c.Counter(r.o.Namespace).AddAll(ctx, a.adds, client.CounterWriteOptions{}))
 }
