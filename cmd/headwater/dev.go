@@ -112,6 +112,7 @@ func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	start := time.Now()
+	defer holdHeap()()
 	s, err := server.Open(ctx, cfg)
 	if err != nil {
 		return err
