@@ -153,6 +153,9 @@ func (h *harness) one(ctx context.Context, m measure) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(h.data)) }()
 	if h.profiles != "" {
+		if err := os.MkdirAll(h.profiles, 0o755); err != nil {
+			return fmt.Errorf("make a directory for profiles: %w", err)
+		}
 		f, err := os.Create(filepath.Join(h.profiles, m.name+".harness.pprof"))
 		if err != nil {
 			return fmt.Errorf("create a profile: %w", err)
