@@ -2,6 +2,7 @@ package pebblelog
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -47,6 +48,9 @@ func (b *Broker) commitLoop() {
 // come.
 func (b *Broker) takeGroup() (*group, bool) {
 	for {
+		// The callers that the last sync woke come along: without it a group of one,
+		// and then one of the others, are written for the same sync.
+		runtime.Gosched()
 		g, stopped := b.queue.take()
 		if g != nil {
 			return g, true
