@@ -42,6 +42,7 @@ type batch struct {
 	// tombs holds the tombstones: an indexed batch, because a range tombstone is
 	// merged with those that are there, also those of this batch.
 	tombs   *pebble.Batch
+	gone    []*span // of the deletes
 	tokens  []kv.TokenEntry
 	order   pebbletokens.Order
 	change  *pebbletokens.Change // what is done to the token table
@@ -109,6 +110,7 @@ func (b *batch) Put(id []byte, v wal.Version, it *kv.StoredItem) {
 	}
 	op := b.puts.MergeDeferred(headerLen+len(id)+1+len(it.Key), cellLen(&v, it))
 	appendItemKey(op.Key[:0], b.p.id, id, it.Key)
+	b.p.gone.note(id, it.Key)
 	putCell(op.Value, &v, it)
 	if err := op.Finish(); err != nil {
 		b.setErr(err)
@@ -234,6 +236,8 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 		b.puts, b.tombs = nil, nil
 		return b.wrap(err)
 	}
+	b.p.gone.end(b.gone, true)
+	b.gone = b.gone[:0]
 	b.change.Committed()
 	b.p.state.Store(&st)
 	return nil
@@ -280,6 +284,8 @@ func (b *batch) Abort() {
 		return
 	}
 	b.open = false
+	b.p.gone.end(b.gone, false)
+	b.gone = b.gone[:0]
 	b.tokens = b.tokens[:0]
 	b.order.Reset()
 	b.change.Discard()

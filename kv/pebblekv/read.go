@@ -195,7 +195,7 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 	case q.HasKeys:
 		page, err = s.getKeys(&w, q)
 	default:
-		page, err = s.getRange(&w, q)
+		page, err = s.getRange(&w, part, q)
 	}
 	if err != nil {
 		return nil, s.readError("read record", q.Partition, err)
@@ -285,7 +285,7 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 }
 
 // getRange reads a stretch of the record.
-func (s *Store) getRange(w *walk, q *kv.Query) (page *kv.Page, err error) {
+func (s *Store) getRange(w *walk, part *partition, q *kv.Query) (page *kv.Page, err error) {
 	r := kv.Range{Open: true}
 	if q.HasRange {
 		r = q.Range
@@ -301,11 +301,16 @@ func (s *Store) getRange(w *walk, q *kv.Query) (page *kv.Page, err error) {
 	if emptyRange(&r) {
 		return page, nil
 	}
+	deletes := part.gone.before(q.ID)
 	if w.view, err = s.recordView(q.Partition, q.ID); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.view.Close()) }()
-	page.More, err = w.record(q.ID, &r, q.Descending, &page.Items)
+	if len(deletes) == 0 {
+		page.More, err = w.record(q.ID, &r, q.Descending, &page.Items)
+	} else if parts := part.gone.left(deletes, &r); len(parts) > 0 {
+		page.More, err = w.stretches(q.ID, parts, q.Descending, &page.Items)
+	}
 	page.LastKey, page.Partial = w.lastKey, w.partial
 	return page, err
 }

@@ -86,6 +86,7 @@ type partition struct {
 	// removes anything, and changes with each.
 	deletes atomic.Uint64
 	marks   marks
+	gone    gone
 	// batch is the one batch that the applier has, used again and again.
 	batch batch
 }

@@ -122,7 +122,7 @@ func (b *batch) deleteRecord(id []byte, v wal.Version, newest bool) error {
 	if !newest {
 		return nil
 	}
-	return b.freeItems(id, &kv.Range{Open: true})
+	return b.forget(id, &kv.Range{Open: true})
 }
 
 func (b *batch) deleteRange(id []byte, r *kv.Range, v wal.Version, newest bool) error {
@@ -150,7 +150,7 @@ func (b *batch) deleteRange(id []byte, r *kv.Range, v wal.Version, newest bool) 
 	if !newest {
 		return nil
 	}
-	return b.freeItems(id, r)
+	return b.forget(id, r)
 }
 
 // summary reads through the tombstones of this batch.
@@ -164,6 +164,12 @@ func (b *batch) summary(key []byte) (s summary, err error) {
 	}
 	s, err = parseSummary(v)
 	return s, errors.Join(err, c.Close())
+}
+
+// forget remembers that r has nothing that anybody sees, and frees its space.
+func (b *batch) forget(id []byte, r *kv.Range) error {
+	b.gone = append(b.gone, b.p.gone.begin(id, r))
+	return b.freeItems(id, r)
 }
 
 // freeItems deletes the items of a span from Pebble, in the order of the calls:

@@ -137,6 +137,37 @@ func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.Store
 		return false, err
 	}
 	defer func() { err = errors.Join(err, cov.close()) }()
+	return w.stretch(&cov, r, descending, items)
+}
+
+// stretches is record over parts of it, which are in order. The view does not go
+// where none of them is.
+func (w *walk) stretches(id []byte, parts []kv.Range, descending bool, items *[]kv.StoredItem) (more bool, err error) {
+	cov, err := openCover(w.view, w.p, id)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, cov.close()) }()
+	if descending {
+		slices.Reverse(parts)
+	}
+	for i := range parts {
+		r := &parts[i]
+		hi := recordKey(w.p, id, kindEnd, 0)
+		if !r.Open {
+			hi = appendItemKey(nil, w.p, id, r.End)
+		}
+		w.view.SetBounds(appendItemKey(nil, w.p, id, r.Start), hi)
+		if more, err = w.stretch(&cov, r, descending, items); more || err != nil {
+			return more, err
+		}
+	}
+	return false, nil
+}
+
+// stretch walks the items of cov's record in r.
+func (w *walk) stretch(cov *cover, r *kv.Range, descending bool, items *[]kv.StoredItem) (more bool, err error) {
+	id := cov.id
 	prefix := recordKey(w.p, id, kindItem, len(r.Start))
 	var ok bool
 	switch {
@@ -163,7 +194,7 @@ func (w *walk) record(id []byte, r *kv.Range, descending bool, items *[]kv.Store
 		if stop {
 			return true, nil
 		}
-		c, visible, err := w.cell(&cov, key)
+		c, visible, err := w.cell(cov, key)
 		if err != nil {
 			return false, err
 		}
