@@ -45,9 +45,14 @@ func newGroup() *group {
 	return &group{copied: make(chan struct{}), done: make(chan struct{})}
 }
 
+// endMark is what a group brings to one partition.
 type endMark struct {
 	ps  *partition
-	end wal.Offset
+	end wal.Offset // the durable end, once it is synced
+
+	followed bool        // by a reader, for which kept are its records
+	kept     []wal.Entry // see tail
+	bytes    int
 }
 
 // part is the share of one Append call in one group.

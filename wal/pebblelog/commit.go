@@ -95,12 +95,13 @@ func (b *Broker) encode(g *group) *pebble.Batch {
 			if p.results != nil {
 				p.results[i].Offset, p.results[i].LogTime = o, now
 			}
-			if ps.mark < len(g.ends) && g.ends[ps.mark].ps == ps {
-				g.ends[ps.mark].end = ps.next
-			} else {
+			if ps.mark >= len(g.ends) || g.ends[ps.mark].ps != ps {
 				ps.mark = len(g.ends)
-				g.ends = append(g.ends, endMark{ps: ps, end: ps.next})
+				g.ends = append(g.ends, endMark{ps: ps, followed: ps.followed.Load()})
 			}
+			m := &g.ends[ps.mark]
+			m.end = ps.next
+			m.keep(wal.Entry{Partition: e.Partition, Offset: o, LogTime: now, Data: e.Data})
 		}
 	}
 	return batch
@@ -118,8 +119,8 @@ func (b *Broker) finishLoop() {
 		// says is on disk: the kernel may have dropped the pages in between.
 		if b.failure() == nil {
 			b.metrics.fsync.Observe((b.clock.elapsed() - f.began).Seconds())
-			for _, m := range f.g.ends {
-				m.ps.advance(m.end)
+			for i := range f.g.ends {
+				f.g.ends[i].ps.advance(&f.g.ends[i])
 			}
 			b.ends.dirty.Store(true)
 			b.queue.finish(f.g, nil)

@@ -11,7 +11,7 @@
 // does.
 //
 // Every record carries a CRC32C over its topic's incarnation, partition, offset, log
-// time and bytes, which is checked on every read. What does not match, and an offset
+// time and bytes, which is checked whenever it is read from the disk. What does not match, and an offset
 // that is missing, is a *wal.CorruptError that names the place.
 //
 // An error of a write or a sync stops the log for good (wal.ErrFailed): nothing is

@@ -11,7 +11,8 @@ import (
 )
 
 // reader implements wal.Reader. While it catches up it keeps one Pebble iterator;
-// at the end it drops it, so that a reader that waits pins nothing.
+// at the end it drops it, so that a reader that waits pins nothing, and is given
+// what comes from the partition's tail.
 type reader struct {
 	t  *topic
 	ps *partition
@@ -46,6 +47,11 @@ func (r *reader) Next(ctx context.Context) ([]wal.Entry, error) {
 		}
 		end := r.ps.durableEnd()
 		if r.next < end {
+			if entries := r.ps.takeTail(r.next); entries != nil {
+				r.drop()
+				r.next = entries[len(entries)-1].Offset + 1
+				return entries, nil
+			}
 			entries, err := r.read(end)
 			if err != nil {
 				r.drop()
@@ -53,6 +59,7 @@ func (r *reader) Next(ctx context.Context) ([]wal.Entry, error) {
 			return entries, err
 		}
 		r.drop()
+		r.ps.followed.Store(true)
 		grown := r.ps.grownPast(r.next)
 		if grown == nil {
 			continue
@@ -175,5 +182,6 @@ func (r *reader) close() {
 		r.closed = true
 		close(r.gone)
 		r.drop()
+		r.ps.unfollow()
 	}
 }

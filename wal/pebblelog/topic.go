@@ -39,17 +39,22 @@ type partition struct {
 	// below it are deleted, so that a reader finds a floor and not a hole.
 	floor atomic.Int64
 
-	mu     sync.Mutex    // guards moves of end, and waiters
+	// followed says that a reader has come to the end and waits for more.
+	followed atomic.Bool
+
+	mu     sync.Mutex    // guards moves of end, waiters, and tail
 	growth chan struct{} // closed when end moves; nil when no one waits
+	tail   tail
 }
 
 func (ps *partition) durableEnd() wal.Offset { return wal.Offset(ps.end.Load()) }
 func (ps *partition) start() wal.Offset      { return wal.Offset(ps.floor.Load()) }
 
 // advance moves the durable end and wakes readers.
-func (ps *partition) advance(end wal.Offset) {
+func (ps *partition) advance(m *endMark) {
 	ps.mu.Lock()
-	ps.end.Store(int64(end))
+	ps.end.Store(int64(m.end))
+	ps.tail.add(m)
 	if ps.growth != nil {
 		close(ps.growth)
 		ps.growth = nil
