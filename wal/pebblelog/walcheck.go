@@ -1,7 +1,9 @@
 package pebblelog
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -79,11 +81,10 @@ func parseChunk(data []byte, at int) (chunk, bool) {
 	return out, true
 }
 
-// damaged returns where the first chunk is that a reader would stop at although it
-// must have been whole once: proof says so of a later valid chunk.
-func damaged(data []byte, logNum uint32, proof func(c chunk, stop int) bool) (stop int, found bool) {
-	at := 0
-	for {
+// readUpTo returns where a reader would stop: at the first chunk that is not valid,
+// or at the end of data, which begins with a block.
+func readUpTo(data []byte, logNum uint32) int {
+	for at := 0; ; {
 		c, ok := parseChunk(data, at)
 		if ok && c.logNum == logNum {
 			at = c.end
@@ -94,17 +95,26 @@ func damaged(data []byte, logNum uint32, proof func(c chunk, stop int) bool) (st
 			at += rest // padding
 			continue
 		}
-		break
+		return at
 	}
-	if at >= len(data) {
-		return 0, false
-	}
+}
+
+// damaged returns where the first chunk is that a reader would stop at although it
+// must have been whole once: proof says so of a later valid chunk.
+func damaged(data []byte, logNum uint32, proof func(c chunk, stop int) bool) (stop int, found bool) {
+	at := readUpTo(data, logNum)
+	number := binary.LittleEndian.AppendUint32(nil, logNum)
 	for i := at + 1; i+legacyHeader <= len(data); i++ {
-		// Cheap reasons first: nearly every byte is none of a header.
-		if kind := data[i+6]; kind == 0 || kind > 12 || (kind > 4) != (logNum != 0) {
-			continue
+		// Cheap reasons first: nearly every byte is none of a header. Behind the end
+		// of a WAL that reuses a file there may be tens of megabytes of an older one.
+		if logNum != 0 {
+			n := bytes.Index(data[i+legacyHeader:], number)
+			if n < 0 {
+				break
+			}
+			i += n
 		}
-		if logNum != 0 && (i+recyclableHeader > len(data) || binary.LittleEndian.Uint32(data[i+7:]) != logNum) {
+		if kind := data[i+6]; kind == 0 || kind > 12 || (kind > 4) != (logNum != 0) {
 			continue
 		}
 		if c, ok := parseChunk(data, i); ok {
@@ -155,6 +165,11 @@ var (
 	manifestMark = regexp.MustCompile(`^marker\.manifest\.([0-9]+)\.(MANIFEST-[0-9]{6,})$`)
 )
 
+// checkBytes is how much of a file is read at a time: most files have no chunk that
+// is not valid, and there may be hundreds of megabytes of them, since Pebble keeps
+// WALs to use their files again.
+const checkBytes = 32 * chunkBlock
+
 // checkFiles looks for damage in the WALs and in the manifest in use.
 func checkFiles(fs vfs.FS, dir string) error {
 	names, err := fs.List(dir)
@@ -162,6 +177,7 @@ func checkFiles(fs vfs.FS, dir string) error {
 		return fmt.Errorf("list %s: %w", dir, err)
 	}
 	manifest, newest := "", uint64(0)
+	buf := make([]byte, checkBytes)
 	for _, name := range names {
 		if m := manifestMark.FindStringSubmatch(name); m != nil {
 			if n, err := strconv.ParseUint(m[1], 10, 64); err == nil && n >= newest {
@@ -176,17 +192,20 @@ func checkFiles(fs vfs.FS, dir string) error {
 		if err != nil {
 			continue // not a name that Pebble makes
 		}
-		if err := checkFile(fs, dir, name, func(b []byte) (int, bool) { return walDamaged(b, uint32(num&math.MaxUint32)) }); err != nil {
+		logNum := uint32(num & math.MaxUint32)
+		if err := checkFile(fs, dir, name, logNum, buf, func(b []byte) (int, bool) { return walDamaged(b, logNum) }); err != nil {
 			return err
 		}
 	}
 	if manifest == "" {
 		return nil
 	}
-	return checkFile(fs, dir, manifest, manifestDamaged)
+	return checkFile(fs, dir, manifest, 0, buf, manifestDamaged)
 }
 
-func checkFile(fs vfs.FS, dir, name string, check func([]byte) (int, bool)) error {
+// checkFile reads a file by way of buf, which holds whole blocks, and lets check
+// look at all of it if a reader would stop before its end.
+func checkFile(fs vfs.FS, dir, name string, logNum uint32, buf []byte, check func([]byte) (int, bool)) error {
 	f, err := fs.Open(fs.PathJoin(dir, name))
 	if oserror.IsNotExist(err) {
 		return nil // Pebble says so better
@@ -194,15 +213,51 @@ func checkFile(fs vfs.FS, dir, name string, check func([]byte) (int, bool)) erro
 	if err != nil {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
-	b, err := io.ReadAll(f)
+	whole, err := readsToEnd(f, logNum, buf)
+	var all []byte
+	if err == nil && !whole {
+		all, err = wholeFile(f)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return fmt.Errorf("check %s: %w", name, err)
 	}
-	if at, bad := check(b); bad {
+	if whole {
+		return nil
+	}
+	if at, bad := check(all); bad {
 		return fmt.Errorf("%w: file %s is damaged at byte %d, and what follows shows that it was whole", wal.ErrCorrupt, fs.PathJoin(dir, name), at)
 	}
 	return nil
+}
+
+// readsToEnd reports whether every chunk of f is valid.
+func readsToEnd(f io.Reader, logNum uint32, buf []byte) (bool, error) {
+	for {
+		n, err := io.ReadFull(f, buf)
+		if readUpTo(buf[:n], logNum) < n {
+			return false, nil
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
+}
+
+// wholeFile returns all of f, wherever it was read to.
+func wholeFile(f vfs.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, info.Size())
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return nil, err
+	}
+	return b, nil
 }

@@ -91,3 +91,50 @@ func lastRecord(t *testing.T, fs vfs.FS, name string) (last int) {
 		last = int(at)
 	}
 }
+
+// TestDamageIsFoundAcrossReads: a WAL is read in parts, and damage in the first is
+// proved by what stands in a later one.
+func TestDamageIsFoundAcrossReads(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	f, err := fs.Create("000007.log", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := record.NewLogWriter(f, 7, record.LogWriterConfig{WriteWALSyncOffsets: func() bool { return true }})
+	size := int64(0)
+	for range 3 * checkBytes / 10_000 {
+		if size, err = w.WriteRecord(make([]byte, 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := fs.UnsafeGetFileDataBuffer("000007.log")
+	if err != nil || int64(len(data)) < size {
+		t.Fatal(len(data), size, err)
+	}
+	if err := checkFiles(fs, ""); err != nil {
+		t.Errorf("a file without damage: %v", err)
+	}
+	for _, at := range []int{100, checkBytes - 1, checkBytes, checkBytes + 1, checkBytes + 50_000} {
+		data[at] ^= 1
+		if err := checkFiles(fs, ""); !errors.Is(err, wal.ErrCorrupt) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+		data[at] ^= 1
+	}
+	// What stands behind the end of a file that is used again is of another number.
+	clear(data[checkBytes+50_000:])
+	copy(data[checkBytes+60_000:], data[:checkBytes])
+	older := data[checkBytes+60_000:]
+	for i := range len(older) - 4 {
+		if older[i] == 7 && older[i+1] == 0 && older[i+2] == 0 && older[i+3] == 0 {
+			older[i] = 5
+		}
+	}
+	if err := checkFiles(fs, ""); err != nil {
+		t.Errorf("a torn end before older data: %v", err)
+	}
+}
