@@ -61,7 +61,7 @@ func counterSpaces(t *testing.T, c *conn) {
 // stops it in order, restarts it on the same directory, and checks everything that
 // anyone was told.
 func TestCountersOverKills(t *testing.T) {
-	rounds := 8
+	rounds := 12 // ten of them by kill -9 at a random moment or at rest
 	if long() {
 		rounds = 200
 	}

@@ -22,6 +22,10 @@ import (
 // store synced, the log trimmed and the events folded all the while.
 func TestCountersOverPowerLoss(t *testing.T) {
 	seed, _ := seedOf(t)
+	if testing.Short() {
+		counterPowerLosses(t, seed, 20, 12)
+		return
+	}
 	if !long() {
 		counterPowerLosses(t, seed, 20, 40)
 		return

@@ -43,6 +43,10 @@ func syncPoints(mem vfs.FS, before func()) vfs.FS {
 // The store is synced, the log trimmed and the partitions swept all the while.
 func TestPowerLoss(t *testing.T) {
 	seed, _ := seedOf(t)
+	if testing.Short() {
+		powerLosses(t, seed, 5, 25)
+		return
+	}
 	if !long() {
 		powerLosses(t, seed, 5, 50)
 		return

@@ -25,7 +25,7 @@ func inChild(t *testing.T) bool {
 	if os.Getenv(stuckEnv) != "" {
 		return false
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprint("-test.short=", testing.Short()))
 	cmd.Env = append(os.Environ(), stuckEnv+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -186,6 +186,9 @@ func TestDamageIsNeverAnotherAnswer(t *testing.T) {
 		places := 15
 		if strings.HasPrefix(name, "MANIFEST") {
 			places = 120
+		}
+		if testing.Short() {
+			places /= 5
 		}
 		for range places {
 			i := rng.IntN(len(data))

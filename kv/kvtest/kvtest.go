@@ -169,7 +169,9 @@ func item(key, value string) kv.StoredItem {
 	return kv.StoredItem{Key: []byte(key), Value: []byte(value)}
 }
 
-const plenty = 64 << 20
+// plenty is a page for all that a case writes, but for one large value. Stores take
+// memory ahead for a page as large as asked for.
+const plenty = 128 << 10
 
 // same reports how two answers differ, "" when they do not. A nil value and an
 // empty one differ.

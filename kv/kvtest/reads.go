@@ -209,7 +209,10 @@ func deadline(t *testing.T, h Harness) {
 }
 
 func manyDead(t *testing.T, h Harness) {
-	const n = 300_000
+	n := 300_000
+	if testing.Short() {
+		n = 1<<18 + 10_000 // still more than a page looks at
+	}
 	p := open(t, h, 1)
 	for i := 0; i < n; i += 10_000 {
 		b := p.s.Begin(0)

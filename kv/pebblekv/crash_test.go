@@ -186,7 +186,7 @@ func inChild(t *testing.T) bool {
 	if os.Getenv(stuckEnv) != "" {
 		return false
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprint("-test.short=", testing.Short()))
 	cmd.Env = append(os.Environ(), stuckEnv+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -333,7 +333,11 @@ func TestDamageIsNeverAnotherAnswer(t *testing.T) {
 		if err != nil || len(data) == 0 {
 			continue
 		}
-		for range 15 {
+		places := 15
+		if testing.Short() {
+			places /= 5
+		}
+		for range places {
 			i := rng.IntN(len(data))
 			bit := byte(1) << rng.IntN(8)
 			// A copy, since recovery writes.

@@ -20,10 +20,13 @@ import (
 func TestCommitsInTheBackgroundLoseNoEntry(t *testing.T) {
 	t.Parallel()
 	const (
-		commits   = 200
 		perCommit = 20
 		kept      = 3 // buckets
 	)
+	commits := 200
+	if testing.Short() {
+		commits = 120 // six buckets, of which three are evicted
+	}
 	logTime := func(commit int) int64 { return int64(commit) * second / 20 }
 	// evicted is the first commit that is not gone after a commit.
 	horizon := func(commit int) int64 { return logTime(commit)&^(second-1) - kept*second }
@@ -190,7 +193,10 @@ func TestAFilterThatIsGivenUpNeverSaysNo(t *testing.T) {
 // are read back.
 func TestRebuildBesideCommits(t *testing.T) {
 	t.Parallel()
-	const n = 20_000
+	n := 20_000
+	if testing.Short() {
+		n = 6_000
+	}
 	fs := vfs.NewMem()
 	s := open(t, fs, 0)
 	s.commit(func(c *Change, w *pebble.Batch) {

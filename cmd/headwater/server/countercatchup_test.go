@@ -18,7 +18,10 @@ func TestACountThatCatchesUpSaysSo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
-	const calls, perCall = 100, 10_000
+	calls, perCall := 100, 10_000
+	if testing.Short() {
+		calls, perCall = 60, 2_000
+	}
 	adds := strings.Repeat(`{"counter":"x","delta":1},`, perCall)
 	body := `"adds":[` + adds[:len(adds)-1] + `]`
 	for range calls {
@@ -40,7 +43,7 @@ func TestACountThatCatchesUpSaysSo(t *testing.T) {
 		}
 	})
 	behind := 0
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		r := onCounter(t, s, "GetCount", `"counter":"x"`)
 		if r.status != http.StatusOK {
 			t.Fatal(r)
