@@ -81,10 +81,9 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		if _, ok := ctx.Deadline(); !ok {
 			limit = DefaultTimeout
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-		resp, err = i.call(ctx, info.FullMethod, func() (any, error) { return next(ctx, req) })
+		c := newCallContext(ctx, limit)
+		defer c.end()
+		resp, err = i.call(c, info.FullMethod, func() (any, error) { return next(c, req) })
 	}
 	return resp, i.done(ctx, info.FullMethod, start, err)
 }
