@@ -115,6 +115,9 @@ type TokenEntry struct {
 	Ended        ReservationState // with ReservationEnded: how
 }
 
+// Request implements wal.Decided.
+func (e TokenEntry) Request() (wal.Hash, int64) { return e.Hash, e.LogTime }
+
 // ReservationState is where a reservation stands. The numbers are part of the
 // data format.
 type ReservationState uint8

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -29,51 +30,10 @@ func (db *DB) admit(opts *Options) error {
 	return nil
 }
 
-// claim is a token reserved in one partition, or the entry of an earlier copy.
-type claim struct {
-	r     *wal.Reservation // to be settled by the append; nil for a duplicate
-	known *TokenEntry      // of a copy that is applied
-	dup   bool
-	at    wal.Offset // of a copy that is appended and may not be applied yet
-	time  int64      // generation time of the first copy
-}
-
-// claim reserves a token in a partition. err with unknown says that an earlier
-// copy may have taken place.
-func (db *DB) claim(ctx context.Context, p wal.Partition, tok *wal.Token, h wal.Hash, opts *Options) (c claim, unknown bool, err error) {
-	for {
-		r, owner, err := db.cfg.Stream.Reserve(ctx, p, tok.Nonce, h)
-		if err != nil {
-			return claim{}, !errors.Is(err, wal.ErrTokenReused), err
-		}
-		if owner {
-			r.Time = tok.GenerationTime
-			c.r = r
-			break
-		}
-		err = r.Wait(ctx)
-		if err == nil {
-			return claim{dup: true, at: r.Offset, time: r.Time}, false, nil
-		}
-		if ctx.Err() != nil {
-			return claim{}, true, err
-		}
-		// Of unknown outcome: Reserve finds out. Refused: this copy may fare better.
-	}
-	e, ok, err := db.cfg.Applier.Token(ctx, p, tok.Nonce)
-	switch {
-	case err != nil:
-		db.cfg.Stream.Release(c.r, err)
-		return claim{}, false, err
-	case !ok || e.LogTime < db.logTime(p)-opts.TokenWindow.Microseconds():
-		return c, false, nil
-	case e.Hash != h:
-		db.cfg.Stream.Release(c.r, wal.ErrTokenReused)
-		return claim{}, false, wal.ErrTokenReused
-	}
-	// Others that wait for this reservation ask the store themselves.
-	db.cfg.Stream.Release(c.r, wal.ErrNotAppended)
-	return claim{dup: true, known: &e, at: e.Offset, time: e.Time}, false, nil
+// claim finds out whether a call comes for the first time in a partition. See
+// wal.ClaimToken.
+func (db *DB) claim(ctx context.Context, p wal.Partition, tok *wal.Token, h wal.Hash, opts *Options) (wal.Claim[TokenEntry], bool, error) {
+	return wal.ClaimToken(ctx, db.cfg.Stream, p, tok, h, opts.TokenWindow, true, db.cfg.Applier.Token)
 }
 
 func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
@@ -107,27 +67,29 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 		res.Err, res.Unknown = err, unknown
 		return res
 	}
-	if c.r != nil {
+	if c.Own != nil {
 		rec := &wal.Record{
 			RoutingKey: r.Call.Add.Counter, Kind: wal.KindCounter, Token: r.Token, RequestHash: h, NamespaceVersion: opts.Version,
 			AcceptedAt: db.cfg.Now().UnixMicro(), Origin: db.cfg.Origin, Payload: payload,
 		}
-		c.time = r.Token.GenerationTime
-		if c.at, err = db.cfg.Stream.Append(ctx, p, rec, c.r); err != nil {
+		if _, err = db.cfg.Stream.Append(ctx, p, rec, c.Own); err != nil {
 			res.Err, res.Unknown = err, errors.Is(err, wal.ErrUnknown)
 			return res
 		}
 	}
-	res.Duplicate = c.dup
-	if serverTime {
-		res.Token.GenerationTime = c.time
-	}
-	e := c.known
+	res.Duplicate = c.Own == nil
+	e := c.Known
 	if e == nil {
-		if e, err = db.decision(ctx, p, r, c.at, h); err != nil {
+		first := cmp.Or(c.Own, c.First)
+		if serverTime {
+			res.Token.GenerationTime = first.Time
+		}
+		if e, err = db.decision(ctx, p, r, first.Offset, h); err != nil {
 			res.Err, res.Unknown = err, !errors.Is(err, ErrTooOld) && !errors.Is(err, wal.ErrTokenReused)
 			return res
 		}
+	} else if serverTime {
+		res.Token.GenerationTime = e.Time
 	}
 	db.answer(&res, r, p, e)
 	return res

@@ -121,13 +121,14 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 			res.Err, res.Unknown = err, unknown || x.dups > 0
 			return
 		}
-		if c.dup {
-			x.dups++
-			x.cover(wal.Partition(i), c.at)
-			x.firstTime = c.time
-			continue
+		switch {
+		case c.Own != nil:
+			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.Own}})
+		case c.First != nil:
+			x.copyOf(wal.Partition(i), c.First.Offset, c.First.Time)
+		default:
+			x.copyOf(wal.Partition(i), c.Known.Offset, c.Known.Time)
 		}
-		x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.r}})
 	}
 	if err := x.claimOwn(ctx); err != nil {
 		x.giveUp(err)
@@ -154,6 +155,13 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 	}
 	res.Duplicate = x.dups == touched
 	res.Position = x.position()
+}
+
+// copyOf notes that a partition had the call before, at o.
+func (x *addsCall) copyOf(p wal.Partition, o wal.Offset, firstTime int64) {
+	x.dups++
+	x.firstTime = firstTime
+	x.cover(p, o)
 }
 
 func (x *addsCall) record(part int) *wal.Record {

@@ -141,6 +141,9 @@ type TokenEntry struct {
 	HasDefaultTTL bool
 }
 
+// Request implements wal.Decided.
+func (e TokenEntry) Request() (wal.Hash, int64) { return e.Hash, e.LogTime }
+
 // StoredUpload is a large value on its way, or arrived.
 type StoredUpload struct {
 	ID     UploadID

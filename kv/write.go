@@ -152,55 +152,23 @@ const (
 
 // reserve reserves the token of a prepared request.
 func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options, wait bool) reserved {
-	for {
-		rv, owner, err := db.cfg.Stream.Reserve(ctx, r.part, r.Token.Nonce, r.hash)
-		if err != nil {
-			res.Err = err
-			return settled
-		}
-		if owner {
-			r.r = rv
-			rv.Time = r.Token.GenerationTime
-			break
-		}
-		if !wait && !rv.Done() {
-			return underWay
-		}
-		err = rv.Wait(ctx)
-		if err == nil {
-			res.Duplicate, res.Offset = true, rv.Offset
-			r.r = rv
-			return settled
-		}
-		if ctx.Err() != nil {
-			res.Err, res.Unknown = err, true
-			return settled
-		}
-		if errors.Is(err, wal.ErrUnknown) {
-			continue // Reserve finds out what became of it
-		}
-		// The first copy was refused; this one may fare better.
-	}
-	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.Token.Nonce)
+	c, unknown, err := wal.ClaimToken(ctx, db.cfg.Stream, r.part, &r.Token, r.hash, opts.TokenWindow, wait, db.cfg.Store.Token)
 	switch {
 	case err != nil:
-		db.cfg.Stream.Release(r.r, err)
-		res.Err = err
-		return settled
-	case ok && e.LogTime >= db.logTime(r.part)-opts.TokenWindow.Microseconds():
-		if e.Hash != r.hash {
-			db.cfg.Stream.Release(r.r, wal.ErrTokenReused)
-			res.Err = wal.ErrTokenReused
-			return settled
-		}
-		// Others that wait for this reservation ask the store themselves.
-		db.cfg.Stream.Release(r.r, wal.ErrNotAppended)
-		r.r = nil
+		res.Err, res.Unknown = err, unknown
+	case c.Own != nil:
+		r.r = c.Own
+		return owned
+	case c.First != nil:
+		r.r = c.First
+		res.Duplicate, res.Offset = true, c.First.Offset
+	case c.Known != nil:
 		res.Duplicate = true
-		db.answer(r, res, &e, opts)
-		return settled
+		db.answer(r, res, c.Known, opts)
+	default:
+		return underWay
 	}
-	return owned
+	return settled
 }
 
 func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
