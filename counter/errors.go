@@ -10,11 +10,6 @@ import (
 var (
 	// ErrClosed: the store or DB was used after Close.
 	ErrClosed = errors.New("counter: closed")
-	// ErrTooOld: the record reached the log after its token's window, and had no
-	// effect.
-	ErrTooOld = errors.New("counter: the token is older than the token window")
-	// ErrTokensFull: as many tokens are live as the namespace allows.
-	ErrTokensFull = errors.New("counter: too many live tokens")
 	// ErrOverflow: the value would leave int64. Nothing was changed.
 	ErrOverflow = errors.New("counter: the value would leave int64")
 	// ErrNoReservation: there is no such reservation, or it ended longer than a

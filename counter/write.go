@@ -25,7 +25,7 @@ func (db *DB) complete(t *wal.Token, opts *Options) (fromServer bool, err error)
 // admit refuses what must not reach the log.
 func (db *DB) admit(opts *Options) error {
 	if opts.MaxLiveTokens > 0 && db.tokens.Load() >= opts.MaxLiveTokens {
-		return ErrTokensFull
+		return wal.ErrTokensFull
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().L
 // Write does a call that is decided by the applier, and returns its answer: the
 // same to every copy of the call. The shape of the call, names and ranges, has
 // been checked by the gateway. Errors of Result.Err, beyond the log's:
-// *DriftError, ErrTokensFull, wal.ErrTokenReused, ErrTooOld, ErrOverflow,
+// *DriftError, wal.ErrTokensFull, wal.ErrTokenReused, wal.ErrTooOld, ErrOverflow,
 // *InsufficientError, *EndedError, *TooMuchError, ErrNoReservation,
 // ErrTooManyReservations, *ParkedError. An add that a bound rejects is no error:
 // see Result.Violation.
@@ -85,7 +85,7 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 			res.Token.GenerationTime = first.Time
 		}
 		if e, err = db.decision(ctx, p, r, first.Offset, h); err != nil {
-			res.Err, res.Unknown = err, !errors.Is(err, ErrTooOld) && !errors.Is(err, wal.ErrTokenReused)
+			res.Err, res.Unknown = err, !errors.Is(err, wal.ErrTooOld) && !errors.Is(err, wal.ErrTokenReused)
 			return res
 		}
 	} else if serverTime {
@@ -116,7 +116,7 @@ func (db *DB) decision(ctx context.Context, p wal.Partition, r *Request, o wal.O
 		}
 		return nil, err
 	}
-	return nil, ErrTooOld
+	return nil, wal.ErrTooOld
 }
 
 // answer fills res in from what was decided.

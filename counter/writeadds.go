@@ -11,7 +11,7 @@ import (
 // under tok or their own tokens. a is used up. It is retry-safe as a whole: a
 // call that some partitions took and others did not is completed by sending it
 // again with the same token. In a BestEffort namespace it returns when the adds
-// are queued. Errors of Result.Err, beyond the log's: *DriftError, ErrTokensFull,
+// are queued. Errors of Result.Err, beyond the log's: *DriftError, wal.ErrTokensFull,
 // wal.ErrTokenReused (also *AddError of one add), *ParkedError.
 func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result) {
 	defer a.release()

@@ -154,7 +154,7 @@ func TestErrorsOfCountersSayWhich(t *testing.T) {
 		}
 	}
 	for _, err := range []error{
-		counter.ErrClosed, counter.ErrTooOld, counter.ErrTokensFull, counter.ErrOverflow, counter.ErrNoReservation, counter.ErrTooManyReservations,
+		counter.ErrClosed, wal.ErrTooOld, wal.ErrTokensFull, counter.ErrOverflow, counter.ErrNoReservation, counter.ErrTooManyReservations,
 		counter.ErrNotAccurate, counter.ErrGranularity, counter.ErrTooManyPoints, counter.ErrReloading, &counter.TooMuchError{}, &counter.DriftError{},
 	} {
 		if e := fromDomain(err); e.Reason == apierrors.Internal {

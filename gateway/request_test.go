@@ -184,7 +184,7 @@ func TestEveryWriteErrorSaysItsOutcome(t *testing.T) {
 		{fmt.Errorf("%w: gone", wal.ErrNotAppended), false, apierrors.LogUnavailable, codes.Unavailable, apierrors.NotApplied},
 		{fmt.Errorf("%w: reset", wal.ErrUnknown), true, apierrors.AppendUnknown, codes.Unavailable, apierrors.Unknown},
 		{fmt.Errorf("%w: %w", wal.ErrUnknown, context.DeadlineExceeded), true, apierrors.OutcomeUnknown, codes.DeadlineExceeded, apierrors.Unknown},
-		{kv.ErrTokensFull, false, apierrors.TokensFull, codes.ResourceExhausted, apierrors.NotApplied},
+		{wal.ErrTokensFull, false, apierrors.TokensFull, codes.ResourceExhausted, apierrors.NotApplied},
 	} {
 		e := apierrors.From(forWrite(c.err, c.unknown, nil))
 		if e.Reason != c.reason || e.Code != c.code || e.Outcome != c.outcome {

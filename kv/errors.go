@@ -13,11 +13,6 @@ var (
 	ErrNoChunk = errors.New("kv: no such chunk")
 	// ErrNotFound: there is no such item.
 	ErrNotFound = errors.New("kv: no such item")
-	// ErrTooOld: the record reached the log after its token's window, and had no
-	// effect.
-	ErrTooOld = errors.New("kv: the token is older than the token window")
-	// ErrTokensFull: as many tokens are live as the namespace allows.
-	ErrTokensFull = errors.New("kv: too many live tokens")
 	// ErrDuplicateKey: a key stands twice in one call.
 	ErrDuplicateKey = errors.New("kv: a key stands twice in one call")
 	// ErrAcrossPartitions: a group's records lie in several partitions.

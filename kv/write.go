@@ -202,7 +202,7 @@ func (db *DB) accept(r *Request, opts *Options) error {
 		}
 	}
 	if opts.MaxLiveTokens > 0 && db.tokens.Load() >= opts.MaxLiveTokens {
-		return ErrTokensFull
+		return wal.ErrTokensFull
 	}
 	return nil
 }
@@ -342,7 +342,7 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 				return
 			}
 		}
-		res.Err = ErrTooOld
+		res.Err = wal.ErrTooOld
 	}
 }
 

@@ -9,10 +9,15 @@ import (
 	"time"
 )
 
-// Errors of a Stream.
+// Errors of a Stream, and of the tokens of what it carries.
 var (
 	// ErrTokenReused: the token was used for another request.
 	ErrTokenReused = errors.New("token was used for another request")
+	// ErrTooOld: the record reached the log after its token's window, and had no
+	// effect.
+	ErrTooOld = errors.New("token is older than the token window")
+	// ErrTokensFull: as many tokens are live as the namespace allows.
+	ErrTokensFull = errors.New("too many live tokens")
 	// ErrUnapplied: too much of the log waits to be applied; writes are shed until
 	// it is.
 	ErrUnapplied = errors.New("too many records wait to be applied")
