@@ -306,6 +306,7 @@ func TestAFullQueueHoldsCallersBack(t *testing.T) {
 			if v, _ := s.counters.sum("ended"); v != 0 {
 				t.Error("an add that was never let in was sent")
 			}
+			waitFor(t, func() bool { return n.Stats().Queued == 0 }) // an add is answered before its room is free
 			if st := n.Stats(); st.Blocked != 2 || st.Queued != 0 || st.QueuedBytes != 0 || st.Waiting != 0 {
 				t.Errorf("%+v", st)
 			}
