@@ -340,7 +340,10 @@ func TestReadsAndWritesGoOnWhileAFlushIsUnderWay(t *testing.T) {
 func TestAViewIsOfOneMoment(t *testing.T) {
 	t.Parallel()
 	r := newRoom(t, roomConfig{hotBytes: 1, accuracy: counter.Eventual})
-	const rounds = 400
+	rounds := 400
+	if testing.Short() {
+		rounds = 100
+	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -384,7 +387,7 @@ func TestAViewIsOfOneMoment(t *testing.T) {
 	}
 	wg.Wait()
 	r.tick()
-	r.want("a", rounds, 0)
+	r.want("a", int64(rounds), 0)
 }
 
 // Readers sum up what is held by leases while the applier takes ended ones out.
@@ -397,7 +400,11 @@ func TestReadersDoNotRaceWithEndedLeases(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer close(done)
-		for range 200 {
+		rounds := 200
+		if testing.Short() {
+			rounds = 60
+		}
+		for range rounds {
 			h := r.call(wal.Token{}, reserve("c", 1, time.Second))
 			r.call(wal.Token{}, reserve("c", 1, time.Second))
 			r.call(wal.Token{}, cancelOf("c", h.Reservation))

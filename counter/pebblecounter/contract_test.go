@@ -61,6 +61,9 @@ func TestContract(t *testing.T) {
 
 func TestContractOnDisk(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("the tests of cmd/headwater/server, and the kills of proof, put the store on a disk too")
+	}
 	countertest.Run(t, countertest.Harness{
 		Open: func(t testing.TB, partitions int) counter.Store {
 			cfg := small(nil, partitions)

@@ -207,8 +207,11 @@ func TestDiskErrorsStopTheLog(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := 25
-			if longTests {
+			switch {
+			case longTests:
 				n = 200
+			case testing.Short():
+				n = 15
 			}
 			failed := 0
 			for i := 1; i <= n; i++ {

@@ -85,7 +85,7 @@ func TestFreeSpaceFloorRefusesAndLetsInAgain(t *testing.T) {
 // answer first, without the housekeeping's help, and nothing must fail.
 func TestFloorIsMetBeforeTheDiskIs(t *testing.T) {
 	var used atomic.Int64
-	const disk, floor = 200 << 20, 100 << 20
+	const disk, floor = 140 << 20, 100 << 20
 	cfg := small(faultFS(vfs.NewMem(), func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpFileWrite && used.Load() > disk {
 			return syscall.ENOSPC
