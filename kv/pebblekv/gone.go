@@ -86,17 +86,29 @@ func (g *gone) drop(s *span) {
 	g.n.Store(int32(len(g.order)))
 }
 
-// end is told whether the deletes were committed. Those of before that lie within
-// one are not needed any more.
+// kept returns those of the deletes of a batch that are not forgotten, at most
+// maxGone. It uses the memory of spans.
+func (g *gone) kept(spans []*span) []*span {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.DeleteFunc(spans, func(s *span) bool { return s.dropped })
+}
+
+// end is told whether the deletes were committed, and clears spans. Those of before
+// that lie within one are not needed any more.
 func (g *gone) end(spans []*span, committed bool) {
 	if len(spans) == 0 {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer clear(spans)
 	for _, s := range spans {
 		if !committed {
 			g.drop(s)
+			continue
+		}
+		if s.dropped {
 			continue
 		}
 		s.live = true

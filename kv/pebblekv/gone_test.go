@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -50,6 +52,9 @@ func TestReadsThatLeaveOutWhatIsGone(t *testing.T) {
 			}
 		}()
 		g := &s.parts[0].gone
+		// Values of half a page make many blocks of a few items: bounds then lie
+		// between blocks, and not only within one.
+		value := make([]byte, rapid.SampledFrom([]int{0, 0, 3000}).Draw(t, "value bytes"))
 		var top int64
 		commits := rapid.IntRange(1, 12).Draw(t, "commits")
 		for range commits {
@@ -72,7 +77,7 @@ func TestReadsThatLeaveOutWhatIsGone(t *testing.T) {
 					b.Put(id, v, &kv.StoredItem{Key: fmt.Appendf(nil, "%02d", rapid.IntRange(0, 30).Draw(t, "key"))})
 				default:
 					for range rapid.IntRange(1, 8).Draw(t, "items") {
-						b.Put(id, v, &kv.StoredItem{Key: fmt.Appendf(nil, "%02d", rapid.IntRange(0, 30).Draw(t, "key"))})
+						b.Put(id, v, &kv.StoredItem{Key: fmt.Appendf(nil, "%02d", rapid.IntRange(0, 30).Draw(t, "key")), Value: value})
 					}
 				}
 			}
@@ -302,5 +307,305 @@ func TestForgottenDeletesHideNothing(t *testing.T) {
 		if left := g.left(live, &all); len(left) != 1 || !left[0].Open || len(left[0].Start) != 0 {
 			t.Errorf("%s: %v is left", name, left)
 		}
+	}
+}
+
+// TestWhatIsLeftIsNotGone compares left with a look at every key, over keys that
+// begin with one another and ranges that overlap.
+func TestWhatIsLeftIsNotGone(t *testing.T) {
+	keys := []string{"", "\x00", "\x00\x00", "\x00\xff", "a", "a\x00", "a\x00\x00", "ab", "b", "\xff", "\xff\x00", "\xff\xff"}
+	key := rapid.SampledFrom(keys)
+	ranges := rapid.Custom(func(t *rapid.T) kv.Range {
+		return kv.Range{Start: []byte(key.Draw(t, "start")), End: []byte(key.Draw(t, "end")), Open: rapid.IntRange(0, 3).Draw(t, "open") == 0}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		var g gone
+		hidden := make(map[string]bool)
+		for range rapid.IntRange(0, 30).Draw(t, "steps") {
+			if rapid.Bool().Draw(t, "put") {
+				k := key.Draw(t, "key")
+				g.note([]byte("r"), []byte(k))
+				delete(hidden, k)
+				continue
+			}
+			r := ranges.Draw(t, "deleted")
+			g.end([]*span{g.begin([]byte("r"), &r)}, true)
+			for _, k := range keys {
+				if contains(&r, []byte(k)) {
+					hidden[k] = true
+				}
+			}
+		}
+		r := ranges.Draw(t, "read")
+		left := g.left(g.before([]byte("r")), &r)
+		for i := range left {
+			if emptyRange(&left[i]) || !within(&left[i], &r) || i > 0 && (left[i-1].Open || bytes.Compare(left[i-1].End, left[i].Start) > 0) {
+				t.Fatalf("of %+v these are left: %+v", r, left)
+			}
+		}
+		for _, k := range keys {
+			is := func(l kv.Range) bool { return contains(&l, []byte(k)) }
+			if contains(&r, []byte(k)) && !hidden[k] && !slices.ContainsFunc(left, is) {
+				t.Fatalf("%q is not deleted, and not left of %+v: %+v", k, r, left)
+			}
+		}
+	})
+}
+
+// TestReadsNeverGoBack holds that no reader, by a point read or by a page, sees an
+// item that is older than what it, or any other, has seen of its key: with deletes
+// that are the newest and late ones, sweeps that free tombstones and marks, and
+// batches that are given up.
+func TestReadsNeverGoBack(t *testing.T) {
+	ctx := context.Background()
+	s := mustOpen(t, small(vfs.NewMem(), 1))
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	id, key := []byte("r"), []byte("k")
+	var acked atomic.Int64 // the time of the newest delete that is committed
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for reader := range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				deleted := acked.Load()
+				var seen int64
+				if reader%2 == 0 {
+					it, newest, ok, err := s.Item(ctx, 0, id, key, 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if ok {
+						seen = it.Version.Time
+					}
+					if ok && newest != it.Version {
+						t.Errorf("an item of %d, where the newest write is of %d", seen, newest.Time)
+						return
+					}
+				} else {
+					page, err := s.Get(ctx, &kv.Query{ID: id, MaxBytes: 1 << 20, Descending: reader == 1})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for _, it := range page.Items {
+						if string(it.Key) == string(key) {
+							seen = it.Version.Time
+						}
+					}
+				}
+				if seen != 0 && seen <= deleted {
+					t.Errorf("reader %d sees an item of %d, which was deleted as of %d", reader, seen, deleted)
+					return
+				}
+			}
+		})
+	}
+	var cursor []byte
+	rounds := 1500
+	if testing.Short() {
+		rounds = 300
+	}
+	for i := range int64(rounds) {
+		at := 10 * (i + 1)
+		step := func(do func(b kv.Batch), abort bool) {
+			t.Helper()
+			b := s.Begin(0)
+			do(b)
+			if abort {
+				b.Abort()
+			} else if err := b.Commit(ctx, kv.State{LogTime: at, MaxTime: at}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		del := func(b kv.Batch, time int64, newest bool) {
+			v := wal.Version{Time: time, Class: wal.Deleted}
+			switch i % 3 {
+			case 0:
+				b.DeleteRecord(id, v, newest)
+			case 1:
+				b.DeleteRange(id, kv.Range{Start: []byte("k"), End: []byte("l")}, v, newest)
+			default:
+				b.DeleteRange(id, kv.Range{Start: []byte("a"), Open: true}, v, newest)
+			}
+		}
+		put := func(b kv.Batch, time int64) {
+			b.Put(id, wal.Version{Time: time}, &kv.StoredItem{Key: key, Value: make([]byte, 300)})
+		}
+		step(func(b kv.Batch) { put(b, at) }, false)
+		step(func(b kv.Batch) { del(b, at+3, true) }, true)
+		step(func(b kv.Batch) { del(b, at+1, true); put(b, at-1) }, false) // a put from before comes behind it
+		acked.Store(at + 1)
+		step(func(b kv.Batch) { put(b, at+3); put(b, at) }, false)
+		step(func(b kv.Batch) { del(b, at+2, false) }, false) // late: the put stands
+		if it, _, ok, err := s.Item(ctx, 0, id, key, 0); err != nil || !ok || it.Version.Time != at+3 {
+			t.Fatalf("an item of %d is not found after a delete as of %d: %v", at+3, at+2, err)
+		}
+		step(func(b kv.Batch) { del(b, at+4, true) }, false)
+		acked.Store(at + 4)
+		if i%5 < 3 {
+			r, err := s.Sweep(ctx, &kv.SweepRequest{LogTime: at + 6, Horizon: at + 5, Limit: 1 + int(i%4), Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cursor = r.Cursor
+		}
+	}
+	close(done)
+	wg.Wait()
+}
+
+// TestADeleteStandsWhenItIsNotRemembered holds across a kill, where gone and marks
+// are empty, for writes that come before and after it.
+func TestADeleteStandsWhenItIsNotRemembered(t *testing.T) {
+	ctx := context.Background()
+	mem := vfs.NewCrashableMem()
+	s := mustOpen(t, small(mem, 1))
+	commit := func(do func(b kv.Batch)) {
+		t.Helper()
+		b := s.Begin(0)
+		do(b)
+		if err := b.Commit(ctx, kv.State{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(b kv.Batch, key string, at int64) {
+		b.Put([]byte("r"), wal.Version{Time: at}, &kv.StoredItem{Key: []byte(key)})
+	}
+	check := func(when, want string) {
+		t.Helper()
+		for _, descending := range []bool{false, true} {
+			items, err := pages(s, kv.Query{ID: []byte("r"), MaxBytes: 1, Descending: descending})
+			if descending {
+				slices.Reverse(items)
+			}
+			if err != nil || fmt.Sprint(items) != want {
+				t.Errorf("%s: a page has %v, %v; want %s", when, items, err, want)
+			}
+		}
+		var found []string
+		for i := range 10 {
+			key := fmt.Appendf(nil, "%d", i)
+			if it, _, ok, err := s.Item(ctx, 0, []byte("r"), key, 0); err != nil {
+				t.Error(err)
+			} else if ok {
+				found = append(found, fmt.Sprintf("%s@%d", key, it.Version.Time))
+			}
+		}
+		if fmt.Sprint(found) != want {
+			t.Errorf("%s: %v are found, want %s", when, found, want)
+		}
+	}
+	commit(func(b kv.Batch) {
+		for i := range 10 {
+			put(b, fmt.Sprint(i), 10)
+		}
+	})
+	commit(func(b kv.Batch) {
+		b.DeleteRange([]byte("r"), kv.Range{Start: []byte("2"), End: []byte("8")}, wal.Version{Time: 20, Class: wal.Deleted}, true)
+		put(b, "3", 15)
+		put(b, "4", 25)
+	})
+	check("before the kill", "[0@10 1@10 4@25 8@10 9@10]")
+	if _, err := s.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		killed := mem.CrashClone(vfs.CrashCloneCfg{})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		mem = killed
+		s = mustOpen(t, small(mem, 1))
+		if g := &s.parts[0].gone; g.n.Load() != 0 {
+			t.Fatalf("%d deletes are remembered", g.n.Load())
+		}
+		if n == 0 {
+			check("after the kill", "[0@10 1@10 4@25 8@10 9@10]")
+			commit(func(b kv.Batch) { put(b, "5", 19); put(b, "6", 21); put(b, "7", 20) })
+			check("after an older and a newer put", "[0@10 1@10 4@25 6@21 8@10 9@10]")
+			commit(func(b kv.Batch) {
+				b.DeleteRange([]byte("r"), kv.Range{Start: []byte("4"), Open: true}, wal.Version{Time: 23, Class: wal.Deleted}, false)
+			})
+			if _, err := s.Sync(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n == 1 {
+			check("after a delete that came late, and another kill", "[0@10 1@10 4@25]")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestABatchOfManyDeletesKeepsFew holds that a batch does not hold on to more
+// deletes than its partition remembers, and to none when it is done.
+func TestABatchOfManyDeletesKeepsFew(t *testing.T) {
+	ctx := context.Background()
+	s := mustOpen(t, small(vfs.NewMem(), 1))
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	own := &s.parts[0].batch
+	time := int64(0)
+	for _, abort := range []bool{false, true} {
+		b := s.Begin(0)
+		for i := range 3000 {
+			time++
+			id, r := fmt.Appendf(nil, "r%d", i%(maxGone+100)), kv.Range{Start: fmt.Appendf(nil, "%d", i), Open: true}
+			if i%2 == 0 {
+				id = []byte("r")
+			}
+			b.DeleteRange(id, r, wal.Version{Time: time, Class: wal.Deleted}, true)
+		}
+		if n := len(own.gone); n > 2*maxGone {
+			t.Errorf("a batch of 3000 deletes keeps %d", n)
+		}
+		if abort {
+			b.Abort()
+		} else if err := b.Commit(ctx, kv.State{}); err != nil {
+			t.Fatal(err)
+		}
+		for i, kept := range own.gone[:cap(own.gone)] {
+			if kept != nil {
+				t.Fatalf("aborted %v: the batch keeps a delete, %d of %d, that it is done with", abort, i, cap(own.gone))
+			}
+		}
+		g := &s.parts[0].gone
+		g.mu.Lock()
+		for _, o := range g.order {
+			if !o.live {
+				t.Errorf("aborted %v: a delete of record %s is remembered that is not live", abort, o.id)
+				break
+			}
+		}
+		g.mu.Unlock()
+	}
+}
+
+// TestAForgottenDeleteForgetsNoOther holds that a delete that is forgotten before
+// its batch is committed does not take those along that came behind it.
+func TestAForgottenDeleteForgetsNoOther(t *testing.T) {
+	var g gone
+	spans := []*span{g.begin([]byte("r"), &kv.Range{Open: true})}
+	for i := range maxGoneOfRecord {
+		spans = append(spans, g.begin([]byte("r"), &kv.Range{Start: []byte{byte(i)}, End: []byte{byte(i), 0}}))
+	}
+	g.end(spans, true)
+	if n := len(g.before([]byte("r"))); n != maxGoneOfRecord {
+		t.Errorf("%d deletes are remembered, want %d", n, maxGoneOfRecord)
 	}
 }

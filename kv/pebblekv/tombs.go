@@ -168,6 +168,9 @@ func (b *batch) summary(key []byte) (s summary, err error) {
 
 // forget remembers that r has nothing that anybody sees, and frees its space.
 func (b *batch) forget(id []byte, r *kv.Range) error {
+	if len(b.gone) == 2*maxGone {
+		b.gone = b.p.gone.kept(b.gone)
+	}
 	b.gone = append(b.gone, b.p.gone.begin(id, r))
 	return b.freeItems(id, r)
 }
