@@ -120,3 +120,107 @@ func TestChildrenOfACallContextNeedNoGoroutine(t *testing.T) {
 		t.Errorf("100 children have %d goroutines", n)
 	}
 }
+
+// TestChildrenOfACallContext compares what is made of one, before and after it is
+// waited for, with what is made of a context with a timeout.
+func TestChildrenOfACallContext(t *testing.T) {
+	stop := errors.New("stop")
+	type key struct{}
+	for _, ends := range []string{"end", "deadline", "parent"} {
+		for _, waited := range []bool{false, true} {
+			both(t, func(t *testing.T, mk func(context.Context, time.Duration) contextOf) {
+				parent, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				c := mk(parent, time.Second)
+				defer c.end()
+				if waited {
+					c.Done()
+				}
+				value := context.WithValue(c, key{}, 1)
+				late := context.WithoutCancel(value)
+				child, stopChild := context.WithCancelCause(value)
+				defer stopChild(nil)
+				longer, stopLonger := context.WithTimeout(child, time.Hour)
+				defer stopLonger()
+				sooner, stopSooner := context.WithTimeout(value, time.Millisecond)
+				defer stopSooner()
+				fired, unwanted := false, false
+				context.AfterFunc(value, func() { fired = true })
+				if !context.AfterFunc(value, func() { unwanted = true })() {
+					t.Error("an AfterFunc could not be stopped")
+				}
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				if !errors.Is(sooner.Err(), context.DeadlineExceeded) || c.Err() != nil || child.Err() != nil {
+					t.Errorf("at the sooner deadline: %v, the call %v, another child %v", sooner.Err(), c.Err(), child.Err())
+				}
+				want, cause := context.Canceled, context.Canceled
+				switch ends {
+				case "end":
+					c.end()
+				case "deadline":
+					time.Sleep(time.Second)
+					want, cause = context.DeadlineExceeded, context.DeadlineExceeded
+				case "parent":
+					cancel(stop)
+					cause = stop
+				}
+				synctest.Wait()
+				for name, ctx := range map[string]context.Context{"call": c, "value": value, "child": child, "grandchild": longer} {
+					select {
+					case <-ctx.Done():
+					default:
+						t.Errorf("%s, waited %v: the %s is not done", ends, waited, name)
+					}
+					if !errors.Is(ctx.Err(), want) || !errors.Is(context.Cause(ctx), cause) {
+						t.Errorf("%s, waited %v: the %s has %v, cause %v; want %v, %v", ends, waited, name, ctx.Err(), context.Cause(ctx), want, cause)
+					}
+				}
+				if late.Err() != nil || late.Done() != nil || late.Value(key{}) != 1 {
+					t.Errorf("%s: a context without cancel ends: %v", ends, late.Err())
+				}
+				if !fired || unwanted {
+					t.Errorf("%s, waited %v: AfterFunc ran %v, the stopped one %v", ends, waited, fired, unwanted)
+				}
+			})
+		}
+	}
+}
+
+// TestACallContextIsForManyGoroutines has them ask, wait and make children while
+// the call ends. All must be told.
+func TestACallContextIsForManyGoroutines(t *testing.T) {
+	for range 200 {
+		c := newCallContext(t.Context(), time.Minute)
+		done := make(chan error, 12)
+		for i := range cap(done) {
+			go func() {
+				switch i % 4 {
+				case 0:
+					<-c.Done()
+				case 1:
+					for c.Err() == nil {
+						runtime.Gosched()
+					}
+				case 2:
+					child, cancel := context.WithCancel(c)
+					defer cancel()
+					<-child.Done()
+				default:
+					c.Value("key")
+					child, cancel := context.WithTimeout(context.WithValue(c, c, 1), time.Hour)
+					defer cancel()
+					<-child.Done()
+				}
+				done <- c.Err()
+			}()
+		}
+		runtime.Gosched()
+		c.end()
+		for range cap(done) {
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -2,11 +2,18 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/s2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
@@ -157,5 +164,81 @@ func TestFramePiecesAreUsedAgain(t *testing.T) {
 			a.items = append(a.items, kv.StoredItem{Key: []byte{byte(j)}, Value: bytes.Repeat([]byte{byte(i)}, 100+i), Size: int64(100 + i)})
 		}
 		checkFrame(t, a)
+	}
+}
+
+// TestFramesOnTheWire sends frames of many callers at a time through gRPC, some of
+// which go away in the middle: a piece that went back to the pool before it was
+// sent would show in another's answer.
+func TestFramesOnTheWire(t *testing.T) {
+	frame := func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the parameters' order is gRPC's
+		in := &headwaterv1.GetItemsRequest{}
+		if err := decode(in); err != nil {
+			return nil, err
+		}
+		seed := in.GetId()[0]
+		f := &itemsFrame{}
+		value := bytes.Repeat([]byte{seed}, 1000+int(seed))
+		for i := range 1 + 10*int(seed) {
+			if err := f.add(&kv.StoredItem{Key: []byte{seed, byte(i)}, Value: value, Size: int64(len(value))}); err != nil {
+				return nil, err
+			}
+		}
+		clear(value) // it was lent
+		f.end(strings.Repeat(in.GetId(), 300), false, &kv.AsOf{})
+		return f, nil
+	}
+	srv := grpc.NewServer(grpc.ForceServerCodecV2(newFrameCodec()), grpc.WriteBufferSize(64<<10))
+	srv.RegisterService(&grpc.ServiceDesc{
+		ServiceName: headwaterv1.KeyValueService_ServiceDesc.ServiceName, HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "GetItems", Handler: frame}},
+	}, struct{}{})
+	ln := bufconn.Listen(64 << 10)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	conn, err := grpc.NewClient("passthrough:///frames", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for caller := range 16 {
+		wg.Go(func() {
+			for n := range 10 {
+				seed := byte('!' + (caller*7+n)%90)
+				ctx, cancel := context.WithCancel(t.Context())
+				if n%4 == 3 {
+					time.AfterFunc(time.Duration(n*caller)*10*time.Microsecond, cancel)
+				}
+				out, err := headwaterv1.NewKeyValueServiceClient(conn).GetItems(ctx, &headwaterv1.GetItemsRequest{Id: string(seed)})
+				left := ctx.Err() != nil
+				cancel()
+				if err != nil {
+					if !left {
+						t.Error(err)
+					}
+					continue
+				}
+				want := bytes.Repeat([]byte{seed}, 1000+int(seed))
+				if len(out.GetItems()) != 1+10*int(seed) || out.GetNextPageToken() != strings.Repeat(string(seed), 300) {
+					t.Errorf("the answer to %d has %d items and the token %.10q", seed, len(out.GetItems()), out.GetNextPageToken())
+					return
+				}
+				for i, it := range out.GetItems() {
+					if !bytes.Equal(it.GetKey(), []byte{seed, byte(i)}) || !bytes.Equal(it.GetValue(), want) {
+						t.Errorf("item %d of the answer to %d is another's: %x", i, seed, it.GetKey())
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	srv.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
