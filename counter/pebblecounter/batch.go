@@ -314,7 +314,7 @@ func (s *Store) apply(p *partition, w *pebble.Batch, change *pebbletokens.Change
 		change.Discard()
 		return false, err
 	}
-	if err := s.fail.Guard(func() error { return s.db.Apply(w, pebble.NoSync) }); err != nil {
+	if err := s.db.Apply(w); err != nil {
 		change.Discard()
 		return true, err
 	}
@@ -341,7 +341,7 @@ func (b *batch) Abort() {
 	case b.s.free <- k:
 	default:
 		if err := k.w.Close(); err != nil {
-			b.s.fail.Fail(fmt.Errorf("close batch: %w", err))
+			b.s.db.Fail(fmt.Errorf("close batch: %w", err))
 		}
 	}
 }

@@ -153,7 +153,7 @@ func BenchmarkCounters(b *testing.B) {
 							if !there {
 								name = append(name[:len(name):len(name)], 'x')
 							}
-							if _, err := s.view(appendCounterKey(nil, 0, name), func(v []byte) error { return decodeRow(v, &row) }); err != nil {
+							if _, err := s.db.View(appendCounterKey(nil, 0, name), func(v []byte) error { return decodeRow(v, &row) }); err != nil {
 								b.Fatal(err)
 							}
 						}

@@ -25,7 +25,7 @@ func (s *Store) Counters(ctx context.Context, p wal.Partition, names [][]byte, r
 	var err error
 	if len(names) == 1 {
 		rows[0] = counter.Row{}
-		found[0], err = s.view(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
+		found[0], err = s.db.View(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
 	} else if len(names) > 0 {
 		err = s.counters(ctx, p, names, rows, found)
 	}
@@ -101,7 +101,7 @@ func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) 
 	}
 	defer s.leave()
 	for _, table := range []byte{tableHeld, tableEnded} {
-		ok, err = s.view(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
+		ok, err = s.db.View(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
 			v, err = decodeReservation(id, b)
 			return err
 		})

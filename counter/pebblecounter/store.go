@@ -2,70 +2,31 @@ package pebblecounter
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/sstable"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblecompact"
-	"github.com/headwater-db/headwater/wal/pebblefail"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
-const (
-	formatVersion = 1
-
-	defaultCacheBytes    = 64 << 20
-	defaultMemTableBytes = 32 << 20
-)
+const formatVersion = 1
 
 // Config says where a store is and what it may use.
-type Config struct {
-	FS  vfs.FS // nil is the operating system's
-	Dir string // of its own; made if it is missing
-	// Partitions of the namespace, 1 to 65536. A directory keeps the number that
-	// it was made with, and Open refuses another.
-	Partitions int
-	// Cache is shared between stores; nil is one of CacheBytes of its own.
-	Cache      *pebble.Cache
-	CacheBytes int64 // 0 is 64 MiB
-	// MemTableBytes is the size of a memtable; the store holds up to three. 0 is
-	// 32 MiB.
-	MemTableBytes int
-	Logger        *slog.Logger // nil logs nothing
-	// OnFail is called once, from a goroutine of its own, when the store has
-	// failed for good: it takes no more writes, and the process should stop.
-	OnFail func(error)
-	// TokenWindow is how long tokens are kept, as far as the store needs to know
-	// to choose its buckets: any value is correct. 0 is 15 minutes. It can be
-	// changed by SetTokenWindow.
-	TokenWindow time.Duration
-	// TokenFilterBytes bounds the memory that saves a look into the store for a
-	// nonce that was never seen. Beyond it such look-ups cost a read, and stay
-	// right. About 1.5 bytes are used for an entry. 0 is 64 MiB.
-	TokenFilterBytes int64
-}
+type Config = pebblestore.Config
 
 // Store is a counter.Store on a Pebble instance of its own.
 type Store struct {
 	cfg    Config
-	db     *pebble.DB
-	cache  *pebble.Cache // set when it is ours to release
+	db     *pebblestore.DB
 	parts  []*partition
-	log    *slog.Logger
-	fail   *pebblefail.Failure
-	tokens *pebbletokens.Table
+	tokens *pebbletokens.Table // of db
 	gate   gate
 	free   chan *work // empty ones, with the memory that they have grown to
 
@@ -89,181 +50,26 @@ type partition struct {
 // for compaction; the write-ahead log since the last flush is replayed (at most
 // three memtables).
 func Open(cfg Config) (*Store, error) {
-	if cfg.Partitions < 1 || cfg.Partitions > math.MaxUint16+1 {
-		return nil, fmt.Errorf("open counter store: %d partitions, want 1 to %d", cfg.Partitions, math.MaxUint16+1)
-	}
-	s := &Store{cfg: cfg, log: cfg.Logger, free: make(chan *work, keptBatches)}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	s.fail = pebblefail.New("counter store", cfg.OnFail)
-	fs, compactions := s.fail.FS(cfg.FS), pebblecompact.New()
-	err := s.fail.WhileNotStuck(func() error {
-		if err := pebblefail.CheckManifest(fs, cfg.Dir); err != nil {
-			return err
-		}
-		db, err := pebble.Open(cfg.Dir, s.options(fs, compactions))
-		if err != nil {
-			return pebblefail.Corrupt(err)
-		}
-		if s.fail.Err() != nil {
-			return db.Close()
-		}
-		s.db = db
-		return nil
-	})
+	s := &Store{cfg: cfg, free: make(chan *work, keptBatches)}
+	var err error
+	s.db, err = pebblestore.Open(cfg, pebblestore.Layout{Name: "counter store", Version: formatVersion, Merger: merger, Load: s.load})
 	if err != nil {
-		s.releaseCache()
-		return nil, fmt.Errorf("open counter store %s: %w", cfg.Dir, err)
+		return nil, err
 	}
-	if err := s.load(); err != nil {
-		if s.tokens != nil {
-			s.tokens.Close()
-		}
-		err = errors.Join(err, s.fail.WhileNotStuck(s.db.Close))
-		s.releaseCache()
-		return nil, fmt.Errorf("open counter store %s: %w", cfg.Dir, err)
-	}
-	fs.Arm()
-	compactions.Begin()
+	s.tokens = s.db.Tokens
 	return s, nil
 }
 
-func cmpOr[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
+// load adds the next partition.
+func (s *Store) load(p wal.Partition, state []byte) (rest []byte, err error) {
+	st := newState()
+	if state != nil {
+		st, rest, err = decodeState(state)
 	}
-	return v
-}
-
-func (s *Store) options(fs vfs.FS, compactions pebble.CompactionScheduler) *pebble.Options {
-	cache := s.cfg.Cache
-	if cache == nil {
-		cache = pebble.NewCache(cmpOr(s.cfg.CacheBytes, defaultCacheBytes))
-		s.cache = cache
-	}
-	mem := cmpOr(s.cfg.MemTableBytes, defaultMemTableBytes)
-	o := &pebble.Options{
-		FS:                          fs,
-		Cache:                       cache,
-		Merger:                      merger,
-		Logger:                      s.fail.Logger(s.log),
-		EventListener:               s.fail.Events(),
-		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                uint64(mem),
-		MemTableStopWritesThreshold: 3,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
-		LBaseMaxBytes:               int64(max(mem, 1<<20)) * 4,
-		MaxOpenFiles:                4096,
-		WALBytesPerSync:             1 << 20,
-		BytesPerSync:                1 << 20,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		// Space under a range deletion comes back without waiting for the memtable
-		// to fill, and reads do not have to look at it there.
-		FlushDelayDeleteRange: 10 * time.Second,
-	}
-	o.Experimental.CompactionScheduler = compactions
-	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		o.Levels[i].BlockSize = 16 << 10
-		// What is rewritten soon is not worth compressing.
-		if i < len(o.Levels)-2 {
-			o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
-		}
-	}
-	return o
-}
-
-func (s *Store) load() error {
-	if err := s.checkFormat(); err != nil {
-		return err
-	}
-	var err error
-	s.tokens, err = pebbletokens.New(pebbletokens.Config{
-		DB: s.db, Table: tableToken, Partitions: s.cfg.Partitions, Window: s.cfg.TokenWindow, FilterBytes: s.cfg.TokenFilterBytes,
-		OnError: func(err error) {
-			s.log.Error("read tokens back", "error", err)
-			if errors.Is(err, wal.ErrCorrupt) {
-				s.fail.Fail(err)
-			}
-		},
-	})
-	if err != nil {
-		return err
-	}
-	s.parts = make([]*partition, s.cfg.Partitions)
-	for i := range s.parts {
-		p := &partition{id: wal.Partition(i)}
-		s.parts[i] = p
-		b, err := s.get(stateKey(p.id))
-		if err != nil {
-			return fmt.Errorf("read state: partition %d: %w", i, err)
-		}
-		st := newState()
-		if b != nil {
-			var rest []byte
-			if st, rest, err = decodeState(b); err == nil {
-				rest, err = s.tokens.Load(p.id, rest)
-			}
-			if err == nil && len(rest) > 0 {
-				err = errBadValue
-			}
-			if err != nil {
-				return fmt.Errorf("read state: partition %d: %w", i, err)
-			}
-		}
-		p.state.Store(&st)
-	}
-	s.tokens.Rebuild()
-	return nil
-}
-
-// checkFormat writes the format of a new directory and refuses one that is not
-// what we would write.
-func (s *Store) checkFormat() error {
-	b, err := s.get([]byte{tableFormat})
-	if err != nil {
-		return fmt.Errorf("read format: %w", err)
-	}
-	want := binary.BigEndian.AppendUint32([]byte{formatVersion}, uint32(s.cfg.Partitions))
-	switch {
-	case b == nil:
-		if err := s.db.Set([]byte{tableFormat}, want, pebble.Sync); err != nil {
-			return fmt.Errorf("write format: %w", err)
-		}
-	case len(b) == 0 || b[0] != formatVersion:
-		return fmt.Errorf("%w: format of the store is not %d", wal.ErrUnknownVersion, formatVersion)
-	case len(b) != len(want):
-		return fmt.Errorf("read format: %w", errBadValue)
-	case string(b) != string(want):
-		return fmt.Errorf("%w: the store has %d, not %d", wal.ErrPartitionCount, binary.BigEndian.Uint32(b[1:]), s.cfg.Partitions)
-	}
-	return nil
-}
-
-// get returns a copy of a key's value, nil when there is none.
-func (s *Store) get(key []byte) (b []byte, err error) {
-	_, err = s.view(key, func(v []byte) error {
-		b = append(make([]byte, 0, len(v)), v...)
-		return nil
-	})
-	return b, err
-}
-
-// view calls f with a key's value, which is valid during the call; found is false
-// when there is none.
-func (s *Store) view(key []byte, f func(v []byte) error) (found bool, err error) {
-	v, c, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, pebblefail.Corrupt(err)
-	}
-	err = f(v)
-	return true, errors.Join(err, c.Close())
+	part := &partition{id: p}
+	part.state.Store(&st)
+	s.parts = append(s.parts, part)
+	return rest, err
 }
 
 func (s *Store) partition(p wal.Partition) (*partition, error) {
@@ -290,11 +96,7 @@ func (s *Store) leave() { s.gate.leave() }
 
 // readError names what could not be read. Corruption ends the store.
 func (s *Store) readError(what string, p wal.Partition, err error) error {
-	err = fmt.Errorf("%s: partition %d: %w", what, p, pebblefail.Corrupt(err))
-	if errors.Is(err, wal.ErrCorrupt) {
-		s.fail.Fail(err)
-	}
-	return err
+	return s.db.ReadError(what, p, err)
 }
 
 // State implements counter.Store.
@@ -329,7 +131,7 @@ func (s *Store) Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error) 
 	for _, p := range s.parts {
 		durable[p.id] = p.state.Load().Applied
 	}
-	if err := s.fail.Guard(func() error { return s.db.LogData(nil, pebble.Sync) }); err != nil {
+	if err := s.db.Sync(); err != nil {
 		return nil, fmt.Errorf("sync counter store: %w", err)
 	}
 	return durable, nil
@@ -349,15 +151,9 @@ func (s *Store) Usage(ctx context.Context) (counter.Usage, error) {
 			return counter.Usage{}, s.readError("count parked queues", p.id, err)
 		}
 	}
-	// Metrics takes Pebble's own lock, which a failed store may never give back.
-	err := s.fail.Guard(func() error {
-		u.DiskBytes = int64(s.db.Metrics().DiskSpaceUsage())
-		return nil
-	})
-	if err != nil {
-		return counter.Usage{}, fmt.Errorf("read usage: %w", err)
-	}
-	return u, nil
+	var err error
+	u.DiskBytes, err = s.db.DiskBytes()
+	return u, err
 }
 
 // Close waits for the calls that are under way and closes the store, and the
@@ -371,26 +167,10 @@ func (s *Store) Close() error {
 	if !first {
 		return nil
 	}
-	s.tokens.Close()
-	err := s.fail.Guard(func() error { return s.db.LogData(nil, pebble.Sync) })
-	closeErr := s.fail.WhileNotStuck(func() (err error) {
+	return s.db.Close(func() (err error) {
 		for v := range open {
 			err = errors.Join(err, v.root.Close())
 		}
-		return errors.Join(err, s.closeBatches(), s.db.Close())
+		return errors.Join(err, s.closeBatches())
 	})
-	if err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("close counter store: %w", err)
-	}
-	s.releaseCache()
-	return nil
-}
-
-func (s *Store) releaseCache() {
-	if s.cache != nil {
-		s.cache.Unref()
-	}
 }

@@ -41,7 +41,7 @@ func (s *Store) Sweep(ctx context.Context, r *counter.SweepRequest) (counter.Swe
 		return counter.SweepResult{}, err
 	}
 	defer s.leave()
-	if err := s.fail.Err(); err != nil {
+	if err := s.db.Err(); err != nil {
 		return counter.SweepResult{}, err
 	}
 	place, err := decodeCursor(r.Partition, r.Cursor)

@@ -73,7 +73,7 @@ func (s *Store) Begin(p wal.Partition) kv.Batch {
 	}
 	b.open, b.count, b.deletes, b.err = true, 0, false, nil
 	if !part.marks.asked {
-		state, err := s.get(stateKey(p))
+		state, err := s.db.Value(stateKey(p))
 		if err != nil {
 			b.setErr(err)
 			return b
@@ -268,10 +268,10 @@ func (b *batch) finish(st *kv.State) error {
 // that what they have read of items and tombstones may not belong together.
 func (p *partition) apply(s *Store, w *pebble.Batch, deletes bool) error {
 	if !deletes {
-		return s.fail.Guard(func() error { return s.db.Apply(w, pebble.NoSync) })
+		return s.db.Apply(w)
 	}
 	p.deletes.Add(1)
-	if err := s.fail.Guard(func() error { return s.db.Apply(w, pebble.NoSync) }); err != nil {
+	if err := s.db.Apply(w); err != nil {
 		return err // it may yet happen: the number stays odd
 	}
 	p.deletes.Add(1)

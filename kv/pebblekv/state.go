@@ -20,20 +20,16 @@ func appendState(dst []byte, st *kv.State, change *pebbletokens.Change) ([]byte,
 	return change.AppendState(dst)
 }
 
-// decodeState decodes the state of a partition, whose token buckets go to t.
-func decodeState(b []byte, p wal.Partition, t *pebbletokens.Table) (st kv.State, err error) {
+// decodeState returns the token buckets, which follow the state, as rest.
+func decodeState(b []byte) (st kv.State, rest []byte, err error) {
 	if len(b) < stateHeadLen {
-		return st, fmt.Errorf("%w: state of %d bytes", wal.ErrCorrupt, len(b))
+		return st, nil, fmt.Errorf("%w: state of %d bytes", wal.ErrCorrupt, len(b))
 	}
 	st.Applied = wal.Offset(binary.BigEndian.Uint64(b[0:]))
 	st.LogTime = int64(binary.BigEndian.Uint64(b[8:]))
 	st.MaxTime = int64(binary.BigEndian.Uint64(b[16:]))
-	rest, err := t.Load(p, b[stateHeadLen:])
-	if err != nil {
-		return st, err
+	if st.Applied < wal.NoOffset {
+		return st, nil, fmt.Errorf("%w: state of %d bytes, applied to %d", wal.ErrCorrupt, len(b), st.Applied)
 	}
-	if len(rest) > 0 || st.Applied < wal.NoOffset {
-		return st, fmt.Errorf("%w: state of %d bytes, applied to %d", wal.ErrCorrupt, len(b), st.Applied)
-	}
-	return st, nil
+	return st, b[stateHeadLen:], nil
 }

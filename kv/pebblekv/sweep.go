@@ -94,7 +94,7 @@ func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, 
 	if part.batch.open && part.batch.count > 0 {
 		return kv.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, errBatchOpen)
 	}
-	if err := s.fail.Err(); err != nil {
+	if err := s.db.Err(); err != nil {
 		return kv.SweepResult{}, err
 	}
 	sw := sweep{ctx: ctx, s: s, part: part, r: r, w: s.db.NewBatch()}
@@ -412,7 +412,7 @@ func (sw *sweep) lost(u *kv.StoredUpload) (bool, error) {
 	if !u.Committed {
 		return u.Expiry <= sw.r.LogTime, nil
 	}
-	raw, err := sw.s.get(appendItemKey(nil, sw.r.Partition, u.Record, u.Key))
+	raw, err := sw.s.db.Value(appendItemKey(nil, sw.r.Partition, u.Record, u.Key))
 	if err != nil || raw == nil {
 		return err == nil, err
 	}

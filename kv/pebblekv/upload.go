@@ -82,7 +82,7 @@ func (s *Store) Upload(ctx context.Context, p wal.Partition, id kv.UploadID) (kv
 	if _, err := s.partition(p); err != nil {
 		return kv.StoredUpload{}, false, err
 	}
-	v, err := s.get(uploadKey(p, id))
+	v, err := s.db.Value(uploadKey(p, id))
 	if err == nil && v == nil {
 		return kv.StoredUpload{}, false, nil
 	}
@@ -108,7 +108,7 @@ func (s *Store) ReadChunk(ctx context.Context, p wal.Partition, id kv.UploadID, 
 		return nil, kv.ErrNoChunk
 	}
 	k := chunkKey(p, id, index)
-	v, err := s.get(k)
+	v, err := s.db.Value(k)
 	if err != nil {
 		return nil, s.readError("read chunk", p, err)
 	}

@@ -1,0 +1,114 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
+	"github.com/headwater-db/headwater/wal/pebbletokens"
+)
+
+// DB is the Pebble of a store that is open. Safe for concurrent use, but for
+// Close, which comes once and when nothing else is under way.
+type DB struct {
+	*pebble.DB
+	Tokens *pebbletokens.Table // closed by Close
+
+	name string
+	fail *pebblefail.Failure
+}
+
+// Err returns why the store has failed, nil while it has not.
+func (d *DB) Err() error { return d.fail.Err() }
+
+// Fail ends the store. The first reason holds.
+func (d *DB) Fail(err error) { d.fail.Fail(err) }
+
+func (d *DB) failIfCorrupt(err error) {
+	if errors.Is(err, wal.ErrCorrupt) {
+		d.fail.Fail(err)
+	}
+}
+
+// ReadError names what could not be read. Corruption ends the store.
+func (d *DB) ReadError(what string, p wal.Partition, err error) error {
+	err = fmt.Errorf("%s: partition %d: %w", what, p, pebblefail.Corrupt(err))
+	d.failIfCorrupt(err)
+	return err
+}
+
+// Value returns a copy of a key's value, nil when there is none.
+func (d *DB) Value(key []byte) (b []byte, err error) {
+	_, err = d.View(key, func(v []byte) error {
+		b = append(make([]byte, 0, len(v)), v...)
+		return nil
+	})
+	return b, err
+}
+
+// View calls f with a key's value, which is valid during the call; found is false
+// when there is none. An error of f is returned.
+func (d *DB) View(key []byte, f func(v []byte) error) (found bool, err error) {
+	v, c, err := d.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, pebblefail.Corrupt(err)
+	}
+	err = f(v)
+	return true, errors.Join(err, pebblefail.Corrupt(c.Close()))
+}
+
+// Apply commits w, all of it or nothing; it is durable after the next Sync. After
+// an error w must not be touched any more: Pebble may still be reading it, and
+// what it holds may yet be there.
+func (d *DB) Apply(w *pebble.Batch) error {
+	return d.fail.Guard(func() error { return d.DB.Apply(w, pebble.NoSync) })
+}
+
+// Sync makes what was applied before durable, with one synced write behind it.
+// It may be called from many goroutines, which then share the device's sync.
+func (d *DB) Sync() error {
+	return d.fail.Guard(func() error { return d.LogData(nil, pebble.Sync) })
+}
+
+// DiskBytes is how much the store takes on disk.
+func (d *DB) DiskBytes() (int64, error) {
+	var size int64
+	// Metrics takes Pebble's own lock, which a failed store may never give back.
+	err := d.fail.Guard(func() error {
+		size = int64(d.Metrics().DiskSpaceUsage())
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read usage: %w", err)
+	}
+	return size, nil
+}
+
+// Close syncs and closes the store. What was applied is durable when it returns
+// nil. before, if not nil, closes what the store still has open in Pebble; it is
+// not called in a store that cannot go on. Close of a store that has failed
+// returns the failure; after a failed write its files stay open until the
+// process ends.
+func (d *DB) Close(before func() error) error {
+	d.Tokens.Close()
+	err := d.Sync()
+	closeErr := d.fail.WhileNotStuck(func() (err error) {
+		if before != nil {
+			err = before()
+		}
+		return errors.Join(err, d.DB.Close())
+	})
+	if err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("close %s: %w", d.name, err)
+	}
+	return nil
+}
