@@ -3,10 +3,15 @@ package pebblelog
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -183,5 +188,114 @@ func TestATailIsBounded(t *testing.T) {
 	}
 	if n, _ := tailOf(ps); n != 0 || ps.followed.Load() {
 		t.Errorf("%d records are kept for a reader that has gone", n)
+	}
+}
+
+// TestATailOfWhatIsNoLongerThere: trimmed and deleted records are not given from
+// memory, and a topic made anew has none of another's.
+func TestATailOfWhatIsNoLongerThere(t *testing.T) {
+	b := mustOpen(t, small(vfs.NewMem()))
+	defer closeBroker(t, b)
+	follow := func(l wal.Log) wal.Reader {
+		t.Helper()
+		rd, err := l.Read(t.Context(), 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if _, err := rd.Next(ctx); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}()
+		ps := l.(*topic).parts[0]
+		awaitFollowed(t, ps)
+		cancel()
+		<-done
+		mustAppend(t, l, 0, "0", "1", "2", "3", "4", "5")
+		if n, _ := tailOf(ps); n != 6 {
+			t.Fatalf("%d records are kept, want 6", n)
+		}
+		return rd
+	}
+	l := mustCreate(t, b, "t", 1)
+	rd := follow(l)
+	if err := l.Trim(t.Context(), 0, 3); err != nil {
+		t.Fatal(err)
+	}
+	var trimmed *wal.TrimmedError
+	if entries, err := rd.Next(t.Context()); !errors.As(err, &trimmed) {
+		t.Errorf("%d trimmed records are read, %v", len(entries), err)
+	}
+	if got, err := readRange(t.Context(), l, 0, 3, 6); err != nil || !slices.Equal(got, []string{"3", "4", "5"}) {
+		t.Errorf("behind the trim %q is read, %v", got, err)
+	}
+	mustAppend(t, l, 0, "6")
+	if got, err := readRange(t.Context(), l, 0, 3, 7); err != nil || !slices.Equal(got, []string{"3", "4", "5", "6"}) {
+		t.Errorf("behind the trim %q is read, %v", got, err)
+	}
+	if err := rd.Close(); err != nil {
+		t.Error(err)
+	}
+
+	l = mustCreate(t, b, "deleted", 1)
+	rd = follow(l)
+	if err := b.Delete(t.Context(), "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	again := mustCreate(t, b, "deleted", 1)
+	mustAppend(t, again, 0, "new")
+	if entries, err := rd.Next(t.Context()); !errors.Is(err, wal.ErrIncarnation) {
+		t.Errorf("%d records of a deleted topic are read, %v", len(entries), err)
+	}
+	if got, err := readAll(t.Context(), again, 0); err != nil || !slices.Equal(got, []string{"new"}) {
+		t.Errorf("a topic made anew has %q, %v", got, err)
+	}
+	if err := rd.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFollowerSeesNothingOfAFailedSync waits at the end while a sync fails, and
+// is given nothing of it, nor of what comes behind it.
+func TestAFollowerSeesNothingOfAFailedSync(t *testing.T) {
+	if !inChild(t) { // what failed is never closed
+		return
+	}
+	var armed atomic.Bool
+	b := mustOpen(t, small(faultFS(vfs.NewMem(), func(op errorfs.Op) error {
+		if armed.Load() && isSync(op) && isWAL(op) {
+			return syscall.EIO
+		}
+		return nil
+	})))
+	l := mustCreate(t, b, "t", 1)
+	mustAppend(t, l, 0, "0")
+	ps := l.(*topic).parts[0]
+	rd, err := l.Read(t.Context(), 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	read := make(chan int, 1)
+	go func() {
+		entries, _ := rd.Next(ctx) // the error of ctx, or of the log
+		read <- len(entries)
+	}()
+	awaitFollowed(t, ps)
+	armed.Store(true)
+	for _, data := range []string{"1", "2"} {
+		if _, err := appendOne(t.Context(), l, 0, data); err == nil {
+			t.Errorf("record %s is acknowledged", data)
+		}
+	}
+	if n, _ := tailOf(ps); n != 0 || ps.durableEnd() != 1 {
+		t.Errorf("%d records are kept, and the end is %d, after a sync that failed", n, ps.durableEnd())
+	}
+	cancel()
+	if n := <-read; n != 0 {
+		t.Errorf("a reader was given %d records of a sync that failed", n)
 	}
 }
