@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
@@ -181,7 +182,7 @@ func (b *batch) DropEvents(o wal.Offset) {
 	if !b.ready() || o < 0 {
 		return
 	}
-	lo, hi := tableSpan(tableEvents, b.p.id)
+	lo, hi := pebblestore.Span(tableEvents, b.p.id)
 	if o < math.MaxInt64 {
 		hi = appendEventsKey(hi[:0], b.p.id, o+1)
 	}
@@ -228,14 +229,9 @@ func (b *batch) SaveParked(q *wal.ParkedQueue) {
 	if !b.ready() {
 		return
 	}
-	b.buf = append(appendTable(b.buf[:0], tableParked, b.p.id), q.Key...)
-	if len(q.Refs) == 0 {
-		b.delete()
-		return
+	if err := b.s.db.SaveParked(b.w, b.p.id, q); err != nil {
+		b.setErr(err)
 	}
-	n := len(b.buf)
-	b.buf = appendParked(b.buf, q)
-	b.set(n)
 }
 
 // SaveToken implements counter.Batch. Entries are written by Commit, in the order
@@ -308,7 +304,7 @@ func (b *batch) wrap(err error) error {
 func (s *Store) apply(p *partition, w *pebble.Batch, change *pebbletokens.Change, st *counter.State) (lost bool, err error) {
 	value, err := change.AppendState(appendState(nil, st))
 	if err == nil {
-		err = w.Set(stateKey(p.id), value, nil)
+		err = w.Set(pebblestore.StateKey(p.id), value, nil)
 	}
 	if err != nil {
 		change.Discard()

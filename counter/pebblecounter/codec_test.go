@@ -16,6 +16,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -147,12 +148,12 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 		"base merged":      {merged(appendIDKey(nil, tableBase, 0, 1)), base},
 		"reservation":      {at(appendNonceKey(nil, tableHeld, 0, &id)), func(s *Store) error { _, _, err := s.Reservation(ctx, 0, id); return err }},
 		"held":             {at(appendNonceKey(nil, tableHeld, 0, &id)), held},
-		"key of a held":    {at(appendTable(nil, tableHeld, 0)), held},
+		"key of a held":    {at(pebblestore.AppendTable(nil, tableHeld, 0)), held},
 		"ended":            {at(appendNonceKey(nil, tableEnded, 0, &id)), sweep},
 		"retired":          {at(appendIDKey(nil, tableRetired, 0, 1)), sweep},
-		"key of a retired": {at(appendTable(nil, tableRetired, 0)), sweep},
-		"parked":           {at(parkedKey(0, name)), func(s *Store) error { _, err := s.Parked(ctx, 0); return err }},
-		"state viewed":     {at(stateKey(0)), snap(func(counter.Snapshot) error { return nil })},
+		"key of a retired": {at(pebblestore.AppendTable(nil, tableRetired, 0)), sweep},
+		"parked":           {at(append(pebblestore.AppendTable(nil, pebblestore.TableParked, 0), name...)), func(s *Store) error { _, err := s.Parked(ctx, 0); return err }},
+		"state viewed":     {at(pebblestore.StateKey(0)), snap(func(counter.Snapshot) error { return nil })},
 	} {
 		for form, v := range map[string][]byte{"empty": {}, "short": {valueVersion}, "of a later version": {valueVersion + 1, 0, 0, 0}} {
 			if what == "parked" && form == "short" {
@@ -207,10 +208,10 @@ func TestOpenRefusesWhatItIsNotFor(t *testing.T) {
 		key, value []byte
 		want       error
 	}{
-		"a later format":               {[]byte{tableFormat}, []byte{9, 0, 0, 0, 2}, wal.ErrUnknownVersion},
-		"a format of another length":   {[]byte{tableFormat}, []byte{formatVersion}, wal.ErrCorrupt},
-		"a state of no known form":     {stateKey(1), []byte("x"), wal.ErrCorrupt},
-		"a state with something after": {stateKey(1), append(appendState(nil, &counter.State{}), 0, 0, 1), wal.ErrCorrupt},
+		"a later format":               {[]byte{pebblestore.TableFormat}, []byte{9, 0, 0, 0, 2}, wal.ErrUnknownVersion},
+		"a format of another length":   {[]byte{pebblestore.TableFormat}, []byte{formatVersion}, wal.ErrCorrupt},
+		"a state of no known form":     {pebblestore.StateKey(1), []byte("x"), wal.ErrCorrupt},
+		"a state with something after": {pebblestore.StateKey(1), append(appendState(nil, &counter.State{}), 0, 0, 1), wal.ErrCorrupt},
 	} {
 		fs := vfs.NewMem()
 		if err := mustOpen(t, small(fs, 2)).Close(); err != nil {
@@ -302,8 +303,8 @@ func FuzzDecoders(f *testing.F) {
 			r2, err := decodeReservation(n, appendReservation(nil, &r))
 			same("reservation", r, r2, err)
 		}
-		if q, err := decodeParked(v, v); !corrupt("parked", err) {
-			q2, err := decodeParked(v, appendParked(nil, &q))
+		if q, err := pebblestore.DecodeParked(v, v); !corrupt("parked", err) {
+			q2, err := pebblestore.DecodeParked(v, pebblestore.AppendParked(nil, &q))
 			same("parked", q, q2, err)
 		}
 		if st, rest, err := decodeState(v); !corrupt("state", err) {

@@ -7,25 +7,22 @@ import (
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
-// The first byte of a key says which table it belongs to; see the package
-// comment for the layout. The numbers are part of the data format.
+// The tables beside those that every store has; see the package comment for the
+// layout. The numbers are part of the data format.
 const (
-	tableFormat  = 'f'
-	tableState   = 's'
 	tableCounter = 'c'
 	tableWindow  = 'w'
 	tableBase    = 'b'
 	tableRetired = 'd' // ids whose windows are to be freed
 	tableGone    = 'g' // ids whose bases are to be freed, by the offset they were retired at
 	tableEvents  = 'e'
-	tableToken   = 't'
 	tableHeld    = 'h' // reservations that are held
 	tableEnded   = 'r' // reservations that are not
-	tableParked  = 'q'
 
-	tableLen  = 3 // table, partition
+	tableLen  = pebblestore.TableLen
 	idLen     = tableLen + 8
 	goneLen   = tableLen + 8 + 8
 	windowLen = idLen + 4 + 8
@@ -33,42 +30,18 @@ const (
 	nonceLen  = tableLen + wal.NonceSize
 )
 
-func appendTable(dst []byte, table byte, p wal.Partition) []byte {
-	return append(dst, table, byte(p>>8), byte(p))
-}
-
-// tableSpan returns the bounds of a partition's keys in a table.
-func tableSpan(table byte, p wal.Partition) (lo, hi []byte) {
-	lo = appendTable(make([]byte, 0, tableLen), table, p)
-	return lo, successor(lo)
-}
-
-// successor returns the smallest key that is above every key with prefix k. k
-// has a byte below 0xff, as every prefix here has.
-func successor(k []byte) []byte {
-	s := append([]byte(nil), k...)
-	for i := len(s) - 1; ; i-- {
-		if s[i] != 0xff {
-			s[i]++
-			return s[:i+1]
-		}
-	}
-}
-
-func stateKey(p wal.Partition) []byte { return appendTable(nil, tableState, p) }
-
 func appendCounterKey(dst []byte, p wal.Partition, name []byte) []byte {
-	return append(appendTable(dst, tableCounter, p), name...)
+	return append(pebblestore.AppendTable(dst, tableCounter, p), name...)
 }
 
 // appendIDKey is the key of a base or of a retired id.
 func appendIDKey(dst []byte, table byte, p wal.Partition, id uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendTable(dst, table, p), id)
+	return binary.BigEndian.AppendUint64(pebblestore.AppendTable(dst, table, p), id)
 }
 
 // appendGoneKey is for offsets from 0.
 func appendGoneKey(dst []byte, p wal.Partition, o wal.Offset, id uint64) []byte {
-	dst = binary.BigEndian.AppendUint64(appendTable(dst, tableGone, p), uint64(o))
+	dst = binary.BigEndian.AppendUint64(pebblestore.AppendTable(dst, tableGone, p), uint64(o))
 	return binary.BigEndian.AppendUint64(dst, id)
 }
 
@@ -94,7 +67,7 @@ func windowSeconds(size time.Duration) (uint32, error) {
 }
 
 func appendEventsKey(dst []byte, p wal.Partition, o wal.Offset) []byte {
-	return binary.BigEndian.AppendUint64(appendTable(dst, tableEvents, p), uint64(o))
+	return binary.BigEndian.AppendUint64(pebblestore.AppendTable(dst, tableEvents, p), uint64(o))
 }
 
 func eventsOffset(key []byte) wal.Offset {
@@ -102,9 +75,5 @@ func eventsOffset(key []byte) wal.Offset {
 }
 
 func appendNonceKey(dst []byte, table byte, p wal.Partition, n *wal.Nonce) []byte {
-	return append(appendTable(dst, table, p), n[:]...)
-}
-
-func parkedKey(p wal.Partition, key []byte) []byte {
-	return append(appendTable(make([]byte, 0, tableLen+len(key)), tableParked, p), key...)
+	return append(pebblestore.AppendTable(dst, table, p), n[:]...)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // checkEvery is how many keys are looked at between two looks at the context.
@@ -74,23 +75,8 @@ func seek(it *pebble.Iterator, key []byte, f func(v []byte) error) (found bool, 
 
 // iter opens an iterator over a partition's keys of a table.
 func (s *Store) iter(table byte, p wal.Partition) (*pebble.Iterator, error) {
-	lo, hi := tableSpan(table, p)
+	lo, hi := pebblestore.Span(table, p)
 	return s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi, UseL6Filters: true})
-}
-
-// each calls do at each key of a table.
-func (s *Store) each(table byte, p wal.Partition, do func(*pebble.Iterator) error) (err error) {
-	it, err := s.iter(table, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		if err := do(it); err != nil {
-			return err
-		}
-	}
-	return it.Error()
 }
 
 // Reservation implements counter.Store. It looks among the held ones first: one
@@ -123,7 +109,7 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 	defer s.leave()
 	var stop error
 	n := 0
-	err := s.each(tableHeld, p, func(it *pebble.Iterator) error {
+	err := s.db.Each(tableHeld, p, func(it *pebble.Iterator) error {
 		if n++; n%checkEvery == 0 && ctx.Err() != nil {
 			stop = context.Cause(ctx)
 			return stop
@@ -158,18 +144,5 @@ func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]wal.ParkedQueue,
 		return nil, err
 	}
 	defer s.leave()
-	var queues []wal.ParkedQueue
-	err := s.each(tableParked, p, func(it *pebble.Iterator) error {
-		b, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		q, err := decodeParked(it.Key()[tableLen:], b)
-		queues = append(queues, q)
-		return err
-	})
-	if err != nil {
-		return nil, s.readError("read parked queues", p, err)
-	}
-	return queues, nil
+	return s.db.Parked(p)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // snapshot is a counter.Snapshot: an iterator, and clones of it that see the
@@ -35,7 +36,7 @@ func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (counter.Snapshot
 		return nil, s.readError("take snapshot", p, err)
 	}
 	v := &snapshot{s: s, p: p, root: root, state: newState()}
-	_, err = seek(root, stateKey(p), func(b []byte) (err error) {
+	_, err = seek(root, pebblestore.StateKey(p), func(b []byte) (err error) {
 		v.state, _, err = decodeState(b)
 		return err
 	})
@@ -127,7 +128,7 @@ func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (b
 // List implements counter.Snapshot. The row is the callback's to keep.
 func (v *snapshot) List(prefix, after []byte, f func(name []byte, r *counter.Row) bool) error {
 	lo := appendCounterKey(nil, v.p, prefix)
-	hi := successor(lo)
+	hi := pebblestore.Successor(lo)
 	if after != nil {
 		// The smallest name above.
 		if above := append(appendCounterKey(nil, v.p, after), 0); bytes.Compare(above, lo) > 0 {
@@ -166,7 +167,7 @@ func (v *snapshot) Windows(id uint64, size time.Duration, from, to int64, f func
 
 // EventsFrom implements counter.Snapshot.
 func (v *snapshot) EventsFrom(o wal.Offset, f func(o wal.Offset, row []byte) bool) error {
-	_, hi := tableSpan(tableEvents, v.p)
+	_, hi := pebblestore.Span(tableEvents, v.p)
 	lo := appendEventsKey(nil, v.p, max(o, 0))
 	return v.scan("read events", lo, hi, func(key, value []byte) (bool, error) {
 		if len(key) != offsetLen {

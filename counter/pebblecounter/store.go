@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblestore"
@@ -143,17 +141,8 @@ func (s *Store) Usage(ctx context.Context) (counter.Usage, error) {
 		return counter.Usage{}, err
 	}
 	defer s.leave()
-	var u counter.Usage
-	for _, p := range s.parts {
-		u.Tokens += s.tokens.Live(p.id)
-		err := s.each(tableParked, p.id, func(*pebble.Iterator) error { u.Parked++; return nil })
-		if err != nil {
-			return counter.Usage{}, s.readError("count parked queues", p.id, err)
-		}
-	}
-	var err error
-	u.DiskBytes, err = s.db.DiskBytes()
-	return u, err
+	u, err := s.db.Usage()
+	return counter.Usage(u), err
 }
 
 // Close waits for the calls that are under way and closes the store, and the

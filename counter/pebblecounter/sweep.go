@@ -11,6 +11,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // maxSingles is up to how many windows of a retired id are deleted one by one.
@@ -67,10 +68,10 @@ func (s *Store) Sweep(ctx context.Context, r *counter.SweepRequest) (counter.Swe
 // decodeCursor returns the key that a sweep goes on from.
 func decodeCursor(p wal.Partition, cursor []byte) ([]byte, error) {
 	if cursor == nil {
-		return appendTable(nil, sweepTables[0], p), nil
+		return pebblestore.AppendTable(nil, sweepTables[0], p), nil
 	}
 	for _, table := range sweepTables {
-		if lo, hi := tableSpan(table, p); bytes.Compare(lo, cursor) <= 0 && bytes.Compare(cursor, hi) < 0 {
+		if lo, hi := pebblestore.Span(table, p); bytes.Compare(lo, cursor) <= 0 && bytes.Compare(cursor, hi) < 0 {
 			return cursor, nil
 		}
 	}
@@ -81,7 +82,7 @@ func decodeCursor(p wal.Partition, cursor []byte) ([]byte, error) {
 // not be touched any more.
 func (sw *sweep) run(part *partition, place []byte) (lost bool, err error) {
 	for _, table := range sweepTables {
-		lo, hi := tableSpan(table, part.id)
+		lo, hi := pebblestore.Span(table, part.id)
 		if bytes.Compare(place, hi) >= 0 {
 			continue
 		}
@@ -181,7 +182,7 @@ func (sw *sweep) freeBase(id uint64) error {
 
 func (sw *sweep) freeWindows(id uint64) (err error) {
 	if sw.windows == nil {
-		lo, hi := tableSpan(tableWindow, sw.r.Partition)
+		lo, hi := pebblestore.Span(tableWindow, sw.r.Partition)
 		if sw.windows, err = sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 			return err
 		}
@@ -191,7 +192,7 @@ func (sw *sweep) freeWindows(id uint64) (err error) {
 	n := 0
 	for ok := sw.windows.SeekGE(lo); ok && bytes.HasPrefix(sw.windows.Key(), lo); ok = sw.windows.Next() {
 		if n == room { // the deletes of those before are in vain
-			return sw.w.DeleteRange(lo, successor(lo), nil)
+			return sw.w.DeleteRange(lo, pebblestore.Successor(lo), nil)
 		}
 		n++
 		sw.res.Looked++

@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
@@ -73,7 +74,7 @@ func (s *Store) Begin(p wal.Partition) kv.Batch {
 	}
 	b.open, b.count, b.deletes, b.err = true, 0, false, nil
 	if !part.marks.asked {
-		state, err := s.db.Value(stateKey(p))
+		state, err := s.db.Value(pebblestore.StateKey(p))
 		if err != nil {
 			b.setErr(err)
 			return b
@@ -195,14 +196,7 @@ func (b *batch) SaveParked(q *kv.ParkedQueue) {
 	if !b.ready(nil) {
 		return
 	}
-	k := parkedKey(b.p.id, q.Key)
-	if len(q.Refs) == 0 {
-		if err := b.puts.Delete(k, nil); err != nil {
-			b.setErr(err)
-		}
-		return
-	}
-	b.set(k, encodeParked(q))
+	b.setErrIf(b.s.db.SaveParked(b.puts, b.p.id, q))
 }
 
 func (b *batch) set(key, value []byte) {
@@ -261,7 +255,7 @@ func (b *batch) finish(st *kv.State) error {
 	if b.state, err = appendState(b.state[:0], st, b.change); err != nil {
 		return err
 	}
-	return b.puts.Set(stateKey(b.p.id), b.state, nil)
+	return b.puts.Set(pebblestore.StateKey(b.p.id), b.state, nil)
 }
 
 // apply commits w. Point reads take the odd number, or a change of it, as a sign

@@ -7,18 +7,15 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
-// The first byte of a key says which table it belongs to; see the package
-// comment for the layout. The numbers are part of the data format.
+// The tables beside those that every store has; see the package comment for the
+// layout. The numbers are part of the data format.
 const (
-	tableFormat = 'f'
-	tableState  = 's'
 	tableRecord = 'r'
-	tableToken  = 't'
 	tableUpload = 'u'
 	tableChunk  = 'c'
-	tableParked = 'q'
 
 	kindSummary = 0x00 // what tombstones a record has
 	kindRange   = 0x01 // range tombstones, by layer and start
@@ -26,47 +23,25 @@ const (
 	kindEnd     = 0x03 // above everything of the record
 
 	maxIDLen  = math.MaxUint16
-	tableLen  = 3 // table, partition
+	tableLen  = pebblestore.TableLen
 	headerLen = 5 // table, partition, length of the id
 	nonceLen  = wal.NonceSize
 )
 
 var errBadKey = errors.New("key of no known form")
 
-func appendTable(dst []byte, table byte, p wal.Partition) []byte {
-	return append(dst, table, byte(p>>8), byte(p))
-}
-
-// tableSpan returns the bounds of a partition's keys in a table.
-func tableSpan(table byte, p wal.Partition) (lo, hi []byte) {
-	lo = appendTable(make([]byte, 0, tableLen), table, p)
-	return lo, successor(lo)
-}
-
-// successor returns the smallest key that is above every key with prefix k. k
-// has a byte below 0xff, as every prefix here has.
-func successor(k []byte) []byte {
-	s := append([]byte(nil), k...)
-	for i := len(s) - 1; ; i-- {
-		if s[i] != 0xff {
-			s[i]++
-			return s[:i+1]
-		}
-	}
-}
-
 // recordKey returns the prefix of a record with a kind behind it, with room for
 // extra more bytes.
 func recordKey(p wal.Partition, id []byte, kind byte, extra int) []byte {
 	k := make([]byte, 0, headerLen+len(id)+1+extra)
-	k = appendTable(k, tableRecord, p)
+	k = pebblestore.AppendTable(k, tableRecord, p)
 	k = binary.BigEndian.AppendUint16(k, uint16(len(id)))
 	k = append(k, id...)
 	return append(k, kind)
 }
 
 func appendItemKey(dst []byte, p wal.Partition, id, key []byte) []byte {
-	dst = appendTable(dst, tableRecord, p)
+	dst = pebblestore.AppendTable(dst, tableRecord, p)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(id)))
 	dst = append(dst, id...)
 	dst = append(dst, kindItem)
@@ -85,15 +60,13 @@ func splitRecordKey(k []byte) (id []byte, kind byte, rest []byte, err error) {
 	return k[headerLen : headerLen+n], k[headerLen+n], k[headerLen+n+1:], nil
 }
 
-func stateKey(p wal.Partition) []byte { return appendTable(nil, tableState, p) }
-
 func uploadKey(p wal.Partition, id kv.UploadID) []byte {
-	k := appendTable(make([]byte, 0, tableLen+nonceLen), tableUpload, p)
+	k := pebblestore.AppendTable(make([]byte, 0, tableLen+nonceLen), tableUpload, p)
 	return append(k, id[:]...)
 }
 
 func chunkPrefix(p wal.Partition, id kv.UploadID) []byte {
-	k := appendTable(make([]byte, 0, tableLen+nonceLen+4), tableChunk, p)
+	k := pebblestore.AppendTable(make([]byte, 0, tableLen+nonceLen+4), tableChunk, p)
 	return append(k, id[:]...)
 }
 
@@ -107,8 +80,4 @@ func chunkSpan(p wal.Partition, id kv.UploadID) (lo, hi []byte) {
 	lo = chunkPrefix(p, id)
 	hi = append(chunkPrefix(p, id), 0xff, 0xff, 0xff, 0xff, 0xff)
 	return lo, hi
-}
-
-func parkedKey(p wal.Partition, key []byte) []byte {
-	return append(appendTable(make([]byte, 0, tableLen+len(key)), tableParked, p), key...)
 }

@@ -3,20 +3,20 @@ package pebblekv
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 const refLen = 4 + 8 + 4
 
-// encodeParked: attempts, number of refs, refs, reason.
-func encodeParked(q *kv.ParkedQueue) []byte {
-	b := make([]byte, 0, 8+len(q.Refs)*refLen+len(q.Reason))
+// parkedForm is older than that of pebblestore: attempts, number of refs, refs,
+// reason.
+var parkedForm = pebblestore.ParkedForm{Append: appendParked, Decode: decodeParked}
+
+func appendParked(b []byte, q *kv.ParkedQueue) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(q.Attempts))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(q.Refs)))
 	for _, r := range q.Refs {
@@ -60,34 +60,5 @@ func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]kv.ParkedQueue, 
 	if _, err := s.partition(p); err != nil {
 		return nil, err
 	}
-	var queues []kv.ParkedQueue
-	err := s.eachParked(p, func(it *pebble.Iterator) error {
-		q, err := decodeParked(it.Key()[tableLen:], it.Value())
-		queues = append(queues, q)
-		return err
-	})
-	if err != nil {
-		return nil, s.readError("read parked queues", p, err)
-	}
-	return queues, nil
-}
-
-func (s *Store) countParked(p wal.Partition) (n int64, err error) {
-	err = s.eachParked(p, func(*pebble.Iterator) error { n++; return nil })
-	return n, err
-}
-
-func (s *Store) eachParked(p wal.Partition, do func(*pebble.Iterator) error) (err error) {
-	lo, hi := tableSpan(tableParked, p)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		if err := do(it); err != nil {
-			return err
-		}
-	}
-	return it.Error()
+	return s.db.Parked(p)
 }

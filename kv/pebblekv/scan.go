@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // Scan implements kv.Store. Records come by the length of their id, then by id.
@@ -30,7 +31,7 @@ func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error)
 }
 
 func (s *Store) scan(w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
-	lo, hi := tableSpan(tableRecord, q.Partition)
+	lo, hi := pebblestore.Span(tableRecord, q.Partition)
 	if w.view, err = s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ type partition struct {
 func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg}
 	var err error
-	s.db, err = pebblestore.Open(cfg, pebblestore.Layout{Name: "kv store", Version: formatVersion, Merger: merger, Load: s.load})
+	s.db, err = pebblestore.Open(cfg, pebblestore.Layout{Name: "kv store", Version: formatVersion, Merger: merger, Parked: parkedForm, Load: s.load})
 	if err != nil {
 		return nil, err
 	}
@@ -142,18 +142,8 @@ func (s *Store) Usage(ctx context.Context) (kv.Usage, error) {
 		return kv.Usage{}, err
 	}
 	defer s.leave()
-	var u kv.Usage
-	for _, p := range s.parts {
-		u.Tokens += s.tokens.Live(p.id)
-		n, err := s.countParked(p.id)
-		if err != nil {
-			return kv.Usage{}, s.readError("count parked queues", p.id, err)
-		}
-		u.Parked += n
-	}
-	var err error
-	u.DiskBytes, err = s.db.DiskBytes()
-	return u, err
+	u, err := s.db.Usage()
+	return kv.Usage(u), err
 }
 
 // Close waits for the calls that are under way and closes the store. What was

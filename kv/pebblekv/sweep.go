@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblestore"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
@@ -170,7 +171,7 @@ func (sw *sweep) delete(key []byte) error { return sw.w.Delete(key, nil) }
 
 // records goes through the record table from its place.
 func (sw *sweep) records() (done bool, err error) {
-	lo, hi := tableSpan(tableRecord, sw.r.Partition)
+	lo, hi := pebblestore.Span(tableRecord, sw.r.Partition)
 	view, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return false, err
@@ -363,7 +364,7 @@ func (rs *recordSweep) summary() error {
 
 // uploads frees stages that were given up and values that lost.
 func (sw *sweep) uploads() (done bool, err error) {
-	lo, hi := tableSpan(tableUpload, sw.r.Partition)
+	lo, hi := pebblestore.Span(tableUpload, sw.r.Partition)
 	it, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return false, err
@@ -432,5 +433,5 @@ func (sw *sweep) tokens(change *pebbletokens.Change) error {
 	if err != nil {
 		return err
 	}
-	return sw.w.Set(stateKey(sw.r.Partition), state, nil)
+	return sw.w.Set(pebblestore.StateKey(sw.r.Partition), state, nil)
 }

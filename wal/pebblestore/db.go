@@ -17,8 +17,10 @@ type DB struct {
 	*pebble.DB
 	Tokens *pebbletokens.Table // closed by Close
 
-	name string
-	fail *pebblefail.Failure
+	name       string
+	partitions int
+	parked     ParkedForm
+	fail       *pebblefail.Failure
 }
 
 // Err returns why the store has failed, nil while it has not.
@@ -76,18 +78,48 @@ func (d *DB) Sync() error {
 	return d.fail.Guard(func() error { return d.LogData(nil, pebble.Sync) })
 }
 
-// DiskBytes is how much the store takes on disk.
-func (d *DB) DiskBytes() (int64, error) {
-	var size int64
+// Each calls do at each key of a partition's in a table, in order. do keeps
+// nothing of the iterator; its error ends the walk and is returned.
+func (d *DB) Each(table byte, p wal.Partition, do func(*pebble.Iterator) error) (err error) {
+	lo, hi := Span(table, p)
+	it, err := d.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := do(it); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// Usage is what a store holds, about.
+type Usage struct {
+	DiskBytes int64
+	Tokens    int64
+	Parked    int64 // queues
+}
+
+// Usage counts the parked queues, and looks up the rest.
+func (d *DB) Usage() (Usage, error) {
+	var u Usage
+	for p := range wal.Partition(d.partitions) {
+		u.Tokens += d.Tokens.Live(p)
+		if err := d.Each(TableParked, p, func(*pebble.Iterator) error { u.Parked++; return nil }); err != nil {
+			return Usage{}, d.ReadError("count parked queues", p, err)
+		}
+	}
 	// Metrics takes Pebble's own lock, which a failed store may never give back.
 	err := d.fail.Guard(func() error {
-		size = int64(d.Metrics().DiskSpaceUsage())
+		u.DiskBytes = int64(d.Metrics().DiskSpaceUsage())
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read usage: %w", err)
+		return Usage{}, fmt.Errorf("read usage: %w", err)
 	}
-	return size, nil
+	return u, nil
 }
 
 // Close syncs and closes the store. What was applied is durable when it returns

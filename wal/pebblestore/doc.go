@@ -28,16 +28,18 @@
 // Open in the store's own Open, with a Layout. Reads, iterators and batches are
 // Pebble's own methods. Writes are not: they go through Apply. The state of a
 // partition is committed with StateKey in each batch that changes something, the
-// token buckets of Tokens behind it.
+// token buckets of Tokens behind it, and parked queues with SaveParked.
 //
 // # Format
 //
 // The first byte of a key is its table. Integers are big-endian; p is the partition
 // in two bytes.
 //
-//	'f'      version of the store's format (1), partitions (4)
-//	's' p    state, as the store wrote it, then token buckets (see wal/pebbletokens)
-//	't' p …  tokens (see wal/pebbletokens)
+//	'f'        version of the store's format (1), partitions (4)
+//	's' p      state, as the store wrote it, then token buckets (see wal/pebbletokens)
+//	't' p …    tokens (see wal/pebbletokens)
+//	'q' p key  parked queue: 1, attempts i, n u, n times partition u, offset i, index i; reason.
+//	           u is a varint, i a zigzag varint. Layout.Parked may say another form
 //
 // All other tables are the store's.
 package pebblestore

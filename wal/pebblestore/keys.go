@@ -7,6 +7,7 @@ const (
 	TableFormat = 'f'
 	TableState  = 's'
 	TableToken  = 't'
+	TableParked = 'q'
 )
 
 // TableLen is the length of what begins every key but that of the format: table,

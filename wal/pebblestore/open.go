@@ -58,6 +58,8 @@ type Layout struct {
 	Version byte   // of the format of its rows
 	// Merger merges its rows. Its name is part of the format.
 	Merger *pebble.Merger
+	// Parked is how it writes a parked queue; zero is as this package does.
+	Parked ParkedForm
 	// Load is called by Open for each partition in order, with the value of its
 	// state, nil where nothing was committed. It keeps nothing of it and returns
 	// what is behind the state in it.
@@ -77,7 +79,10 @@ func Open(cfg Config, l Layout) (*DB, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &DB{name: l.Name, fail: pebblefail.New(l.Name, cfg.OnFail)}
+	d := &DB{name: l.Name, partitions: cfg.Partitions, parked: l.Parked, fail: pebblefail.New(l.Name, cfg.OnFail)}
+	if d.parked.Decode == nil {
+		d.parked = ParkedForm{Append: AppendParked, Decode: DecodeParked}
+	}
 	if err := d.open(&cfg, &l); err != nil {
 		return nil, fmt.Errorf("open %s %s: %w", l.Name, cfg.Dir, err)
 	}
