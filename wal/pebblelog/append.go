@@ -278,6 +278,16 @@ func (q *queue) wake() {
 	}
 }
 
+// firstParts is how many parts the next group has so far, 0 when there is none.
+func (q *queue) firstParts() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.groups) == 0 {
+		return 0
+	}
+	return len(q.groups[0].parts)
+}
+
 // take returns the next group, or nil.
 func (q *queue) take() (g *group, stopped bool) {
 	q.mu.Lock()

@@ -24,10 +24,11 @@ type Broker struct {
 	db      *pebble.DB
 	lock    *pebble.Lock
 
-	queue    queue
-	inFlight chan inFlight
-	space    space
-	ends     endsState
+	queue     queue
+	inFlight  chan inFlight
+	lastParts int // of the group that was taken last; the committer's alone
+	space     space
+	ends      endsState
 
 	adminMu sync.Mutex // one Create or Delete at a time
 	nextID  uint32     // guarded by adminMu

@@ -49,10 +49,15 @@ func (b *Broker) commitLoop() {
 func (b *Broker) takeGroup() (*group, bool) {
 	for {
 		// The callers that the last sync woke come along: without it a group of one,
-		// and then one of the others, are written for the same sync.
-		runtime.Gosched()
+		// and then one of the others, are written for the same sync. One that is no
+		// smaller than the last is not worth waiting for a turn of the scheduler,
+		// which is long where something else has all the CPU.
+		if n := b.queue.firstParts(); n > 0 && 2*n <= b.lastParts {
+			runtime.Gosched()
+		}
 		g, stopped := b.queue.take()
 		if g != nil {
+			b.lastParts = len(g.parts)
 			return g, true
 		}
 		if stopped {
