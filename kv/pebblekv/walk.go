@@ -110,9 +110,10 @@ func (w *walk) take(key []byte, c *cell, items *[]kv.StoredItem) error {
 		c.lend(it, key, w.omitValues)
 	} else {
 		if n := len(*items); n == cap(*items) && n >= 16 {
-			// As many as the page will hold if they go on as they began: growing by
-			// doubling was the dearest part of a page of small items.
-			*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), maxItemsAtOnce))
+			// Towards as many as the page will hold if they go on as they began, in
+			// steps: most pages end before they are full, and growing by doubling was the
+			// dearest part of one that does not.
+			*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), 8*n, maxItemsAtOnce))
 		}
 		*items = append(*items, c.item(key, w.omitValues))
 		it = &(*items)[len(*items)-1]
