@@ -96,7 +96,16 @@ func (b *batcher) put(ctx context.Context, frame []byte) (*headwaterv1.PutItemsR
 		return a.res, a.err
 	case <-ctx.Done():
 		e := ended(ctx, nil)
-		e.Outcome = b.leave(p)
+		var last bool
+		if e.Outcome, last = b.leave(p); last {
+			// Its request was cancelled for that, so it ends at once, and knows whether
+			// it was sent.
+			a := <-p.done
+			if a.err == nil || a.err.Reason != "" {
+				return a.res, a.err
+			}
+			e.Outcome = a.err.Outcome
+		}
 		return nil, e
 	}
 }
@@ -135,18 +144,20 @@ func (b *batcher) ended(s *sending) {
 	}
 }
 
-// leave takes a caller away. Its put is not sent when it was still waiting.
-func (b *batcher) leave(p *pendingPut) Outcome {
+// leave takes a caller away. Its put is not sent when it was still waiting. last:
+// it was the last that its request had, which is cancelled.
+func (b *batcher) leave(p *pendingPut) (o Outcome, last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p.left = true
 	if p.taken == nil {
-		return NotApplied
+		return NotApplied, false
 	}
-	if p.taken.waiting--; p.taken.waiting == 0 {
+	p.taken.waiting--
+	if last = p.taken.waiting == 0; last {
 		p.taken.cancel()
 	}
-	return Unknown
+	return Unknown, last
 }
 
 // send sends requests until nothing waits.
