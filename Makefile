@@ -30,14 +30,14 @@ build: ## build bin/headwater
 check: lint test test-models test-engines ## what CI runs
 
 # -short: random programs run a fifth of their length here, and whole in test-models. The scripts of the command
-# line start it 150 times, which takes a second each with the race detector, and docs types what its pages say;
-# what they call is raced elsewhere.
+# line start it 150 times, which takes a second each with the race detector; docs types what its pages say, and the
+# demo loads flights through the client. What these three call is raced elsewhere.
 # GOGC: the tests are small, and collecting their garbage under the race detector is a fifth of their time.
 # Vet is lint's.
 .PHONY: test
 test: ## all tests that need nothing but Go, with the race detector
-	GOGC=400 $(GO) test -race -short -vet=off $$($(GO) list ./... | grep -v -e '/cmd/headwater/cli$$' -e '/docs$$')
-	$(GO) test -short -vet=off ./cmd/headwater/cli ./docs
+	GOGC=400 $(GO) test -race -short -vet=off $$($(GO) list ./... | grep -v -e '/cmd/headwater/cli$$' -e '/cmd/headwater/demo$$' -e '/docs$$')
+	$(GO) test -short -vet=off ./cmd/headwater/cli ./cmd/headwater/demo ./docs
 
 .PHONY: test-models
 test-models: ## what is shorter in test at full length, without the race detector

@@ -209,6 +209,9 @@ func deadline(t *testing.T, h Harness) {
 }
 
 func manyDead(t *testing.T, h Harness) {
+	if testing.Short() {
+		t.Skip("a page looks at 262,144 items before it ends, which is ten seconds of work with the race detector")
+	}
 	n := 300_000
 	if testing.Short() {
 		n = 1<<18 + 10_000 // still more than a page looks at

@@ -563,7 +563,7 @@ func TestABatchOfManyDeletesKeepsFew(t *testing.T) {
 	time := int64(0)
 	for _, abort := range []bool{false, true} {
 		b := s.Begin(0)
-		for i := range 3000 {
+		for i := range 3 * maxGone {
 			time++
 			id, r := fmt.Appendf(nil, "r%d", i%(maxGone+100)), kv.Range{Start: fmt.Appendf(nil, "%d", i), Open: true}
 			if i%2 == 0 {
@@ -572,7 +572,7 @@ func TestABatchOfManyDeletesKeepsFew(t *testing.T) {
 			b.DeleteRange(id, r, wal.Version{Time: time, Class: wal.Deleted}, true)
 		}
 		if n := len(own.gone); n > 2*maxGone {
-			t.Errorf("a batch of 3000 deletes keeps %d", n)
+			t.Errorf("a batch of %d deletes keeps %d", 3*maxGone, n)
 		}
 		if abort {
 			b.Abort()
