@@ -220,7 +220,11 @@ func TestEveryCopyHasOneEffect(t *testing.T) {
 	}
 	thrice(ends, false)
 	calls = append(calls, ends...)
-	for range 2 {
+	lives := 2
+	if !testing.Short() {
+		lives = 6 // a token that one flush forgot is one of many, and not every call shows it
+	}
+	for range lives {
 		k.again()
 		thrice(calls, true)
 		c, _ := w.conn(0)
