@@ -60,14 +60,18 @@ func registerCounter(r grpc.ServiceRegistrar, srv headwaterv1.CounterServiceServ
 		headwaterv1.RegisterCounterServiceServer(r, srv)
 		return
 	}
-	desc := headwaterv1.CounterService_ServiceDesc
+	registerWith(r, headwaterv1.CounterService_ServiceDesc, "AddCounts", addCountsHandler, s)
+}
+
+// registerWith registers a service with a handler of our own for one method.
+func registerWith(r grpc.ServiceRegistrar, desc grpc.ServiceDesc, method string, h grpc.MethodHandler, srv any) {
 	desc.Methods = append([]grpc.MethodDesc(nil), desc.Methods...)
 	for i := range desc.Methods {
-		if desc.Methods[i].MethodName == "AddCounts" {
-			desc.Methods[i].Handler = addCountsHandler
+		if desc.Methods[i].MethodName == method {
+			desc.Methods[i].Handler = h
 		}
 	}
-	r.RegisterService(&desc, s)
+	r.RegisterService(&desc, srv)
 }
 
 // addCountsHandler is what the generated code has for AddCounts, with a frame in

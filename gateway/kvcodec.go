@@ -254,14 +254,7 @@ func registerKeyValue(r grpc.ServiceRegistrar, srv headwaterv1.KeyValueServiceSe
 		headwaterv1.RegisterKeyValueServiceServer(r, srv)
 		return
 	}
-	desc := headwaterv1.KeyValueService_ServiceDesc
-	desc.Methods = append([]grpc.MethodDesc(nil), desc.Methods...)
-	for i := range desc.Methods {
-		if desc.Methods[i].MethodName == "GetItems" {
-			desc.Methods[i].Handler = getItemsHandler
-		}
-	}
-	r.RegisterService(&desc, s)
+	registerWith(r, headwaterv1.KeyValueService_ServiceDesc, "GetItems", getItemsHandler, s)
 }
 
 // getItemsHandler is what the generated code has for GetItems, with a frame in
