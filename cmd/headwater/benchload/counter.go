@@ -20,7 +20,7 @@ type counterAdder struct {
 }
 
 // prepareCounters makes the names and the callers' states once, so that what is
-// measured is calls and not the making of strings.
+// measured is calls and not the making of strings. addAll writes its own names.
 func (r *run) prepareCounters(callers int) {
 	r.names = make([]string, r.o.Records)
 	for i := range r.names {
