@@ -31,7 +31,7 @@ func (s *Store) Counters(ctx context.Context, p wal.Partition, names [][]byte, r
 		err = s.counters(ctx, p, names, rows, found)
 	}
 	if err != nil {
-		return s.readError("read counters", p, err)
+		return s.db.ReadError("read counters", p, err)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) 
 			return err
 		})
 		if err != nil {
-			return counter.Reservation{}, false, s.readError("read reservation", p, err)
+			return counter.Reservation{}, false, s.db.ReadError("read reservation", p, err)
 		}
 		if ok {
 			break
@@ -133,7 +133,7 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 	case stop != nil:
 		return stop
 	case err != nil:
-		return s.readError("read held reservations", p, err)
+		return s.db.ReadError("read held reservations", p, err)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (counter.Snapshot
 	defer s.leave()
 	root, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
-		return nil, s.readError("take snapshot", p, err)
+		return nil, s.db.ReadError("take snapshot", p, err)
 	}
 	v := &snapshot{s: s, p: p, root: root, state: newState()}
 	_, err = seek(root, pebblestore.StateKey(p), func(b []byte) (err error) {
@@ -41,7 +41,7 @@ func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (counter.Snapshot
 		return err
 	})
 	if err != nil {
-		return nil, s.readError("take snapshot", p, errors.Join(err, root.Close()))
+		return nil, s.db.ReadError("take snapshot", p, errors.Join(err, root.Close()))
 	}
 	s.gate.add(v)
 	return v, nil
@@ -61,7 +61,7 @@ func (v *snapshot) point(what string, f func(b []byte) error) (found bool, err e
 	}
 	found, err = seek(v.root, v.key, f)
 	if err != nil {
-		return false, v.s.readError(what, v.p, err)
+		return false, v.s.db.ReadError(what, v.p, err)
 	}
 	return found, nil
 }
@@ -110,7 +110,7 @@ func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (b
 	}
 	it, err := v.root.Clone(pebble.CloneOptions{IterOptions: &pebble.IterOptions{LowerBound: lo, UpperBound: hi}})
 	if err != nil {
-		return v.s.readError(what, v.p, err)
+		return v.s.db.ReadError(what, v.p, err)
 	}
 	more := true
 	for ok := it.First(); ok && more && err == nil; ok = it.Next() {
@@ -120,7 +120,7 @@ func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (b
 		}
 	}
 	if err = errors.Join(err, it.Close()); err != nil {
-		return v.s.readError(what, v.p, err)
+		return v.s.db.ReadError(what, v.p, err)
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func (v *snapshot) Close() error {
 	root := v.root
 	v.root = nil
 	if err := root.Close(); err != nil {
-		return v.s.readError("close snapshot", v.p, err)
+		return v.s.db.ReadError("close snapshot", v.p, err)
 	}
 	return nil
 }

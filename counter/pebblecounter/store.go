@@ -92,11 +92,6 @@ func (s *Store) enter(ctx context.Context, p wal.Partition) (*partition, error) 
 
 func (s *Store) leave() { s.gate.leave() }
 
-// readError names what could not be read. Corruption ends the store.
-func (s *Store) readError(what string, p wal.Partition, err error) error {
-	return s.db.ReadError(what, p, err)
-}
-
 // State implements counter.Store.
 func (s *Store) State(ctx context.Context, p wal.Partition) (counter.State, error) {
 	part, err := s.enter(ctx, p)

@@ -60,7 +60,7 @@ func (s *Store) Sweep(ctx context.Context, r *counter.SweepRequest) (counter.Swe
 		err = errors.Join(err, sw.w.Close())
 	}
 	if err != nil {
-		return counter.SweepResult{}, s.readError("sweep", r.Partition, err)
+		return counter.SweepResult{}, s.db.ReadError("sweep", r.Partition, err)
 	}
 	return sw.res, nil
 }

@@ -65,7 +65,7 @@ func (s *Store) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (newest
 		return err
 	})
 	if err != nil {
-		return counter.TokenEntry{}, false, s.readError("read token", p, err)
+		return counter.TokenEntry{}, false, s.db.ReadError("read token", p, err)
 	}
 	return newest, ok, nil
 }

@@ -143,7 +143,7 @@ func (s *Store) Item(ctx context.Context, p wal.Partition, id, key []byte, now i
 	}
 	it, newest, ok, err = s.item(part, id, key, now)
 	if err != nil {
-		return kv.StoredItem{}, wal.Version{}, false, s.readError("read item", p, err)
+		return kv.StoredItem{}, wal.Version{}, false, s.db.ReadError("read item", p, err)
 	}
 	return it, newest, ok, nil
 }
@@ -198,7 +198,7 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 		page, err = s.getRange(&w, part, q)
 	}
 	if err != nil {
-		return nil, s.readError("read record", q.Partition, err)
+		return nil, s.db.ReadError("read record", q.Partition, err)
 	}
 	return page, nil
 }

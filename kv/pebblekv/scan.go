@@ -25,7 +25,7 @@ func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error)
 		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
 	page, err := s.scan(&w, q)
 	if err != nil {
-		return nil, s.readError("scan", q.Partition, err)
+		return nil, s.db.ReadError("scan", q.Partition, err)
 	}
 	return page, nil
 }

@@ -92,11 +92,6 @@ func (s *Store) enter(ctx context.Context) error {
 
 func (s *Store) leave() { s.mu.RUnlock() }
 
-// readError names what could not be read. Corruption ends the store.
-func (s *Store) readError(what string, p wal.Partition, err error) error {
-	return s.db.ReadError(what, p, err)
-}
-
 func (s *Store) partition(p wal.Partition) (*partition, error) {
 	if int64(p) >= int64(len(s.parts)) {
 		return nil, fmt.Errorf("%w: %d of %d", wal.ErrNoPartition, p, len(s.parts))

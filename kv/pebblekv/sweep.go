@@ -105,7 +105,7 @@ func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, 
 	part.marks.sweepFrom(r.Cursor)
 	res, err := sw.run()
 	if err != nil {
-		return kv.SweepResult{}, s.readError("sweep", r.Partition, err)
+		return kv.SweepResult{}, s.db.ReadError("sweep", r.Partition, err)
 	}
 	part.marks.sweptTo(res.Cursor)
 	return res, nil

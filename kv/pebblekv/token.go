@@ -36,7 +36,7 @@ func (s *Store) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (kv.Tok
 		return err
 	})
 	if err != nil {
-		return kv.TokenEntry{}, false, s.readError("read token", p, err)
+		return kv.TokenEntry{}, false, s.db.ReadError("read token", p, err)
 	}
 	return newest, found, nil
 }

@@ -92,7 +92,7 @@ func (s *Store) Upload(ctx context.Context, p wal.Partition, id kv.UploadID) (kv
 			return u, true, nil
 		}
 	}
-	return kv.StoredUpload{}, false, s.readError("read upload", p, err)
+	return kv.StoredUpload{}, false, s.db.ReadError("read upload", p, err)
 }
 
 // ReadChunk implements kv.Store.
@@ -110,14 +110,14 @@ func (s *Store) ReadChunk(ctx context.Context, p wal.Partition, id kv.UploadID, 
 	k := chunkKey(p, id, index)
 	v, err := s.db.Value(k)
 	if err != nil {
-		return nil, s.readError("read chunk", p, err)
+		return nil, s.db.ReadError("read chunk", p, err)
 	}
 	if v == nil {
 		return nil, kv.ErrNoChunk
 	}
 	data, err := checkChunk(k, v)
 	if err != nil {
-		return nil, s.readError("read chunk", p, err)
+		return nil, s.db.ReadError("read chunk", p, err)
 	}
 	return data, nil
 }
