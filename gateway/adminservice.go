@@ -53,9 +53,8 @@ func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*he
 	if err := s.cfg.Unready(); err != nil {
 		out.Log.State, out.Log.Reason = "not ready", err.Error()
 	}
-	if u, ok := s.cfg.Broker.Usage(); ok {
-		out.Log.Bytes, out.Log.DiskFreeBytes = u.LogBytes, u.FreeBytes
-	}
+	usage := s.cfg.Broker.Usage()
+	out.Log.Bytes, out.Log.DiskFreeBytes = usage.LogBytes, usage.FreeBytes
 	all := s.cfg.Directory.All()
 	if name := req.GetNamespace(); name != "" {
 		// Also one that has failed: that is what Status is asked for.
@@ -167,7 +166,7 @@ func (s *Admin) Handshake(ctx context.Context, req *headwaterv1.HandshakeRequest
 		return &headwaterv1.HandshakeResponse_Objective{Target: durationpb.New(target), Max: durationpb.New(most)}
 	}
 	u := &headwaterv1.HandshakeResponse_Utilization{}
-	if usage, ok := s.cfg.Broker.Usage(); ok && usage.FreeBytes+usage.LogBytes > 0 {
+	if usage := s.cfg.Broker.Usage(); usage.FreeBytes >= 0 && usage.LogBytes > 0 {
 		u.Storage = float64(usage.LogBytes) / float64(usage.FreeBytes+usage.LogBytes)
 	}
 	return &headwaterv1.HandshakeResponse{

@@ -174,15 +174,17 @@ type Broker interface {
 	// Now is the clock that LogTime is stamped from, as near as this process can
 	// know it.
 	Now() time.Time
-	// Usage reports the space that the log lives in; ok is false when it is not
-	// this machine's.
-	Usage() (u Usage, ok bool)
+	// Usage reports the space that the log takes, and the disk that it lives on
+	// where that is this machine's.
+	Usage() Usage
 	// Close waits for appends in flight, closes readers and logs, frees the
 	// directory. Appends after it are ErrNotAppended wrapping ErrClosed.
 	Close() error
 }
 
-// Usage is the disk under an embedded log, in bytes.
+// Usage is the space of a log in bytes, as of a moment ago; -1 is not known.
 type Usage struct {
-	LogBytes, FreeBytes, FloorBytes int64
+	LogBytes   int64
+	FreeBytes  int64 // -1 also when the disk is not this machine's
+	FloorBytes int64 // appends are refused while FreeBytes is below it; 0 is never
 }

@@ -271,7 +271,7 @@ func (b *Broker) watchSizes() {
 func (b *Broker) readSizes() {
 	logs := b.openLogs()
 	if len(logs) == 0 {
-		b.metrics.bytes.Set(0)
+		b.noteBytes(0)
 		return
 	}
 	topics := make(kadm.TopicsSet, len(logs))
@@ -310,5 +310,10 @@ func (b *Broker) readSizes() {
 			total += size
 		}
 	}
+	b.noteBytes(total)
+}
+
+func (b *Broker) noteBytes(total int64) {
+	b.bytes.Store(total)
 	b.metrics.bytes.Set(float64(total))
 }

@@ -303,8 +303,8 @@ func (b *Broker) Now() time.Time { return time.UnixMicro(b.clock.micros()) }
 
 // Usage implements wal.Broker, as of the last look. FreeBytes is -1 when the file
 // system can't tell.
-func (b *Broker) Usage() (wal.Usage, bool) {
-	return wal.Usage{LogBytes: b.space.used.Load(), FreeBytes: b.space.free.Load(), FloorBytes: max(b.cfg.FreeSpaceFloor, 0)}, true
+func (b *Broker) Usage() wal.Usage {
+	return wal.Usage{LogBytes: b.space.used.Load(), FreeBytes: b.space.free.Load(), FloorBytes: max(b.cfg.FreeSpaceFloor, 0)}
 }
 
 // housekeep looks at the disk and writes ENDS, until Close.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -69,7 +70,7 @@ func TestFreeSpaceFloorRefusesAndLetsInAgain(t *testing.T) {
 	if err := l.Trim(t.Context(), 0, 1); err != nil {
 		t.Errorf("trim at the floor, which is what helps: %v", err)
 	}
-	if u, ok := b.Usage(); !ok || u.FreeBytes != 99<<20 || u.FloorBytes != 100<<20 {
+	if u := b.Usage(); u.FreeBytes != 99<<20 || u.FloorBytes != 100<<20 {
 		t.Errorf("usage %+v", u)
 	}
 
@@ -270,6 +271,28 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{"headwater_log_append_seconds", "headwater_log_fsync_seconds", "headwater_log_bytes", "headwater_disk_free_bytes"} {
 		if !names[want] {
 			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+// TestAnUnknownDiskIsNotAFullOne: 0 bytes free would be an alert.
+func TestAnUnknownDiskIsNotAFullOne(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	cfg := small(vfs.NewMem())
+	cfg.Registerer = reg
+	cfg.FreeSpace = func() (int64, error) { return 0, errors.ErrUnsupported }
+	b := mustOpen(t, cfg)
+	defer closeBroker(t, b)
+	if u := b.Usage(); u.FreeBytes != -1 {
+		t.Errorf("usage %+v", u)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if free := f.GetMetric()[0].GetGauge().GetValue(); f.GetName() == "headwater_disk_free_bytes" && !math.IsNaN(free) {
+			t.Errorf("%v bytes are free on a disk that is not known", free)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package pebblelog
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/headwater-db/headwater/wal"
@@ -37,6 +38,7 @@ func (b *Broker) checkSpace() {
 		if b.space.free.Swap(-1) != -1 {
 			b.log.Warn("free space of the log's disk is unknown; its floor is off", "error", err)
 		}
+		b.metrics.free.Set(math.NaN()) // 0 would be a full disk
 		b.space.full.Store(false)
 		return
 	}

@@ -215,8 +215,9 @@ type LogStatus struct {
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What keeps the log from being trimmed; empty: nothing.
 	TrimBlockedBy string `protobuf:"bytes,4,opt,name=trim_blocked_by,json=trimBlockedBy,proto3" json:"trim_blocked_by,omitempty"`
-	Bytes         int64  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// -1 when the disk is not this machine's.
+	// Size on disk; -1 when it is not known. On Kafka of one replica.
+	Bytes int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// -1 when it is not known, or the disk is not this machine's.
 	DiskFreeBytes int64 `protobuf:"varint,6,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -58,7 +58,10 @@ func (s *session) serverStatus(st *headwaterv1.StatusResponse) error {
 	if err := s.printf("headwater %s (%s, %s)  incarnation %s\n", b.GetVersion(), dash(b.GetCommit()), b.GetGoVersion(), st.GetIncarnation()); err != nil {
 		return err
 	}
-	log := fmt.Sprintf("log %s, %s, durability %s, %s", l.GetType(), l.GetState(), st.GetDurability(), size(l.GetBytes()))
+	log := fmt.Sprintf("log %s, %s, durability %s", l.GetType(), l.GetState(), st.GetDurability())
+	if l.GetBytes() >= 0 {
+		log += ", " + size(l.GetBytes())
+	}
 	if l.GetDiskFreeBytes() >= 0 {
 		log += ", " + size(l.GetDiskFreeBytes()) + " of disk free"
 	}

@@ -300,3 +300,11 @@ func countersOnKafka(t *testing.T, brokers []string) {
 	dropTopics(t, s)
 	closeServer(t, s)
 }
+
+// TestKafkaModeStatusKnowsNoDisk: the brokers' disks are not this machine's.
+func TestKafkaModeStatusKnowsNoDisk(t *testing.T) {
+	t.Parallel()
+	s := onKafka(t, kafkaFake(t), newPrefix(), t.TempDir())
+	defer closeServer(t, s)
+	is(t, "status on Kafka", call(t, s, "Admin.Status", "{}"), "log.type", "kafka", "log.diskFreeBytes", "-1")
+}
