@@ -18,13 +18,17 @@ func (r *Registry) ReapLife(ctx context.Context, e *Entry) error {
 }
 
 // Reap removes every topic that is left over: of lives that are over and of
-// creations that lost. It is for start-up, before any namespace is served, in
-// the process that owns the data. It returns what it removed.
+// creations that lost. It returns what it removed. Any process may call it, at
+// any time and beside others: a topic is removed only once no record of the
+// registry can name it again, and the topics of living namespaces are not
+// touched. A process that still applies a life that is over, because it has not
+// heard of the deletion yet, loses nothing by it: its reader ends with
+// wal.ErrIncarnation, and it removes the store when it hears.
 //
-// Topics of a generation that a record may yet name are left: of a creation that
-// did not get to its record, or that lost while it wanted another number of
-// partitions. They are empty, the next life of the name takes them or passes
-// them by, and once it has passed them they go.
+// Reap leaves the topics of a generation that a record may yet name: of a
+// creation that did not get to its record, or of one that lost to a creation
+// with another number of partitions. Such topics are empty. The next life of the
+// name takes them or passes them by; once it has passed them, Reap removes them.
 func (r *Registry) Reap(ctx context.Context) (removed []string, err error) {
 	if err := r.Sync(ctx); err != nil {
 		return nil, err

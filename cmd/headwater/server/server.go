@@ -286,7 +286,8 @@ func (s *Server) start() {
 	s.work.Go(func() error { s.reap(s.run); return nil })
 }
 
-// reap removes the topics of deleted namespaces that a crash has left. Nothing
+// reap removes the topics of deleted namespaces that a crash has left, while
+// namespaces are served already: Reap touches no topic of a living one. Nothing
 // waits for it, and the next start tries again.
 func (s *Server) reap(ctx context.Context) {
 	removed, err := s.names.Reap(ctx)
