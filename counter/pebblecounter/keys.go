@@ -6,8 +6,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // The tables beside those that every store has; see the package comment for the

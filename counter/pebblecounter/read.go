@@ -8,9 +8,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // checkEvery is how many keys are looked at between two looks at the context.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"math"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // The tables beside those that every store has; see the package comment for the

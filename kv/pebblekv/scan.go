@@ -7,8 +7,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 // Scan implements kv.Store. Records come by the length of their id, then by id.

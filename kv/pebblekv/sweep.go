@@ -10,9 +10,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 

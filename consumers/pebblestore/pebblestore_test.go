@@ -14,8 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebblestore"
 )
 
 var errInjected = errors.New("injected: input/output error")
