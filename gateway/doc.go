@@ -8,7 +8,9 @@
 // that fails says whether it was not applied or may have been (outcome), and
 // carries the token to send it again with. Every error has a stable code
 // (HW-####), says what happened and what to do. Requests are bounded in size,
-// count and time before any of them costs more than its reading.
+// count and time before any of them costs more than its reading. Over HTTP a web
+// page reaches nothing, neither from another origin nor under a name of its own
+// that resolves to this machine; see Hosts.
 //
 // # What it does not
 //

@@ -43,6 +43,8 @@ type Services struct {
 type ServerConfig struct {
 	Services   Services
 	GRPC, HTTP net.Listener
+	// Hosts are the names that HTTP answers to; nil: every one.
+	Hosts      *Hosts
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	// MaxInFlight bounds the calls at a time; above it they are shed. Default
@@ -89,8 +91,13 @@ func NewServer(cfg ServerConfig) *Server {
 		// their own.
 		grpc.NumStreamWorkers(streamWorkers), grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
 	)
+	var checkHost func(string) error
+	if cfg.Hosts != nil {
+		checkHost = cfg.Hosts.At(cfg.HTTP)
+	}
 	h := httpjson.New(httpjson.Config{
-		Logger: cfg.Logger, Interceptor: i.unary, StreamInterceptor: i.stream, MaxMessageBytes: MaxRequestBytes,
+		CheckHost: checkHost,
+		Logger:    cfg.Logger, Interceptor: i.unary, StreamInterceptor: i.stream, MaxMessageBytes: MaxRequestBytes,
 		DefaultTimeout: DefaultTimeout, MaxTimeout: MaxTimeout, Version: cfg.Version, MaxValueBytes: MaxInlineValue,
 	})
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, h} {

@@ -116,6 +116,7 @@ const (
 	Unauthenticated = "HW-1601"
 	Forbidden       = "HW-1602"
 	CrossOrigin     = "HW-1603"
+	BadHost         = "HW-1604"
 
 	// The server is at fault.
 	Internal = "HW-1901"
@@ -417,6 +418,9 @@ var reasons = []Reason{
 	{ID: CrossOrigin, Code: codes.PermissionDenied,
 		Title: "a web page of another origin sent the request",
 		Do:    "Call the API from a program, or from a page that this server serves."},
+	{ID: BadHost, Code: codes.PermissionDenied,
+		Title: "the request is for a host name that this server does not answer to",
+		Do:    "Use localhost, the machine's name or an IP address, or add the name to allowed_hosts."},
 	{ID: Internal, Code: codes.Internal,
 		Title: "internal error",
 		Do:    "Report it with the request id; the server's log has the cause."},

@@ -26,7 +26,8 @@ import (
 var (
 	fileSettings = map[string]string{
 		"data_dir": "data-dir", "http": "http", "grpc": "grpc", "admin": "admin", "namespaces": "namespaces",
-		"drain_delay": "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
+		"allowed_hosts": "allowed-hosts",
+		"drain_delay":   "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
 		"log": "", "clusters": "",
 	}
 	logSettings = map[string]string{
@@ -118,6 +119,8 @@ func (c *configFile) setting(key, flag string, v *yaml.Node) {
 		c.wrong(v, "clusters: this build keeps every store on this machine and connects to no cluster; remove the setting")
 	case "log":
 		c.log(v)
+	case "allowed_hosts":
+		c.list(key, flag, v, func(s string) string { return s })
 	case "namespaces":
 		// Relative to the file, whatever directory the process is started in.
 		c.list(key, flag, v, func(s string) string {

@@ -36,6 +36,7 @@ func TestFlagBeatsEnvironmentBeatsFile(t *testing.T) {
 	settings := []struct{ flag, env, file, def string }{
 		{"http", "HEADWATER_HTTP", "http: %", "127.0.0.1:7080"},
 		{"data-dir", "HEADWATER_DATA_DIR", "data_dir: %", "./headwater-data"},
+		{"allowed-hosts", "HEADWATER_ALLOWED_HOSTS", "allowed_hosts: ['%']", "[]"},
 		{"kafka-brokers", "HEADWATER_KAFKA_BROKERS", "log: { type: kafka, brokers: ['%'] }", "[]"},
 	}
 	for _, s := range settings {
@@ -83,6 +84,7 @@ grpc: 0.0.0.0:7081
 admin: 127.0.0.1:7090
 log: { type: kafka, brokers: [kafka-1:9092, kafka-2:9092], replication_factor: 3, topic_prefix: water }
 namespaces: [ namespaces/*.yaml, /etc/headwater/plays.yaml ]
+allowed_hosts: [ headwater.internal, db.example.com ]
 drain_delay: 3s
 start_timeout: 90s
 free_space_floor: 1024
@@ -97,8 +99,9 @@ log_level: debug
 	for flag, want := range map[string]string{
 		"data-dir": "/var/lib/headwater", "http": "0.0.0.0:7080", "grpc": "0.0.0.0:7081", "admin": "127.0.0.1:7090",
 		"kafka-brokers": "[kafka-1:9092,kafka-2:9092]", "kafka-replication-factor": "3", "kafka-topic-prefix": "water",
-		"namespaces":  "[" + filepath.Join(dir, "namespaces/*.yaml") + ",/etc/headwater/plays.yaml]",
-		"drain-delay": "3s", "start-timeout": "1m30s", "free-space-floor": "1024", "verify-interval": "1m0s", "log-level": "debug",
+		"namespaces":    "[" + filepath.Join(dir, "namespaces/*.yaml") + ",/etc/headwater/plays.yaml]",
+		"allowed-hosts": "[headwater.internal,db.example.com]",
+		"drain-delay":   "3s", "start-timeout": "1m30s", "free-space-floor": "1024", "verify-interval": "1m0s", "log-level": "debug",
 	} {
 		if got := c.Flag(flag).Value.String(); got != want {
 			t.Errorf("%s is %s, not %s", flag, got, want)
@@ -110,13 +113,14 @@ func TestWrongFileSaysWhereAndWhy(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"mistyped key", "http: 127.0.0.1:1\ndata_dri: /x\n", ":2: unknown setting data_dri; did you mean data_dir?"},
 		{"mistyped key of the log", "log:\n  type: kafka\n  broker: [a:1]\n", ":3: unknown setting log.broker; did you mean brokers?"},
-		{"foreign key", "listeners: x\n", ":1: unknown setting listeners; known are admin, clusters,"},
+		{"foreign key", "listeners: x\n", ":1: unknown setting listeners; known are admin, allowed_hosts, clusters,"},
 		{"key twice", "http: a:1\nhttp: b:1\n", ":2: http is set twice"},
 		{"clusters", "clusters:\n  main: { type: cassandra }\n", "connects to no cluster"},
 		{"log type", "log: { type: pulsar }\n", `log.type: "pulsar" is neither embedded nor kafka`},
 		{"brokers of the embedded log", "log: { type: embedded, brokers: [a:1] }\n", "log.brokers: only for log.type kafka"},
 		{"kafka without brokers", "log: { type: kafka }\n", "there are no brokers"},
 		{"brokers no list", "log: { type: kafka, brokers: a:1 }\n", "log.brokers: expected a list"},
+		{"hosts no list", "allowed_hosts: a\n", ":1: allowed_hosts: expected a list"},
 		{"number", "log: { type: kafka, brokers: [a:1], replication_factor: three }\n", ":1: log.replication_factor: "},
 		{"duration", "drain_delay: 3\n", ":1: drain_delay: "},
 		{"no value", "http:\n", ":1: http: expected one value"},
@@ -167,6 +171,7 @@ func TestBadLogSettingsAreUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"--kafka-topic-prefix", "a.b/c"}, {"--kafka-replication-factor", "-1"}, {"--namespaces", "absent.yaml"}, {"--log-level", "loud"},
 		{"--start-timeout", "0s"}, {"--start-timeout", "-1s"},
+		{"--allowed-hosts", "ok.example,http://a"},
 	} {
 		c := newDev()
 		c.SetArgs(append(args, "--data-dir", filepath.Join(t.TempDir(), "untouched")))

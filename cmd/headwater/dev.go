@@ -18,6 +18,7 @@ import (
 	"github.com/headwater-db/headwater/cmd/headwater/cli"
 	"github.com/headwater-db/headwater/cmd/headwater/demo"
 	"github.com/headwater-db/headwater/cmd/headwater/server"
+	"github.com/headwater-db/headwater/gateway"
 )
 
 func newRoot() *cobra.Command {
@@ -56,6 +57,9 @@ func newDev() *cobra.Command {
 			if cfg.Namespaces, err = namespaceFiles(namespaces); err == nil {
 				err = checkLogConfig(cfg)
 			}
+			if err == nil {
+				_, err = gateway.NewHosts(cfg.AllowedHosts)
+			}
 			if err != nil {
 				return cli.Usage(err)
 			}
@@ -78,6 +82,8 @@ func newDev() *cobra.Command {
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:7080", "address of HTTP+JSON; port 0 picks a free one")
 	f.StringVar(&cfg.GRPC, "grpc", "127.0.0.1:7081", "address of gRPC")
 	f.StringVar(&cfg.Admin, "admin", "127.0.0.1:7090", "address of health, metrics and pprof")
+	f.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil,
+		"name,... that HTTP requests may be for, beside localhost, the machine's name and IP addresses")
 	f.StringSliceVar(&brokers, "kafka-brokers", nil, "host:port,... puts the log on Kafka or Redpanda; the stores stay here")
 	f.IntVar(&cfg.ReplicationFactor, "kafka-replication-factor", 0, "replicas of topics on Kafka (default 1)")
 	f.StringVar(&cfg.TopicPrefix, "kafka-topic-prefix", "headwater", "beginning of the names of topics on Kafka; installations that share a cluster have different ones")

@@ -42,6 +42,9 @@ type Config struct {
 	MaxTimeout time.Duration
 	// WriteTimeout is how long one message may take to be sent. 0: 30 s.
 	WriteTimeout time.Duration
+	// CheckHost refuses a Host header that the server does not answer to, before the
+	// body is read. Nil: none is refused.
+	CheckHost func(host string) error
 	// Version is told in the OpenAPI document. Empty: "1".
 	Version string
 }
@@ -168,6 +171,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.recover()
 	w.Header().Set("X-Request-Id", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if h.cfg.CheckHost != nil {
+		if err := h.cfg.CheckHost(r.Host); err != nil {
+			x.write = r.Method != http.MethodGet
+			w.Header().Set("Connection", "close") // rather than read the body for nothing
+			x.fail(err)
+			return
+		}
+	}
 	if err := sameOrigin.Check(r); err != nil {
 		x.write = r.Method != http.MethodGet
 		x.fail(apierrors.Wrap(apierrors.CrossOrigin, err, "the request comes from a web page of another origin; call the API from a program"))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headwater-db/headwater/api/apierrors"
 )
 
 // adminServer is what operators and schedulers ask. It has a listener of its
@@ -36,7 +38,26 @@ func newAdminServer(s *Server) *adminServer {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return &adminServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}}
+	return &adminServer{http: &http.Server{
+		Handler:           forHosts(s.hosts.At(s.adminL), mux),
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}}
+}
+
+// forHosts refuses what is for a host that check does not take; nil takes all.
+func forHosts(check func(string) error, next http.Handler) http.Handler {
+	if check == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := check(r.Host); err != nil {
+			e := apierrors.From(err)
+			w.Header().Set("Connection", "close")
+			say(w, e.HTTPStatus(), e.Message+" ("+e.Reason+")")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func say(w http.ResponseWriter, status int, text string) {

@@ -30,6 +30,10 @@ type Config struct {
 	DataDir string // default ./headwater-data
 	// HTTP, GRPC and Admin are addresses to listen on; port 0 picks a free one.
 	HTTP, GRPC, Admin string
+	// AllowedHosts are the names that HTTP requests may be for, beside localhost and
+	// the machine's. They are checked on listeners of the loopback interface, and on
+	// every one where the list is not empty; see gateway.Hosts.
+	AllowedHosts []string
 	// KafkaBrokers puts the log on Kafka or Redpanda; the stores stay embedded.
 	KafkaBrokers []string
 	// ReplicationFactor of topics on Kafka. 0 is 3; 1 is for development and says
@@ -107,6 +111,7 @@ type Server struct {
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
 
+	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
 
 	run      context.Context // ends when the process stops
@@ -134,6 +139,9 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 			}
 		}
 	}()
+	if s.hosts, err = gateway.NewHosts(cfg.AllowedHosts); err != nil {
+		return nil, err
+	}
 	if s.dir, err = openDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -269,7 +277,7 @@ func (s *Server) newGateway() error {
 				Unready: s.Unready, TokensLive: s.spaces.liveTokens,
 			}),
 		},
-		GRPC: s.grpcL, HTTP: s.httpL, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
+		GRPC: s.grpcL, HTTP: s.httpL, Hosts: s.hosts, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
 	})
 	s.admin = newAdminServer(s)
 	return errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s)))
