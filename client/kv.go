@@ -71,6 +71,9 @@ const (
 	Sync Durability = "SYNC"
 	// Quorum: on all in-sync replicas of the log, at least two.
 	Quorum Durability = "QUORUM"
+	// Unreplicated: on all in-sync replicas of the log, which may be one broker that
+	// has not fsynced.
+	Unreplicated Durability = "UNREPLICATED"
 	// Buffered: queued for the log; a crash may lose it.
 	Buffered Durability = "BUFFERED"
 )

@@ -29,6 +29,8 @@ type AdminConfig struct {
 	TokensLive func(ctx context.Context, namespace string) int64
 	// Unready returns why writes are not taken, or nil.
 	Unready func() error
+	// Warnings are what should be mended though everything runs.
+	Warnings func() []string
 }
 
 // Admin is the AdminService.
@@ -47,8 +49,8 @@ const role = "PRIMARY"
 func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*headwaterv1.StatusResponse, error) {
 	out := &headwaterv1.StatusResponse{
 		Build:       &headwaterv1.Build{Version: s.cfg.Version, Commit: s.cfg.Commit, GoVersion: runtime.Version()},
-		Incarnation: s.cfg.Incarnation, Durability: s.cfg.Broker.Durability(),
-		Log: &headwaterv1.LogStatus{Type: s.cfg.LogType, State: "running"},
+		Incarnation: s.cfg.Incarnation, Durability: string(s.cfg.Broker.Guarantee()),
+		Log: &headwaterv1.LogStatus{Type: s.cfg.LogType, State: "running"}, Warnings: s.cfg.Warnings(),
 	}
 	if err := s.cfg.Unready(); err != nil {
 		out.Log.State, out.Log.Reason = "not ready", err.Error()
@@ -80,6 +82,7 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 		out.Stores = append(out.Stores, storeStatus(n))
 		return out
 	}
+	out.Durability = n.durability().String()
 	for i := range n.Stream.Info().Partitions {
 		p := wal.Partition(i)
 		ps := s.partition(ctx, n, p)

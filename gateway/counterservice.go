@@ -14,14 +14,13 @@ import (
 // Counter is the CounterService.
 type Counter struct {
 	headwaterv1.UnimplementedCounterServiceServer
-	dir        *Directory
-	pages      *PageTokens
-	durability headwaterv1.WriteResult_Durability
+	dir   *Directory
+	pages *PageTokens
 }
 
-// NewCounter returns the service over dir. durability is wal.Broker.Durability.
-func NewCounter(dir *Directory, pages *PageTokens, durability string) *Counter {
-	return &Counter{dir: dir, pages: pages, durability: durabilityOf(durability)}
+// NewCounter returns the service over dir.
+func NewCounter(dir *Directory, pages *PageTokens) *Counter {
+	return &Counter{dir: dir, pages: pages}
 }
 
 // AddCount adds to one counter.
@@ -77,7 +76,7 @@ func (s *Counter) add(ctx context.Context, ns *Namespace, adds *counter.Adds, se
 }
 
 func (s *Counter) writeResult(ns *Namespace, res *counter.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
-	out := &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: s.durability, Duplicate: duplicateOf(res.Duplicate)}
+	out := &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate)}
 	if res.Buffered {
 		out.Position, out.Durability, out.Duplicate = "", headwaterv1.WriteResult_BUFFERED, headwaterv1.WriteResult_UNKNOWN
 		out.LossWindow = durationpb.New(ns.Counter.BufferedLoss())

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
@@ -83,6 +84,18 @@ func (n *Namespace) Failed() error {
 		return *p
 	}
 	return nil
+}
+
+// durability is what an acknowledgement of a durable write is worth now.
+func (n *Namespace) durability() headwaterv1.WriteResult_Durability {
+	switch g, _ := n.Stream.Log().Guarantee(); g {
+	case wal.Synced:
+		return headwaterv1.WriteResult_SYNC
+	case wal.Quorum:
+		return headwaterv1.WriteResult_QUORUM
+	default:
+		return headwaterv1.WriteResult_UNREPLICATED
+	}
 }
 
 // SetLogFull sheds writes while the log is at log.max_bytes.

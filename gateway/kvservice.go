@@ -15,18 +15,13 @@ import (
 // KeyValue is the KeyValueService.
 type KeyValue struct {
 	headwaterv1.UnimplementedKeyValueServiceServer
-	dir        *Directory
-	pages      *PageTokens
-	durability headwaterv1.WriteResult_Durability
+	dir   *Directory
+	pages *PageTokens
 }
 
-// NewKeyValue returns the service over dir. durability is wal.Broker.Durability.
-func NewKeyValue(dir *Directory, pages *PageTokens, durability string) *KeyValue {
-	return &KeyValue{dir: dir, pages: pages, durability: durabilityOf(durability)}
-}
-
-func durabilityOf(s string) headwaterv1.WriteResult_Durability {
-	return headwaterv1.WriteResult_Durability(headwaterv1.WriteResult_Durability_value[s])
+// NewKeyValue returns the service over dir.
+func NewKeyValue(dir *Directory, pages *PageTokens) *KeyValue {
+	return &KeyValue{dir: dir, pages: pages}
 }
 
 // PutItems puts items of one record, all or none.
@@ -46,19 +41,19 @@ func (s *KeyValue) PutItems(ctx context.Context, req *headwaterv1.PutItemsReques
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	return s.putResponse(&res, req.GetToken()), nil
+	return putResponse(ns, &res, req.GetToken()), nil
 }
 
-func (s *KeyValue) putResponse(res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.PutItemsResponse {
-	out := &headwaterv1.PutItemsResponse{Result: s.writeResult(res, sent), Versions: make([]string, len(res.Versions))}
+func putResponse(ns *Namespace, res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.PutItemsResponse {
+	out := &headwaterv1.PutItemsResponse{Result: writeResult(ns, res, sent), Versions: make([]string, len(res.Versions))}
 	for i, v := range res.Versions {
 		out.Versions[i] = v.String()
 	}
 	return out
 }
 
-func (s *KeyValue) writeResult(res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
-	return &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: s.durability, Duplicate: duplicateOf(res.Duplicate)}
+func writeResult(ns *Namespace, res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
+	return &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate)}
 }
 
 func duplicateOf(d bool) headwaterv1.WriteResult_Duplicate {
@@ -111,7 +106,7 @@ func (s *KeyValue) BatchPutItems(ctx context.Context, req *headwaterv1.BatchPutI
 			out.Responses[i] = itemError(forWrite(res.Err, res.Unknown, tokenMessage(res.Token, reqs[i].GetToken())))
 			continue
 		}
-		out.Responses[i] = &headwaterv1.BatchPutItemsResult{Result: &headwaterv1.BatchPutItemsResult_Response{Response: s.putResponse(res, reqs[i].GetToken())}}
+		out.Responses[i] = &headwaterv1.BatchPutItemsResult{Result: &headwaterv1.BatchPutItemsResult_Response{Response: putResponse(ns, res, reqs[i].GetToken())}}
 	}
 	return out, nil
 }
@@ -149,7 +144,7 @@ func (s *KeyValue) DeleteItems(ctx context.Context, req *headwaterv1.DeleteItems
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	return &headwaterv1.DeleteItemsResponse{Result: s.writeResult(&res, req.GetToken())}, nil
+	return &headwaterv1.DeleteItemsResponse{Result: writeResult(ns, &res, req.GetToken())}, nil
 }
 
 // MutateItems does a group of puts and deletes as one: all of it is seen at once,
@@ -221,7 +216,7 @@ func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItems
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{s.writeResult(&res, req.GetToken())}, GroupId: res.Token.Nonce.String()}, nil
+	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{writeResult(ns, &res, req.GetToken())}, GroupId: res.Token.Nonce.String()}, nil
 }
 
 // GetItems reads a page of one record.

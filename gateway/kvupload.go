@@ -69,7 +69,7 @@ func (s *KeyValue) BeginUpload(ctx context.Context, req *headwaterv1.BeginUpload
 	}
 	return &headwaterv1.BeginUploadResponse{
 		UploadId: res.Token.Nonce.String(), ChunkSize: int64(ns.Config().KV.ChunkThreshold), ExpiresAt: timeMessage(u.Expiry),
-		Result: s.writeResult(&res, req.GetToken()),
+		Result: writeResult(ns, &res, req.GetToken()),
 	}, nil
 }
 
@@ -203,7 +203,7 @@ func (s *KeyValue) CommitUpload(ctx context.Context, req *headwaterv1.CommitUplo
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	return &headwaterv1.CommitUploadResponse{Result: s.writeResult(&res, req.GetToken()), Version: res.Versions[0].String()}, nil
+	return &headwaterv1.CommitUploadResponse{Result: writeResult(ns, &res, req.GetToken()), Version: res.Versions[0].String()}, nil
 }
 
 // AbortUpload gives an upload up. One that is committed stays.
@@ -228,7 +228,7 @@ func (s *KeyValue) AbortUpload(ctx context.Context, req *headwaterv1.AbortUpload
 	}
 	p := ns.Stream.PartitionOf(u.Record)
 	return &headwaterv1.AbortUploadResponse{Result: &headwaterv1.WriteResult{
-		Token: req.GetToken(), Position: ns.Stream.Position(p, o), Durability: s.durability, Duplicate: headwaterv1.WriteResult_NO,
+		Token: req.GetToken(), Position: ns.Stream.Position(p, o), Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_NO,
 	}}, nil
 }
 

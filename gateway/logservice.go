@@ -17,15 +17,14 @@ const MaxLogKey = 1024
 // Log is the LogService.
 type Log struct {
 	headwaterv1.UnimplementedLogServiceServer
-	dir        *Directory
-	durability headwaterv1.WriteResult_Durability
-	clock      *wal.Clock
-	broker     wal.Broker
+	dir    *Directory
+	clock  *wal.Clock
+	broker wal.Broker
 }
 
 // NewLog returns the service over dir.
 func NewLog(dir *Directory, broker wal.Broker, clock *wal.Clock) *Log {
-	return &Log{dir: dir, durability: durabilityOf(broker.Durability()), clock: clock, broker: broker}
+	return &Log{dir: dir, clock: clock, broker: broker}
 }
 
 // WriteToLog puts a message into a log namespace. The answer says SUCCEEDED when
@@ -61,19 +60,19 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	switch {
 	case err == nil:
 		return &headwaterv1.WriteToLogResponse{Durable: headwaterv1.WriteToLogResponse_SUCCEEDED, Result: &headwaterv1.WriteResult{
-			Token: tokenMessage(w.Token, req.GetToken()), Position: ns.Stream.Position(w.Partition, w.Offset), Durability: s.durability, Duplicate: duplicateOf(w.Duplicate),
+			Token: tokenMessage(w.Token, req.GetToken()), Position: ns.Stream.Position(w.Partition, w.Offset), Durability: ns.durability(), Duplicate: duplicateOf(w.Duplicate),
 		}}, nil
 	case errors.Is(err, wal.ErrUnknown):
 		return &headwaterv1.WriteToLogResponse{
 			Durable: headwaterv1.WriteToLogResponse_UNKNOWN, Message: "the log did not say whether it has the message; send it again with the same token",
-			Result: &headwaterv1.WriteResult{Token: message, Durability: s.durability, Duplicate: headwaterv1.WriteResult_UNKNOWN},
+			Result: &headwaterv1.WriteResult{Token: message, Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_UNKNOWN},
 		}, nil
 	case errors.Is(err, wal.ErrTokenReused), errors.Is(err, wal.ErrUnapplied), errors.Is(err, wal.ErrOverloaded):
 		return nil, forWrite(err, false, message)
 	default:
 		return &headwaterv1.WriteToLogResponse{
 			Durable: headwaterv1.WriteToLogResponse_FAILED, Message: fromDomain(err).Message,
-			Result: &headwaterv1.WriteResult{Token: message, Durability: s.durability, Duplicate: headwaterv1.WriteResult_NO},
+			Result: &headwaterv1.WriteResult{Token: message, Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_NO},
 		}, nil
 	}
 }

@@ -114,6 +114,9 @@ func (r *Registry) stop(err error) { r.stopped.CompareAndSwap(nil, &err) }
 // registry: another one has other namespaces, whatever their names.
 func (r *Registry) Topic() wal.TopicInfo { return r.log.Info() }
 
+// Guarantee is what the acknowledgement of a change is worth; see wal.Log.
+func (r *Registry) Guarantee() (g wal.Guarantee, why string) { return r.log.Guarantee() }
+
 // Version is the version of the whole registry: it rises with every record of
 // its log, and is the version of the namespace that the record changed.
 func (r *Registry) Version() uint64 { return r.snap.Load().version }

@@ -153,7 +153,7 @@ func (p *counterPipeline) serve() error {
 	dir := gateway.NewDirectory()
 	dir.Add(p.space)
 	p.server = grpc.NewServer()
-	headwaterv1.RegisterCounterServiceServer(p.server, gateway.NewCounter(dir, pages, p.broker.Durability()))
+	headwaterv1.RegisterCounterServiceServer(p.server, gateway.NewCounter(dir, pages))
 	lis := bufconn.Listen(1 << 20)
 	p.work.Go(func() {
 		_ = p.server.Serve(lis) // ends by Stop

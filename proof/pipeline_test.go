@@ -156,7 +156,7 @@ func (p *pipeline) serve(dir *gateway.Directory) error {
 		return err
 	}
 	p.server = grpc.NewServer()
-	headwaterv1.RegisterKeyValueServiceServer(p.server, gateway.NewKeyValue(dir, pages, p.broker.Durability()))
+	headwaterv1.RegisterKeyValueServiceServer(p.server, gateway.NewKeyValue(dir, pages))
 	headwaterv1.RegisterLogServiceServer(p.server, gateway.NewLog(dir, p.broker, &p.clock))
 	lis := bufconn.Listen(1 << 20)
 	p.work.Go(func() {

@@ -21,6 +21,20 @@ const (
 	Buffered
 )
 
+// Guarantee is what an acknowledgement of a Sync append is worth.
+type Guarantee string
+
+// The guarantees, the strongest first where several topics have different ones.
+const (
+	// Synced: fsynced on the machine that holds the log.
+	Synced Guarantee = "SYNC"
+	// Quorum: on all in-sync replicas of the topic, at least two.
+	Quorum Guarantee = "QUORUM"
+	// Unreplicated: on all in-sync replicas of the topic, which may be one broker
+	// that has not fsynced.
+	Unreplicated Guarantee = "UNREPLICATED"
+)
+
 // NewEntry is a record on its way into a log.
 type NewEntry struct {
 	Partition Partition
@@ -86,6 +100,12 @@ const MaxRecordBytes = 8<<20 + 64<<10
 // Log is one topic. All methods may be called concurrently.
 type Log interface {
 	Info() TopicInfo
+
+	// Guarantee is what an acknowledgement of a Sync append is worth by the
+	// topic's settings now, or as of a moment ago where others can change them.
+	// why says which setting makes it Unreplicated, and is empty otherwise. It asks
+	// nobody.
+	Guarantee() (g Guarantee, why string)
 
 	// Append adds entries and returns one Result for each, in order. Entries of
 	// one partition are appended in the order given, and next to each other only
@@ -163,8 +183,9 @@ type Broker interface {
 	// ErrFailed (stopped for good; only a restart helps), ErrDiskFull (until
 	// space returns), ErrUnavailable (until the broker is back).
 	Health() error
-	// Durability is what a Sync append is called in an answer: SYNC or QUORUM.
-	Durability() string
+	// Guarantee is the weakest of the open topics, and that of a new topic where
+	// none is open; see Log.Guarantee.
+	Guarantee() Guarantee
 	// BufferedLoss is how much of the Buffered appends a crash can lose: what was
 	// taken within a time of this length. As a rule that is the last moment only,
 	// since nothing is held back. When the log stalls, what waits grows old, and

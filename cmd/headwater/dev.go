@@ -144,6 +144,10 @@ func banner(out io.Writer, s *server.Server, cfg server.Config) error {
 	if len(cfg.KafkaBrokers) > 0 {
 		where = "Kafka at " + strings.Join(cfg.KafkaBrokers, ",") + ", acknowledged by all in-sync replicas"
 	}
+	var warnings strings.Builder
+	for _, w := range s.Warnings() {
+		warnings.WriteString("  warning    " + w + "\n")
+	}
 	_, err := fmt.Fprintf(out, `Headwater %s
   http       http://%s
   grpc       %s
@@ -151,10 +155,10 @@ func banner(out io.Writer, s *server.Server, cfg server.Config) error {
   data       %s
   log        %s
   durability %s
-try
+%stry
   headwater kv put demo-kv greeting en 'good morning' --address %s
   headwater kv get demo-kv greeting en --address %s
   curl http://%s/v1/kv/demo-kv/greeting/en
-`, cfg.Version, s.HTTPAddr(), s.GRPCAddr(), s.AdminAddr(), s.DataDir(), where, s.Durability(), s.GRPCAddr(), s.GRPCAddr(), s.HTTPAddr())
+`, cfg.Version, s.HTTPAddr(), s.GRPCAddr(), s.AdminAddr(), s.DataDir(), where, s.Guarantee(), warnings.String(), s.GRPCAddr(), s.GRPCAddr(), s.HTTPAddr())
 	return err
 }

@@ -104,22 +104,11 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, fmt.Errorf("open kafka log: %w", err)
 	}
 	b.prod.Store(p)
-	if !b.Safe() {
-		b.log.Warn("kafka log is not safe: an acknowledged record is lost with the broker that holds it",
-			"replication_factor", b.cfg.ReplicationFactor, "min_isr", b.cfg.MinISR)
-	}
 	b.wg.Go(b.watch)
 	b.wg.Go(b.watchSizes)
+	b.wg.Go(b.watchSettings)
 	return b, nil
 }
-
-// Safe reports whether an acknowledged record is on at least two brokers of
-// three. It is false only with AllowUnsafe.
-func (b *Broker) Safe() bool { return b.cfg.ReplicationFactor >= 3 && b.cfg.MinISR >= 2 }
-
-// Durability is QUORUM: all in-sync replicas have the record, at least MinISR.
-// Where Safe is false, the quorum may be one broker.
-func (b *Broker) Durability() string { return "QUORUM" }
 
 // BufferedLoss is Config.BufferedLoss.
 func (b *Broker) BufferedLoss() time.Duration { return b.cfg.BufferedLoss }
@@ -196,7 +185,8 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 	if partitions != 0 && len(topic.Partitions) != partitions {
 		return nil, fmt.Errorf("%w: topic has %d partitions, not %d", wal.ErrPartitionCount, len(topic.Partitions), partitions)
 	}
-	if err := b.checkSettings(ctx, topic); err != nil {
+	have, err := b.checkSettings(ctx, topic)
+	if err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
@@ -213,7 +203,7 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 		// to be told.
 		b.prod.Load().cl.PurgeTopicsFromProducing(name)
 	}
-	l := newLog(b, name, topic)
+	l := newLog(b, name, topic, have)
 	if err := l.loadEnds(ctx); err != nil {
 		return nil, err
 	}

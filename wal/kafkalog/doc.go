@@ -30,9 +30,13 @@
 //
 // # What it does not
 //
-// With Config.AllowUnsafe, for development, the quorum may be one broker:
-// Durability still says QUORUM, Safe says false, and a warning is logged when
-// the broker is opened. An acknowledged record is then lost with that broker.
+// With Config.AllowUnsafe, for development, a topic may have one replica, or
+// require one in-sync replica: an acknowledged record may then be lost with one
+// broker. Guarantee says so (wal.Unreplicated) by the replicas and the settings
+// that the topic really has. Others can change both while the topic is open; the
+// change is seen within Config.CheckInterval while the brokers answer, and
+// acknowledgements until then are told by what was. A topic that is given
+// settings that Open would refuse is used on, and an error is logged.
 //
 // Result.LogTime is 0: franz-go does not pass on what the broker stamped. Readers
 // have it. Several processes may append to one topic; which of them may is not

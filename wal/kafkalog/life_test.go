@@ -230,14 +230,7 @@ func TestFewReplicasNeedAllowUnsafe(t *testing.T) {
 	cfg = fakeConfig(c)
 	cfg.AllowUnsafe = true
 	b := openBroker(t, cfg)
-	if b.Safe() {
-		t.Fatal("one broker is called safe")
-	}
 	appendOne(t, createLog(t, b, "headwater.kv.a.1", 1), 0, record(0))
-
-	if b := openBroker(t, fakeConfig(newCluster(t))); !b.Safe() || b.Durability() != "QUORUM" {
-		t.Fatal("three brokers are not called safe")
-	}
 }
 
 func TestTopicsListsThoseWithThePrefix(t *testing.T) {

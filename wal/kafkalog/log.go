@@ -27,6 +27,7 @@ type Log struct {
 	doubts  int
 	doubted time.Time
 
+	worth  worth
 	failed atomic.Pointer[error]
 	ctx    context.Context // ends when failed is set
 	stop   context.CancelFunc
@@ -55,19 +56,23 @@ type part struct {
 	buffered    ages
 }
 
-func newLog(b *Broker, name string, topic *kmsg.MetadataResponseTopic) *Log {
+// newLog returns the log of a topic that has the given settings.
+func newLog(b *Broker, name string, topic *kmsg.MetadataResponseTopic, settings map[string]string) *Log {
 	l := &Log{
 		b:     b,
 		info:  wal.TopicInfo{Name: name, Partitions: len(topic.Partitions), Incarnation: topic.TopicID},
 		parts: make([]*part, len(topic.Partitions)),
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.worth.now.Store(&replication{})
+	l.noteSettings(settings)
 	for i := range l.parts {
 		p := &part{}
 		p.bytes.Store(-1)
 		p.barrier.run = func(done func(wal.Offset, error)) { l.appendBarrier(wal.Partition(i), done) }
 		l.parts[i] = p
 	}
+	l.noteReplicas(topic, time.Now())
 	return l
 }
 
@@ -108,9 +113,19 @@ func (l *Log) mismatch(t *kmsg.MetadataResponseTopic) error {
 	return nil
 }
 
-// noteReplicas notes which partitions can't be written and reports whether that
-// is all of them.
-func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time, minISR int) (all bool) {
+// noteReplicas notes how many replicas there are and which partitions can't be
+// written, and reports whether that is all of them.
+func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time) (all bool) {
+	replicas := 0 // of the partition with the fewest; an answer may leave them out
+	for i := range t.Partitions {
+		if n := len(t.Partitions[i].Replicas); n > 0 && (replicas == 0 || n < replicas) {
+			replicas = n
+		}
+	}
+	if replicas > 0 {
+		l.worth.change(func(r *replication) { r.replicas = replicas })
+	}
+	required := l.worth.now.Load().required()
 	all = true
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
@@ -118,7 +133,7 @@ func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time, minISR 
 			continue
 		}
 		starved := &l.parts[p.Partition].starved
-		if p.Leader >= 0 && len(p.ISR) >= min(minISR, len(p.Replicas)) {
+		if p.Leader >= 0 && len(p.ISR) >= min(required, len(p.Replicas)) {
 			starved.Store(0)
 			all = false
 			continue

@@ -25,11 +25,14 @@ var settings = []struct {
 	{key: "retention.bytes", value: "-1"},
 	{key: "message.timestamp.type", value: "LogAppendTime"},
 	{key: "max.message.bytes", value: strconv.Itoa(maxMessageBytes), atLeast: true},
-	{key: "unclean.leader.election.enable", value: "false", optional: true},
+	{key: uncleanSetting, value: "false", optional: true},
 	{key: minISRSetting, atLeast: true, optional: true},
 }
 
-const minISRSetting = "min.insync.replicas"
+const (
+	minISRSetting  = "min.insync.replicas"
+	uncleanSetting = "unclean.leader.election.enable"
+)
 
 func checkName(name string) error {
 	if name == "" || len(name) > 249 || name == "." || name == ".." {
@@ -117,41 +120,79 @@ const unknownTries = 25
 
 var errNotYet = errors.New("topic is not known yet")
 
-// checkSettings refuses a topic that could lose acknowledged records.
-func (b *Broker) checkSettings(ctx context.Context, topic *kmsg.MetadataResponseTopic) error {
+// described is the answer to a question for a topic's settings: those of settings
+// that it has, by key.
+type described struct {
+	settings map[string]string
+	err      error
+}
+
+// describe asks for the settings of topics, by their names.
+func (b *Broker) describe(ctx context.Context, topics ...string) (map[string]described, error) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, topic := range topics {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+		for _, s := range settings {
+			r.ConfigNames = append(r.ConfigNames, s.key)
+		}
+		req.Resources = append(req.Resources, r)
+	}
+	resp, err := req.RequestWith(ctx, b.cl)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]described, len(topics))
+	for i := range resp.Resources {
+		r := &resp.Resources[i]
+		d := described{settings: make(map[string]string), err: kerr.ErrorForCode(r.ErrorCode)}
+		for _, c := range r.Configs {
+			if c.Value != nil {
+				d.settings[c.Name] = *c.Value
+			}
+		}
+		out[r.ResourceName] = d
+	}
+	return out, nil
+}
+
+// checkSettings refuses a topic that could lose acknowledged records, and returns
+// its settings.
+func (b *Broker) checkSettings(ctx context.Context, topic *kmsg.MetadataResponseTopic) (map[string]string, error) {
 	for i := range topic.Partitions {
 		if n := len(topic.Partitions[i].Replicas); n < b.cfg.ReplicationFactor && !b.cfg.AllowUnsafe {
-			return fmt.Errorf("%w: partition %d has %d replicas, must have at least %d",
+			return nil, fmt.Errorf("%w: partition %d has %d replicas, must have at least %d",
 				wal.ErrTopicSettings, topic.Partitions[i].Partition, n, b.cfg.ReplicationFactor)
 		}
 	}
-	have := make(map[string]string)
+	var have map[string]string
 	unknown := 0
 	err := b.retry(ctx, func() error {
-		described, err := b.adm.DescribeTopicConfigs(ctx, *topic.Topic)
+		all, err := b.describe(ctx, *topic.Topic)
 		if err != nil {
 			return err
 		}
-		config, err := described.On(*topic.Topic, nil)
-		if err != nil {
-			return err
+		d, ok := all[*topic.Topic]
+		if !ok {
+			return errors.New("settings of a topic were asked for and not given")
 		}
-		if errors.Is(config.Err, kerr.UnknownTopicOrPartition) {
+		if errors.Is(d.err, kerr.UnknownTopicOrPartition) {
 			if unknown++; unknown < unknownTries {
 				return errNotYet
 			}
 		}
-		if config.Err != nil {
-			return config.Err
-		}
-		for _, c := range config.Configs {
-			have[c.Key] = c.MaybeValue()
-		}
-		return nil
+		have = d.settings
+		return d.err
 	})
 	if err != nil {
-		return fmt.Errorf("read topic settings: %w", requestError(ctx, err))
+		return nil, fmt.Errorf("read topic settings: %w", requestError(ctx, err))
 	}
+	return have, b.fit(have)
+}
+
+// fit is ErrTopicSettings for settings under which acknowledged records could be
+// lost.
+func (b *Broker) fit(have map[string]string) error {
 	for _, s := range settings {
 		got, ok := have[s.key]
 		if !ok && s.optional || s.key == minISRSetting && b.cfg.AllowUnsafe {

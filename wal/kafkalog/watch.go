@@ -152,7 +152,7 @@ func (b *Broker) look() (sighting, error) {
 		}
 		l.doubts = 0
 		seen[l.info.Name] = l.info.Incarnation
-		if !l.noteReplicas(t, now, b.cfg.MinISR) {
+		if !l.noteReplicas(t, now) {
 			starved = false
 		}
 	}

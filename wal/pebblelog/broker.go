@@ -292,8 +292,8 @@ func (b *Broker) Health() error {
 	return nil
 }
 
-// Durability implements wal.Broker.
-func (b *Broker) Durability() string { return "SYNC" }
+// Guarantee implements wal.Broker.
+func (b *Broker) Guarantee() wal.Guarantee { return wal.Synced }
 
 // BufferedLoss implements wal.Broker: Config.BufferedLoss.
 func (b *Broker) BufferedLoss() time.Duration { return b.cfg.BufferedLoss }

@@ -102,6 +102,9 @@ func (ps *partition) corruptf(at wal.Offset, format string, args ...any) error {
 // Info implements wal.Log.
 func (t *topic) Info() wal.TopicInfo { return t.info }
 
+// Guarantee implements wal.Log.
+func (t *topic) Guarantee() (g wal.Guarantee, why string) { return wal.Synced, "" }
+
 func (t *topic) errDeleted() error {
 	return fmt.Errorf("topic %s was deleted: %w", t.info.Name, wal.ErrIncarnation)
 }

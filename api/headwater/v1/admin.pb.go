@@ -72,10 +72,13 @@ type StatusResponse struct {
 	Build *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
 	// Of this data directory, or of the cluster's registry.
 	Incarnation string `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// What an acknowledgement means here: SYNC or QUORUM.
-	Durability    string             `protobuf:"bytes,3,opt,name=durability,proto3" json:"durability,omitempty"`
-	Namespaces    []*NamespaceStatus `protobuf:"bytes,4,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	Log           *LogStatus         `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	// What an acknowledgement means here: SYNC, QUORUM or UNREPLICATED, the weakest
+	// of the topics in use. See WriteResult.Durability.
+	Durability string             `protobuf:"bytes,3,opt,name=durability,proto3" json:"durability,omitempty"`
+	Namespaces []*NamespaceStatus `protobuf:"bytes,4,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Log        *LogStatus         `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	// What should be mended though everything runs, for people to read.
+	Warnings      []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +144,13 @@ func (x *StatusResponse) GetNamespaces() []*NamespaceStatus {
 func (x *StatusResponse) GetLog() *LogStatus {
 	if x != nil {
 		return x.Log
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -307,7 +317,10 @@ type NamespaceStatus struct {
 	// Idempotency tokens that are remembered.
 	TokensLive int64 `protobuf:"varint,8,opt,name=tokens_live,json=tokensLive,proto3" json:"tokens_live,omitempty"`
 	// tokens.max_live: at so many writes are shed.
-	TokensLimit   int64 `protobuf:"varint,9,opt,name=tokens_limit,json=tokensLimit,proto3" json:"tokens_limit,omitempty"`
+	TokensLimit int64 `protobuf:"varint,9,opt,name=tokens_limit,json=tokensLimit,proto3" json:"tokens_limit,omitempty"`
+	// What an acknowledgement means in this namespace; see WriteResult.Durability.
+	// Empty when the namespace could not be opened.
+	Durability    string `protobuf:"bytes,10,opt,name=durability,proto3" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +416,13 @@ func (x *NamespaceStatus) GetTokensLimit() int64 {
 		return x.TokensLimit
 	}
 	return 0
+}
+
+func (x *NamespaceStatus) GetDurability() string {
+	if x != nil {
+		return x.Durability
+	}
+	return ""
 }
 
 // PartitionStatus: offsets are those of records; -1 is before the first.
@@ -1027,7 +1047,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x18headwater/v1/admin.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\"-\n" +
 	"\rStatusRequest\x12\x1c\n" +
-	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\xe7\x01\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\x83\x02\n" +
 	"\x0eStatusResponse\x12)\n" +
 	"\x05build\x18\x01 \x01(\v2\x13.headwater.v1.BuildR\x05build\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x1e\n" +
@@ -1037,7 +1057,8 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"namespaces\x18\x04 \x03(\v2\x1d.headwater.v1.NamespaceStatusR\n" +
 	"namespaces\x12)\n" +
-	"\x03log\x18\x05 \x01(\v2\x17.headwater.v1.LogStatusR\x03log\"X\n" +
+	"\x03log\x18\x05 \x01(\v2\x17.headwater.v1.LogStatusR\x03log\x12\x1a\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings\"X\n" +
 	"\x05Build\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x1d\n" +
@@ -1049,7 +1070,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12&\n" +
 	"\x0ftrim_blocked_by\x18\x04 \x01(\tR\rtrimBlockedBy\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12&\n" +
-	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\xdb\x02\n" +
+	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\xfb\x02\n" +
 	"\x0fNamespaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vabstraction\x18\x02 \x01(\tR\vabstraction\x12=\n" +
@@ -1063,7 +1084,11 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\a \x01(\x03R\aversion\x12\x1f\n" +
 	"\vtokens_live\x18\b \x01(\x03R\n" +
 	"tokensLive\x12!\n" +
-	"\ftokens_limit\x18\t \x01(\x03R\vtokensLimit\"\xf2\x02\n" +
+	"\ftokens_limit\x18\t \x01(\x03R\vtokensLimit\x12\x1e\n" +
+	"\n" +
+	"durability\x18\n" +
+	" \x01(\tR\n" +
+	"durability\"\xf2\x02\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bappended\x18\x02 \x01(\x03R\bappended\x12D\n" +

@@ -89,6 +89,9 @@ const (
 	WriteResult_SYNC WriteResult_Durability = 1
 	// On all in-sync replicas of the log, at least two.
 	WriteResult_QUORUM WriteResult_Durability = 2
+	// On all in-sync replicas of the log, which may be one broker that has not
+	// fsynced: the topic has one replica, or requires fewer than two to be in sync.
+	WriteResult_UNREPLICATED WriteResult_Durability = 4
 	// Queued for the log; a crash may lose it.
 	WriteResult_BUFFERED WriteResult_Durability = 3
 )
@@ -99,12 +102,14 @@ var (
 		0: "DURABILITY_UNSPECIFIED",
 		1: "SYNC",
 		2: "QUORUM",
+		4: "UNREPLICATED",
 		3: "BUFFERED",
 	}
 	WriteResult_Durability_value = map[string]int32{
 		"DURABILITY_UNSPECIFIED": 0,
 		"SYNC":                   1,
 		"QUORUM":                 2,
+		"UNREPLICATED":           4,
 		"BUFFERED":               3,
 	}
 )
@@ -440,7 +445,7 @@ const file_headwater_v1_common_proto_rawDesc = "" +
 	"\x05nonce\x18\x02 \x01(\fH\x00R\x05nonce\x12\x12\n" +
 	"\x03key\x18\x03 \x01(\tH\x00R\x03keyB\n" +
 	"\n" +
-	"\bidentity\"\xb8\x03\n" +
+	"\bidentity\"\xca\x03\n" +
 	"\vWriteResult\x124\n" +
 	"\x05token\x18\x01 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\tR\bposition\x12D\n" +
@@ -449,13 +454,14 @@ const file_headwater_v1_common_proto_rawDesc = "" +
 	"durability\x12A\n" +
 	"\tduplicate\x18\x04 \x01(\x0e2#.headwater.v1.WriteResult.DuplicateR\tduplicate\x12:\n" +
 	"\vloss_window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"lossWindow\"L\n" +
+	"lossWindow\"^\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04SYNC\x10\x01\x12\n" +
 	"\n" +
-	"\x06QUORUM\x10\x02\x12\f\n" +
+	"\x06QUORUM\x10\x02\x12\x10\n" +
+	"\fUNREPLICATED\x10\x04\x12\f\n" +
 	"\bBUFFERED\x10\x03\"D\n" +
 	"\tDuplicate\x12\x19\n" +
 	"\x15DUPLICATE_UNSPECIFIED\x10\x00\x12\a\n" +

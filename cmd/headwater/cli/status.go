@@ -71,6 +71,9 @@ func (s *session) serverStatus(st *headwaterv1.StatusResponse) error {
 	if l.GetTrimBlockedBy() != "" {
 		log += "; trim is blocked by " + printable(l.GetTrimBlockedBy())
 	}
+	for _, w := range st.GetWarnings() {
+		log += "\nwarning: " + printable(w)
+	}
 	return s.printf("%s\n\n", log)
 }
 

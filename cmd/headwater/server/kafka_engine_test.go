@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,7 +223,7 @@ func countersOnKafka(t *testing.T, brokers []string) {
 		return call(t, s, "Counter."+method, `{"namespace":"plays",`+body+`}`)
 	}
 	adds := addsOnKafka()
-	is(t, "batch", on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "NO", "result.durability", s.Durability())
+	is(t, "batch", on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "NO", "result.durability", string(s.Guarantee()))
 	is(t, "batch again", on(s, "AddCounts", adds+`,"token":{"key":"batch"}`), "result.duplicate", "YES")
 	l := topic(t, s, "plays")
 	for p := range l.Info().Partitions {
@@ -307,4 +309,74 @@ func TestKafkaModeStatusKnowsNoDisk(t *testing.T) {
 	s := onKafka(t, kafkaFake(t), newPrefix(), t.TempDir())
 	defer closeServer(t, s)
 	is(t, "status on Kafka", call(t, s, "Admin.Status", "{}"), "log.type", "kafka", "log.diskFreeBytes", "-1")
+}
+
+// TestKafkaModeSaysWhatAnAcknowledgementIsWorth on one broker and on three, to all
+// who are acknowledged, and in Status and the log.
+func TestKafkaModeSaysWhatAnAcknowledgementIsWorth(t *testing.T) {
+	t.Parallel()
+	for brokers, want := range map[int]string{1: "UNREPLICATED", 3: "QUORUM"} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			c, err := kfake.NewCluster(kfake.NumBrokers(brokers))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			var log lines
+			s, err := Open(t.Context(), Config{
+				DataDir: t.TempDir(), Demo: true, KafkaBrokers: c.ListenAddrs(), ReplicationFactor: brokers, TopicPrefix: newPrefix(),
+				Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeServer(t, s)
+			if err := s.WaitReady(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			write := map[string]reply{
+				"put":       call(t, s, "KeyValue.PutItems", `{"namespace":"demo-kv","id":"a","items":[{"key":"aw==","value":"dg=="}]}`),
+				"delete":    call(t, s, "KeyValue.DeleteItems", `{"namespace":"demo-kv","id":"a","predicate":{"matchAll":{}}}`),
+				"add":       call(t, s, "Counter.AddCount", `{"namespace":"demo-counter","counter":"a","delta":1}`),
+				"clear":     call(t, s, "Counter.ClearCount", `{"namespace":"demo-counter","counter":"a"}`),
+				"message":   call(t, s, "Log.WriteToLog", `{"namespace":"demo-log","payload":"dg=="}`),
+				"add again": call(t, s, "Counter.AddAndGetCount", `{"namespace":"demo-counter","counter":"a","delta":1}`),
+			}
+			for what, r := range write {
+				is(t, what, r, "result.durability", want)
+			}
+			status := call(t, s, "Admin.Status", "{}")
+			is(t, "status", status, "durability", want)
+			if got := strings.Count(status.body, `"durability":"`+want+`"`); got != 1+len(s.spaces.opened()) {
+				t.Errorf("%d times %s in %s", got, want, status.body)
+			}
+			warned := strings.Contains(status.body, "demo-counter, demo-kv, demo-log, the namespace registry may be lost with one broker")
+			if warned != (brokers == 1) || warned != (len(s.Warnings()) == 1) {
+				t.Errorf("status warns: %v: %s", warned, status.body)
+			}
+			s.lookForWarnings(make(map[string]string)) // as the one at the start may be under way
+			if said := strings.Contains(log.String(), "UNREPLICATED"); said != (brokers == 1) {
+				t.Errorf("the log warns: %v: %s", said, log.String())
+			}
+		})
+	}
+}
+
+// lines is a log that several goroutines write and a test reads.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

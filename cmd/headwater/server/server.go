@@ -268,13 +268,13 @@ func (s *Server) newGateway() error {
 	}
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
-			KeyValue:  gateway.NewKeyValue(dir, pages, s.broker.Durability()),
-			Counter:   gateway.NewCounter(dir, pages, s.broker.Durability()),
+			KeyValue:  gateway.NewKeyValue(dir, pages),
+			Counter:   gateway.NewCounter(dir, pages),
 			Log:       gateway.NewLog(dir, s.broker, &s.spaces.clock),
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
-				Unready: s.Unready, TokensLive: s.spaces.liveTokens,
+				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings,
 			}),
 		},
 		GRPC: s.grpcL, HTTP: s.httpL, Hosts: s.hosts, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
@@ -291,6 +291,7 @@ func (s *Server) start() {
 	s.work.Go(func() error { return s.spaces.follow(s.run) })
 	s.work.Go(func() error { return s.watchReadiness(s.run) })
 	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
+	s.work.Go(func() error { s.watchWarnings(s.run); return nil })
 	s.work.Go(func() error { s.reap(s.run); return nil })
 }
 
@@ -369,9 +370,8 @@ func (s *Server) HTTPAddr() string  { return s.httpL.Addr().String() }
 func (s *Server) GRPCAddr() string  { return s.grpcL.Addr().String() }
 func (s *Server) AdminAddr() string { return s.adminL.Addr().String() }
 
-// DataDir is the data directory, and Durability what an acknowledgement means.
-func (s *Server) DataDir() string    { return s.dir.path }
-func (s *Server) Durability() string { return s.broker.Durability() }
+// DataDir is the data directory.
+func (s *Server) DataDir() string { return s.dir.path }
 
 // Drain stops as SIGTERM does: not ready, the delay, requests in hand answered,
 // batches in flight applied, everything closed. It returns what went wrong on

@@ -27,6 +27,7 @@ type space struct {
 	s       *Server
 	ns      *gateway.Namespace
 	log     wal.Log
+	letters wal.Log // the topic of its dead letters
 	backend backend // nil for a log namespace
 	runner  *consumers.Runner
 	cancel  context.CancelFunc
@@ -67,11 +68,10 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	x.upkeep = make([]upkeep, info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
-	letters, err := s.broker.Open(ctx, e.DeadLetterTopic)
-	if err != nil {
+	if x.letters, err = s.broker.Open(ctx, e.DeadLetterTopic); err != nil {
 		return nil, fmt.Errorf("open topic %s: %w", e.DeadLetterTopic, err)
 	}
-	if x.ns.Letters, err = wal.OpenDeadLetters(ctx, letters, s.countLetter); err != nil {
+	if x.ns.Letters, err = wal.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
 		return nil, fmt.Errorf("read topic %s: %w", e.DeadLetterTopic, err)
 	}
 	progress := wal.NewProgress(info.Partitions)
