@@ -65,9 +65,12 @@ engines-down: ## stop the test engines and remove their data
 	$(ENGINES) down
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint
+lint: ## gofmt, go.mod, go vet, golangci-lint
 	@unformatted=$$(find . -name '*.go' -not -path './.engines/*' -not -path '*/testdata/*' -exec gofmt -l {} +); \
 	if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@grep -Eq '^go 1\.[0-9]+(\.0)?$$' go.mod || \
+		{ echo "go.mod: the go directive asks for a patch release, which shuts out others of the same Go; end it with .0"; exit 1; }
+	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GOLANGCI) run ./...
 
