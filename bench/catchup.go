@@ -60,7 +60,7 @@ func (h *harness) catchUpFrom(ctx context.Context, together int, what string) (e
 // benchmark.
 type noLetters struct{}
 
-func (noLetters) Put(_ context.Context, letters []wal.DeadLetter) error {
+func (noLetters) Put(_ context.Context, letters []consumers.DeadLetter) error {
 	return fmt.Errorf("a put was refused: %s: %s", letters[0].Reason, letters[0].Detail)
 }
 

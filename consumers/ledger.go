@@ -47,7 +47,7 @@ type Ledger[E wal.Decided] interface {
 	Token(ctx context.Context, p wal.Partition, n wal.Nonce) (E, bool, error)
 
 	// Parked returns the queues of parked records of a partition, by key.
-	Parked(ctx context.Context, p wal.Partition) ([]wal.ParkedQueue, error)
+	Parked(ctx context.Context, p wal.Partition) ([]ParkedQueue, error)
 
 	// Exceptions calls f with the rows of from <= o < to, in order, all as of one
 	// moment. row is valid until f returns. An error of f ends the walk and is
@@ -84,7 +84,7 @@ type Batch[S any, E wal.Decided] interface {
 	// TrimExceptions removes the rows below an offset.
 	TrimExceptions(before wal.Offset)
 	// SaveParked replaces the queue of a key; one without Refs is gone.
-	SaveParked(q *wal.ParkedQueue)
+	SaveParked(q *ParkedQueue)
 	// Empty reports whether nothing has been added.
 	Empty() bool
 	// Commit makes the changes and the state visible together, to survive kill -9

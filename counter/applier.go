@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -24,7 +25,7 @@ type Settings struct {
 type ApplierConfig struct {
 	Store    Store
 	Log      wal.Log // read again when parked records are redriven
-	Letters  wal.DeadLetters
+	Letters  consumers.DeadLetters
 	Progress *wal.Progress
 	// Settings returns the settings of a namespace version. An error is transient:
 	// the record waits until the version is known.
@@ -77,10 +78,10 @@ type partApplier struct {
 	mu     sync.RWMutex // guards rollup against its readers
 	rollup *Rollup
 
-	parking *wal.Parking
+	parking *consumers.Parking
 	saved   *wal.Watermark // what the store has
 	flight  *flight        // under way, or nil
-	letters []wal.DeadLetter
+	letters []consumers.DeadLetter
 	// broken: memory may hold a part of a record. It is read back from the store
 	// before anything else happens.
 	broken bool
@@ -119,9 +120,9 @@ func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
 	for i := range cfg.Log.Info().Partitions {
 		p := wal.Partition(i)
 		pa := &partApplier{a: a, p: p, panicked: make(map[wal.Ref]error), saved: wal.NewWatermark(wal.NoOffset)}
-		pa.parking = wal.NewParking(wal.ParkingConfig{
+		pa.parking = consumers.NewParking(consumers.ParkingConfig{
 			Partition: p, Letters: cfg.Letters, MaxParked: cfg.MaxParked,
-			Save: func(q *wal.ParkedQueue) {
+			Save: func(q *consumers.ParkedQueue) {
 				pa.rollup.parked[string(q.Key)], pa.partial = q, true
 			},
 			Again: pa.again,
@@ -328,7 +329,7 @@ func (a *Applier) Drain(ctx context.Context) error {
 }
 
 // Parked returns the queue of a counter, and whether it is parked. Any goroutine.
-func (a *Applier) Parked(p wal.Partition, key []byte) (q wal.ParkedQueue, ok bool) {
+func (a *Applier) Parked(p wal.Partition, key []byte) (q consumers.ParkedQueue, ok bool) {
 	return a.parts[p].parking.Find(key)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -209,7 +210,7 @@ func (pa *partApplier) refused(v verdict, key []byte, index int, pl *place) {
 }
 
 func (pa *partApplier) letter(key []byte, index int, pl *place, reason, detail string) {
-	pa.letters = append(pa.letters, wal.DeadLetter{
+	pa.letters = append(pa.letters, consumers.DeadLetter{
 		Ref: wal.Ref{Partition: pa.p, Offset: pl.offset, Index: index}, Key: append([]byte(nil), key...), Reason: reason, Detail: detail, LogTime: pl.logTime,
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -251,7 +252,7 @@ func TestARefusedOverflowLeavesALetterAndDoesNotPark(t *testing.T) {
 	r.want("c", math.MaxInt64, 0)
 	r.want("d", math.MinInt64, 0)
 	r.want("x", 1, 0)
-	if l := r.lettersOf("overflow"); len(l) != 2 || l[0].Disposition != wal.Refused || string(l[0].Key) != "c" || string(l[1].Key) != "d" {
+	if l := r.lettersOf("overflow"); len(l) != 2 || l[0].Disposition != consumers.Refused || string(l[0].Key) != "c" || string(l[1].Key) != "d" {
 		t.Errorf("letters %+v", l)
 	}
 	if r.parked("c") || r.parked("d") || r.applier.Stats().Parked.Load() != 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -80,4 +81,4 @@ func (e *MissingEventsError) Is(target error) bool { return target == wal.ErrCor
 type DriftError = wal.DriftError
 
 // ParkedError says that a counter is parked.
-type ParkedError = wal.ParkedError
+type ParkedError = consumers.ParkedError

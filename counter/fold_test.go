@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblelog"
 )
@@ -31,7 +32,7 @@ var foldSettings = []Settings{
 // foldLetters counts letters.
 type foldLetters map[string]int
 
-func (l foldLetters) Put(_ context.Context, letters []wal.DeadLetter) error {
+func (l foldLetters) Put(_ context.Context, letters []consumers.DeadLetter) error {
 	for i := range letters {
 		l[letters[i].Reason]++
 	}

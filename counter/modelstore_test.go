@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -33,13 +34,13 @@ type mapData struct {
 	retired      map[uint64]wal.Offset
 	tokens       map[wal.Nonce]TokenEntry
 	reservations map[wal.Nonce]Reservation
-	parked       map[string]wal.ParkedQueue
+	parked       map[string]consumers.ParkedQueue
 }
 
 func newMapStore() *mapStore {
 	return &mapStore{st: State{Applied: wal.NoOffset, Folded: wal.NoOffset}, data: mapData{
 		rows: map[string]Row{}, windows: map[mapWindow]Bucket{}, events: map[wal.Offset][]byte{}, bases: map[uint64]Base{},
-		retired: map[uint64]wal.Offset{}, tokens: map[wal.Nonce]TokenEntry{}, reservations: map[wal.Nonce]Reservation{}, parked: map[string]wal.ParkedQueue{},
+		retired: map[uint64]wal.Offset{}, tokens: map[wal.Nonce]TokenEntry{}, reservations: map[wal.Nonce]Reservation{}, parked: map[string]consumers.ParkedQueue{},
 	}}
 }
 
@@ -86,7 +87,7 @@ func (s *mapStore) HeldReservations(_ context.Context, _ wal.Partition, f func(*
 	return nil
 }
 
-func (s *mapStore) Parked(context.Context, wal.Partition) ([]wal.ParkedQueue, error) {
+func (s *mapStore) Parked(context.Context, wal.Partition) ([]consumers.ParkedQueue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.data.parked)), nil
@@ -184,7 +185,7 @@ func (b *mapBatch) SaveReservation(r *Reservation) {
 	b.later(func(d *mapData) { d.reservations[v.ID] = v })
 }
 
-func (b *mapBatch) SaveParked(q *wal.ParkedQueue) {
+func (b *mapBatch) SaveParked(q *consumers.ParkedQueue) {
 	v := *q
 	b.later(func(d *mapData) {
 		if d.parked[string(v.Key)] = v; len(v.Refs) == 0 {

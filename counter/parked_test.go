@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -86,7 +87,7 @@ func TestAPoisonousAddParksOnlyItsCounterAndIsRedrivenOnce(t *testing.T) {
 			t.Error("b is still parked")
 		}
 		// The log read from its start says the same.
-		if l := r.lettersOf("poison"); len(l) != 1 || l[0].Disposition != wal.Redriven {
+		if l := r.lettersOf("poison"); len(l) != 1 || l[0].Disposition != consumers.Redriven {
 			t.Errorf("letters %+v", l)
 		}
 	}
@@ -108,7 +109,7 @@ func TestAQueuedAddIsQueuedOnceWhenItsRecordIsTriedAgain(t *testing.T) {
 		t.Fatal("a should be parked")
 	}
 	var failures int
-	failing := func(l *wal.DeadLetter) error {
+	failing := func(l *consumers.DeadLetter) error {
 		if l.Ref.Index == 3 {
 			if failures++; failures <= 3 {
 				return errDown

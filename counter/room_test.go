@@ -136,11 +136,11 @@ func (b *gatedBatch) Commit(ctx context.Context, st counter.State) error {
 
 // brittleLetters fail while they are told to.
 type brittleLetters struct {
-	*wal.DeadLetterLog
-	fail atomic.Pointer[func(l *wal.DeadLetter) error]
+	*consumers.DeadLetterLog
+	fail atomic.Pointer[func(l *consumers.DeadLetter) error]
 }
 
-func (b *brittleLetters) Put(ctx context.Context, letters []wal.DeadLetter) error {
+func (b *brittleLetters) Put(ctx context.Context, letters []consumers.DeadLetter) error {
 	if f := b.fail.Load(); f != nil {
 		for i := range letters {
 			if err := (*f)(&letters[i]); err != nil {
@@ -265,7 +265,7 @@ func (r *room) open() {
 	must(err)
 	lettersLog, err := r.broker.Create(ctx, wal.TopicSpec{Name: "hw.test.dlq", Partitions: 1})
 	must(err)
-	dlq, err := wal.OpenDeadLetters(ctx, lettersLog, nil)
+	dlq, err := consumers.OpenDeadLetters(ctx, lettersLog, nil)
 	must(err)
 	r.letters = &brittleLetters{DeadLetterLog: dlq}
 	store, err := pebblecounter.Open(pebblecounter.Config{FS: r.storeFS, Dir: "store", Partitions: r.cfg.partitions, CacheBytes: 1 << 20, MemTableBytes: 256 << 10, TokenWindow: r.cfg.settings.TokenWindow})
@@ -520,14 +520,14 @@ func (r *room) series(name string, g time.Duration, from, to int64, loc *time.Lo
 	return points
 }
 
-func (r *room) lettersOf(reason string) (out []wal.DeadLetter) {
-	return r.letters.List(func(l *wal.DeadLetter) bool { return l.Reason == reason })
+func (r *room) lettersOf(reason string) (out []consumers.DeadLetter) {
+	return r.letters.List(func(l *consumers.DeadLetter) bool { return l.Reason == reason })
 }
 
 // redrive asks for the parked calls of a counter to be tried again.
 func (r *room) redrive(name string) {
 	r.t.Helper()
-	payload, err := wal.EncodeControl(&wal.Control{Op: wal.OpRedrive, Key: []byte(name), By: "test"})
+	payload, err := consumers.EncodeControl(&consumers.Control{Op: consumers.OpRedrive, Key: []byte(name), By: "test"})
 	if err != nil {
 		r.t.Fatal(err)
 	}

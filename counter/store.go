@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -37,7 +38,7 @@ type Store interface {
 	HeldReservations(ctx context.Context, p wal.Partition, f func(*Reservation) error) error
 
 	// Parked returns the queues of parked records of a partition, by key.
-	Parked(ctx context.Context, p wal.Partition) ([]wal.ParkedQueue, error)
+	Parked(ctx context.Context, p wal.Partition) ([]consumers.ParkedQueue, error)
 
 	// Begin starts a batch of changes of one partition. The next one may be begun,
 	// and filled, while the last one is being committed by another goroutine;
@@ -184,7 +185,7 @@ type Batch interface {
 	// SaveReservation replaces a reservation.
 	SaveReservation(r *Reservation)
 	// SaveParked replaces the queue of a key; an empty one removes it.
-	SaveParked(q *wal.ParkedQueue)
+	SaveParked(q *consumers.ParkedQueue)
 	// Commit makes the changes and the state visible together, to survive kill -9
 	// as one: after a crash the store is as of some commit, with everything before
 	// it. It is durable after the next Sync. The batch is used up.

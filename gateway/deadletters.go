@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -19,7 +20,7 @@ const (
 )
 
 // selection turns what a caller selects into a test.
-func selection(sel *headwaterv1.DeadLetterSelection) (func(*wal.DeadLetter) bool, error) {
+func selection(sel *headwaterv1.DeadLetterSelection) (func(*consumers.DeadLetter) bool, error) {
 	ids := make(map[wal.Ref]bool, len(sel.GetIds()))
 	for _, id := range sel.GetIds() {
 		r, err := wal.ParseRef(id)
@@ -33,7 +34,7 @@ func selection(sel *headwaterv1.DeadLetterSelection) (func(*wal.DeadLetter) bool
 			return nil, apierrors.New(apierrors.BadSelection, "selection.%s is not a time", what)
 		}
 	}
-	return func(l *wal.DeadLetter) bool {
+	return func(l *consumers.DeadLetter) bool {
 		switch {
 		case len(ids) > 0 && !ids[l.Ref]:
 			return false
@@ -94,14 +95,14 @@ func (s *Log) ListDeadLetters(ctx context.Context, req *headwaterv1.ListDeadLett
 	return out, nil
 }
 
-func (n *Namespace) letters(match func(*wal.DeadLetter) bool) []wal.DeadLetter {
+func (n *Namespace) letters(match func(*consumers.DeadLetter) bool) []consumers.DeadLetter {
 	if n.Letters == nil {
 		return nil
 	}
 	return n.Letters.List(match)
 }
 
-func letterMessage(ns string, l *wal.DeadLetter) *headwaterv1.DeadLetter {
+func letterMessage(ns string, l *consumers.DeadLetter) *headwaterv1.DeadLetter {
 	return &headwaterv1.DeadLetter{
 		Id: l.Ref.String(), Namespace: ns, Partition: int32(l.Ref.Partition), Offset: int64(l.Ref.Offset), MutationIndex: int32(l.Ref.Index),
 		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime),
@@ -132,7 +133,7 @@ func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDe
 				return nil, forWrite(err, true, nil)
 			}
 		}
-		gone, err := s.control(ctx, ns, wal.OpRedrive, &parked[i], out.JobId)
+		gone, err := s.control(ctx, ns, consumers.OpRedrive, &parked[i], out.JobId)
 		if err != nil {
 			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
 		}
@@ -154,7 +155,7 @@ func (s *Log) DropDeadLetters(ctx context.Context, req *headwaterv1.DropDeadLett
 		return out, nil
 	}
 	for i := range parked {
-		if _, err := s.control(ctx, ns, wal.OpDrop, &parked[i], out.JobId); err != nil {
+		if _, err := s.control(ctx, ns, consumers.OpDrop, &parked[i], out.JobId); err != nil {
 			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
 		}
 		out.Dropped++
@@ -174,7 +175,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // parked lists the parked letters that a selection names.
-func (s *Log) parked(ctx context.Context, name string, sel *headwaterv1.DeadLetterSelection) (*Namespace, []wal.DeadLetter, error) {
+func (s *Log) parked(ctx context.Context, name string, sel *headwaterv1.DeadLetterSelection) (*Namespace, []consumers.DeadLetter, error) {
 	ns, err := s.dir.lookup(ctx, name)
 	if err != nil {
 		return nil, nil, err
@@ -189,7 +190,7 @@ func (s *Log) parked(ctx context.Context, name string, sel *headwaterv1.DeadLett
 	}
 	parked := all[:0]
 	for _, l := range all {
-		if l.Disposition == wal.Parked {
+		if l.Disposition == consumers.Parked {
 			parked = append(parked, l)
 		}
 	}
@@ -198,8 +199,8 @@ func (s *Log) parked(ctx context.Context, name string, sel *headwaterv1.DeadLett
 
 // control appends a control record, waits for it, and reports whether the letter
 // is parked no longer.
-func (s *Log) control(ctx context.Context, ns *Namespace, op wal.ControlOp, l *wal.DeadLetter, by string) (gone bool, err error) {
-	payload, err := wal.EncodeControl(&wal.Control{Op: op, Key: l.Key, Ref: l.Ref, By: by})
+func (s *Log) control(ctx context.Context, ns *Namespace, op consumers.ControlOp, l *consumers.DeadLetter, by string) (gone bool, err error) {
+	payload, err := consumers.EncodeControl(&consumers.Control{Op: op, Key: l.Key, Ref: l.Ref, By: by})
 	if err != nil {
 		return false, err
 	}
@@ -213,6 +214,6 @@ func (s *Log) control(ctx context.Context, ns *Namespace, op wal.ControlOp, l *w
 	if err := ns.Stream.WaitApplied(ctx, l.Ref.Partition, o); err != nil {
 		return false, err
 	}
-	now := ns.letters(func(x *wal.DeadLetter) bool { return x.Ref == l.Ref })
-	return len(now) == 0 || now[0].Disposition != wal.Parked, nil
+	now := ns.letters(func(x *consumers.DeadLetter) bool { return x.Ref == l.Ref })
+	return len(now) == 0 || now[0].Disposition != consumers.Parked, nil
 }

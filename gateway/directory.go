@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
@@ -34,7 +35,7 @@ type Namespace struct {
 	Counter  *counter.DB
 	Applier  Parker // nil for a log namespace
 	Messages *wal.Messages
-	Letters  *wal.DeadLetterLog
+	Letters  *consumers.DeadLetterLog
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.
 	StoreState func() (state, reason string)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -24,7 +25,7 @@ type Settings struct {
 type ApplierConfig struct {
 	Store    Store
 	Log      wal.Log // read again when parked records are redriven
-	Letters  wal.DeadLetters
+	Letters  consumers.DeadLetters
 	Progress *wal.Progress
 	// Settings returns the settings of a namespace version. An error is transient:
 	// the record waits until the version is known.
@@ -68,7 +69,7 @@ type partApplier struct {
 
 	cursor []byte // of the sweep
 
-	parking *wal.Parking
+	parking *consumers.Parking
 }
 
 // NewApplier loads where the store is and what is parked.

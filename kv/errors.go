@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -42,8 +43,8 @@ func (e *ConditionError) Error() string {
 type DriftError = wal.DriftError
 
 // ParkedError says that a key is parked; ErrHeld, that the queue behind it is
-// full. See wal.Parking.
-type ParkedError = wal.ParkedError
+// full. See consumers.Parking.
+type ParkedError = consumers.ParkedError
 
-// ErrHeld is wal.ErrHeld.
-var ErrHeld = wal.ErrHeld
+// ErrHeld is consumers.ErrHeld.
+var ErrHeld = consumers.ErrHeld

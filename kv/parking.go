@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -21,8 +22,8 @@ func (a *Applier) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
 	return k.Len(), k.Lowest()
 }
 
-func (a *Applier) newParking(pa *partApplier) *wal.Parking {
-	return wal.NewParking(wal.ParkingConfig{
+func (a *Applier) newParking(pa *partApplier) *consumers.Parking {
+	return consumers.NewParking(consumers.ParkingConfig{
 		Partition: pa.p, Letters: a.cfg.Letters, MaxParked: a.cfg.MaxParked,
 		Save:  func(q *ParkedQueue) { pa.batch.SaveParked(q) },
 		Again: pa.again,
@@ -57,7 +58,7 @@ func (pa *partApplier) park(ctx context.Context, e *wal.Entry, index int, key []
 // refuse writes the dead letter of a call that was decided against and that
 // nobody may be waiting for.
 func (pa *partApplier) refuse(ctx context.Context, c *Call, index int, at place, reason, detail string) error {
-	return pa.parking.Refuse(ctx, wal.DeadLetter{
+	return pa.parking.Refuse(ctx, consumers.DeadLetter{
 		Ref: wal.Ref{Offset: at.offset, Index: index}, Key: bytes.Clone(c.Mutations[0].ID),
 		Reason: reason, Detail: detail, LogTime: at.logTime,
 	})

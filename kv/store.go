@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -161,7 +162,7 @@ type StoredUpload struct {
 }
 
 // ParkedQueue is the records of a key that wait behind a poisonous one.
-type ParkedQueue = wal.ParkedQueue
+type ParkedQueue = consumers.ParkedQueue
 
 // Query asks for a page of one record.
 type Query struct {

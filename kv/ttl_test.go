@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/kv/pebblekv"
 	"github.com/headwater-db/headwater/wal"
@@ -59,7 +60,7 @@ func openSmall(t *testing.T) *small {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dlq, err := wal.OpenDeadLetters(t.Context(), letters, nil)
+	dlq, err := consumers.OpenDeadLetters(t.Context(), letters, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

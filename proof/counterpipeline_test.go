@@ -84,7 +84,7 @@ func openCounterPipeline(fs vfs.FS, now func() time.Time, hotBytes int64) (_ *co
 	n, progress := &gateway.Namespace{Name: pipelineCounter}, wal.NewProgress(pipelinePartitions)
 	n.SetConfig(d.Config)
 	n.Stream = wal.NewStream(wal.StreamConfig{Namespace: pipelineCounter, Log: p.log, Progress: progress})
-	if n.Letters, err = wal.OpenDeadLetters(ctx, letters, func(string) {}); err != nil {
+	if n.Letters, err = consumers.OpenDeadLetters(ctx, letters, func(string) {}); err != nil {
 		return nil, err
 	}
 	p.space = n

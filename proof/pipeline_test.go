@@ -101,7 +101,7 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.Letters, err = wal.OpenDeadLetters(ctx, letters, func(string) {}); err != nil {
+	if n.Letters, err = consumers.OpenDeadLetters(ctx, letters, func(string) {}); err != nil {
 		return nil, err
 	}
 	if p.store, err = pebblekv.Open(pebblekv.Config{FS: fs, Dir: "kv", Partitions: 2, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {

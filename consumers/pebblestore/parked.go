@@ -6,18 +6,19 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
 // ParkedForm is how a parked queue stands in its row, whose key has the queue's.
 type ParkedForm struct {
-	Append func(dst []byte, q *wal.ParkedQueue) []byte
+	Append func(dst []byte, q *consumers.ParkedQueue) []byte
 	// Decode keeps nothing of key and value. Its errors wrap wal.ErrCorrupt.
-	Decode func(key, value []byte) (wal.ParkedQueue, error)
+	Decode func(key, value []byte) (consumers.ParkedQueue, error)
 }
 
 // SaveParked puts a parked queue into w; one without Refs is gone.
-func (d *DB) SaveParked(w *pebble.Batch, p wal.Partition, q *wal.ParkedQueue) error {
+func (d *DB) SaveParked(w *pebble.Batch, p wal.Partition, q *consumers.ParkedQueue) error {
 	k := append(AppendTable(make([]byte, 0, TableLen+len(q.Key)), TableParked, p), q.Key...)
 	if len(q.Refs) == 0 {
 		return w.Delete(k, nil)
@@ -26,7 +27,7 @@ func (d *DB) SaveParked(w *pebble.Batch, p wal.Partition, q *wal.ParkedQueue) er
 }
 
 // Parked returns the parked queues of a partition, in the order of their keys.
-func (d *DB) Parked(p wal.Partition) (queues []wal.ParkedQueue, err error) {
+func (d *DB) Parked(p wal.Partition) (queues []consumers.ParkedQueue, err error) {
 	err = d.Each(TableParked, p, func(it *pebble.Iterator) error {
 		b, err := it.ValueAndErr()
 		if err != nil {
@@ -45,7 +46,7 @@ func (d *DB) Parked(p wal.Partition) (queues []wal.ParkedQueue, err error) {
 const parkedVersion = 1
 
 // AppendParked writes a queue; see the package comment for its form.
-func AppendParked(dst []byte, q *wal.ParkedQueue) []byte {
+func AppendParked(dst []byte, q *consumers.ParkedQueue) []byte {
 	dst = append(dst, parkedVersion)
 	dst = binary.AppendVarint(dst, int64(q.Attempts))
 	dst = binary.AppendUvarint(dst, uint64(len(q.Refs)))
@@ -58,7 +59,7 @@ func AppendParked(dst []byte, q *wal.ParkedQueue) []byte {
 }
 
 // DecodeParked reads what AppendParked wrote; see ParkedForm.
-func DecodeParked(key, b []byte) (q wal.ParkedQueue, err error) {
+func DecodeParked(key, b []byte) (q consumers.ParkedQueue, err error) {
 	bad := fmt.Errorf("%w: parked queue of %d bytes", wal.ErrCorrupt, len(b))
 	if len(b) == 0 {
 		return q, bad
@@ -85,7 +86,7 @@ func DecodeParked(key, b []byte) (q wal.ParkedQueue, err error) {
 	q.Attempts = int(signed())
 	n := number()
 	if failed || n > uint64(len(b))/3 { // a ref is three bytes at least
-		return wal.ParkedQueue{}, bad
+		return consumers.ParkedQueue{}, bad
 	}
 	q.Refs = make([]wal.Ref, n)
 	for i := range q.Refs {
@@ -95,7 +96,7 @@ func DecodeParked(key, b []byte) (q wal.ParkedQueue, err error) {
 	}
 	q.Reason = string(b)
 	if failed {
-		return wal.ParkedQueue{}, bad
+		return consumers.ParkedQueue{}, bad
 	}
 	return q, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -75,7 +76,7 @@ func batchCopies(t *testing.T, h Harness) {
 		name, events, key := fmt.Append(nil, "name", i), fmt.Append(nil, "events", i), fmt.Append(nil, "key", i)
 		row := counter.Row{ID: uint64(i), Open: []counter.OpenBucket{{Start: minute, Bucket: bucketOf(int64(i))}}}
 		e, r := token(i, 5), reservation(i, counter.Held)
-		q := wal.ParkedQueue{Key: key, Refs: []wal.Ref{{Offset: 7}}}
+		q := consumers.ParkedQueue{Key: key, Refs: []wal.Ref{{Offset: 7}}}
 		for _, w := range []changes{b, m} {
 			w.SaveCounter(name, &row)
 			w.SaveEvents(wal.Offset(i), events)

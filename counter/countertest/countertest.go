@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -75,7 +76,7 @@ type changes interface {
 	AddBase(id uint64, b counter.Base)
 	SaveToken(e *counter.TokenEntry)
 	SaveReservation(r *counter.Reservation)
-	SaveParked(q *wal.ParkedQueue)
+	SaveParked(q *consumers.ParkedQueue)
 	windows
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -22,7 +23,7 @@ type Model struct {
 	events       map[wal.Offset][]byte
 	tokens       map[wal.Nonce]counter.TokenEntry
 	reservations map[wal.Nonce]counter.Reservation
-	parked       map[string]wal.ParkedQueue
+	parked       map[string]consumers.ParkedQueue
 	// horizon is the highest that was swept with: what it frees may be there or
 	// not.
 	horizon int64
@@ -45,7 +46,7 @@ func NewModel() *Model {
 		events:       make(map[wal.Offset][]byte),
 		tokens:       make(map[wal.Nonce]counter.TokenEntry),
 		reservations: make(map[wal.Nonce]counter.Reservation),
-		parked:       make(map[string]wal.ParkedQueue),
+		parked:       make(map[string]consumers.ParkedQueue),
 		horizon:      -1 << 63,
 	}
 }
@@ -124,7 +125,7 @@ func (m *Model) SaveReservation(r *counter.Reservation) {
 }
 
 // SaveParked is counter.Batch.SaveParked.
-func (m *Model) SaveParked(q *wal.ParkedQueue) {
+func (m *Model) SaveParked(q *consumers.ParkedQueue) {
 	if len(q.Refs) == 0 {
 		delete(m.parked, string(q.Key))
 		return
@@ -192,6 +193,6 @@ func sameReservation(a, b *counter.Reservation) bool {
 	return a.ID == b.ID && bytes.Equal(a.Counter, b.Counter) && a.Amount == b.Amount && a.ExpiresAt == b.ExpiresAt && a.State == b.State && a.EndedAt == b.EndedAt
 }
 
-func sameQueue(a, b *wal.ParkedQueue) bool {
+func sameQueue(a, b *consumers.ParkedQueue) bool {
 	return bytes.Equal(a.Key, b.Key) && slices.Equal(a.Refs, b.Refs) && a.Reason == b.Reason && a.Attempts == b.Attempts
 }

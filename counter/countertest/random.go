@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -110,7 +111,7 @@ func (g *Program) change(t *rapid.T, m *Model, st *counter.State) func(w changes
 			}
 		}
 	case "parked":
-		q := wal.ParkedQueue{Key: name, Reason: "r", Attempts: 1}
+		q := consumers.ParkedQueue{Key: name, Reason: "r", Attempts: 1}
 		for i := range rapid.IntRange(0, 2).Draw(t, "parked") {
 			q.Refs = append(q.Refs, wal.Ref{Offset: st.Applied, Index: i})
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -114,7 +115,7 @@ func everything(n int) func(w changes, st *counter.State) {
 		w.SaveToken(token(n, int64(n)*second))
 		w.SaveReservation(reservation(n, counter.Held))
 		w.SaveReservation(reservation(n+1_000_000, counter.Settled))
-		w.SaveParked(&wal.ParkedQueue{Key: fmt.Append(nil, n), Refs: []wal.Ref{{Partition: 3, Offset: wal.Offset(n), Index: wal.WholeRecord}}, Reason: "poison", Attempts: n})
+		w.SaveParked(&consumers.ParkedQueue{Key: fmt.Append(nil, n), Refs: []wal.Ref{{Partition: 3, Offset: wal.Offset(n), Index: wal.WholeRecord}}, Reason: "poison", Attempts: n})
 		st.LogTime, st.MaxTime, st.NextID, st.Folded, st.Expiring = int64(n)*second, int64(n)*2, id+1, wal.Offset(n-1), n%2 == 0
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -175,8 +176,8 @@ func reservationStates(t *testing.T, h Harness) {
 
 func parkedQueues(t *testing.T, h Harness) {
 	p := open(t, h, 2)
-	queue := func(key string, n int) *wal.ParkedQueue {
-		q := &wal.ParkedQueue{Key: []byte(key), Reason: fmt.Sprintf("poison %d", n), Attempts: n}
+	queue := func(key string, n int) *consumers.ParkedQueue {
+		q := &consumers.ParkedQueue{Key: []byte(key), Reason: fmt.Sprintf("poison %d", n), Attempts: n}
 		for i := range n {
 			q.Refs = append(q.Refs, wal.Ref{Partition: wal.Partition(i * 300), Offset: wal.Offset(n * i << 20), Index: i - 1})
 		}

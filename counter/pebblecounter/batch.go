@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
@@ -225,7 +226,7 @@ func (b *batch) SaveReservation(r *counter.Reservation) {
 }
 
 // SaveParked implements counter.Batch.
-func (b *batch) SaveParked(q *wal.ParkedQueue) {
+func (b *batch) SaveParked(q *consumers.ParkedQueue) {
 	if !b.ready() {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
@@ -139,7 +140,7 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 }
 
 // Parked implements counter.Store.
-func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]wal.ParkedQueue, error) {
+func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]consumers.ParkedQueue, error) {
 	if _, err := s.enter(ctx, p); err != nil {
 		return nil, err
 	}

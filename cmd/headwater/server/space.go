@@ -71,7 +71,7 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	if x.letters, err = s.broker.Open(ctx, e.DeadLetterTopic); err != nil {
 		return nil, fmt.Errorf("open topic %s: %w", e.DeadLetterTopic, err)
 	}
-	if x.ns.Letters, err = wal.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
+	if x.ns.Letters, err = consumers.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
 		return nil, fmt.Errorf("read topic %s: %w", e.DeadLetterTopic, err)
 	}
 	progress := wal.NewProgress(info.Partitions)

@@ -1,52 +1,12 @@
-package wal
+package consumers
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
+
+	"github.com/headwater-db/headwater/wal"
 )
-
-// Ref names one mutation of one record: the place where a dead letter or a
-// parked mutation can be read again.
-type Ref struct {
-	Partition Partition `json:"partition"`
-	Offset    Offset    `json:"offset"`
-	Index     int       `json:"index"` // of the mutation in its record, or WholeRecord
-}
-
-// WholeRecord is the index of a record that could not be taken apart.
-const WholeRecord = -1
-
-// String is the id of the dead letter at r: "partition-offset-index", or
-// "partition-offset" for a whole record.
-func (r Ref) String() string {
-	if r.Index == WholeRecord {
-		return fmt.Sprintf("%d-%d", r.Partition, r.Offset)
-	}
-	return fmt.Sprintf("%d-%d-%d", r.Partition, r.Offset, r.Index)
-}
-
-// ParseRef reads what String wrote.
-func ParseRef(s string) (Ref, error) {
-	parts := strings.Split(s, "-")
-	if len(parts) == 2 {
-		r, err := ParseRef(s + "-0")
-		r.Index = WholeRecord
-		return r, err
-	}
-	if len(parts) != 3 {
-		return Ref{}, fmt.Errorf("%w dead letter id: want partition-offset-index", ErrMalformed)
-	}
-	p, err1 := strconv.ParseUint(parts[0], 10, 32)
-	o, err2 := strconv.ParseInt(parts[1], 10, 64)
-	i, err3 := strconv.ParseUint(parts[2], 10, 31)
-	if err1 != nil || err2 != nil || err3 != nil || o < 0 {
-		return Ref{}, fmt.Errorf("%w dead letter id: want partition-offset-index", ErrMalformed)
-	}
-	return Ref{Partition: Partition(p), Offset: Offset(o), Index: int(i)}, nil
-}
 
 // Disposition is what became of a dead letter.
 type Disposition string
@@ -63,7 +23,7 @@ const (
 // DeadLetter is an entry of a namespace's dead-letter topic. The latest entry of
 // a Ref holds; a replay of the namespace's log writes equal entries again.
 type DeadLetter struct {
-	Ref         Ref         `json:"ref"`
+	Ref         wal.Ref     `json:"ref"`
 	Key         []byte      `json:"key"` // routing key
 	Reason      string      `json:"reason"`
 	Disposition Disposition `json:"disposition"`
@@ -95,7 +55,7 @@ func EncodeDeadLetter(d *DeadLetter) ([]byte, error) {
 func DecodeDeadLetter(b []byte) (*DeadLetter, error) {
 	var d DeadLetter
 	if err := json.Unmarshal(b, &d); err != nil {
-		return nil, fmt.Errorf("%w dead letter: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w dead letter: %w", wal.ErrMalformed, err)
 	}
 	return &d, nil
 }
@@ -118,7 +78,7 @@ const (
 type Control struct {
 	Op  ControlOp `json:"op"`
 	Key []byte    `json:"key"` // routing key whose queue is meant
-	Ref Ref       `json:"ref"` // for drop: the mutation given up
+	Ref wal.Ref   `json:"ref"` // for drop: the mutation given up
 	By  string    `json:"by,omitempty"`
 }
 
@@ -135,10 +95,10 @@ func EncodeControl(c *Control) ([]byte, error) {
 func DecodeControl(b []byte) (*Control, error) {
 	var c Control
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("%w control record: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w control record: %w", wal.ErrMalformed, err)
 	}
 	if c.Op != OpRedrive && c.Op != OpDrop {
-		return nil, fmt.Errorf("%w control record: operation %q", ErrMalformed, c.Op)
+		return nil, fmt.Errorf("%w control record: operation %q", wal.ErrMalformed, c.Op)
 	}
 	return &c, nil
 }

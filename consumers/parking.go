@@ -1,4 +1,4 @@
-package wal
+package consumers
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/headwater-db/headwater/wal"
 )
 
 // ErrHeld means that too many records wait behind a poisonous key: its
@@ -17,7 +19,7 @@ var ErrHeld = errors.New("the queue of a parked key is full")
 // what came after waits behind it.
 type ParkedError struct {
 	Key    []byte
-	Ref    Ref // the record at the head of the queue
+	Ref    wal.Ref // the record at the head of the queue
 	Reason string
 	// Appended: the write is in the log and takes effect when the key is redriven.
 	Appended bool
@@ -30,9 +32,9 @@ func (e *ParkedError) Error() string {
 // ParkedQueue is the records of a key that wait behind a poisonous one, the
 // first.
 type ParkedQueue struct {
-	Key      []byte // routing key; empty when the record's could not be read
-	Refs     []Ref  // in the order of the log
-	Reason   string // why the first cannot be applied
+	Key      []byte    // routing key; empty when the record's could not be read
+	Refs     []wal.Ref // in the order of the log
+	Reason   string    // why the first cannot be applied
 	Attempts int
 }
 
@@ -43,7 +45,7 @@ func (q *ParkedQueue) Err() *ParkedError {
 
 // ParkingConfig is what a Parking is made of. All but MaxParked is required.
 type ParkingConfig struct {
-	Partition Partition
+	Partition wal.Partition
 	Letters   DeadLetters
 	// MaxParked is how many records may wait behind one poisonous key before its
 	// partition is held. Default 100,000.
@@ -54,7 +56,7 @@ type ParkingConfig struct {
 	// Again applies a parked mutation once more, from the log, under its own
 	// position, tokens and log time. poison: it still cannot be applied. err:
 	// something else is in the way, and may pass.
-	Again func(ctx context.Context, r Ref) (poison, err error)
+	Again func(ctx context.Context, r wal.Ref) (poison, err error)
 }
 
 // Parking is the keys of one partition that are set aside because a record of
@@ -110,8 +112,8 @@ func (k *Parking) Find(key []byte) (q ParkedQueue, ok bool) {
 
 // Lowest returns the lowest offset that only the log still holds for a parked
 // key, NoOffset when nothing is parked. Retention stops there.
-func (k *Parking) Lowest() Offset {
-	lowest := NoOffset
+func (k *Parking) Lowest() wal.Offset {
+	lowest := wal.NoOffset
 	if k.n.Load() == 0 {
 		return lowest
 	}
@@ -119,7 +121,7 @@ func (k *Parking) Lowest() Offset {
 	defer k.mu.Unlock()
 	for _, q := range k.queues {
 		for _, r := range q.Refs {
-			if lowest == NoOffset || r.Offset < lowest {
+			if lowest == wal.NoOffset || r.Offset < lowest {
 				lowest = r.Offset
 			}
 		}
@@ -137,7 +139,7 @@ func (k *Parking) Queue(key []byte) *ParkedQueue {
 
 // Enqueue puts a mutation at the end of a queue that Queue returned. ErrHeld when
 // the queue is full: the partition stops in front of the record.
-func (k *Parking) Enqueue(q *ParkedQueue, r Ref) error {
+func (k *Parking) Enqueue(q *ParkedQueue, r wal.Ref) error {
 	if last := q.Refs[len(q.Refs)-1]; last.Offset > r.Offset || last.Offset == r.Offset && last.Index >= r.Index {
 		return nil // a record of which a part is queued comes by again
 	}
@@ -164,8 +166,8 @@ func (k *Parking) set(q *ParkedQueue) {
 // Park sets a key aside with the mutation that cannot be applied at its head:
 // number index of e, or WholeRecord. The dead letter is durable before the
 // parking is saved. Of a key that is parked already the mutation is enqueued.
-func (k *Parking) Park(ctx context.Context, e *Entry, index int, key []byte, logTime int64, cause error) error {
-	ref := Ref{Partition: k.cfg.Partition, Offset: e.Offset, Index: index}
+func (k *Parking) Park(ctx context.Context, e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
+	ref := wal.Ref{Partition: k.cfg.Partition, Offset: e.Offset, Index: index}
 	if q := k.Queue(key); q != nil {
 		return k.Enqueue(q, ref)
 	}
@@ -176,7 +178,7 @@ func (k *Parking) Park(ctx context.Context, e *Entry, index int, key []byte, log
 	if err := k.put(ctx, letter); err != nil {
 		return err
 	}
-	k.set(&ParkedQueue{Key: letter.Key, Refs: []Ref{ref}, Reason: cause.Error(), Attempts: 1})
+	k.set(&ParkedQueue{Key: letter.Key, Refs: []wal.Ref{ref}, Reason: cause.Error(), Attempts: 1})
 	return nil
 }
 
@@ -201,12 +203,12 @@ func (k *Parking) put(ctx context.Context, letters ...DeadLetter) error {
 // Control does what a control record asks for: it redrives what is parked under
 // a key, or drops the head of its queue and redrives the rest. The letters of
 // what becomes of them are durable before the queue is saved.
-func (k *Parking) Control(ctx context.Context, e *Entry, rec *Record, logTime int64) error {
+func (k *Parking) Control(ctx context.Context, e *wal.Entry, rec *wal.Record, logTime int64) error {
 	c, err := DecodeControl(rec.Payload)
 	if err != nil {
 		// Nothing to park: a control record that says nothing asks for nothing.
 		return k.Refuse(ctx, DeadLetter{
-			Ref: Ref{Offset: e.Offset}, Key: bytes.Clone(rec.RoutingKey), Reason: "bad_control",
+			Ref: wal.Ref{Offset: e.Offset}, Key: bytes.Clone(rec.RoutingKey), Reason: "bad_control",
 			Detail: err.Error(), LogTime: logTime, Record: bytes.Clone(e.Data),
 		})
 	}
@@ -229,14 +231,14 @@ func (k *Parking) Control(ctx context.Context, e *Entry, rec *Record, logTime in
 
 // redrive applies refs in order until one cannot be applied, which becomes the
 // head of the queue again.
-func (k *Parking) redrive(ctx context.Context, q *ParkedQueue, refs []Ref, c *Control, logTime int64) error {
+func (k *Parking) redrive(ctx context.Context, q *ParkedQueue, refs []wal.Ref, c *Control, logTime int64) error {
 	for i, r := range refs {
 		poison, err := k.cfg.Again(ctx, r)
 		if err != nil {
 			return fmt.Errorf("redrive %s: %w", r, err)
 		}
 		if poison != nil {
-			next := &ParkedQueue{Key: q.Key, Refs: append([]Ref(nil), refs[i:]...), Reason: poison.Error(), Attempts: q.Attempts + 1}
+			next := &ParkedQueue{Key: q.Key, Refs: append([]wal.Ref(nil), refs[i:]...), Reason: poison.Error(), Attempts: q.Attempts + 1}
 			if err := k.letter(ctx, next, r, Parked, poison.Error(), c.By, logTime); err != nil {
 				return err
 			}
@@ -253,7 +255,7 @@ func (k *Parking) redrive(ctx context.Context, q *ParkedQueue, refs []Ref, c *Co
 	return nil
 }
 
-func (k *Parking) letter(ctx context.Context, q *ParkedQueue, r Ref, d Disposition, detail, by string, logTime int64) error {
+func (k *Parking) letter(ctx context.Context, q *ParkedQueue, r wal.Ref, d Disposition, detail, by string, logTime int64) error {
 	l := DeadLetter{Ref: r, Key: q.Key, Reason: "poison", Disposition: d, Detail: detail, Attempts: q.Attempts, LogTime: logTime, By: by}
 	if d == Redriven {
 		l.Attempts++

@@ -1,35 +1,36 @@
-package wal_test
+package consumers_test
 
 import (
 	"bytes"
 	"testing"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
-func all(*wal.DeadLetter) bool { return true }
+func all(*consumers.DeadLetter) bool { return true }
 
 func TestDeadLettersAreKeptAndFolded(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, 1)
 	counted := map[string]int{}
-	d, err := wal.OpenDeadLetters(t.Context(), log, func(r string) { counted[r]++ })
+	d, err := consumers.OpenDeadLetters(t.Context(), log, func(r string) { counted[r]++ })
 	if err != nil {
 		t.Fatal(err)
 	}
-	poison := wal.DeadLetter{Ref: wal.Ref{Partition: 1, Offset: 7, Index: wal.WholeRecord}, Key: []byte("k"), Reason: "poison", Disposition: wal.Parked, Attempts: 1, Record: []byte("bytes")}
-	refused := wal.DeadLetter{Ref: wal.Ref{Offset: 9}, Reason: "too_old", Disposition: wal.Refused, Attempts: 1}
+	poison := consumers.DeadLetter{Ref: wal.Ref{Partition: 1, Offset: 7, Index: wal.WholeRecord}, Key: []byte("k"), Reason: "poison", Disposition: consumers.Parked, Attempts: 1, Record: []byte("bytes")}
+	refused := consumers.DeadLetter{Ref: wal.Ref{Offset: 9}, Reason: "too_old", Disposition: consumers.Refused, Attempts: 1}
 	again := poison
-	again.Record, again.Disposition, again.Attempts = nil, wal.Redriven, 2
-	for _, batch := range [][]wal.DeadLetter{{poison, refused}, {poison}, {again}} {
+	again.Record, again.Disposition, again.Attempts = nil, consumers.Redriven, 2
+	for _, batch := range [][]consumers.DeadLetter{{poison, refused}, {poison}, {again}} {
 		if err := d.Put(t.Context(), batch); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check := func(d *wal.DeadLetterLog) {
+	check := func(d *consumers.DeadLetterLog) {
 		t.Helper()
 		got := d.List(all)
-		if len(got) != 2 || got[0].Disposition != wal.Redriven || got[0].Attempts != 2 || got[1].Reason != "too_old" {
+		if len(got) != 2 || got[0].Disposition != consumers.Redriven || got[0].Attempts != 2 || got[1].Reason != "too_old" {
 			t.Errorf("got %+v", got)
 		}
 		if b, err := d.Record(t.Context(), poison.Ref); err != nil || !bytes.Equal(b, []byte("bytes")) {
@@ -43,7 +44,7 @@ func TestDeadLettersAreKeptAndFolded(t *testing.T) {
 	if b, err := log.Bounds(t.Context(), 0); err != nil || b.End != 3 {
 		t.Errorf("%d entries, %v: a letter in the same state is not written again", b.End, err)
 	}
-	reopened, err := wal.OpenDeadLetters(t.Context(), log, nil)
+	reopened, err := consumers.OpenDeadLetters(t.Context(), log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package wal_test
+package consumers_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -16,18 +17,18 @@ import (
 // and mutations that are poisonous until they are cured. Its diary holds what
 // happened, in order.
 type yard struct {
-	*wal.Parking
-	store  map[string]wal.ParkedQueue
+	*consumers.Parking
+	store  map[string]consumers.ParkedQueue
 	diary  []string
 	poison map[wal.Ref]bool
 	ill    error // what stands in the way of letters and redrives
 }
 
 func newYard(maxParked int) *yard {
-	y := &yard{store: map[string]wal.ParkedQueue{}, poison: map[wal.Ref]bool{}}
-	y.Parking = wal.NewParking(wal.ParkingConfig{
+	y := &yard{store: map[string]consumers.ParkedQueue{}, poison: map[wal.Ref]bool{}}
+	y.Parking = consumers.NewParking(consumers.ParkingConfig{
 		Partition: 3, Letters: y, MaxParked: maxParked,
-		Save: func(q *wal.ParkedQueue) {
+		Save: func(q *consumers.ParkedQueue) {
 			y.note("save %s %v x%d", q.Key, q.Refs, q.Attempts)
 			if y.store[string(q.Key)] = *q; len(q.Refs) == 0 {
 				delete(y.store, string(q.Key))
@@ -47,8 +48,8 @@ func newYard(maxParked int) *yard {
 	return y
 }
 
-// Put implements wal.DeadLetters.
-func (y *yard) Put(_ context.Context, letters []wal.DeadLetter) error {
+// Put implements consumers.DeadLetters.
+func (y *yard) Put(_ context.Context, letters []consumers.DeadLetter) error {
 	if y.ill != nil {
 		return y.ill
 	}
@@ -88,9 +89,9 @@ func (y *yard) park(t *testing.T, key string, o wal.Offset) {
 	}
 }
 
-func (y *yard) control(t *testing.T, c wal.Control) error {
+func (y *yard) control(t *testing.T, c consumers.Control) error {
 	t.Helper()
-	payload, err := wal.EncodeControl(&c)
+	payload, err := consumers.EncodeControl(&c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestParkingQueuesBehindAPoisonousKey(t *testing.T) {
 		t.Error(err)
 	}
 	y.wantDiary(t)
-	if err := y.Enqueue(y.Queue([]byte("k")), at(10, 0)); !errors.Is(err, wal.ErrHeld) {
+	if err := y.Enqueue(y.Queue([]byte("k")), at(10, 0)); !errors.Is(err, consumers.ErrHeld) {
 		t.Errorf("at the bound: %v", err)
 	}
 	y.wantQueue(t, "k", at(7, 0), at(8, 0), at(9, 0))
@@ -163,7 +164,7 @@ func TestParkingWithoutALetterParksNothing(t *testing.T) {
 	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, wal.WholeRecord, nil, 1, errors.New("sick")); !errors.Is(err, wal.ErrUnavailable) {
 		t.Error(err)
 	}
-	if err := y.Refuse(t.Context(), wal.DeadLetter{Ref: wal.Ref{Offset: 1}}); !errors.Is(err, wal.ErrUnavailable) {
+	if err := y.Refuse(t.Context(), consumers.DeadLetter{Ref: wal.Ref{Offset: 1}}); !errors.Is(err, wal.ErrUnavailable) {
 		t.Error(err)
 	}
 	y.wantQueue(t, "")
@@ -177,11 +178,11 @@ func TestParkingWithoutALetterParksNothing(t *testing.T) {
 
 func TestParkingRedrivesAndDrops(t *testing.T) {
 	t.Parallel()
-	redrive := wal.Control{Op: wal.OpRedrive, Key: []byte("k"), By: "me"}
-	drop := wal.Control{Op: wal.OpDrop, Key: []byte("k"), Ref: at(7, 0), By: "me"}
+	redrive := consumers.Control{Op: consumers.OpRedrive, Key: []byte("k"), By: "me"}
+	drop := consumers.Control{Op: consumers.OpDrop, Key: []byte("k"), Ref: at(7, 0), By: "me"}
 	for _, c := range []struct {
 		name  string
-		ask   wal.Control
+		ask   consumers.Control
 		cure  bool
 		sick  []wal.Ref // besides the head
 		ill   error
@@ -205,11 +206,11 @@ func TestParkingRedrivesAndDrops(t *testing.T) {
 			diary: []string{"letter 3-7-0 k poison DROPPED x1", "again 3-8-0", "again 3-9-0", "save k [] x0"},
 		},
 		{
-			name: "drop of what is not the head", ask: wal.Control{Op: wal.OpDrop, Key: []byte("k"), Ref: at(8, 0)},
+			name: "drop of what is not the head", ask: consumers.Control{Op: consumers.OpDrop, Key: []byte("k"), Ref: at(8, 0)},
 			queue: []wal.Ref{at(7, 0), at(8, 0), at(9, 0)},
 		},
 		{
-			name: "another key", ask: wal.Control{Op: wal.OpRedrive, Key: []byte("other")},
+			name: "another key", ask: consumers.Control{Op: consumers.OpRedrive, Key: []byte("other")},
 			queue: []wal.Ref{at(7, 0), at(8, 0), at(9, 0)},
 		},
 		{
@@ -239,7 +240,7 @@ func TestParkingRedrivesAndDrops(t *testing.T) {
 func TestParkingRefuses(t *testing.T) {
 	t.Parallel()
 	y := newYard(0)
-	if err := y.Refuse(t.Context(), wal.DeadLetter{Ref: wal.Ref{Offset: 5, Index: 1}, Key: []byte("k"), Reason: "too_old"}); err != nil {
+	if err := y.Refuse(t.Context(), consumers.DeadLetter{Ref: wal.Ref{Offset: 5, Index: 1}, Key: []byte("k"), Reason: "too_old"}); err != nil {
 		t.Error(err)
 	}
 	if err := y.Control(t.Context(), &wal.Entry{Offset: 6}, &wal.Record{RoutingKey: []byte("c"), Payload: []byte("{")}, 1); err != nil {
@@ -254,7 +255,7 @@ func TestParkingLoads(t *testing.T) {
 	t.Parallel()
 	y := newYard(0)
 	y.park(t, "lost", 4)
-	y.Load([]wal.ParkedQueue{{Key: []byte("a"), Refs: []wal.Ref{at(9, 0)}}, {Key: []byte("b"), Refs: []wal.Ref{at(6, 2), at(12, 0)}}})
+	y.Load([]consumers.ParkedQueue{{Key: []byte("a"), Refs: []wal.Ref{at(9, 0)}}, {Key: []byte("b"), Refs: []wal.Ref{at(6, 2), at(12, 0)}}})
 	if _, ok := y.Find([]byte("lost")); ok || y.Len() != 2 || y.Lowest() != 6 {
 		t.Errorf("lost %v, %d keys, lowest %d", ok, y.Len(), y.Lowest())
 	}
@@ -292,7 +293,7 @@ func TestParkingIsReadWhileItChanges(t *testing.T) {
 	for i := range wal.Offset(200) {
 		y.park(t, "k", i*10)
 		y.poison[at(i*10, 0)] = false
-		if err := y.control(t, wal.Control{Op: wal.OpRedrive, Key: []byte("k")}); err != nil {
+		if err := y.control(t, consumers.Control{Op: consumers.OpRedrive, Key: []byte("k")}); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package wal
+package consumers
 
 import (
 	"context"
@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/headwater-db/headwater/wal"
 )
 
 // DeadLetterLog is the dead-letter topic of a namespace, one partition, with an
 // index of it in memory. One process writes it. Safe for concurrent use.
 type DeadLetterLog struct {
-	log   Log
+	log   wal.Log
 	count func(reason string) // may be nil
 
 	mu    sync.Mutex // guards what follows
-	index map[Ref]indexedLetter
-	order []Ref // by first appearance
+	index map[wal.Ref]indexedLetter
+	order []wal.Ref // by first appearance
 }
 
 type indexedLetter struct {
-	letter DeadLetter // without Record
-	at     Offset     // of the entry that carries the record
+	letter DeadLetter // without wal.Record
+	at     wal.Offset // of the entry that carries the record
 }
 
 // MaxDeadLetters bounds the index. Above it the oldest letters that are not
@@ -30,8 +32,8 @@ const MaxDeadLetters = 100_000
 
 // OpenDeadLetters reads the topic to its end. count is called for each letter
 // that Put adds.
-func OpenDeadLetters(ctx context.Context, log Log, count func(reason string)) (*DeadLetterLog, error) {
-	d := &DeadLetterLog{log: log, count: count, index: make(map[Ref]indexedLetter)}
+func OpenDeadLetters(ctx context.Context, log wal.Log, count func(reason string)) (*DeadLetterLog, error) {
+	d := &DeadLetterLog{log: log, count: count, index: make(map[wal.Ref]indexedLetter)}
 	b, err := log.Bounds(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("bounds of dead letters: %w", err)
@@ -62,7 +64,7 @@ func OpenDeadLetters(ctx context.Context, log Log, count func(reason string)) (*
 	return d, rd.Close()
 }
 
-func joinClose(err error, rd Reader) error {
+func joinClose(err error, rd wal.Reader) error {
 	if cerr := rd.Close(); cerr != nil {
 		return fmt.Errorf("%w; close: %w", err, cerr)
 	}
@@ -70,22 +72,22 @@ func joinClose(err error, rd Reader) error {
 }
 
 // letterOf decodes an entry of a dead-letter topic; nil for a barrier.
-func letterOf(e *Entry) (*DeadLetter, error) {
-	var r Record
-	if err := DecodeRecord(e.Data, &r); err != nil {
+func letterOf(e *wal.Entry) (*DeadLetter, error) {
+	var r wal.Record
+	if err := wal.DecodeRecord(e.Data, &r); err != nil {
 		return nil, err
 	}
-	if r.Kind == KindBarrier {
+	if r.Kind == wal.KindBarrier {
 		return nil, nil
 	}
-	if r.Kind != KindDeadLetter {
-		return nil, fmt.Errorf("%w dead letter: a record of kind %s", ErrMalformed, r.Kind)
+	if r.Kind != wal.KindDeadLetter {
+		return nil, fmt.Errorf("%w dead letter: a record of kind %s", wal.ErrMalformed, r.Kind)
 	}
 	return DecodeDeadLetter(r.Payload)
 }
 
 // add puts a letter into the index. The caller holds mu or is alone.
-func (d *DeadLetterLog) add(l *DeadLetter, at Offset) {
+func (d *DeadLetterLog) add(l *DeadLetter, at wal.Offset) {
 	cur, known := d.index[l.Ref]
 	if !known {
 		d.order = append(d.order, l.Ref)
@@ -122,15 +124,15 @@ func (d *DeadLetterLog) Put(ctx context.Context, letters []DeadLetter) error {
 		if err != nil {
 			return err
 		}
-		if len(payload) > MaxRecordBytes-4096 { // base64 made a large record too large: its ref still finds it in the log
+		if len(payload) > wal.MaxRecordBytes-4096 { // base64 made a large record too large: its ref still finds it in the log
 			small := *l
 			small.Record = nil
 			if payload, err = EncodeDeadLetter(&small); err != nil {
 				return err
 			}
 		}
-		rec := AppendRecord(nil, &Record{RoutingKey: l.Key, Kind: KindDeadLetter, Payload: payload})
-		res := d.log.Append(ctx, Sync, []NewEntry{{Data: rec}})[0]
+		rec := wal.AppendRecord(nil, &wal.Record{RoutingKey: l.Key, Kind: wal.KindDeadLetter, Payload: payload})
+		res := d.log.Append(ctx, wal.Sync, []wal.NewEntry{{Data: rec}})[0]
 		if res.Err != nil {
 			return fmt.Errorf("append dead letter %s: %w", l.Ref, res.Err)
 		}
@@ -166,7 +168,7 @@ func (d *DeadLetterLog) Len() int {
 
 // Record returns the bytes of the record that a letter is about, nil when the
 // letter carries none or is not known.
-func (d *DeadLetterLog) Record(ctx context.Context, ref Ref) ([]byte, error) {
+func (d *DeadLetterLog) Record(ctx context.Context, ref wal.Ref) ([]byte, error) {
 	d.mu.Lock()
 	cur, known := d.index[ref]
 	d.mu.Unlock()
@@ -174,7 +176,7 @@ func (d *DeadLetterLog) Record(ctx context.Context, ref Ref) ([]byte, error) {
 		return nil, nil
 	}
 	var record []byte
-	err := ReadOne(ctx, d.log, 0, cur.at, func(e *Entry) error {
+	err := wal.ReadOne(ctx, d.log, 0, cur.at, func(e *wal.Entry) error {
 		l, err := letterOf(e)
 		if err != nil {
 			return err
