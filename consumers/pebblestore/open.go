@@ -79,7 +79,12 @@ func Open(cfg Config, l Layout) (*DB, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &DB{name: l.Name, partitions: cfg.Partitions, parked: l.Parked, fail: pebblefail.New(l.Name, cfg.OnFail)}
+	d := &DB{name: l.Name, partitions: cfg.Partitions, parked: l.Parked}
+	d.fail = pebblefail.New(errors.New(l.Name+" has failed"), func(err error) {
+		if cfg.OnFail != nil {
+			go cfg.OnFail(err)
+		}
+	})
 	if d.parked.Decode == nil {
 		d.parked = ParkedForm{Append: AppendParked, Decode: DecodeParked}
 	}
@@ -92,27 +97,14 @@ func Open(cfg Config, l Layout) (*DB, error) {
 func (d *DB) open(cfg *Config, l *Layout) error {
 	fs, compactions := d.fail.FS(cfg.FS), pebblecompact.New()
 	o := options(cfg)
-	o.FS, o.Merger, o.Logger, o.EventListener = fs, l.Merger, d.fail.Logger(cfg.Logger), d.fail.Events()
+	o.Merger = l.Merger
 	o.Experimental.CompactionScheduler = compactions
 	if o.Cache == nil {
 		o.Cache = pebble.NewCache(cmp.Or(cfg.CacheBytes, defaultCacheBytes))
 		defer o.Cache.Unref() // Pebble has a reference of its own while it is open
 	}
-	err := d.fail.WhileNotStuck(func() error {
-		if err := pebblefail.CheckManifest(fs, cfg.Dir); err != nil {
-			return err
-		}
-		db, err := pebble.Open(cfg.Dir, o)
-		if err != nil {
-			return pebblefail.Corrupt(err)
-		}
-		if d.fail.Err() != nil {
-			return db.Close()
-		}
-		d.DB = db
-		return nil
-	})
-	if err != nil {
+	var err error
+	if d.DB, err = d.fail.Open(cfg.Dir, fs, cfg.Logger, o); err != nil {
 		return err
 	}
 	if err := d.load(cfg, l); err != nil {

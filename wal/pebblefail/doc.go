@@ -1,5 +1,5 @@
 // Package pebblefail stops a store on Pebble at its first failed write, for
-// every store that is one Pebble instance of its own.
+// every store that is one Pebble instance of its own: the embedded log is one.
 //
 // Pebble panics on some failed writes, with a lock in a state that ends the
 // process before anything can be said, and tries others again, where the data of
@@ -10,7 +10,6 @@
 //
 // CheckManifest finds damage that Pebble does not.
 //
-// To use it: open Pebble with FS, Logger and Events of one Failure inside
-// WhileNotStuck, Arm the FS when the store is open, run every write in Guard and
-// Close in WhileNotStuck.
+// To use it: open Pebble with Open of a Failure, on its FS, Arm the FS when the
+// store is open, run every write in Guard and Close in WhileNotStuck.
 package pebblefail

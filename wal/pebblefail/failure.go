@@ -14,7 +14,7 @@ import (
 // Failure is the end of a store: the first reason holds, and its owner is told
 // once. Safe for concurrent use.
 type Failure struct {
-	what   string
+	what   error
 	once   sync.Once
 	failed chan struct{} // closed when err is set
 	stuck  chan struct{} // closed when a goroutine of Pebble has been stopped in its tracks
@@ -23,22 +23,27 @@ type Failure struct {
 	onFail func(error)
 }
 
-// New returns the Failure of a store that has not failed. what begins the error:
-// "kv store". onFail, if not nil, is called once, in a goroutine of its own.
-func New(what string, onFail func(error)) *Failure {
+// New returns the Failure of a store that has not failed. The error of one that
+// has wraps what, which says so, and the reason. onFail, if not nil, is called
+// once, with that error, after Err returns it. Whoever met the failure calls it,
+// perhaps with locks of Pebble held: it must not block, nor use the store.
+func New(what error, onFail func(error)) *Failure {
 	return &Failure{what: what, failed: make(chan struct{}), stuck: make(chan struct{}), onFail: onFail}
 }
 
 // Fail ends the store. It never blocks: Pebble calls it with its locks held.
 func (f *Failure) Fail(err error) {
 	f.once.Do(func() {
-		f.err = fmt.Errorf("%s has failed: %w", f.what, err)
+		f.err = fmt.Errorf("%w: %w", f.what, err)
 		close(f.failed)
 		if f.onFail != nil {
-			go f.onFail(f.err)
+			f.onFail(f.err)
 		}
 	})
 }
+
+// Failed returns a channel that is closed when the store has failed.
+func (f *Failure) Failed() <-chan struct{} { return f.failed }
 
 // Err returns why the store has failed, nil while it has not.
 func (f *Failure) Err() error {
@@ -47,6 +52,17 @@ func (f *Failure) Err() error {
 		return f.err
 	default:
 		return nil
+	}
+}
+
+// Stuck reports whether Pebble cannot go on: then nothing may wait for it, and its
+// files stay open until the process ends.
+func (f *Failure) Stuck() bool {
+	select {
+	case <-f.stuck:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -89,8 +105,13 @@ func (f *Failure) WhileNotStuck(do func() error) error {
 func (f *Failure) stopHere(err error) {
 	f.Fail(err)
 	f.halt.Do(func() { close(f.stuck) })
-	select {}
+	blockForever()
 }
+
+// blockForever has a name so that a dump of goroutines tells why one stands there.
+//
+//go:noinline
+func blockForever() { select {} }
 
 // Corrupt makes errors.Is(err, wal.ErrCorrupt) hold for what Pebble calls
 // corruption.

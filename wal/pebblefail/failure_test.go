@@ -7,16 +7,17 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
+var errStore = errors.New("a store has failed")
+
 func TestTheFirstFailureHoldsAndIsToldOnce(t *testing.T) {
 	t.Parallel()
 	told := make(chan error, 2)
-	f := pebblefail.New("a store", func(err error) { told <- err })
+	f := pebblefail.New(errStore, func(err error) { told <- err })
 	if err := f.Guard(func() error { return nil }); err != nil || f.Err() != nil {
 		t.Fatal(err, f.Err())
 	}
@@ -40,41 +41,6 @@ func TestTheFirstFailureHoldsAndIsToldOnce(t *testing.T) {
 	case err := <-told:
 		t.Errorf("told again: %v", err)
 	default:
-	}
-}
-
-// TestAFailedWriteNeverReturns: who made it is told by the Failure instead. It
-// leaves goroutines behind.
-func TestAFailedWriteNeverReturns(t *testing.T) {
-	t.Parallel()
-	broken := errors.New("injected")
-	for name, write := range map[string]func(fs vfs.FS) error{
-		"create": func(fs vfs.FS) error { _, err := fs.Create("new", vfs.WriteCategoryUnspecified); return err },
-		"rename": func(fs vfs.FS) error { return fs.Rename("old", "new") },
-	} {
-		mem := vfs.NewMem()
-		if f, err := mem.Create("old", vfs.WriteCategoryUnspecified); err != nil || f.Close() != nil {
-			t.Fatal(err)
-		}
-		f := pebblefail.New("a store", nil)
-		fs := f.FS(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpRename {
-				return broken
-			}
-			return nil
-		})))
-		if err := write(fs); !errors.Is(err, broken) {
-			t.Fatalf("%s before the store is open: %v", name, err)
-		}
-		fs.Arm()
-		for range 2 {
-			if err := f.Guard(func() error { return write(fs) }); !errors.Is(err, broken) {
-				t.Fatalf("%s: %v", name, err)
-			}
-		}
-		if err := f.WhileNotStuck(func() error { t.Error("work in a store that is stuck"); return nil }); !errors.Is(err, broken) {
-			t.Fatalf("%s: close: %v", name, err)
-		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package pebblefail
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -32,7 +34,10 @@ func (g *FS) Unwrap() vfs.FS { return g.FS }
 
 func (g *FS) check(what, name string, err error) error {
 	if err != nil && g.armed.Load() {
-		g.f.stopHere(fmt.Errorf("%s %s: %w", what, name, err))
+		if _, named := errors.AsType[*os.PathError](err); !named {
+			err = fmt.Errorf("%s %s: %w", what, name, err)
+		}
+		g.f.stopHere(err)
 	}
 	return err
 }
@@ -62,10 +67,20 @@ func (g *FS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.Ope
 	return g.wrap("open", name, f, err)
 }
 
-// OpenDir implements vfs.FS.
+// OpenDir implements vfs.FS. Directories are opened to be synced.
 func (g *FS) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
 	return g.wrap("open", name, f, err)
+}
+
+// Link implements vfs.FS.
+func (g *FS) Link(oldname, newname string) error {
+	return g.check("link", newname, g.FS.Link(oldname, newname))
+}
+
+// MkdirAll implements vfs.FS.
+func (g *FS) MkdirAll(dir string, perm os.FileMode) error {
+	return g.check("make directory", dir, g.FS.MkdirAll(dir, perm))
 }
 
 // Rename implements vfs.FS.

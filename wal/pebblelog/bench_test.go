@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
 // The benchmarks write to the real disk, under the directory for temporary files.
@@ -60,7 +61,8 @@ func BenchmarkAppend(b *testing.B) {
 		b.Run(fmt.Sprintf("raw/%d", size), func(b *testing.B) {
 			db, err := pebble.Open(b.TempDir(), &pebble.Options{
 				FS: vfs.Default, FormatMajorVersion: pebble.FormatNewest, MemTableSize: defaultMemTable,
-				MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 1000, Logger: pebbleLogger{log: quiet, fatal: func(err error) { panic(err) }},
+				MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 1000,
+				Logger: pebblefail.New(wal.ErrFailed, func(err error) { panic(err) }).Logger(quiet),
 			})
 			if err != nil {
 				b.Fatal(err)

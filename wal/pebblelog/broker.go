@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
 // Broker implements wal.Broker on one Pebble instance.
@@ -44,13 +45,8 @@ type Broker struct {
 	closeErr error
 	closedCh chan struct{} // closed when Close is done
 	stopping chan struct{} // closed when Close begins
-	failed   chan struct{} // closed when the log stopped for good
-	fault    failState
-	// stuck is closed when a goroutine inside Pebble was made to stand still; then
-	// the database can't be closed, and what needs its locks may never return.
-	stuck     chan struct{}
-	stuckOnce sync.Once
-	loops     sync.WaitGroup
+	fault    *pebblefail.Failure
+	loops    sync.WaitGroup
 }
 
 // enter lets an operation use the database; leave ends it.
@@ -85,29 +81,22 @@ func (b *Broker) forget(r *reader) {
 // syncWrite commits a batch durably, outside the append queue, one at a time (see
 // maxUnsynced). It returns when the log fails, even if Pebble never does.
 func (b *Broker) syncWrite(batch *pebble.Batch) error {
-	if err := b.failure(); err != nil {
+	if err := b.fault.Err(); err != nil {
 		return err
 	}
 	select {
 	case b.writing <- struct{}{}:
-	case <-b.failed:
-		return b.failure()
+	case <-b.fault.Failed():
+		return b.fault.Err()
 	}
-	done := make(chan error, 1)
-	go func() {
-		done <- batch.Commit(pebble.Sync)
-		<-b.writing
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			b.fail(fmt.Errorf("commit: %w", err))
-			return b.failure()
-		}
-		return b.failure() // a sync that came after a failed one proves nothing
-	case <-b.failed:
-		return b.failure()
+	err := b.fault.Guard(func() error {
+		defer func() { <-b.writing }()
+		return batch.Commit(pebble.Sync)
+	})
+	if err != nil {
+		b.fault.Fail(fmt.Errorf("commit: %w", err))
 	}
+	return b.fault.Err() // a sync that came after a failed one proves nothing
 }
 
 // Create implements wal.Broker. The topic is durable when it returns.
@@ -220,7 +209,7 @@ func (b *Broker) Delete(ctx context.Context, name string) error {
 	if t == nil {
 		return nil
 	}
-	if err := b.failure(); err != nil {
+	if err := b.fault.Err(); err != nil {
 		return fmt.Errorf("delete topic %s: %w", name, err)
 	}
 	b.mu.Lock()
@@ -241,8 +230,8 @@ func (b *Broker) Delete(ctx context.Context, name string) error {
 func (b *Broker) deleteRecords(t *topic) error {
 	b.ends.dirty.Store(true)
 	if err := b.saveEnds(); err != nil {
-		b.fail(err)
-		return b.failure()
+		b.fault.Fail(err)
+		return b.fault.Err()
 	}
 	if err := b.flush(); err != nil {
 		return err
@@ -280,7 +269,7 @@ func (b *Broker) Topics(ctx context.Context) ([]wal.TopicInfo, error) {
 
 // Health implements wal.Broker.
 func (b *Broker) Health() error {
-	if err := b.failure(); err != nil {
+	if err := b.fault.Err(); err != nil {
 		return err
 	}
 	if b.closing.Load() {
@@ -316,7 +305,7 @@ func (b *Broker) housekeep() {
 		case <-tick.C:
 		case <-b.stopping:
 			return
-		case <-b.failed:
+		case <-b.fault.Failed():
 			return
 		}
 		b.checkSpace()
@@ -324,7 +313,7 @@ func (b *Broker) housekeep() {
 		b.space.used.Store(used)
 		b.metrics.bytes.Set(float64(used))
 		if err := b.saveEnds(); err != nil {
-			b.fail(err)
+			b.fault.Fail(err)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Close implements wal.Broker. After a failure it may leave Pebble as it is: a
+// Close implements wal.Broker. After a failure it returns that, and may leave Pebble as it is: a
 // goroutine that stands in Fatalf holds locks that closing needs. The directory
 // then stays locked until the process ends.
 func (b *Broker) Close() error {
@@ -31,24 +31,17 @@ func (b *Broker) Close() error {
 }
 
 func (b *Broker) shut() error {
-	done := make(chan error, 1)
-	go func() {
+	err := b.fault.WhileNotStuck(func() error {
 		b.loops.Wait()
 		b.ops.Wait()
 		var err error
-		if b.failure() == nil {
+		if b.fault.Err() == nil {
 			err = b.saveEnds()
 		}
-		err = errors.Join(err, b.db.Close())
-		done <- errors.Join(err, b.lock.Close())
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("close log in %s: %w", b.cfg.Dir, err)
-		}
-		return nil
-	case <-b.stuck:
-		return fmt.Errorf("close log in %s: %w", b.cfg.Dir, b.failure())
+		return errors.Join(err, b.db.Close(), b.lock.Close())
+	})
+	if err != nil {
+		return fmt.Errorf("close log in %s: %w", b.cfg.Dir, err)
 	}
+	return nil
 }

@@ -31,13 +31,13 @@ func (b *Broker) commitLoop() {
 		}
 		batch := b.encode(g)
 		close(g.copied)
-		if b.failure() != nil {
+		if b.fault.Err() != nil {
 			return // its callers see the failure; nothing of it was written
 		}
 		b.checkSpaceAfter(int64(batch.Len()))
 		f := inFlight{g: g, batch: batch, began: b.clock.elapsed()}
 		if err := b.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
-			b.fail(fmt.Errorf("commit: %w", err))
+			b.fault.Fail(fmt.Errorf("commit: %w", err))
 			return
 		}
 		b.inFlight <- f
@@ -66,7 +66,7 @@ func (b *Broker) takeGroup() (*group, bool) {
 		select {
 		case <-b.queue.more:
 		case <-b.stopping:
-		case <-b.failed:
+		case <-b.fault.Failed():
 		}
 	}
 }
@@ -118,11 +118,11 @@ func (b *Broker) finishLoop() {
 	for f := range b.inFlight {
 		err := f.batch.SyncWait()
 		if err != nil {
-			b.fail(fmt.Errorf("sync: %w", err))
+			b.fault.Fail(fmt.Errorf("sync: %w", err))
 		}
 		// After a failed sync nothing is acknowledged, not even what a later sync
 		// says is on disk: the kernel may have dropped the pages in between.
-		if b.failure() == nil {
+		if b.fault.Err() == nil {
 			b.metrics.fsync.Observe((b.clock.elapsed() - f.began).Seconds())
 			for i := range f.g.ends {
 				f.g.ends[i].ps.advance(&f.g.ends[i])
@@ -132,7 +132,7 @@ func (b *Broker) finishLoop() {
 		}
 		if err == nil {
 			if cerr := f.batch.Close(); cerr != nil {
-				b.fail(fmt.Errorf("close batch: %w", cerr))
+				b.fault.Fail(fmt.Errorf("close batch: %w", cerr))
 			}
 		}
 	}

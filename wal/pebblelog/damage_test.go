@@ -224,6 +224,60 @@ func TestRefusedOpenKeepsFiles(t *testing.T) {
 	}
 }
 
+// TestDamageThatIsReadStopsTheLog: a reader meets a record that is damaged, and
+// nothing is acknowledged after it. What is not damaged can be read still.
+func TestDamageThatIsReadStopsTheLog(t *testing.T) {
+	fs := vfs.NewMem()
+	b := mustOpen(t, small(fs))
+	l := mustCreate(t, b, damageTopic, 1)
+	for i := range 100 {
+		mustAppend(t, l, 0, fmt.Sprint(i, strings.Repeat("r", 4000)))
+	}
+	if err := b.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closeBroker(t, b)
+	names, err := fs.List("log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		data, err := fs.UnsafeGetFileDataBuffer("log/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) > 100<<10 {
+			data[len(data)/2] ^= 1
+		}
+	}
+	cfg := small(fs)
+	told := make(chan error, 1)
+	cfg.OnFail = func(err error) { told <- err }
+	b = mustOpen(t, cfg)
+	defer func() { _ = b.Close() }() // may say once more what is damaged
+	if l, err = b.Open(t.Context(), damageTopic); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAll(t.Context(), l, 0); !errors.Is(err, wal.ErrCorrupt) {
+		t.Fatalf("read: %v", err)
+	}
+	if err := <-told; !errors.Is(err, wal.ErrFailed) || !errors.Is(err, wal.ErrCorrupt) {
+		t.Errorf("the owner is told %v", err)
+	}
+	if err := b.Health(); !errors.Is(err, wal.ErrFailed) || !errors.Is(err, wal.ErrCorrupt) {
+		t.Errorf("health: %v", err)
+	}
+	if _, err := appendOne(t.Context(), l, 0, "more"); !errors.Is(err, wal.ErrNotAppended) {
+		t.Errorf("append after damage was found: %v", err)
+	}
+	if got, err := readRange(t.Context(), l, 0, 90, 100); err != nil || len(got) != 10 {
+		t.Errorf("what is whole: %d records, %v", len(got), err)
+	}
+}
+
 // TestTornTailIsRecovered cuts and overwrites the end of a WAL as a power loss
 // does, in the bytes that no sync covered.
 func TestTornTailIsRecovered(t *testing.T) {

@@ -14,8 +14,8 @@
 // time and bytes, which is checked whenever it is read from the disk. What does not match, and an offset
 // that is missing, is a *wal.CorruptError that names the place.
 //
-// An error of a write or a sync stops the log for good (wal.ErrFailed): nothing is
-// acknowledged after it, what was in flight is wal.ErrUnknown, reads of what is
+// An error of a write or a sync, and damage of a table that is met while the log is
+// open, stops the log for good (wal.ErrFailed): nothing is acknowledged after it, what was in flight is wal.ErrUnknown, reads of what is
 // durable go on, and a restart reads back what is on disk. Below the free-space
 // floor appends are refused before the disk is full (wal.ErrDiskFull) and taken again
 // when space returns.

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 
 // inChild runs the calling test in a process of its own and returns false in the
 // parent. A log that fails for good leaves goroutines that stand still inside
-// Pebble; see fail.go. In the parent none may be left over.
+// Pebble; see wal/pebblefail. In the parent none may be left over.
 func inChild(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(childEnv) != "" {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblecompact"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
 // Open opens the log in cfg.Dir, making it if the directory is empty or absent. It
@@ -26,8 +26,9 @@ func Open(cfg Config) (*Broker, error) {
 		topics: map[string]*topic{}, readers: map[*reader]struct{}{},
 		inFlight: make(chan inFlight, inFlightGroups),
 		closedCh: make(chan struct{}), stopping: make(chan struct{}),
-		failed: make(chan struct{}), writing: make(chan struct{}, 1), stuck: make(chan struct{}),
+		writing: make(chan struct{}, 1),
 	}
+	b.fault = pebblefail.New(wal.ErrFailed, b.failed)
 	b.queue.more = make(chan struct{}, 1)
 	b.clock.start(cfg.Now())
 	if b.metrics, err = newMetrics(cfg.Registerer); err != nil {
@@ -52,7 +53,7 @@ func (b *Broker) open() (err error) {
 		return fmt.Errorf("lock directory (is another process using it?): %w", err)
 	}
 	defer func() {
-		if err != nil && !b.isStuck() {
+		if err != nil && !b.fault.Stuck() {
 			err = errors.Join(err, b.lock.Close())
 		}
 	}()
@@ -63,32 +64,33 @@ func (b *Broker) open() (err error) {
 	if err := checkFiles(fs, dir); err != nil {
 		return err
 	}
-	disk, compactions := &diskFS{FS: fs, fatal: b.stop}, pebblecompact.New()
+	keep, compactions := &keepFS{FS: fs}, pebblecompact.New()
+	disk := b.fault.FS(keep)
 	cache := pebble.NewCache(b.cfg.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
 	if b.db, err = b.openPebble(disk, cache, compactions); err != nil {
 		return err
 	}
 	defer func() {
-		if err != nil && !b.isStuck() {
+		if err != nil && !b.fault.Stuck() {
 			err = errors.Join(err, b.db.Close())
 		}
 	}()
 	if err := b.load(known); err != nil {
 		return err
 	}
-	if err := disk.release(); err != nil {
+	if err := keep.release(); err != nil {
 		return fmt.Errorf("remove files that are no longer needed: %w", err)
 	}
-	disk.armed.Store(true)
+	disk.Arm()
 	compactions.Begin()
 	b.checkSpace()
 	return nil
 }
 
-func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache, compactions pebble.CompactionScheduler) (*pebble.DB, error) {
+func (b *Broker) openPebble(fs *pebblefail.FS, cache *pebble.Cache, compactions pebble.CompactionScheduler) (*pebble.DB, error) {
 	opts := &pebble.Options{
-		FS: fs, Lock: b.lock, Cache: cache,
+		Lock: b.lock, Cache: cache,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       uint64(b.cfg.MemTableBytes),
 		// Appends must not wait for a flush that is a little late, nor for the
@@ -99,8 +101,6 @@ func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache, compactions pebble.C
 		LBaseMaxBytes:               256 << 20,
 		MaxOpenFiles:                1000,
 		BytesPerSync:                1 << 20,
-		Logger:                      pebbleLogger{log: b.log, fatal: b.stop},
-		EventListener:               b.events(),
 	}
 	opts.Experimental.CompactionScheduler = compactions
 	// Records are the callers' bytes, often compressed by them; keys are read in
@@ -110,24 +110,7 @@ func (b *Broker) openPebble(fs vfs.FS, cache *pebble.Cache, compactions pebble.C
 		opts.Levels[i].BlockSize = 32 << 10
 		opts.Levels[i].IndexBlockSize = 64 << 10
 	}
-	type opened struct {
-		db  *pebble.DB
-		err error
-	}
-	done := make(chan opened, 1)
-	go func() {
-		db, err := pebble.Open(b.cfg.Dir, opts)
-		done <- opened{db, err}
-	}()
-	select {
-	case o := <-done:
-		if pebble.IsCorruptionError(o.err) {
-			return nil, fmt.Errorf("%w: %w", wal.ErrCorrupt, o.err)
-		}
-		return o.db, o.err
-	case <-b.stuck:
-		return nil, b.failure()
-	}
+	return b.fault.Open(b.cfg.Dir, fs, b.log, opts)
 }
 
 // load reads the registry and finds the edges of every partition without reading
