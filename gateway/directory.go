@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/consumers"
@@ -46,28 +44,19 @@ type Namespace struct {
 	config atomic.Pointer[namespace.Config]
 	ready  atomic.Bool
 	failed atomic.Pointer[error]
-	writes atomic.Pointer[limiters]
+	quota  quota
 	full   atomic.Bool
-}
-
-type limiters struct {
-	requests, bytes *rate.Limiter
 }
 
 // Config is the configuration in force.
 func (n *Namespace) Config() *namespace.Config { return n.config.Load() }
 
 // SetConfig puts a configuration into force, from the next request on.
-func (n *Namespace) SetConfig(c *namespace.Config) {
+func (n *Namespace) SetConfig(c *namespace.Config) { n.setConfigAt(time.Now(), c) }
+
+func (n *Namespace) setConfigAt(now time.Time, c *namespace.Config) {
 	n.config.Store(c)
-	l := &limiters{}
-	if r := c.Limits.WritePerSecond; r > 0 {
-		l.requests = rate.NewLimiter(rate.Limit(r), int(max(r, 1000)))
-	}
-	if b := c.Limits.BytesPerSecond; b > 0 {
-		l.bytes = rate.NewLimiter(rate.Limit(b), int(max(b, 8<<20)))
-	}
-	n.writes.Store(l)
+	n.quota.set(now, c.Limits)
 }
 
 // SetReady lets writes in: the stores are caught up to the log's end as of start.
@@ -103,20 +92,19 @@ func (n *Namespace) durability() headwaterv1.WriteResult_Durability {
 func (n *Namespace) SetLogFull(full bool) { n.full.Store(full) }
 
 // admitWrite refuses what must not reach the log: count mutations of size bytes.
-func (n *Namespace) admitWrite(count, size int) error {
+func (n *Namespace) admitWrite(count, size int) error { return n.admitAt(time.Now(), count, size) }
+
+func (n *Namespace) admitAt(now time.Time, count, size int) error {
 	if !n.ready.Load() {
 		return apierrors.New(apierrors.Starting, "namespace %s is reading its log; retry after the hint", n.Name)
 	}
 	if n.full.Load() {
 		return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
 	}
-	l := n.writes.Load()
-	now := time.Now()
-	if l.requests != nil && !l.requests.AllowN(now, count) {
-		return apierrors.New(apierrors.RateLimited, "namespace %s is above limits.write_per_second; slow down or raise it", n.Name)
-	}
-	if l.bytes != nil && !l.bytes.AllowN(now, size) {
-		return apierrors.New(apierrors.RateLimited, "namespace %s is above limits.bytes_per_second; slow down or raise it", n.Name)
+	if limit, wait := n.quota.take(now, count, size); limit != "" {
+		e := apierrors.New(apierrors.RateLimited, "namespace %s is above %s, and takes the next write in %v; slow down or raise the limit", n.Name, limit, wait)
+		e.RetryAfter = wait
+		return e
 	}
 	return nil
 }

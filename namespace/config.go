@@ -49,7 +49,7 @@ type Config struct {
 
 // Limits are what a namespace may use.
 type Limits struct {
-	WritePerSecond int64 `json:"write_per_second,omitempty"` // calls; 0: no limit
+	WritePerSecond int64 `json:"write_per_second,omitempty"` // mutations; 0: no limit
 	BytesPerSecond int64 `json:"bytes_per_second,omitempty"` // of writes; 0: no limit
 	MaxValue       int64 `json:"max_value"`                  // bytes of one value, uploads too
 }

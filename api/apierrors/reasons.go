@@ -348,7 +348,7 @@ var reasons = []Reason{
 		Do:    "Retry after the hint, with backoff."},
 	{ID: RateLimited, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
 		Title: "namespace is above its rate limit",
-		Do:    "Slow down, or raise limits of the namespace."},
+		Do:    "Retry after the hint, which is when the limit has something left; or raise limits of the namespace."},
 	{ID: TokensFull, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
 		Title: "too many live idempotency tokens",
 		Do:    "Retry later, batch more under one token, or raise tokens.max_live."},
