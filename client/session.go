@@ -25,7 +25,9 @@ type session struct {
 type place struct {
 	// life names the namespace and the incarnation of its topic: the bytes of the
 	// position that precede its partitions.
-	life    string
+	life string
+	// offsets are one above those of the position's records: what a partition is
+	// read from.
 	offsets map[uint64]uint64
 }
 
@@ -34,7 +36,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // positionVersion is the one form of positions that this client can merge:
 //
 //	version 1 | uvarint length, namespace | 16 bytes incarnation |
-//	uvarint n | n times (uvarint partition, uvarint offset), by partition | CRC32C
+//	uvarint n | n times (uvarint partition, uvarint offset + 1), by partition | CRC32C
 //
 // in URL-safe base64.
 const positionVersion = 1

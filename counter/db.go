@@ -69,12 +69,8 @@ func NewDB(cfg DBConfig) *DB {
 // can shed writes above the limit.
 func (db *DB) NoteUsage(liveTokens int64) { db.tokens.Store(liveTokens) }
 
-// AsOf is the position and time (microseconds since 1970) that an answer is
-// exact as of.
-type AsOf struct {
-	Position string
-	Time     int64
-}
+// AsOf is the position and time that an answer is exact as of.
+type AsOf = wal.AsOf
 
 // Count is a counter's value and how right it is.
 type Count struct {

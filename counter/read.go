@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -43,12 +42,7 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 	}
 	now := db.cfg.Now().UnixMicro()
 	counts = make([]Count, len(names))
-	at, err := db.cfg.Stream.MergeAfter(nil) // a position of this stream, covering nothing
-	if err != nil {
-		return nil, AsOf{}, err
-	}
-	at.Offsets = make(map[wal.Partition]wal.Offset, len(parts))
-	asOf.Time = now
+	all := make([]wal.Seen, 0, len(parts))
 	for i := range parts {
 		q := &parts[i]
 		pending := db.cfg.Stream.Pending(q.p)
@@ -57,34 +51,24 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 		if err != nil {
 			return nil, AsOf{}, err
 		}
-		one := db.asOfState(q.p, &st, pending, now)
+		seen := seenState(q.p, &st, pending, now)
+		one := db.cfg.Stream.AsOf(seen)
 		for j, place := range q.places {
 			counts[place] = Count{Value: out[j].value, Held: out[j].held, Accuracy: accuracy, AsOf: one, Pending: pending}
 		}
-		if st.Applied >= 0 {
-			at.Offsets[q.p] = st.Applied
-		}
-		asOf.Time = min(asOf.Time, one.Time)
-		asOf.Position = one.Position
+		all = append(all, seen)
 	}
-	if len(parts) != 1 {
-		asOf.Position = at.String()
-	}
-	return counts, asOf, nil
+	return counts, db.cfg.Stream.AsOf(all...), nil
 }
 
-// asOfState says what an answer from st is exact as of: now when nothing was
-// pending before it was read, else the append time of the last record applied.
-func (db *DB) asOfState(p wal.Partition, st *State, pending, now int64) AsOf {
+// seenState is what an answer from st has seen, as of now when nothing was
+// pending before st was read, else of the append time of the last record applied.
+func seenState(p wal.Partition, st *State, pending, now int64) wal.Seen {
 	t := now
 	if pending != 0 {
 		t = min(now, st.LogTime)
 	}
-	if st.Applied < 0 {
-		pos, _ := db.cfg.Stream.AsOf(time.UnixMicro(now), p)
-		return AsOf{Position: pos, Time: t}
-	}
-	return AsOf{Position: db.cfg.Stream.Position(p, st.Applied), Time: t}
+	return wal.Seen{Partition: p, Offset: st.Applied, Time: t}
 }
 
 // partNames are the names of a read that lie in one partition.
@@ -167,7 +151,7 @@ func (db *DB) listPart(ctx context.Context, p wal.Partition, prefix, after []byt
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf := db.asOfState(p, &st, pending, now)
+	asOf := db.cfg.Stream.AsOf(seenState(p, &st, pending, now))
 	accuracy := db.cfg.Options().Accuracy
 	if accuracy == Accurate {
 		accuracy = Eventual // which a list is

@@ -36,7 +36,7 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf = db.asOfState(p, &st, pending, now)
+	asOf = db.cfg.Stream.AsOf(seenState(p, &st, pending, now))
 	points = make([]Point, len(edges)-1)
 	for i := range points {
 		points[i].Start = edges[i]
@@ -169,7 +169,7 @@ func (db *DB) Verify(ctx context.Context, name []byte) (v Verification, err erro
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	v.Stored = Count{Accuracy: Eventual, AsOf: db.asOfState(p, &st, pending, now), Pending: pending}
+	v.Stored = Count{Accuracy: Eventual, AsOf: db.cfg.Stream.AsOf(seenState(p, &st, pending, now)), Pending: pending}
 	if db.cfg.Options().Accuracy == BestEffort {
 		v.Stored.Accuracy = BestEffort
 	}

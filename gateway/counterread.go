@@ -10,11 +10,7 @@ import (
 )
 
 func countMessage(c *counter.Count) *headwaterv1.Count {
-	return &headwaterv1.Count{Value: c.Value, Held: c.Held, Accuracy: headwaterv1.Count_Accuracy(c.Accuracy), AsOf: countAsOf(c.AsOf), Pending: c.Pending}
-}
-
-func countAsOf(a counter.AsOf) *headwaterv1.AsOf {
-	return &headwaterv1.AsOf{Position: a.Position, Time: timeMessage(a.Time)}
+	return &headwaterv1.Count{Value: c.Value, Held: c.Held, Accuracy: headwaterv1.Count_Accuracy(c.Accuracy), AsOf: asOfMessage(c.AsOf), Pending: c.Pending}
 }
 
 // counterAfter checks the positions that a read of counters waits for.
@@ -71,7 +67,7 @@ func (s *Counter) GetCounts(ctx context.Context, req *headwaterv1.GetCountsReque
 	if err != nil {
 		return nil, err
 	}
-	out := &headwaterv1.GetCountsResponse{Counts: make(map[string]*headwaterv1.Count, len(names)), AsOf: countAsOf(asOf)}
+	out := &headwaterv1.GetCountsResponse{Counts: make(map[string]*headwaterv1.Count, len(names)), AsOf: asOfMessage(asOf)}
 	for i, name := range names {
 		out.Counts[name] = countMessage(&counts[i])
 	}
@@ -147,7 +143,7 @@ func (s *Counter) GetCountSeries(ctx context.Context, req *headwaterv1.GetCountS
 	if err != nil {
 		return nil, fromDomain(err)
 	}
-	out := &headwaterv1.GetCountSeriesResponse{Points: make([]*headwaterv1.CountPoint, len(points)), AsOf: countAsOf(asOf)}
+	out := &headwaterv1.GetCountSeriesResponse{Points: make([]*headwaterv1.CountPoint, len(points)), AsOf: asOfMessage(asOf)}
 	for i := range points {
 		out.Points[i] = &headwaterv1.CountPoint{Start: timeMessage(points[i].Start), Sum: points[i].Sum, Adds: points[i].Adds}
 	}

@@ -215,7 +215,7 @@ func (f *itemsFrame) addMessage(it *kv.StoredItem) error {
 }
 
 // end appends what stands behind the items. It is called once.
-func (f *itemsFrame) end(next string, partial bool, asOf *kv.AsOf) {
+func (f *itemsFrame) end(next string, partial bool, asOf *wal.AsOf) {
 	at := stampOf(asOf.Time)
 	n := sizeBytes(len(asOf.Position)) + 2 + at.size()
 	piece := f.room(sizeBytes(len(next)) + 2 + sizeBytes(n))
@@ -237,11 +237,13 @@ func (s *KeyValue) getFrame(ctx context.Context, req *headwaterv1.GetItemsReques
 	}
 	f := &itemsFrame{accept: r.accept, omitted: r.q.OmitValues}
 	r.q.Each = f.add
-	page, asOf, err := r.ns.KV.Get(ctx, r.q, r.point)
+	page, seen, err := r.ns.KV.Get(ctx, r.q, r.point)
 	if err != nil {
 		f.free()
 		return nil, fromDomain(err)
 	}
+	r.seen.add(seen)
+	asOf := r.ns.Stream.AsOf(r.seen...)
 	f.end(s.nextPage(r, page), page.Partial, &asOf)
 	return f, nil
 }

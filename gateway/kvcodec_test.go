@@ -29,7 +29,7 @@ type answer struct {
 	omitted bool
 	next    string
 	partial bool
-	asOf    kv.AsOf
+	asOf    wal.AsOf
 }
 
 // frame encodes a as gRPC gets it.
@@ -117,7 +117,7 @@ func TestFrameIsTheMessage(t *testing.T) {
 		a := &answer{
 			items: rapid.SliceOfN(rapid.Custom(drawItem), 0, 20).Draw(t, "items"), omitted: rapid.Bool().Draw(t, "omitted"),
 			next: rapid.SampledFrom([]string{"", "next", strings.Repeat("n", 1000)}).Draw(t, "next"), partial: rapid.Bool().Draw(t, "partial"),
-			asOf: kv.AsOf{Position: rapid.SampledFrom([]string{"", "position", strings.Repeat("p", 5000)}).Draw(t, "position"), Time: drawMicros(t, "as of")},
+			asOf: wal.AsOf{Position: rapid.SampledFrom([]string{"", "position", strings.Repeat("p", 5000)}).Draw(t, "position"), Time: drawMicros(t, "as of")},
 		}
 		if rapid.Bool().Draw(t, "accepts") {
 			a.accept = map[string]bool{rapid.SampledFrom([]string{"zstd", "s2"}).Draw(t, "accept"): true}
@@ -141,7 +141,7 @@ func FuzzFrame(f *testing.F) {
 			return // no cell has them
 		}
 		it := kv.StoredItem{Key: key, Value: value, ContentType: contentType, Size: size, Version: wal.Version{Time: at, Expiry: expiry}}
-		a := &answer{next: strings.ToValidUTF8(next, ""), asOf: kv.AsOf{Time: at}}
+		a := &answer{next: strings.ToValidUTF8(next, ""), asOf: wal.AsOf{Time: at}}
 		for range n%512 + 1 {
 			a.items = append(a.items, it)
 		}
@@ -159,7 +159,7 @@ func FuzzFrame(f *testing.F) {
 // sent with what it held before.
 func TestFramePiecesAreUsedAgain(t *testing.T) {
 	for i := range 50 {
-		a := &answer{asOf: kv.AsOf{Time: int64(i)}}
+		a := &answer{asOf: wal.AsOf{Time: int64(i)}}
 		for j := range 2000 {
 			a.items = append(a.items, kv.StoredItem{Key: []byte{byte(j)}, Value: bytes.Repeat([]byte{byte(i)}, 100+i), Size: int64(100 + i)})
 		}
@@ -185,7 +185,7 @@ func TestFramesOnTheWire(t *testing.T) {
 			}
 		}
 		clear(value) // it was lent
-		f.end(strings.Repeat(in.GetId(), 300), false, &kv.AsOf{})
+		f.end(strings.Repeat(in.GetId(), 300), false, &wal.AsOf{})
 		return f, nil
 	}
 	srv := grpc.NewServer(grpc.ForceServerCodecV2(newFrameCodec()), grpc.WriteBufferSize(64<<10))

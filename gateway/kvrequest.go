@@ -223,19 +223,18 @@ func parseRange(p *headwaterv1.Predicate_MatchRange) (kv.Range, error) {
 	return r, nil
 }
 
-// query checks a read.
-func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (*kv.Query, error) {
+// query checks a read. seen is what the pages before this one have seen.
+func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv.Query, seen pagesSeen, err error) {
 	if err := checkID(req.GetId()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	q := &kv.Query{ID: []byte(req.GetId()), OmitValues: req.GetSelection().GetOmitValues(), Descending: ns.Config().KV.Descending}
-	var err error
+	q = &kv.Query{ID: []byte(req.GetId()), OmitValues: req.GetSelection().GetOmitValues(), Descending: ns.Config().KV.Descending}
 	if q.MaxBytes, err = pageBytes(req.GetSelection().GetPageSizeBytes(), req.GetSelection() != nil && req.GetSelection().PageSizeBytes != nil); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if l := req.GetSelection(); l != nil && l.ItemLimit != nil {
 		if q.ItemLimit = int(l.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > maxItemLimit {
-			return nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
+			return nil, nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
 		}
 	}
 	switch p := req.GetPredicate().GetPredicate().(type) {
@@ -243,27 +242,28 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (*kv.Q
 	case *headwaterv1.Predicate_MatchKeys_:
 		q.HasKeys, q.Keys = true, p.MatchKeys.GetKeys()
 		if err := checkKeys(q.Keys); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	case *headwaterv1.Predicate_MatchRange_:
 		q.HasRange = true
 		if q.Range, err = parseRange(p.MatchRange); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		q.Descending = q.Descending || p.MatchRange.GetDescending()
 	}
 	if t := req.GetPageToken(); t != "" {
 		c, err := s.pages.open(t, binding(ns, req, q))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		seen = c.seen
 		if q.HasKeys {
 			q.AfterIndex = int(c.index)
 		} else {
 			q.HasAfter, q.After = true, c.key
 		}
 	}
-	return q, nil
+	return q, seen, nil
 }
 
 // binding is what the page tokens of a read are bound to: the request without its

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -28,6 +27,7 @@ type scan struct {
 	binding []byte
 	bytes   int
 	at      *cursor // nil: from the beginning
+	seen    pagesSeen
 	index   int
 	of      int
 }
@@ -57,6 +57,7 @@ func (s *KeyValue) newScan(ns *Namespace, req *headwaterv1.ScanItemsRequest) (*s
 		if sc.at, err = s.pages.open(t, sc.binding); err != nil {
 			return nil, err
 		}
+		sc.seen = sc.at.seen
 	}
 	return sc, nil
 }
@@ -98,7 +99,6 @@ func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error)
 	if sc.at != nil {
 		first = int(sc.at.partition)
 	}
-	var scanned []wal.Partition
 	left := sc.bytes
 	for p := first; p < partitions; p++ {
 		if !sc.mine(p, partitions) {
@@ -109,32 +109,37 @@ func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error)
 			q.HasAfter, q.AfterID, q.AfterKey = len(sc.at.id) > 0, sc.at.id, sc.at.key // without an id: from the partition's beginning
 		}
 		if left < sc.bytes && left < kv.ItemOverhead { // no room for anything more
-			out.NextPageToken = sc.s.pages.seal(&cursor{partition: uint32(p)}, sc.binding)
+			out.NextPageToken = sc.next(&cursor{partition: uint32(p)})
 			break
 		}
-		page, parked, _, err := sc.ns.KV.Scan(ctx, q, sc.point)
+		page, parked, seen, err := sc.ns.KV.Scan(ctx, q, sc.point)
 		if err != nil {
 			return nil, fromDomain(err)
 		}
-		scanned = append(scanned, q.Partition)
 		size := sc.add(out, page, parked)
 		if len(page.Records) > 0 && size > left && left < sc.bytes {
 			// The store returns one item even above the limit; on a page that has some
-			// already it has to wait for the next.
+			// already it has to wait for the next. The partition has not been begun.
 			out.Records = out.Records[:len(out.Records)-len(page.Records)]
-			out.NextPageToken = sc.s.pages.seal(sc.resume(q), sc.binding)
+			out.NextPageToken = sc.next(sc.resume(q))
 			break
 		}
+		sc.seen.add(seen)
 		left -= size
 		out.Partial = out.Partial || page.Partial
 		if page.More || page.Partial {
-			out.NextPageToken = sc.s.pages.seal(&cursor{partition: uint32(p), id: page.LastID, key: page.LastKey}, sc.binding)
+			out.NextPageToken = sc.next(&cursor{partition: uint32(p), id: page.LastID, key: page.LastKey})
 			break
 		}
 	}
-	pos, at := sc.ns.Stream.AsOf(time.Now(), scanned...)
-	out.AsOf = &headwaterv1.AsOf{Position: pos, Time: timeMessage(at)}
+	out.AsOf = sc.seen.asOf(sc.ns.Stream)
 	return out, nil
+}
+
+// next is the token of the page that begins at c.
+func (sc *scan) next(c *cursor) string {
+	c.seen = sc.seen
+	return sc.s.pages.seal(c, sc.binding)
 }
 
 // resume is the cursor that begins q again.

@@ -225,12 +225,14 @@ func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsReques
 	if err != nil {
 		return nil, err
 	}
-	page, asOf, err := r.ns.KV.Get(ctx, r.q, r.point)
+	page, seen, err := r.ns.KV.Get(ctx, r.q, r.point)
 	if err != nil {
 		return nil, fromDomain(err)
 	}
+	r.seen.add(seen)
 	return &headwaterv1.GetItemsResponse{
-		Items: itemMessages(page.Items, r.accept, r.q.OmitValues), NextPageToken: s.nextPage(r, page), Partial: page.Partial, AsOf: asOfMessage(asOf),
+		Items: itemMessages(page.Items, r.accept, r.q.OmitValues), NextPageToken: s.nextPage(r, page), Partial: page.Partial,
+		AsOf: r.seen.asOf(r.ns.Stream),
 	}, nil
 }
 
@@ -241,6 +243,8 @@ type itemsRead struct {
 	q      *kv.Query
 	point  *wal.ReadPoint
 	accept map[string]bool
+	seen   pagesSeen
+	first  [1]wal.Seen // the memory of seen, of a first page
 }
 
 func (s *KeyValue) itemsRead(ctx context.Context, req *headwaterv1.GetItemsRequest) (*itemsRead, error) {
@@ -249,8 +253,11 @@ func (s *KeyValue) itemsRead(ctx context.Context, req *headwaterv1.GetItemsReque
 		return nil, err
 	}
 	r := &itemsRead{ns: ns, req: req}
-	if r.q, err = s.query(ns, req); err != nil {
+	if r.q, r.seen, err = s.query(ns, req); err != nil {
 		return nil, err
+	}
+	if r.seen == nil {
+		r.seen = r.first[:0]
 	}
 	if r.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {
 		return nil, err
@@ -264,11 +271,7 @@ func (s *KeyValue) nextPage(r *itemsRead, page *kv.Page) string {
 	if !page.More {
 		return ""
 	}
-	return s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey}, binding(r.ns, r.req, r.q))
-}
-
-func asOfMessage(a kv.AsOf) *headwaterv1.AsOf {
-	return &headwaterv1.AsOf{Position: a.Position, Time: timeMessage(a.Time)}
+	return s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey, seen: r.seen}, binding(r.ns, r.req, r.q))
 }
 
 // readPoint checks what a read waits for.

@@ -257,7 +257,7 @@ func (s *KeyValue) GetItem(req *headwaterv1.GetItemRequest, stream headwaterv1.K
 		return err
 	}
 	id := []byte(req.GetId())
-	it, asOf, err := ns.KV.Item(ctx, id, req.GetKey(), point)
+	it, seen, err := ns.KV.Item(ctx, id, req.GetKey(), point)
 	if err != nil {
 		return fromDomain(err)
 	}
@@ -275,7 +275,7 @@ func (s *KeyValue) GetItem(req *headwaterv1.GetItemRequest, stream headwaterv1.K
 	}
 	m := itemMessage(&head, accept, true)
 	m.Value, m.Chunked = nil, it.Chunks > 0
-	header := &headwaterv1.GetItemResponse_Header{Item: m, AsOf: asOfMessage(asOf)}
+	header := &headwaterv1.GetItemResponse_Header{Item: m, AsOf: asOfMessage(ns.Stream.AsOf(seen))}
 	if it.Chunks > 0 && !undo {
 		header.Sha256 = it.SHA256[:]
 	}

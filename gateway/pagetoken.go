@@ -22,8 +22,8 @@ type PageTokens struct{ aead cipher.AEAD }
 const PageKeySize = 32
 
 // maxPageToken bounds what a token can make us decode: a cursor holds an id and a
-// key of 1,024 bytes each.
-const maxPageToken = 4096
+// key of 1,024 bytes each, and what was seen of 256 partitions.
+const maxPageToken = 10 << 10
 
 const pageTokenVersion = 1
 
@@ -45,11 +45,13 @@ type cursor struct {
 	partition uint32
 	index     uint32
 	id, key   []byte
+	seen      pagesSeen // by the pages so far
 }
 
 func (t *PageTokens) seal(c *cursor, request []byte) string {
 	plain := binary.AppendUvarint(nil, uint64(c.partition))
 	plain = binary.AppendUvarint(plain, uint64(c.index))
+	plain = c.seen.append(plain)
 	plain = binary.AppendUvarint(plain, uint64(len(c.id)))
 	plain = append(plain, c.id...)
 	plain = append(plain, c.key...)
@@ -85,7 +87,10 @@ func (t *PageTokens) open(token string, request []byte) (*cursor, error) {
 	if k <= 0 {
 		return nil, bad
 	}
-	plain = plain[k:]
+	plain, ok := c.seen.take(plain[k:])
+	if !ok {
+		return nil, bad
+	}
 	l, k := binary.Uvarint(plain)
 	if k <= 0 || l > uint64(len(plain)-k) {
 		return nil, bad

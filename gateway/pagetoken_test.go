@@ -3,9 +3,12 @@ package gateway
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/headwater-db/headwater/wal"
 )
 
 func newPages(t testing.TB, fill byte) *PageTokens {
@@ -25,10 +28,14 @@ func TestPageTokenRoundTrip(t *testing.T) {
 			partition: rapid.Uint32().Draw(t, "partition"), index: rapid.Uint32().Draw(t, "index"),
 			id: rapid.SliceOfN(rapid.Byte(), 0, 1024).Draw(t, "id"), key: rapid.SliceOfN(rapid.Byte(), 0, 1024).Draw(t, "key"),
 		}
+		at := rapid.Int64().Draw(t, "time")
+		for i := range rapid.IntRange(0, 256).Draw(t, "seen") {
+			c.seen = append(c.seen, wal.Seen{Partition: wal.Partition(i), Offset: wal.Offset(rapid.Int64Min(-1).Draw(t, "offset")), Time: at})
+		}
 		request := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "request")
 		token := p.seal(c, request)
 		got, err := p.open(token, request)
-		if err != nil || got.partition != c.partition || got.index != c.index || !bytes.Equal(got.id, c.id) || !bytes.Equal(got.key, c.key) {
+		if err != nil || got.partition != c.partition || got.index != c.index || !bytes.Equal(got.id, c.id) || !bytes.Equal(got.key, c.key) || !slices.Equal(got.seen, c.seen) {
 			t.Fatalf("%+v opens as %+v, %v", c, got, err)
 		}
 		if _, err := p.open(token, append(request, 0)); err == nil {

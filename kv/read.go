@@ -7,16 +7,8 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// ReadPoint is what a read must see, and AsOf how fresh its answer is.
-type (
-	ReadPoint = wal.ReadPoint
-	// AsOf is the position and time (microseconds since 1970) that an answer is
-	// exact as of.
-	AsOf struct {
-		Position string
-		Time     int64
-	}
-)
+// ReadPoint is what a read must see.
+type ReadPoint = wal.ReadPoint
 
 // MaxPageBytes is the largest page, and the largest value that an answer carries
 // without streaming.
@@ -28,15 +20,15 @@ const MaxPageBytes = 4 << 20
 // store is as fresh as point asks: *wal.BehindError when that takes longer than
 // ctx allows, *ParkedError when the record's key is parked and the read asked
 // for more than EVENTUAL.
-func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, AsOf, error) {
+func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.Seen, error) {
 	q.Partition = db.cfg.Stream.PartitionOf(q.ID)
 	if err := db.wait(ctx, q.Partition, q.ID, point); err != nil {
-		return nil, AsOf{}, err
+		return nil, wal.Seen{}, err
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
-	asOf := db.asOf(q.Partition) // before the read: what is read is at least that fresh
+	seen := db.cfg.Stream.Seen(q.Partition, db.cfg.Now())
 	var newest int64
 	if each := q.Each; each != nil {
 		q.Each = func(it *StoredItem) error {
@@ -46,13 +38,13 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, AsOf,
 	}
 	page, err := db.cfg.Store.Get(ctx, q)
 	if err != nil {
-		return nil, AsOf{}, err
+		return nil, wal.Seen{}, err
 	}
 	for i := range page.Items {
 		newest = max(newest, page.Items[i].Version.Time)
 	}
 	db.cfg.Clock.Observe(newest)
-	return page, asOf, nil
+	return page, seen, nil
 }
 
 // wait returns once p can serve a read of key at point.
@@ -72,11 +64,6 @@ func (db *DB) readTime(p wal.Partition) int64 {
 	return max(db.cfg.Now().UnixMicro(), db.logTime(p))
 }
 
-func (db *DB) asOf(parts ...wal.Partition) AsOf {
-	pos, at := db.cfg.Stream.AsOf(db.cfg.Now(), parts...)
-	return AsOf{Position: pos, Time: at}
-}
-
 // early is when a page is cut so that it arrives before the caller's deadline and
 // within the namespace's objective: a fifth of the time that is left is kept for
 // the way back.
@@ -92,15 +79,15 @@ func (db *DB) early(ctx context.Context) time.Time {
 }
 
 // Item reads one item without its value when that was uploaded. ErrNotFound.
-func (db *DB) Item(ctx context.Context, id, key []byte, point *ReadPoint) (StoredItem, AsOf, error) {
-	page, asOf, err := db.Get(ctx, &Query{ID: id, Keys: [][]byte{key}, HasKeys: true, MaxBytes: MaxPageBytes}, point)
+func (db *DB) Item(ctx context.Context, id, key []byte, point *ReadPoint) (StoredItem, wal.Seen, error) {
+	page, seen, err := db.Get(ctx, &Query{ID: id, Keys: [][]byte{key}, HasKeys: true, MaxBytes: MaxPageBytes}, point)
 	if err != nil {
-		return StoredItem{}, AsOf{}, err
+		return StoredItem{}, wal.Seen{}, err
 	}
 	if len(page.Items) == 0 {
-		return StoredItem{}, asOf, ErrNotFound
+		return StoredItem{}, seen, ErrNotFound
 	}
-	return page.Items[0], asOf, nil
+	return page.Items[0], seen, nil
 }
 
 // ReadChunk reads a piece of an uploaded value.
@@ -110,22 +97,22 @@ func (db *DB) ReadChunk(ctx context.Context, id []byte, it *StoredItem, index in
 
 // Scan reads a page of one partition, as Get does. Parked reports for each record
 // whether its key is parked.
-func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *ScanPage, parked []bool, asOf AsOf, err error) {
+func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *ScanPage, parked []bool, seen wal.Seen, err error) {
 	if err := db.cfg.Stream.WaitRead(ctx, q.Partition, point); err != nil {
-		return nil, nil, AsOf{}, err
+		return nil, nil, wal.Seen{}, err
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
-	asOf = db.asOf(q.Partition)
+	seen = db.cfg.Stream.Seen(q.Partition, db.cfg.Now())
 	if page, err = db.cfg.Store.Scan(ctx, q); err != nil {
-		return nil, nil, AsOf{}, err
+		return nil, nil, wal.Seen{}, err
 	}
 	parked = make([]bool, len(page.Records))
 	for i := range page.Records {
 		_, parked[i] = db.cfg.Applier.Parked(q.Partition, page.Records[i].ID)
 	}
-	return page, parked, asOf, nil
+	return page, parked, seen, nil
 }
 
 // Chunk appends a piece of an upload. Its place is its identity, so it may be

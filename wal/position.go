@@ -11,8 +11,9 @@ import (
 )
 
 // Position is a place in a namespace: for some of its partitions, the highest
-// offset that is meant. It names the namespace and the incarnation of its
-// topic, so that it is never taken for a place in another one.
+// offset that is meant, NoOffset for the place in front of the first record. It
+// names the namespace and the incarnation of its topic, so that it is never taken
+// for a place in another one.
 type Position struct {
 	Namespace   string
 	Incarnation Incarnation
@@ -35,7 +36,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // String is the position as callers see it: opaque, URL-safe base64 of
 //
 //	version 1 | uvarint length, namespace | 16 bytes incarnation |
-//	uvarint n | n times (uvarint partition, uvarint offset), by partition | CRC32C
+//	uvarint n | n times (uvarint partition, uvarint offset + 1), by partition | CRC32C
 //
 // The checksum is there to tell a damaged position from a place that does not
 // exist; it keeps nobody from making one up, which is harmless.
@@ -49,12 +50,12 @@ func (p Position) String() string {
 	if len(p.Offsets) == 1 {
 		for part, off := range p.Offsets {
 			b = binary.AppendUvarint(b, uint64(part))
-			b = binary.AppendUvarint(b, uint64(off))
+			b = binary.AppendUvarint(b, uint64(off+1))
 		}
 	} else {
 		for _, part := range slices.Sorted(maps.Keys(p.Offsets)) {
 			b = binary.AppendUvarint(b, uint64(part))
-			b = binary.AppendUvarint(b, uint64(p.Offsets[part]))
+			b = binary.AppendUvarint(b, uint64(p.Offsets[part]+1))
 		}
 	}
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -105,11 +106,11 @@ func ParsePosition(s string) (Position, error) {
 		last = int64(part)
 		body = body[n:]
 		off, n := canonicalUvarint(body)
-		if n <= 0 || int64(off) < 0 {
+		if n <= 0 || off > 1<<63 {
 			return bad("offset")
 		}
 		body = body[n:]
-		p.Offsets[Partition(part)] = Offset(off)
+		p.Offsets[Partition(part)] = Offset(off) - 1
 	}
 	if len(body) != 0 {
 		return bad("trailing bytes")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Errors of a Stream, and of the tokens of what it carries.
@@ -104,7 +103,8 @@ func (s *Stream) Progress() *Progress { return s.cfg.Progress }
 // PartitionOf returns the partition of a routing key.
 func (s *Stream) PartitionOf(key []byte) Partition { return PartitionOf(key, s.info.Partitions) }
 
-// Position is the position of one record of this stream. The last one of each
+// Position is the position of one record of this stream; with NoOffset, that in
+// front of the first. The last one of each
 // partition is remembered: the calls of a record share theirs, and so do the
 // reads between two writes.
 func (s *Stream) Position(p Partition, o Offset) string {
@@ -321,40 +321,4 @@ func (s *Stream) MergeAfter(after []string) (Position, error) {
 		merged.Merge(p)
 	}
 	return merged, nil
-}
-
-// AsOf says how fresh an answer from the given partitions is: the position that
-// is applied, and the time: now when nothing is pending, else the append time
-// of the last record applied, the oldest of them.
-func (s *Stream) AsOf(now time.Time, parts ...Partition) (position string, at int64) {
-	if len(parts) == 1 {
-		return s.asOfOne(now, parts[0])
-	}
-	pos := Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation, Offsets: make(map[Partition]Offset, len(parts))}
-	at = now.UnixMicro()
-	for _, p := range parts {
-		g := s.cfg.Progress
-		applied := g.Applied(p)
-		if applied >= 0 {
-			pos.Offsets[p] = applied
-		}
-		if g.Acked(p) > applied {
-			at = min(at, g.LogTime(p))
-		}
-	}
-	return pos.String(), at
-}
-
-// asOfOne is AsOf of the one partition that a read of a record needs.
-func (s *Stream) asOfOne(now time.Time, p Partition) (position string, at int64) {
-	g := s.cfg.Progress
-	applied := g.Applied(p)
-	at = now.UnixMicro()
-	if g.Acked(p) > applied {
-		at = min(at, g.LogTime(p))
-	}
-	if applied < 0 {
-		return Position{Namespace: s.cfg.Namespace, Incarnation: s.info.Incarnation}.String(), at
-	}
-	return s.Position(p, applied), at
 }

@@ -382,7 +382,10 @@ func (x *WriteResult) GetLossWindow() *durationpb.Duration {
 // AsOf says which state a read saw.
 type AsOf struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What had been applied; may be given to a later read's `after`.
+	// What had been applied before the read, in the partitions that it read. It may
+	// be given to a later read's `after`, and to ReadLog, which goes on from there:
+	// what the answer lacks is behind it. A read in pages tells with each page what
+	// all pages so far have seen, so the last page's is that of the whole read.
 	Position string `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
 	// The read's time when nothing was pending, else the append time of the last
 	// applied record.
