@@ -7,11 +7,13 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -165,24 +167,35 @@ func (s *Admin) Handshake(ctx context.Context, req *headwaterv1.HandshakeRequest
 		return nil, err
 	}
 	c := n.Config()
-	objective := func(target, most time.Duration) *headwaterv1.HandshakeResponse_Objective {
-		return &headwaterv1.HandshakeResponse_Objective{Target: durationpb.New(target), Max: durationpb.New(most)}
-	}
-	u := &headwaterv1.HandshakeResponse_Utilization{}
-	if usage := s.cfg.Broker.Usage(); usage.FreeBytes >= 0 && usage.LogBytes > 0 {
-		u.Storage = float64(usage.LogBytes) / float64(usage.FreeBytes+usage.LogBytes)
-	}
 	return &headwaterv1.HandshakeResponse{
-		Slo: &headwaterv1.HandshakeResponse_Slo{
-			Read: objective(c.SLO.Read.Target, c.SLO.Read.Max), Write: objective(c.SLO.Write.Target, c.SLO.Write.Max),
-		},
+		Slo: sloMessage(c.SLO),
 		Limits: &headwaterv1.HandshakeResponse_Limits{
 			MaxRequestBytes: MaxRequestBytes, MaxInlineValueBytes: min(MaxInlineValue, c.Limits.MaxValue), MaxValueBytes: min(c.Limits.MaxValue, kv.MaxValueBytes),
 			MaxPageBytes: MaxPageBytes, MaxItems: MaxItems, ChunkThresholdBytes: int64(c.KV.ChunkThreshold),
 			WritePerSecond: c.Limits.WritePerSecond, BytesPerSecond: c.Limits.BytesPerSecond,
 			TokenDriftPast: durationpb.New(c.Tokens.MaxDriftPast), TokenDriftFuture: durationpb.New(c.Tokens.MaxDriftFuture), TokenWindow: durationpb.New(c.Tokens.Window),
 		},
-		Capabilities: []string{"batch_put", "upload", "compression:zstd", "compression:s2"}, Utilization: u,
+		Capabilities: []string{"batch_put", "upload", "compression:zstd", "compression:s2"}, Utilization: utilization(s.cfg.Broker.Usage()),
 		RefreshAfter: durationpb.New(handshakeRefresh), Abstraction: string(c.Abstraction),
 	}, nil
+}
+
+// sloMessage is nil where a namespace has no objectives.
+func sloMessage(o namespace.SLO) *headwaterv1.HandshakeResponse_Slo {
+	if o == (namespace.SLO{}) {
+		return nil
+	}
+	message := func(o namespace.Objective) *headwaterv1.HandshakeResponse_Objective {
+		return &headwaterv1.HandshakeResponse_Objective{Target: durationpb.New(o.Target), Max: durationpb.New(o.Max)}
+	}
+	return &headwaterv1.HandshakeResponse_Slo{Read: message(o.Read), Write: message(o.Write)}
+}
+
+// utilization has what is measured, the disk of the embedded log, and is nil where
+// nothing is.
+func utilization(u wal.Usage) *headwaterv1.HandshakeResponse_Utilization {
+	if u.FreeBytes < 0 || u.LogBytes <= 0 { // not known, or not yet
+		return nil
+	}
+	return &headwaterv1.HandshakeResponse_Utilization{Storage: proto.Float64(float64(u.LogBytes) / float64(u.FreeBytes+u.LogBytes))}
 }

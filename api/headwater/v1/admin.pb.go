@@ -655,12 +655,15 @@ func (x *HandshakeRequest) GetClient() string {
 }
 
 type HandshakeResponse struct {
-	state  protoimpl.MessageState    `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent where the namespace has none.
 	Slo    *HandshakeResponse_Slo    `protobuf:"bytes,1,opt,name=slo,proto3" json:"slo,omitempty"`
 	Limits *HandshakeResponse_Limits `protobuf:"bytes,2,opt,name=limits,proto3" json:"limits,omitempty"`
-	// Names of what this server can do: "batch_put", "upload", "zstd", "s2".
-	Capabilities []string                       `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
-	Utilization  *HandshakeResponse_Utilization `protobuf:"bytes,4,opt,name=utilization,proto3" json:"utilization,omitempty"`
+	// Names of what this server can do: "batch_put", "upload", "compression:zstd",
+	// "compression:s2".
+	Capabilities []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Absent where nothing is measured.
+	Utilization *HandshakeResponse_Utilization `protobuf:"bytes,4,opt,name=utilization,proto3" json:"utilization,omitempty"`
 	// Ask again after this.
 	RefreshAfter  *durationpb.Duration `protobuf:"bytes,5,opt,name=refresh_after,json=refreshAfter,proto3" json:"refresh_after,omitempty"`
 	Abstraction   string               `protobuf:"bytes,6,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
@@ -972,13 +975,15 @@ func (x *HandshakeResponse_Limits) GetTokenWindow() *durationpb.Duration {
 	return nil
 }
 
-// Each from 0 (idle) to 1 (at its limit) and above.
+// Each from 0 (idle) to 1 (at its limit) and above; absent where it is not
+// measured.
 type HandshakeResponse_Utilization struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SloTarget     float64                `protobuf:"fixed64,1,opt,name=slo_target,json=sloTarget,proto3" json:"slo_target,omitempty"`
-	SloMax        float64                `protobuf:"fixed64,2,opt,name=slo_max,json=sloMax,proto3" json:"slo_max,omitempty"`
-	Storage       float64                `protobuf:"fixed64,3,opt,name=storage,proto3" json:"storage,omitempty"`
-	Compute       float64                `protobuf:"fixed64,4,opt,name=compute,proto3" json:"compute,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SloTarget *float64               `protobuf:"fixed64,1,opt,name=slo_target,json=sloTarget,proto3,oneof" json:"slo_target,omitempty"`
+	SloMax    *float64               `protobuf:"fixed64,2,opt,name=slo_max,json=sloMax,proto3,oneof" json:"slo_max,omitempty"`
+	// Of the disk that the log is on.
+	Storage       *float64 `protobuf:"fixed64,3,opt,name=storage,proto3,oneof" json:"storage,omitempty"`
+	Compute       *float64 `protobuf:"fixed64,4,opt,name=compute,proto3,oneof" json:"compute,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,29 +1019,29 @@ func (*HandshakeResponse_Utilization) Descriptor() ([]byte, []int) {
 }
 
 func (x *HandshakeResponse_Utilization) GetSloTarget() float64 {
-	if x != nil {
-		return x.SloTarget
+	if x != nil && x.SloTarget != nil {
+		return *x.SloTarget
 	}
 	return 0
 }
 
 func (x *HandshakeResponse_Utilization) GetSloMax() float64 {
-	if x != nil {
-		return x.SloMax
+	if x != nil && x.SloMax != nil {
+		return *x.SloMax
 	}
 	return 0
 }
 
 func (x *HandshakeResponse_Utilization) GetStorage() float64 {
-	if x != nil {
-		return x.Storage
+	if x != nil && x.Storage != nil {
+		return *x.Storage
 	}
 	return 0
 }
 
 func (x *HandshakeResponse_Utilization) GetCompute() float64 {
-	if x != nil {
-		return x.Compute
+	if x != nil && x.Compute != nil {
+		return *x.Compute
 	}
 	return 0
 }
@@ -1111,7 +1116,8 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
 	"\x10HandshakeRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06client\x18\x02 \x01(\tR\x06client\"\xfa\t\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\"\xc2\n" +
+	"\n" +
 	"\x11HandshakeResponse\x125\n" +
 	"\x03slo\x18\x01 \x01(\v2#.headwater.v1.HandshakeResponse.SloR\x03slo\x12>\n" +
 	"\x06limits\x18\x02 \x01(\v2&.headwater.v1.HandshakeResponse.LimitsR\x06limits\x12\"\n" +
@@ -1137,13 +1143,20 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x10token_drift_past\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0etokenDriftPast\x12G\n" +
 	"\x12token_drift_future\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x10tokenDriftFuture\x12<\n" +
-	"\ftoken_window\x18\v \x01(\v2\x19.google.protobuf.DurationR\vtokenWindow\x1ay\n" +
-	"\vUtilization\x12\x1d\n" +
+	"\ftoken_window\x18\v \x01(\v2\x19.google.protobuf.DurationR\vtokenWindow\x1a\xc0\x01\n" +
+	"\vUtilization\x12\"\n" +
 	"\n" +
-	"slo_target\x18\x01 \x01(\x01R\tsloTarget\x12\x17\n" +
-	"\aslo_max\x18\x02 \x01(\x01R\x06sloMax\x12\x18\n" +
-	"\astorage\x18\x03 \x01(\x01R\astorage\x12\x18\n" +
-	"\acompute\x18\x04 \x01(\x01R\acompute2\xab\x01\n" +
+	"slo_target\x18\x01 \x01(\x01H\x00R\tsloTarget\x88\x01\x01\x12\x1c\n" +
+	"\aslo_max\x18\x02 \x01(\x01H\x01R\x06sloMax\x88\x01\x01\x12\x1d\n" +
+	"\astorage\x18\x03 \x01(\x01H\x02R\astorage\x88\x01\x01\x12\x1d\n" +
+	"\acompute\x18\x04 \x01(\x01H\x03R\acompute\x88\x01\x01B\r\n" +
+	"\v_slo_targetB\n" +
+	"\n" +
+	"\b_slo_maxB\n" +
+	"\n" +
+	"\b_storageB\n" +
+	"\n" +
+	"\b_compute2\xab\x01\n" +
 	"\fAdminService\x12H\n" +
 	"\x06Status\x12\x1b.headwater.v1.StatusRequest\x1a\x1c.headwater.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01B@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
@@ -1212,6 +1225,7 @@ func file_headwater_v1_admin_proto_init() {
 	if File_headwater_v1_admin_proto != nil {
 		return
 	}
+	file_headwater_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
