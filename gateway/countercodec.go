@@ -44,10 +44,13 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// Marshal encodes v, or gives the buffers of an itemsFrame up to gRPC.
+// Marshal encodes v, or gives the buffers of what is encoded already up to gRPC.
 func (c frameCodec) Marshal(v any) (mem.BufferSlice, error) {
-	if f, ok := v.(*itemsFrame); ok {
-		return f.buffers(), nil
+	switch v := v.(type) {
+	case *itemsFrame:
+		return v.buffers(), nil
+	case *encodedAnswer:
+		return v.data, nil
 	}
 	return c.CodecV2.Marshal(v)
 }

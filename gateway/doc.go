@@ -14,6 +14,8 @@
 //
 // # What it does not
 //
+// What grpc-go refuses by the headers of a call alone, it refuses without a code:
+// another content type, a malformed grpc-timeout, a grpc-encoding other than gzip.
 // It keeps no data and applies nothing. It does not authenticate callers yet:
 // it listens on loopback unless it is told otherwise.
 package gateway

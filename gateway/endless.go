@@ -21,13 +21,18 @@ type endlessStream struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	stop     func() bool
+	wire     *wireReader // nil over HTTP
+	single   bool        // the request is one message
 }
 
 // errDraining is the cause of the end of an endless stream.
 var errDraining = apierrors.New(apierrors.Draining, "the server is shutting down; go on from the last position at another, or when it is back")
 
-func newEndlessStream(ss grpc.ServerStream, method string, draining context.Context) *endlessStream {
-	s := &endlessStream{ServerStream: ss, method: method, draining: draining}
+func newEndlessStream(ss grpc.ServerStream, info *grpc.StreamServerInfo, draining context.Context) *endlessStream {
+	s := &endlessStream{
+		ServerStream: ss, method: info.FullMethod, draining: draining,
+		wire: wireOf(ss.Context()), single: !info.IsClientStream,
+	}
 	s.ctx, s.cancel = context.WithCancelCause(ss.Context())
 	return s
 }
@@ -36,11 +41,34 @@ func (s *endlessStream) Context() context.Context { return s.ctx }
 
 // RecvMsg learns from the request whether the stream is endless.
 func (s *endlessStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
+	err := s.receive(m)
 	if err == nil && s.stop == nil && endless(s.method, m) {
 		s.stop = context.AfterFunc(s.draining, func() { s.cancel(errDraining) })
 	}
 	return err
+}
+
+func (s *endlessStream) receive(m any) error {
+	switch {
+	case s.wire == nil:
+		return s.ServerStream.RecvMsg(m)
+	case s.single:
+		return s.wire.one(m)
+	default:
+		return s.wire.next(m)
+	}
+}
+
+// SendMsg encodes messages itself; see encodeAnswer.
+func (s *endlessStream) SendMsg(m any) error {
+	if s.wire == nil {
+		return s.ServerStream.SendMsg(m)
+	}
+	answer, err := encodeAnswer(m)
+	if err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(answer)
 }
 
 // end is called when the handler has returned err.

@@ -34,6 +34,8 @@ type interceptor struct {
 	inFlight atomic.Int64
 	streams  atomic.Int64
 	draining *atomic.Bool
+	// methods are those that are served; nil: all.
+	methods map[string]bool
 	// drain is done when the server begins to drain; nil: never.
 	drain context.Context
 }
@@ -90,12 +92,15 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 
 // stream is the interceptor of streams. They have no deadline but the caller's.
 func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	start := time.Now()
+	start, method := time.Now(), info.FullMethod
+	if i.methods != nil && !i.methods[method] {
+		method = unknownMethod
+	}
 	if n := i.streams.Add(1); n > maxStreams {
 		err = apierrors.New(apierrors.TooManyStreams, "the server has %d open streams; close some", maxStreams)
 	} else if err = i.admit(info.FullMethod); err == nil {
 		if i.drain != nil {
-			es := newEndlessStream(ss, info.FullMethod, i.drain)
+			es := newEndlessStream(ss, info, i.drain)
 			_, err = i.call(es.ctx, info.FullMethod, func() (any, error) { return nil, next(srv, es) })
 			err = es.end(err)
 		} else {
@@ -103,7 +108,7 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 		}
 	}
 	i.streams.Add(-1)
-	return i.done(ss.Context(), info.FullMethod, start, err)
+	return i.done(ss.Context(), method, start, err)
 }
 
 // call turns a panic into an error: one broken request must not take the

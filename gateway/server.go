@@ -78,8 +78,8 @@ func NewServer(cfg ServerConfig) *Server {
 	i := &interceptor{drain: s.drain, logger: cfg.Logger, metrics: newMetrics(cfg.Registerer), max: cfg.MaxInFlight, draining: &s.draining}
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(i.unary), grpc.StreamInterceptor(i.stream),
-		grpc.ForceServerCodecV2(newFrameCodec()),
-		grpc.MaxRecvMsgSize(MaxRequestBytes+64<<10), grpc.MaxSendMsgSize(64<<20),
+		grpc.ForceServerCodecV2(codec), grpc.UnknownServiceHandler(answerUnknown), grpc.InTapHandle(malformedName),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64<<20),
 		// Without a bound a client can open streams faster than it is answered
 		// (CVE-2023-44487).
 		grpc.MaxConcurrentStreams(4096), grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -100,26 +100,38 @@ func NewServer(cfg ServerConfig) *Server {
 		Logger:    cfg.Logger, Interceptor: i.unary, StreamInterceptor: i.stream, MaxMessageBytes: MaxRequestBytes,
 		DefaultTimeout: DefaultTimeout, MaxTimeout: MaxTimeout, Version: cfg.Version, MaxValueBytes: MaxInlineValue,
 	})
-	for _, r := range []grpc.ServiceRegistrar{s.grpc, h} {
+	wire := wireServices{s.grpc, i}
+	for _, r := range []grpc.ServiceRegistrar{wire, h} {
 		headwaterv1.RegisterLogServiceServer(r, cfg.Services.Log)
 		headwaterv1.RegisterNamespaceServiceServer(r, cfg.Services.Namespace)
 		headwaterv1.RegisterAdminServiceServer(r, cfg.Services.Admin)
 	}
-	registerKeyValue(s.grpc, cfg.Services.KeyValue)
+	registerKeyValue(wire, cfg.Services.KeyValue)
 	headwaterv1.RegisterKeyValueServiceServer(h, cfg.Services.KeyValue)
-	registerCounter(s.grpc, cfg.Services.Counter)
+	registerCounter(wire, cfg.Services.Counter)
 	headwaterv1.RegisterCounterServiceServer(h, cfg.Services.Counter)
 	h.RegisterPlainKV(cfg.Services.KeyValue)
 	h.RegisterPlainCounter(cfg.Services.Counter)
 	h.RegisterPlainLog(cfg.Services.Log)
-	healthv1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	healthv1.RegisterHealthServer(wire, s.health)
+	reflection.Register(wire)
+	i.methods = methodsOf(s.grpc)
 	s.http = &http.Server{
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	s.SetReady(false)
 	return s
+}
+
+func methodsOf(s *grpc.Server) map[string]bool {
+	all := make(map[string]bool)
+	for service, info := range s.GetServiceInfo() {
+		for _, m := range info.Methods {
+			all["/"+service+"/"+m.Name] = true
+		}
+	}
+	return all
 }
 
 // SetReady tells the gRPC health service whether writes are taken.
