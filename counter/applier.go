@@ -139,7 +139,7 @@ func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
 // load begins with what the store has, forgetting what is in memory.
 func (pa *partApplier) load(ctx context.Context) error {
 	store := pa.a.cfg.Store
-	st, err := store.State(ctx, pa.p)
+	st, err := store.Saved(ctx, pa.p)
 	if err != nil {
 		return fmt.Errorf("read the state of partition %d: %w", pa.p, err)
 	}

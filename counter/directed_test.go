@@ -110,12 +110,12 @@ func TestThePositionIsSavedWithTheEffect(t *testing.T) {
 			}
 		}
 		r.durable()
-		saved, err := r.store.State(r.ctx(), 0)
+		saved, err := r.store.Saved(r.ctx(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.crash(0)
-		after, err := r.store.State(r.ctx(), 0)
+		after, err := r.store.Saved(r.ctx(), 0)
 		if err != nil || after.Applied < saved.Applied {
 			t.Errorf("the store was at %d, after the crash %d: %v", saved.Applied, after.Applied, err)
 		}

@@ -10,7 +10,7 @@ import (
 
 var (
 	// ErrClosed: the store or DB was used after Close.
-	ErrClosed = errors.New("counter: closed")
+	ErrClosed = consumers.ErrClosed
 	// ErrOverflow: the value would leave int64. Nothing was changed.
 	ErrOverflow = errors.New("counter: the value would leave int64")
 	// ErrNoReservation: there is no such reservation, or it ended longer than a

@@ -30,6 +30,7 @@ type mapData struct {
 	rows         map[string]Row
 	windows      map[mapWindow]Bucket
 	events       map[wal.Offset][]byte
+	exceptions   map[wal.Offset][]byte
 	bases        map[uint64]Base
 	retired      map[uint64]wal.Offset
 	tokens       map[wal.Nonce]TokenEntry
@@ -38,16 +39,21 @@ type mapData struct {
 }
 
 func newMapStore() *mapStore {
-	return &mapStore{st: State{Applied: wal.NoOffset, Folded: wal.NoOffset}, data: mapData{
-		rows: map[string]Row{}, windows: map[mapWindow]Bucket{}, events: map[wal.Offset][]byte{}, bases: map[uint64]Base{},
+	return &mapStore{st: State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset}, data: mapData{
+		rows: map[string]Row{}, windows: map[mapWindow]Bucket{}, events: map[wal.Offset][]byte{}, exceptions: map[wal.Offset][]byte{}, bases: map[uint64]Base{},
 		retired: map[uint64]wal.Offset{}, tokens: map[wal.Nonce]TokenEntry{}, reservations: map[wal.Nonce]Reservation{}, parked: map[string]consumers.ParkedQueue{},
 	}}
 }
 
-func (s *mapStore) State(context.Context, wal.Partition) (State, error) {
+func (s *mapStore) Saved(context.Context, wal.Partition) (State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.st, nil
+}
+
+func (s *mapStore) State(ctx context.Context, p wal.Partition) (consumers.State, error) {
+	st, err := s.Saved(ctx, p)
+	return st.State, err
 }
 
 func (s *mapStore) Counters(_ context.Context, _ wal.Partition, names [][]byte, rows []Row, found []bool) error {
@@ -91,6 +97,19 @@ func (s *mapStore) Parked(context.Context, wal.Partition) ([]consumers.ParkedQue
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.data.parked)), nil
+}
+
+func (s *mapStore) Exceptions(_ context.Context, _ wal.Partition, from, to wal.Offset, f func(wal.Offset, []byte) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range slices.Sorted(maps.Keys(s.data.exceptions)) {
+		if from <= o && o < to {
+			if err := f(o, s.data.exceptions[o]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *mapStore) Begin(wal.Partition) Batch { return &mapBatch{s: s} }
@@ -161,6 +180,19 @@ func (b *mapBatch) SaveEvents(o wal.Offset, row []byte) {
 	row = bytes.Clone(row)
 	b.later(func(d *mapData) { d.events[o] = row })
 }
+
+func (b *mapBatch) SaveException(o wal.Offset, row []byte) {
+	row = bytes.Clone(row)
+	b.later(func(d *mapData) { d.exceptions[o] = row })
+}
+
+func (b *mapBatch) TrimExceptions(before wal.Offset) {
+	b.later(func(d *mapData) {
+		maps.DeleteFunc(d.exceptions, func(at wal.Offset, _ []byte) bool { return at < before })
+	})
+}
+
+func (b *mapBatch) Empty() bool { return len(b.do) == 0 }
 
 func (b *mapBatch) DropEvents(o wal.Offset) {
 	b.later(func(d *mapData) { maps.DeleteFunc(d.events, func(at wal.Offset, _ []byte) bool { return at <= o }) })

@@ -16,19 +16,16 @@ import (
 // The applier keeps what it has applied since its last flush in memory, so a
 // store is behind what readers see; see Applier.
 type Store interface {
-	// State returns what a partition's last committed batch saved: Applied and
-	// Folded are wal.NoOffset for a new store.
-	State(ctx context.Context, p wal.Partition) (State, error)
+	consumers.Ledger[TokenEntry]
+
+	// Saved returns all that a partition's last committed batch saved of its state:
+	// Applied and Folded are wal.NoOffset for a new store.
+	Saved(ctx context.Context, p wal.Partition) (State, error)
 
 	// Counters reads rows by name as of the last commit: rows[i] is that of
 	// names[i], found[i] false where there is none. The slices have the length of
 	// names. A name may stand twice.
 	Counters(ctx context.Context, p wal.Partition, names [][]byte, rows []Row, found []bool) error
-
-	// Token returns the newest entry (by Offset) of a nonce in a partition,
-	// whatever its age. It costs no I/O for a nonce that was never seen, nearly
-	// always.
-	Token(ctx context.Context, p wal.Partition, n wal.Nonce) (TokenEntry, bool, error)
 
 	// Reservation returns a reservation in any state.
 	Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) (Reservation, bool, error)
@@ -36,9 +33,6 @@ type Store interface {
 	// HeldReservations calls f for every reservation of a partition whose state is
 	// Held, in no useful order.
 	HeldReservations(ctx context.Context, p wal.Partition, f func(*Reservation) error) error
-
-	// Parked returns the queues of parked records of a partition, by key.
-	Parked(ctx context.Context, p wal.Partition) ([]consumers.ParkedQueue, error)
 
 	// Begin starts a batch of changes of one partition. The next one may be begun,
 	// and filled, while the last one is being committed by another goroutine;
@@ -54,29 +48,12 @@ type Store interface {
 	// and marks once State.Folded is at or above the offset they were retired at.
 	// In the goroutine of the partition's applier, while no commit is under way.
 	Sweep(ctx context.Context, s *SweepRequest) (SweepResult, error)
-
-	// LiveTokens is how many token entries a partition holds, about.
-	LiveTokens(p wal.Partition) int64
-
-	// SetTokenWindow tells how long tokens are kept from now on.
-	SetTokenWindow(window time.Duration)
-
-	// Sync makes everything that was committed before the call durable and returns
-	// the offset that each partition is durable at.
-	Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error)
-
-	// Usage reports what the store holds.
-	Usage(ctx context.Context) (Usage, error)
-
-	Close() error
 }
 
 // State is what a store saves of a partition with every commit.
 type State struct {
-	Applied wal.Offset // highest offset applied, wal.NoOffset for none
-	LogTime int64      // running maximum of the log time, microseconds since 1970
-	MaxTime int64      // largest generation time applied, microseconds since 1970
-	NextID  uint64     // of the next life of a counter; from 1
+	consumers.State
+	NextID uint64 // of the next life of a counter; from 1
 	// Folded is the highest offset whose events are in the bases and no longer
 	// rows; wal.NoOffset for none.
 	Folded wal.Offset
@@ -165,6 +142,8 @@ func (b *Base) Merge(after Base) {
 // one goroutine at a time: it is filled by the applier and may be committed by
 // another.
 type Batch interface {
+	consumers.Batch[State, TokenEntry]
+
 	// SaveCounter replaces the row of a name.
 	SaveCounter(name []byte, r *Row)
 	// DropCounter removes the row of a name.
@@ -180,18 +159,8 @@ type Batch interface {
 	DropEvents(o wal.Offset)
 	// AddBase merges b into the base of id.
 	AddBase(id uint64, b Base)
-	// SaveToken remembers what a token did.
-	SaveToken(e *TokenEntry)
 	// SaveReservation replaces a reservation.
 	SaveReservation(r *Reservation)
-	// SaveParked replaces the queue of a key; an empty one removes it.
-	SaveParked(q *consumers.ParkedQueue)
-	// Commit makes the changes and the state visible together, to survive kill -9
-	// as one: after a crash the store is as of some commit, with everything before
-	// it. It is durable after the next Sync. The batch is used up.
-	Commit(ctx context.Context, s State) error
-	// Abort gives the batch up. Allowed after Commit, where it does nothing.
-	Abort()
 }
 
 // Snapshot is a view of one partition as of one commit. Used by one goroutine.
@@ -234,8 +203,4 @@ type SweepResult struct {
 }
 
 // Usage is what a store holds, about.
-type Usage struct {
-	DiskBytes int64
-	Tokens    int64
-	Parked    int64
-}
+type Usage = consumers.Usage

@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrClosed: the store or DB was used after Close.
-	ErrClosed = errors.New("kv: closed")
+	ErrClosed = consumers.ErrClosed
 	// ErrNoChunk: an upload has no such chunk.
 	ErrNoChunk = errors.New("kv: no such chunk")
 	// ErrNotFound: there is no such item.

@@ -13,17 +13,11 @@ import (
 // everything else may be called at any time by anyone. Use after Close is
 // ErrClosed.
 type Store interface {
-	// State returns how far a partition has been applied: zero offsets as
-	// wal.NoOffset for a new store.
-	State(ctx context.Context, p wal.Partition) (State, error)
+	consumers.Ledger[TokenEntry]
 
 	// Begin starts a batch of changes of one partition. One batch per partition is
 	// open at a time.
 	Begin(p wal.Partition) Batch
-
-	// Token returns the entry of a nonce in a partition, whatever its age. It
-	// costs no I/O for a nonce that was never seen, nearly always.
-	Token(ctx context.Context, p wal.Partition, n wal.Nonce) (TokenEntry, bool, error)
 
 	// Item returns an item as of now (microseconds since 1970), without the value
 	// of an upload: found is false when it is absent, deleted or expired then.
@@ -45,35 +39,20 @@ type Store interface {
 	// stored is not what was written, ErrNoChunk when there is none.
 	ReadChunk(ctx context.Context, p wal.Partition, id UploadID, index int) ([]byte, error)
 
-	// Parked returns the queues of parked records of a partition, by key.
-	Parked(ctx context.Context, p wal.Partition) ([]ParkedQueue, error)
-
 	// Sweep frees what nobody can see any more, in the goroutine of the
 	// partition's applier and between its batches.
 	Sweep(ctx context.Context, s *SweepRequest) (SweepResult, error)
-
-	// Sync makes everything that was applied before the call durable and returns
-	// the offset that each partition is durable at.
-	Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error)
-
-	// Usage reports what the store holds.
-	Usage(ctx context.Context) (Usage, error)
-
-	Close() error
 }
 
 // State is what a store saves of a partition with every effect.
-type State struct {
-	Applied wal.Offset // highest offset applied, wal.NoOffset for none
-	LogTime int64      // running maximum of the log time, microseconds since 1970
-	MaxTime int64      // largest version time applied, microseconds since 1970
-	Tokens  int64      // live token entries, about
-}
+type State = consumers.State
 
 // Batch collects changes of one partition. It copies what it is given. Order
 // matters only for equal versions, where the later call wins. Used by one
 // goroutine.
 type Batch interface {
+	consumers.Batch[State, TokenEntry]
+
 	// Put writes an item, or the tombstone of one when v.Class is wal.Deleted.
 	// A newer version in the store stands: the store compares, the caller need not.
 	Put(id []byte, v wal.Version, it *StoredItem)
@@ -83,21 +62,9 @@ type Batch interface {
 	DeleteRange(id []byte, r Range, v wal.Version, newest bool)
 	// DeleteRecord is DeleteRange over every key of id.
 	DeleteRecord(id []byte, v wal.Version, newest bool)
-	// SaveToken remembers what a token did.
-	SaveToken(e *TokenEntry)
 	SaveUpload(u *StoredUpload)
 	SaveChunk(id UploadID, index int, data []byte)
 	DropUpload(id UploadID)
-	// SaveParked replaces the queue of a key; an empty one removes it.
-	SaveParked(q *ParkedQueue)
-	// Empty reports whether nothing has been added.
-	Empty() bool
-	// Commit makes the changes and the state visible together, to survive kill -9
-	// as one: after a crash the store is as of some commit, with everything before
-	// it. It is durable after the next Sync. The batch is used up.
-	Commit(ctx context.Context, s State) error
-	// Abort gives the batch up. Allowed after Commit, where it does nothing.
-	Abort()
 }
 
 // StoredItem is an item as a store holds it.
@@ -266,8 +233,4 @@ type SweepResult struct {
 }
 
 // Usage is what a store holds, about.
-type Usage struct {
-	DiskBytes int64
-	Tokens    int64
-	Parked    int64
-}
+type Usage = consumers.Usage

@@ -6,20 +6,20 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblefail"
 	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
-// DB is the Pebble of a store that is open. Safe for concurrent use, but for
-// Close, which comes once and when nothing else is under way.
+// DB is the Pebble of a store that is open. Safe for concurrent use, inside of the
+// calls of the store.
 type DB struct {
 	*pebble.DB
-	Tokens *pebbletokens.Table // closed by Close
+	Tokens *pebbletokens.Table // closed with the store
 
 	name       string
 	partitions int
-	parked     ParkedForm
 	fail       *pebblefail.Failure
 }
 
@@ -80,8 +80,13 @@ func (d *DB) Sync() error {
 
 // Each calls do at each key of a partition's in a table, in order. do keeps
 // nothing of the iterator; its error ends the walk and is returned.
-func (d *DB) Each(table byte, p wal.Partition, do func(*pebble.Iterator) error) (err error) {
+func (d *DB) Each(table byte, p wal.Partition, do func(*pebble.Iterator) error) error {
 	lo, hi := Span(table, p)
+	return d.each(lo, hi, do)
+}
+
+// each is Each of the keys of lo <= key < hi.
+func (d *DB) each(lo, hi []byte, do func(*pebble.Iterator) error) (err error) {
 	it, err := d.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return err
@@ -95,47 +100,31 @@ func (d *DB) Each(table byte, p wal.Partition, do func(*pebble.Iterator) error) 
 	return it.Error()
 }
 
-// Usage is what a store holds, about.
-type Usage struct {
-	DiskBytes int64
-	Tokens    int64
-	Parked    int64 // queues
-}
-
-// Usage counts the parked queues, and looks up the rest.
-func (d *DB) Usage() (Usage, error) {
-	var u Usage
+// usage counts the parked queues, and looks up the rest.
+func (d *DB) usage() (u consumers.Usage, err error) {
 	for p := range wal.Partition(d.partitions) {
 		u.Tokens += d.Tokens.Live(p)
 		if err := d.Each(TableParked, p, func(*pebble.Iterator) error { u.Parked++; return nil }); err != nil {
-			return Usage{}, d.ReadError("count parked queues", p, err)
+			return u, d.ReadError("count parked queues", p, err)
 		}
 	}
 	// Metrics takes Pebble's own lock, which a failed store may never give back.
-	err := d.fail.Guard(func() error {
+	err = d.fail.Guard(func() error {
 		u.DiskBytes = int64(d.Metrics().DiskSpaceUsage())
 		return nil
 	})
 	if err != nil {
-		return Usage{}, fmt.Errorf("read usage: %w", err)
+		return u, fmt.Errorf("read usage: %w", err)
 	}
 	return u, nil
 }
 
-// Close syncs and closes the store. What was applied is durable when it returns
-// nil. before, if not nil, closes what the store still has open in Pebble; it is
-// not called in a store that cannot go on. Close of a store that has failed
-// returns the failure; after a failed write its files stay open until the
-// process ends.
+// Close syncs and closes Pebble; it is for Close of the store. before closes what
+// is still open in Pebble, and is not called where that cannot go on.
 func (d *DB) Close(before func() error) error {
 	d.Tokens.Close()
 	err := d.Sync()
-	closeErr := d.fail.WhileNotStuck(func() (err error) {
-		if before != nil {
-			err = before()
-		}
-		return errors.Join(err, d.DB.Close())
-	})
+	closeErr := d.fail.WhileNotStuck(func() error { return errors.Join(before(), d.DB.Close()) })
 	if err == nil {
 		err = closeErr
 	}

@@ -4,10 +4,11 @@ import "github.com/headwater-db/headwater/wal"
 
 // The tables that every store has. The numbers are part of the data format.
 const (
-	TableFormat = 'f'
-	TableState  = 's'
-	TableToken  = 't'
-	TableParked = 'q'
+	TableFormat    = 'f'
+	TableState     = 's'
+	TableToken     = 't'
+	TableParked    = 'q'
+	TableException = 'x'
 )
 
 // TableLen is the length of what begins every key but that of the format: table,

@@ -52,52 +52,39 @@ type Config struct {
 	TokenFilterBytes int64
 }
 
-// Layout is what one kind of store has that others have not.
-type Layout struct {
-	Name    string // of the kind, as its errors say it: "kv store"
-	Version byte   // of the format of its rows
-	// Merger merges its rows. Its name is part of the format.
-	Merger *pebble.Merger
-	// Parked is how it writes a parked queue; zero is as this package does.
-	Parked ParkedForm
-	// Load is called by Open for each partition in order, with the value of its
-	// state, nil where nothing was committed. It keeps nothing of it and returns
-	// what is behind the state in it.
-	Load func(p wal.Partition, state []byte) (rest []byte, err error)
+// layout is what openDB needs to know of a Layout.
+type layout struct {
+	name    string
+	version byte
+	merger  *pebble.Merger
+	// load is called for each partition in order, with the row of its state, nil
+	// where nothing was committed. It returns what is behind the state in it.
+	load func(p wal.Partition, row []byte) (rest []byte, err error)
 }
 
-// Open opens the store in cfg.Dir and makes it if there is none. What was
-// applied before a crash is there up to some batch, and up to the last Sync at
-// least. Its cost does not depend on the number of rows, nor on what is due for
-// compaction; the write-ahead log since the last flush is replayed (at most three
-// memtables). A directory of another format wraps wal.ErrUnknownVersion, of
-// another number of partitions wal.ErrPartitionCount.
-func Open(cfg Config, l Layout) (*DB, error) {
+func openDB(cfg Config, l layout) (*DB, error) {
 	if cfg.Partitions < 1 || cfg.Partitions > math.MaxUint16+1 {
-		return nil, fmt.Errorf("open %s: %d partitions, want 1 to %d", l.Name, cfg.Partitions, math.MaxUint16+1)
+		return nil, fmt.Errorf("open %s: %d partitions, want 1 to %d", l.name, cfg.Partitions, math.MaxUint16+1)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &DB{name: l.Name, partitions: cfg.Partitions, parked: l.Parked}
-	d.fail = pebblefail.New(errors.New(l.Name+" has failed"), func(err error) {
+	d := &DB{name: l.name, partitions: cfg.Partitions}
+	d.fail = pebblefail.New(errors.New(l.name+" has failed"), func(err error) {
 		if cfg.OnFail != nil {
 			go cfg.OnFail(err)
 		}
 	})
-	if d.parked.Decode == nil {
-		d.parked = ParkedForm{Append: AppendParked, Decode: DecodeParked}
-	}
 	if err := d.open(&cfg, &l); err != nil {
-		return nil, fmt.Errorf("open %s %s: %w", l.Name, cfg.Dir, err)
+		return nil, fmt.Errorf("open %s %s: %w", l.name, cfg.Dir, err)
 	}
 	return d, nil
 }
 
-func (d *DB) open(cfg *Config, l *Layout) error {
+func (d *DB) open(cfg *Config, l *layout) error {
 	fs, compactions := d.fail.FS(cfg.FS), pebblecompact.New()
 	o := options(cfg)
-	o.Merger = l.Merger
+	o.Merger = l.merger
 	o.Experimental.CompactionScheduler = compactions
 	if o.Cache == nil {
 		o.Cache = pebble.NewCache(cmp.Or(cfg.CacheBytes, defaultCacheBytes))
@@ -149,8 +136,8 @@ func options(cfg *Config) *pebble.Options {
 }
 
 // load checks the format and reads what is kept in memory.
-func (d *DB) load(cfg *Config, l *Layout) error {
-	if err := d.checkFormat(l.Version, cfg.Partitions); err != nil {
+func (d *DB) load(cfg *Config, l *layout) error {
+	if err := d.checkFormat(l.version, cfg.Partitions); err != nil {
 		return err
 	}
 	var err error
@@ -173,13 +160,13 @@ func (d *DB) load(cfg *Config, l *Layout) error {
 	return nil
 }
 
-func (d *DB) loadPartition(p wal.Partition, l *Layout) error {
-	state, err := d.Value(StateKey(p))
+func (d *DB) loadPartition(p wal.Partition, l *layout) error {
+	row, err := d.Value(StateKey(p))
 	if err != nil {
 		return err
 	}
-	rest, err := l.Load(p, state)
-	if err != nil || state == nil {
+	rest, err := l.load(p, row)
+	if err != nil || row == nil {
 		return err
 	}
 	if rest, err = d.Tokens.Load(p, rest); err == nil && len(rest) > 0 {

@@ -23,9 +23,9 @@ var batchCases = []testCase{
 func stateKept(t *testing.T, h Harness) {
 	p := open(t, h, 3)
 	states := []counter.State{
-		{Applied: 0, Folded: wal.NoOffset, NextID: 1},
-		{Applied: 1 << 62, LogTime: -1, MaxTime: 1 << 62, NextID: 1<<64 - 1, Folded: 1 << 61, Expiring: true},
-		{Applied: wal.NoOffset, Folded: wal.NoOffset, LogTime: 1, NextID: 9},
+		{State: consumers.State{Applied: 0}, Folded: wal.NoOffset, NextID: 1},
+		{State: consumers.State{Applied: 1 << 62, LogTime: -1, MaxTime: 1 << 62}, NextID: 1<<64 - 1, Folded: 1 << 61, Expiring: true},
+		{State: consumers.State{Applied: wal.NoOffset, LogTime: 1}, Folded: wal.NoOffset, NextID: 9},
 	}
 	for round := range states {
 		for part := range wal.Partition(3) {
@@ -105,7 +105,7 @@ func batchCopies(t *testing.T, h Harness) {
 func batchUsed(t *testing.T, h Harness) {
 	p := open(t, h, 1)
 	b := p.s.Begin(0)
-	st := counter.State{Applied: 3}
+	st := counter.State{State: consumers.State{Applied: 3}}
 	everything(1)(b, &st)
 	everything(1)(p.models[0], new(counter.State))
 	if err := b.Commit(bg, st); err != nil {
@@ -195,7 +195,7 @@ func largeCommit(t *testing.T, h Harness) {
 			b.SaveCounter(fmt.Appendf(nil, "counter-%06d", i), &row)
 			b.AddWindow(uint64(i), time.Minute, 0, bucketOf(1))
 		}
-		if err := b.Commit(bg, counter.State{Applied: wal.Offset(round)}); err != nil {
+		if err := b.Commit(bg, counter.State{State: consumers.State{Applied: wal.Offset(round)}}); err != nil {
 			t.Fatal(err)
 		}
 		p.reopen()

@@ -16,7 +16,7 @@ import (
 // Check compares everything that a partition of a store answers with a model.
 // What a sweep may have freed may be there or not; where it is, it is right.
 func Check(ctx context.Context, s counter.Store, p wal.Partition, m *Model) (err error) {
-	st, err := s.State(ctx, p)
+	st, err := s.Saved(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -29,11 +30,11 @@ func afterClose(t *testing.T, h Harness) {
 	}
 	everything(3)(b, new(counter.State))
 	errs := reads(bg, p.s, 0)
-	errs["Commit"] = b.Commit(bg, counter.State{Applied: 9})
+	errs["Commit"] = b.Commit(bg, counter.State{State: consumers.State{Applied: 9}})
 	b.Abort()
 	later := p.s.Begin(0)
 	everything(3)(later, new(counter.State))
-	errs["Commit of a batch begun later"] = later.Commit(bg, counter.State{Applied: 9})
+	errs["Commit of a batch begun later"] = later.Commit(bg, counter.State{State: consumers.State{Applied: 9}})
 	later.Abort()
 	_, errs["Sync"] = p.s.Sync(bg)
 	_, errs["Usage"] = p.s.Usage(bg)
@@ -75,7 +76,7 @@ func concurrent(t *testing.T, h Harness) {
 		b.SaveToken(token(int(round), round*minute/100))
 		b.SaveReservation(reservation(int(round), counter.Held))
 		b.SaveReservation(reservation(int(round-1), counter.Settled))
-		return b.Commit(bg, counter.State{Applied: wal.Offset(round), LogTime: round * minute / 100, Folded: wal.Offset(round - 1)})
+		return b.Commit(bg, counter.State{State: consumers.State{Applied: wal.Offset(round), LogTime: round * minute / 100}, Folded: wal.Offset(round - 1)})
 	}
 	done := make(chan struct{})
 	var reading, writing sync.WaitGroup

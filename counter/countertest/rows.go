@@ -253,7 +253,7 @@ func noPartition(t *testing.T, h Harness) {
 // reads calls everything that takes a context and a partition.
 func reads(ctx context.Context, s counter.Store, p wal.Partition) map[string]error {
 	errs := make(map[string]error)
-	_, errs["State"] = s.State(ctx, p)
+	_, errs["Saved"] = s.Saved(ctx, p)
 	errs["Counters"] = s.Counters(ctx, p, [][]byte{{1}, {2}}, make([]counter.Row, 2), make([]bool, 2))
 	errs["Counters of one"] = s.Counters(ctx, p, [][]byte{{1}}, make([]counter.Row, 1), make([]bool, 1))
 	_, _, errs["Token"] = s.Token(ctx, p, nonce(1))
@@ -275,7 +275,7 @@ func contextEnded(t *testing.T, h Harness) {
 	_, errs["Usage"] = p.s.Usage(ctx)
 	b := p.s.Begin(0)
 	everything(1)(b, new(counter.State))
-	errs["Commit"] = b.Commit(ctx, counter.State{Applied: 5})
+	errs["Commit"] = b.Commit(ctx, counter.State{State: consumers.State{Applied: 5}})
 	for name, err := range errs {
 		if !errors.Is(err, cause) {
 			t.Errorf("%s: %v, want the cause", name, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -60,7 +61,7 @@ func BenchmarkFlush(b *testing.B) {
 			row.ID, row.Value = uint64(j), int64(i)
 			w.SaveCounter(name, &row)
 		}
-		if err := w.Commit(context.Background(), counter.State{Applied: wal.Offset(i)}); err != nil {
+		if err := w.Commit(context.Background(), counter.State{State: consumers.State{Applied: wal.Offset(i)}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -83,7 +84,7 @@ func BenchmarkEvents(b *testing.B) {
 			w.SaveEvents(o, row)
 			o++
 		}
-		if err := w.Commit(context.Background(), counter.State{Applied: o}); err != nil {
+		if err := w.Commit(context.Background(), counter.State{State: consumers.State{Applied: o}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -99,7 +100,7 @@ func BenchmarkWindows(b *testing.B) {
 		for id := range uint64(n) {
 			w.AddWindow(id*0x9e3779b97f4a7c15%n, time.Minute, i/60*minute, counter.Bucket{Lo: id, Adds: 3})
 		}
-		if err := w.Commit(context.Background(), counter.State{Applied: wal.Offset(i)}); err != nil {
+		if err := w.Commit(context.Background(), counter.State{State: consumers.State{Applied: wal.Offset(i)}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -117,7 +118,7 @@ func BenchmarkCounters(b *testing.B) {
 			row := benchRow(j)
 			w.SaveCounter(names[j], &row)
 		}
-		if err := w.Commit(context.Background(), counter.State{Applied: wal.Offset(i)}); err != nil {
+		if err := w.Commit(context.Background(), counter.State{State: consumers.State{Applied: wal.Offset(i)}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -153,7 +154,7 @@ func BenchmarkCounters(b *testing.B) {
 							if !there {
 								name = append(name[:len(name):len(name)], 'x')
 							}
-							if _, err := s.db.View(appendCounterKey(nil, 0, name), func(v []byte) error { return decodeRow(v, &row) }); err != nil {
+							if _, err := s.DB.View(appendCounterKey(nil, 0, name), func(v []byte) error { return decodeRow(v, &row) }); err != nil {
 								b.Fatal(err)
 							}
 						}

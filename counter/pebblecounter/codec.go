@@ -4,90 +4,23 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
 
-// valueVersion is the first byte of every value but an event row, whose form is
-// its writer's.
-const valueVersion = 1
-
 var (
 	errBadKey   = fmt.Errorf("%w: key of no known form", wal.ErrCorrupt)
-	errBadValue = fmt.Errorf("%w: value of no known form", wal.ErrCorrupt)
+	errBadValue = pebblestore.ErrBadValue
 )
 
-func badVersion(what string, v byte) error {
-	return fmt.Errorf("%w: %s of version %d: %w", wal.ErrCorrupt, what, v, wal.ErrUnknownVersion)
-}
+// reader takes the value of a row apart.
+type reader struct{ pebblestore.Reader }
 
-// reader takes a value apart. After the first thing that does not fit, it
-// returns zeros, and bad is true.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-// open starts with the version byte.
+// open starts behind the version byte.
 func open(what string, b []byte) (reader, error) {
-	if len(b) == 0 {
-		return reader{}, errBadValue
-	}
-	if b[0] != valueVersion {
-		return reader{}, badVersion(what, b[0])
-	}
-	return reader{b: b[1:]}, nil
-}
-
-func (r *reader) fail() { r.b, r.bad = nil, true }
-
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
-
-func (r *reader) bytes(n int) []byte {
-	if len(r.b) < n {
-		r.fail()
-		return nil
-	}
-	b := r.b[:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *reader) uint() uint64 {
-	// Most are small.
-	if len(r.b) > 0 && r.b[0] < 0x80 {
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
-		return v
-	}
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) int() int64 {
-	u := r.uint()
-	return int64(u>>1) ^ -int64(u&1)
-}
-
-// done says whether the value was read to its end and no further.
-func (r *reader) done(what string) error {
-	if r.bad || len(r.b) > 0 {
-		return fmt.Errorf("%s: %w", what, errBadValue)
-	}
-	return nil
+	r, err := pebblestore.ReadValue(what, b)
+	return reader{r}, err
 }
 
 // appendWide writes a number of 128 bits: zigzag, then seven bits to a byte.
@@ -106,11 +39,11 @@ func appendWide(dst []byte, lo uint64, hi int64) []byte {
 func (r *reader) wide() (lo uint64, hi int64) {
 	var ulo, uhi uint64
 	for shift := uint(0); ; shift += 7 {
-		c := r.byte()
+		c := r.Byte()
 		v := uint64(c & 0x7f)
 		switch {
 		case shift == 126 && c > 3: // two bits are left of 128
-			r.fail()
+			r.Fail()
 		case shift < 64:
 			ulo |= v << shift
 			if shift > 57 {
@@ -119,7 +52,7 @@ func (r *reader) wide() (lo uint64, hi int64) {
 		default:
 			uhi |= v << (shift - 64)
 		}
-		if r.bad || c < 0x80 {
+		if r.Bad() || c < 0x80 {
 			break
 		}
 	}
@@ -136,13 +69,13 @@ func appendBucket(dst []byte, b *counter.Bucket) []byte {
 }
 
 func (r *reader) bucket() (b counter.Bucket) {
-	b.Adds = r.int()
+	b.Adds = r.Int()
 	b.Lo, b.Hi = r.wide()
 	return b
 }
 
 func appendWindow(dst []byte, b *counter.Bucket) []byte {
-	return appendBucket(append(dst, valueVersion), b)
+	return appendBucket(pebblestore.AppendVersion(dst), b)
 }
 
 func decodeWindow(v []byte) (b counter.Bucket, err error) {
@@ -151,7 +84,7 @@ func decodeWindow(v []byte) (b counter.Bucket, err error) {
 		return b, err
 	}
 	b = r.bucket()
-	return b, r.done("window")
+	return b, r.Done("window")
 }
 
 const baseCleared = 1
@@ -161,7 +94,7 @@ func appendBase(dst []byte, b *counter.Base) []byte {
 	if b.Cleared {
 		flags = baseCleared
 	}
-	dst = append(dst, valueVersion, flags)
+	dst = append(pebblestore.AppendVersion(dst), flags)
 	dst = binary.AppendVarint(dst, b.Sum)
 	return binary.AppendVarint(dst, b.Events)
 }
@@ -171,13 +104,13 @@ func decodeBase(v []byte) (b counter.Base, err error) {
 	if err != nil {
 		return b, err
 	}
-	flags := r.byte()
+	flags := r.Byte()
 	if flags > baseCleared {
-		r.fail()
+		r.Fail()
 	}
 	b.Cleared = flags == baseCleared
-	b.Sum, b.Events = r.int(), r.int()
-	return b, r.done("base")
+	b.Sum, b.Events = r.Int(), r.Int()
+	return b, r.Done("base")
 }
 
 // decodeRetired returns the offset of the record that an id was retired by.
@@ -186,8 +119,8 @@ func decodeRetired(v []byte) (wal.Offset, error) {
 	if err != nil {
 		return 0, err
 	}
-	o := wal.Offset(r.int())
-	return o, r.done("retired id")
+	o := wal.Offset(r.Int())
+	return o, r.Done("retired id")
 }
 
 const (
@@ -208,7 +141,7 @@ func appendRow(dst []byte, row *counter.Row) []byte {
 			break
 		}
 	}
-	dst = append(dst, valueVersion, flags)
+	dst = append(pebblestore.AppendVersion(dst), flags)
 	dst = binary.AppendUvarint(dst, row.ID)
 	dst = binary.AppendVarint(dst, row.Value)
 	dst = binary.AppendVarint(dst, row.Held)
@@ -237,21 +170,21 @@ func decodeRow(v []byte, row *counter.Row) error {
 	if err != nil {
 		return err
 	}
-	flags := r.byte()
+	flags := r.Byte()
 	if flags > rowFixed|rowMicros {
-		r.fail()
+		r.Fail()
 	}
 	unit := int64(micros)
 	if flags&rowMicros != 0 {
 		unit = 1
 	}
 	*row = counter.Row{
-		Fixed: flags&rowFixed != 0, ID: r.uint(), Value: r.int(), Held: r.int(), ExpiresAt: r.int(),
-		LastOffset: wal.Offset(r.int()), LastEvent: wal.Offset(r.int()),
+		Fixed: flags&rowFixed != 0, ID: r.Uint(), Value: r.Int(), Held: r.Int(), ExpiresAt: r.Int(),
+		LastOffset: wal.Offset(r.Int()), LastEvent: wal.Offset(r.Int()),
 	}
-	n := r.uint()
-	if n > uint64(len(r.b)) { // each is a byte at least
-		r.fail()
+	n := r.Uint()
+	if n > uint64(len(r.Rest())) { // each is a byte at least
+		r.Fail()
 		n = 0
 	}
 	if n > 0 {
@@ -260,23 +193,23 @@ func decodeRow(v []byte, row *counter.Row) error {
 	last := int64(0)
 	for i := range row.Open {
 		o := &row.Open[i]
-		if len(r.b) > 0 && r.b[0] == 0 {
-			r.b = r.b[1:]
+		if len(r.Rest()) > 0 && r.Rest()[0] == 0 {
+			r.Byte()
 			continue
 		}
 		if o.Bucket = r.bucket(); o.Adds == 0 {
-			r.fail()
+			r.Fail()
 		}
-		if last += r.int(); last*unit/unit != last {
-			r.fail()
+		if last += r.Int(); last*unit/unit != last {
+			r.Fail()
 		}
 		o.Start = last * unit
 	}
-	return r.done("counter")
+	return r.Done("counter")
 }
 
 func appendReservation(dst []byte, v *counter.Reservation) []byte {
-	dst = append(dst, valueVersion, byte(v.State))
+	dst = append(pebblestore.AppendVersion(dst), byte(v.State))
 	dst = binary.AppendVarint(dst, v.Amount)
 	dst = binary.AppendVarint(dst, v.ExpiresAt)
 	dst = binary.AppendVarint(dst, v.EndedAt)
@@ -289,9 +222,9 @@ func decodeReservation(id wal.Nonce, b []byte) (v counter.Reservation, err error
 	if err != nil {
 		return v, err
 	}
-	v = counter.Reservation{ID: id, State: counter.ReservationState(r.byte()), Amount: r.int(), ExpiresAt: r.int(), EndedAt: r.int()}
-	v.Counter = append(make([]byte, 0, len(r.b)), r.b...)
-	if r.bad || v.State < counter.Held || v.State > counter.Expired {
+	v = counter.Reservation{ID: id, State: counter.ReservationState(r.Byte()), Amount: r.Int(), ExpiresAt: r.Int(), EndedAt: r.Int()}
+	v.Counter = append(make([]byte, 0, len(r.Rest())), r.Rest()...)
+	if r.Bad() || v.State < counter.Held || v.State > counter.Expired {
 		return counter.Reservation{}, fmt.Errorf("reservation: %w", errBadValue)
 	}
 	return v, nil

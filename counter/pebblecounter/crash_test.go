@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/countertest"
 	"github.com/headwater-db/headwater/wal"
@@ -37,7 +38,7 @@ func inChild(t *testing.T) bool {
 // commitOne is record n of partition 0, and the same for a model.
 func commitOne(s *Store, m *countertest.Model, n int) error {
 	o := wal.Offset(n)
-	st := counter.State{Applied: o, Folded: wal.NoOffset, NextID: uint64(n) + 2, LogTime: int64(n)}
+	st := counter.State{State: consumers.State{Applied: o, LogTime: int64(n)}, Folded: wal.NoOffset, NextID: uint64(n) + 2}
 	b := s.Begin(0)
 	defer b.Abort()
 	row := benchRow(n)
@@ -165,7 +166,7 @@ func TestDamageIsNeverAnotherAnswer(t *testing.T) {
 		}
 	}
 	write(0)
-	if err := s.db.Flush(); err != nil {
+	if err := s.DB.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	write(50)

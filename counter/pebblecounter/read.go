@@ -8,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
@@ -20,19 +19,19 @@ const checkEvery = 1024
 // Counters implements counter.Store. All rows are of one moment. It goes through
 // the names in the order of the keys, with one iterator.
 func (s *Store) Counters(ctx context.Context, p wal.Partition, names [][]byte, rows []counter.Row, found []bool) error {
-	if _, err := s.enter(ctx, p); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.Leave()
 	var err error
 	if len(names) == 1 {
 		rows[0] = counter.Row{}
-		found[0], err = s.db.View(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
+		found[0], err = s.DB.View(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
 	} else if len(names) > 0 {
 		err = s.counters(ctx, p, names, rows, found)
 	}
 	if err != nil {
-		return s.db.ReadError("read counters", p, err)
+		return s.DB.ReadError("read counters", p, err)
 	}
 	return nil
 }
@@ -77,23 +76,23 @@ func seek(it *pebble.Iterator, key []byte, f func(v []byte) error) (found bool, 
 // iter opens an iterator over a partition's keys of a table.
 func (s *Store) iter(table byte, p wal.Partition) (*pebble.Iterator, error) {
 	lo, hi := pebblestore.Span(table, p)
-	return s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi, UseL6Filters: true})
+	return s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi, UseL6Filters: true})
 }
 
 // Reservation implements counter.Store. It looks among the held ones first: one
 // that ends between the two looks is found by the second.
 func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) (v counter.Reservation, ok bool, err error) {
-	if _, err := s.enter(ctx, p); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return v, false, err
 	}
-	defer s.leave()
+	defer s.Leave()
 	for _, table := range []byte{tableHeld, tableEnded} {
-		ok, err = s.db.View(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
+		ok, err = s.DB.View(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
 			v, err = decodeReservation(id, b)
 			return err
 		})
 		if err != nil {
-			return counter.Reservation{}, false, s.db.ReadError("read reservation", p, err)
+			return counter.Reservation{}, false, s.DB.ReadError("read reservation", p, err)
 		}
 		if ok {
 			break
@@ -104,13 +103,13 @@ func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) 
 
 // HeldReservations implements counter.Store. An error of f is returned as it is.
 func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*counter.Reservation) error) error {
-	if _, err := s.enter(ctx, p); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.Leave()
 	var stop error
 	n := 0
-	err := s.db.Each(tableHeld, p, func(it *pebble.Iterator) error {
+	err := s.DB.Each(tableHeld, p, func(it *pebble.Iterator) error {
 		if n++; n%checkEvery == 0 && ctx.Err() != nil {
 			stop = context.Cause(ctx)
 			return stop
@@ -134,16 +133,7 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 	case stop != nil:
 		return stop
 	case err != nil:
-		return s.db.ReadError("read held reservations", p, err)
+		return s.DB.ReadError("read held reservations", p, err)
 	}
 	return nil
-}
-
-// Parked implements counter.Store.
-func (s *Store) Parked(ctx context.Context, p wal.Partition) ([]consumers.ParkedQueue, error) {
-	if _, err := s.enter(ctx, p); err != nil {
-		return nil, err
-	}
-	defer s.leave()
-	return s.db.Parked(p)
 }

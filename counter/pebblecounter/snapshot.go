@@ -27,23 +27,23 @@ type snapshot struct {
 
 // Snapshot implements counter.Store.
 func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (counter.Snapshot, error) {
-	if _, err := s.enter(ctx, p); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return nil, err
 	}
-	defer s.leave()
-	root, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	defer s.Leave()
+	root, err := s.DB.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
-		return nil, s.db.ReadError("take snapshot", p, err)
+		return nil, s.DB.ReadError("take snapshot", p, err)
 	}
-	v := &snapshot{s: s, p: p, root: root, state: newState()}
-	_, err = seek(root, pebblestore.StateKey(p), func(b []byte) (err error) {
-		v.state, _, err = decodeState(b)
-		return err
-	})
+	v := &snapshot{s: s, p: p, root: root}
+	var row []byte
+	if _, err = seek(root, pebblestore.StateKey(p), func(b []byte) error { row = b; return nil }); err == nil {
+		v.state, err = s.DecodeState(row)
+	}
 	if err != nil {
-		return nil, s.db.ReadError("take snapshot", p, errors.Join(err, root.Close()))
+		return nil, s.DB.ReadError("take snapshot", p, errors.Join(err, root.Close()))
 	}
-	s.gate.add(v)
+	s.Keep(root)
 	return v, nil
 }
 
@@ -52,16 +52,16 @@ func (v *snapshot) State() counter.State { return v.state }
 
 // point reads one key.
 func (v *snapshot) point(what string, f func(b []byte) error) (found bool, err error) {
-	if err := v.s.gate.enter(context.Background()); err != nil {
+	if err := v.s.Enter(context.Background(), v.p); err != nil {
 		return false, err
 	}
-	defer v.s.leave()
+	defer v.s.Leave()
 	if v.root == nil {
 		return false, errSnapshotClosed
 	}
 	found, err = seek(v.root, v.key, f)
 	if err != nil {
-		return false, v.s.db.ReadError(what, v.p, err)
+		return false, v.s.DB.ReadError(what, v.p, err)
 	}
 	return found, nil
 }
@@ -98,10 +98,10 @@ func (v *snapshot) Events(o wal.Offset) (row []byte, ok bool, err error) {
 // scan calls f with the keys of lo <= key < hi in order, until it returns false
 // or an error.
 func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (bool, error)) (err error) {
-	if err := v.s.gate.enter(context.Background()); err != nil {
+	if err := v.s.Enter(context.Background(), v.p); err != nil {
 		return err
 	}
-	defer v.s.leave()
+	defer v.s.Leave()
 	if v.root == nil {
 		return errSnapshotClosed
 	}
@@ -110,7 +110,7 @@ func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (b
 	}
 	it, err := v.root.Clone(pebble.CloneOptions{IterOptions: &pebble.IterOptions{LowerBound: lo, UpperBound: hi}})
 	if err != nil {
-		return v.s.db.ReadError(what, v.p, err)
+		return v.s.DB.ReadError(what, v.p, err)
 	}
 	more := true
 	for ok := it.First(); ok && more && err == nil; ok = it.Next() {
@@ -120,7 +120,7 @@ func (v *snapshot) scan(what string, lo, hi []byte, f func(key, value []byte) (b
 		}
 	}
 	if err = errors.Join(err, it.Close()); err != nil {
-		return v.s.db.ReadError(what, v.p, err)
+		return v.s.DB.ReadError(what, v.p, err)
 	}
 	return nil
 }
@@ -179,14 +179,14 @@ func (v *snapshot) EventsFrom(o wal.Offset, f func(o wal.Offset, row []byte) boo
 
 // Close implements counter.Snapshot. A second one does nothing.
 func (v *snapshot) Close() error {
-	if !v.s.gate.remove(v) {
+	if v.root == nil || !v.s.Drop(v.root) {
 		return nil
 	}
-	defer v.s.leave()
+	defer v.s.Leave()
 	root := v.root
 	v.root = nil
 	if err := root.Close(); err != nil {
-		return v.s.db.ReadError("close snapshot", v.p, err)
+		return v.s.DB.ReadError("close snapshot", v.p, err)
 	}
 	return nil
 }

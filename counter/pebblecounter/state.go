@@ -4,48 +4,33 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
 
 const stateExpiring = 1
 
-// appendState writes a state. What the token table needs to know of itself
-// follows it in the store, so that Open finds it without a scan.
+// appendState writes what counters have of a state beside the common part.
 func appendState(dst []byte, st *counter.State) []byte {
 	flags := byte(0)
 	if st.Expiring {
 		flags = stateExpiring
 	}
-	dst = append(dst, valueVersion, flags)
-	dst = binary.AppendVarint(dst, int64(st.Applied))
-	dst = binary.AppendVarint(dst, st.LogTime)
-	dst = binary.AppendVarint(dst, st.MaxTime)
+	dst = append(pebblestore.AppendVersion(dst), flags)
 	dst = binary.AppendUvarint(dst, st.NextID)
 	return binary.AppendVarint(dst, int64(st.Folded))
 }
 
-// decodeState returns what follows the state as rest.
-func decodeState(b []byte) (st counter.State, rest []byte, err error) {
-	r, err := open("state", b)
+func decodeState(b []byte, st *counter.State) (rest []byte, err error) {
+	r, err := open("state of counters", b)
 	if err != nil {
-		return st, nil, err
+		return nil, err
 	}
-	flags := r.byte()
-	if flags > stateExpiring {
-		r.fail()
+	flags := r.Byte()
+	st.Expiring, st.NextID, st.Folded = flags&stateExpiring != 0, r.Uint(), wal.Offset(r.Int())
+	if r.Bad() || flags > stateExpiring {
+		return nil, fmt.Errorf("state of counters: %w", errBadValue)
 	}
-	st = counter.State{
-		Expiring: flags&stateExpiring != 0, Applied: wal.Offset(r.int()), LogTime: r.int(), MaxTime: r.int(),
-		NextID: r.uint(), Folded: wal.Offset(r.int()),
-	}
-	if r.bad {
-		return counter.State{}, nil, fmt.Errorf("state: %w", errBadValue)
-	}
-	return st, r.b, nil
-}
-
-// newState is that of a partition nothing was committed to.
-func newState() counter.State {
-	return counter.State{Applied: wal.NoOffset, NextID: 1, Folded: wal.NoOffset}
+	return r.Rest(), nil
 }

@@ -21,11 +21,9 @@ const maxSingles = 64
 
 // sweep is one call of Sweep. What it removes goes into one batch.
 type sweep struct {
-	ctx     context.Context
+	*pebblestore.Sweep[counter.State]
 	s       *Store
 	r       *counter.SweepRequest
-	folded  wal.Offset
-	w       *pebble.Batch
 	windows *pebble.Iterator // opened when it is needed
 	res     counter.SweepResult
 }
@@ -37,31 +35,12 @@ var sweepTables = [...]byte{tableRetired, tableGone, tableEnded}
 // Sweep implements counter.Store. Token entries go by the bucket, when all of it
 // is from before Horizon, and are not counted as keys looked at.
 func (s *Store) Sweep(ctx context.Context, r *counter.SweepRequest) (counter.SweepResult, error) {
-	part, err := s.enter(ctx, r.Partition)
+	sw := &sweep{s: s, r: r}
+	tokens, err := s.ledger.Sweep(ctx, r.Partition, r.Horizon, r.Limit, sw.walk)
 	if err != nil {
 		return counter.SweepResult{}, err
 	}
-	defer s.leave()
-	if err := s.db.Err(); err != nil {
-		return counter.SweepResult{}, err
-	}
-	place, err := decodeCursor(r.Partition, r.Cursor)
-	if err != nil {
-		return counter.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, err)
-	}
-	part.writing.Lock()
-	defer part.writing.Unlock()
-	sw := &sweep{ctx: ctx, s: s, r: r, folded: part.state.Load().Folded, w: s.db.NewBatch()}
-	lost, err := sw.run(part, place)
-	if sw.windows != nil {
-		err = errors.Join(err, sw.windows.Close())
-	}
-	if !lost {
-		err = errors.Join(err, sw.w.Close())
-	}
-	if err != nil {
-		return counter.SweepResult{}, s.db.ReadError("sweep", r.Partition, err)
-	}
+	sw.res.Tokens = int(tokens)
 	return sw.res, nil
 }
 
@@ -78,11 +57,15 @@ func decodeCursor(p wal.Partition, cursor []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w cursor of a sweep", wal.ErrMalformed)
 }
 
-// run looks at up to Limit keys and commits what it found. lost: the batch must
-// not be touched any more.
-func (sw *sweep) run(part *partition, place []byte) (lost bool, err error) {
+// walk looks at up to Limit keys.
+func (sw *sweep) walk(shell *pebblestore.Sweep[counter.State]) (err error) {
+	sw.Sweep = shell
+	place, err := decodeCursor(sw.r.Partition, sw.r.Cursor)
+	if err != nil {
+		return err
+	}
 	for _, table := range sweepTables {
-		lo, hi := pebblestore.Span(table, part.id)
+		lo, hi := pebblestore.Span(table, sw.r.Partition)
 		if bytes.Compare(place, hi) >= 0 {
 			continue
 		}
@@ -90,41 +73,34 @@ func (sw *sweep) run(part *partition, place []byte) (lost bool, err error) {
 			lo = place
 		}
 		if table == tableGone { // those that can go lie in front
-			hi = appendGoneKey(hi[:0], part.id, sw.folded+1, 0)
+			hi = appendGoneKey(hi[:0], sw.r.Partition, sw.State.Folded+1, 0)
 		}
 		if bytes.Compare(lo, hi) >= 0 {
 			continue
 		}
-		if sw.res.Cursor, err = sw.table(table, lo, hi); err != nil {
-			return false, err
-		}
-		if sw.res.Cursor != nil {
+		if sw.res.Cursor, err = sw.table(table, lo, hi); err != nil || sw.res.Cursor != nil {
 			break
 		}
 	}
-	change := sw.s.tokens.NewChange(part.id)
-	buckets, entries, err := change.Evict(sw.w, sw.r.Horizon)
-	if err != nil || (buckets == 0 && sw.w.Empty()) {
-		change.Discard()
-		return false, err
+	sw.res.Looked = sw.Looked
+	if sw.windows != nil {
+		err = errors.Join(err, sw.windows.Close())
 	}
-	sw.res.Tokens = int(entries)
-	return sw.s.apply(part, sw.w, change, part.state.Load())
+	return err
 }
 
 // table goes through one table from lo; next is where it stopped, nil at the end.
 func (sw *sweep) table(table byte, lo, hi []byte) (next []byte, err error) {
-	it, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	it, err := sw.s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
-		if sw.res.Looked >= max(sw.r.Limit, 1) {
+		if more, err := sw.Look(); err != nil {
+			return nil, err
+		} else if !more {
 			return bytes.Clone(it.Key()), nil
-		}
-		if sw.res.Looked++; sw.res.Looked%checkEvery == 0 && sw.ctx.Err() != nil {
-			return nil, context.Cause(sw.ctx)
 		}
 		switch table {
 		case tableRetired:
@@ -158,11 +134,11 @@ func (sw *sweep) retired(it *pebble.Iterator) error {
 		return err
 	}
 	id := binary.BigEndian.Uint64(k[tableLen:])
-	if err := errors.Join(sw.freeWindows(id), sw.w.Delete(k, nil)); err != nil {
+	if err := errors.Join(sw.freeWindows(id), sw.W.Delete(k, nil)); err != nil {
 		return err
 	}
-	if at > sw.folded {
-		return sw.w.Set(appendGoneKey(nil, sw.r.Partition, at, id), []byte{valueVersion}, nil)
+	if at > sw.State.Folded {
+		return sw.W.Set(appendGoneKey(nil, sw.r.Partition, at, id), pebblestore.AppendVersion(nil), nil)
 	}
 	return sw.freeBase(id)
 }
@@ -172,31 +148,31 @@ func (sw *sweep) gone(k []byte) error {
 	if len(k) != goneLen {
 		return errBadKey
 	}
-	return errors.Join(sw.freeBase(binary.BigEndian.Uint64(k[goneLen-8:])), sw.w.Delete(k, nil))
+	return errors.Join(sw.freeBase(binary.BigEndian.Uint64(k[goneLen-8:])), sw.W.Delete(k, nil))
 }
 
 func (sw *sweep) freeBase(id uint64) error {
 	sw.res.Retired++
-	return sw.w.Delete(appendIDKey(nil, tableBase, sw.r.Partition, id), nil)
+	return sw.W.Delete(appendIDKey(nil, tableBase, sw.r.Partition, id), nil)
 }
 
 func (sw *sweep) freeWindows(id uint64) (err error) {
 	if sw.windows == nil {
 		lo, hi := pebblestore.Span(tableWindow, sw.r.Partition)
-		if sw.windows, err = sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
+		if sw.windows, err = sw.s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 			return err
 		}
 	}
 	lo := appendIDKey(nil, tableWindow, sw.r.Partition, id)
-	room := min(maxSingles, max(sw.r.Limit, 1)-sw.res.Looked)
+	room := min(maxSingles, sw.Room())
 	n := 0
 	for ok := sw.windows.SeekGE(lo); ok && bytes.HasPrefix(sw.windows.Key(), lo); ok = sw.windows.Next() {
 		if n == room { // the deletes of those before are in vain
-			return sw.w.DeleteRange(lo, pebblestore.Successor(lo), nil)
+			return sw.W.DeleteRange(lo, pebblestore.Successor(lo), nil)
 		}
 		n++
-		sw.res.Looked++
-		if err := sw.w.Delete(sw.windows.Key(), nil); err != nil {
+		sw.Looked++
+		if err := sw.W.Delete(sw.windows.Key(), nil); err != nil {
 			return err
 		}
 	}
@@ -218,5 +194,5 @@ func (sw *sweep) ended(it *pebble.Iterator) error {
 		return err
 	}
 	sw.res.Reservations++
-	return sw.w.Delete(k, nil)
+	return sw.W.Delete(k, nil)
 }

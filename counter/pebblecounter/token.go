@@ -1,9 +1,9 @@
 package pebblecounter
 
 import (
-	"context"
 	"encoding/binary"
 
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -11,7 +11,7 @@ import (
 // appendToken writes an entry: hash, outcome, offset, times, and the answer
 // where there is one.
 func appendToken(dst []byte, e *counter.TokenEntry) []byte {
-	dst = append(dst, valueVersion)
+	dst = pebblestore.AppendVersion(dst)
 	dst = append(dst, e.Hash[:]...)
 	dst = append(dst, byte(e.Outcome))
 	dst = binary.AppendVarint(dst, int64(e.Offset))
@@ -36,36 +36,16 @@ func decodeToken(n wal.Nonce, b []byte) (e counter.TokenEntry, err error) {
 		return e, err
 	}
 	e.Nonce = n
-	copy(e.Hash[:], r.bytes(len(e.Hash)))
-	e.Outcome = counter.Outcome(r.byte())
-	e.Offset = wal.Offset(r.int())
-	e.LogTime = r.int()
-	e.AcceptedAt = e.LogTime + r.int()
-	e.Time = e.LogTime + r.int()
-	if len(r.b) > 0 {
-		e.Violation = counter.Violation(r.byte())
-		e.Ended = counter.ReservationState(r.byte())
-		e.Value, e.Held, e.AppliedDelta, e.ExpiresAt = r.int(), r.int(), r.int(), r.int()
+	copy(e.Hash[:], r.Bytes(len(e.Hash)))
+	e.Outcome = counter.Outcome(r.Byte())
+	e.Offset = wal.Offset(r.Int())
+	e.LogTime = r.Int()
+	e.AcceptedAt = e.LogTime + r.Int()
+	e.Time = e.LogTime + r.Int()
+	if len(r.Rest()) > 0 {
+		e.Violation = counter.Violation(r.Byte())
+		e.Ended = counter.ReservationState(r.Byte())
+		e.Value, e.Held, e.AppliedDelta, e.ExpiresAt = r.Int(), r.Int(), r.Int(), r.Int()
 	}
-	return e, r.done("token entry")
-}
-
-// Token implements counter.Store. An entry is found as soon as its Commit
-// returned.
-func (s *Store) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (newest counter.TokenEntry, ok bool, err error) {
-	if _, err := s.enter(ctx, p); err != nil {
-		return counter.TokenEntry{}, false, err
-	}
-	defer s.leave()
-	err = s.tokens.Lookup(p, n, func(value []byte) error {
-		e, err := decodeToken(n, value)
-		if err == nil && (!ok || e.Offset > newest.Offset) {
-			newest, ok = e, true
-		}
-		return err
-	})
-	if err != nil {
-		return counter.TokenEntry{}, false, s.db.ReadError("read token", p, err)
-	}
-	return newest, ok, nil
+	return e, r.Done("token entry")
 }

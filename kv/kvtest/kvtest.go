@@ -371,7 +371,6 @@ func (p *pair) checkAll(part wal.Partition, now int64) {
 	if err != nil {
 		p.t.Fatalf("state: %v", err)
 	}
-	st.Tokens = 0
 	if st != p.m.State(part) {
 		p.t.Fatalf("state %+v, want %+v", st, p.m.State(part))
 	}

@@ -13,95 +13,54 @@ import (
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
-const (
-	batchInitialBytes  = 64 << 10
-	batchRetainedBytes = 4 << 20
+// freeBytes is from what size on disk on a deleted span is worth a range deletion
+// of Pebble's, which every read of the memtable pays for. Less is left to the
+// sweep. The keys are not counted: where they are deleted already, counting would
+// step over each.
+const freeBytes = 64 << 10
 
-	// freeBytes is from what size on disk on a deleted span is worth a range
-	// deletion of Pebble's, which every read of the memtable pays for. Less is left
-	// to the sweep. The keys are not counted: where they are deleted already,
-	// counting would step over each.
-	freeBytes = 64 << 10
-)
+var errBatchOpen = errors.New("another batch of the partition is open")
 
-var (
-	errBatchUsed = errors.New("batch is used up")
-	errBatchOpen = errors.New("another batch of the partition is open")
-)
-
-// batch is the kv.Batch of a partition. It writes straight into a Pebble batch,
-// so that a put allocates nothing.
+// batch is a kv.Batch. It writes straight into a Pebble batch, so that a put
+// allocates nothing.
 type batch struct {
+	changes
 	s *Store
 	p *partition
-
-	open bool
-	puts *pebble.Batch // everything but tombstones, in order of the calls
 	// tombs holds the tombstones: an indexed batch, because a range tombstone is
 	// merged with those that are there, also those of this batch.
-	tombs   *pebble.Batch
-	gone    []*span // of the deletes
-	tokens  []kv.TokenEntry
-	order   pebbletokens.Order
-	change  *pebbletokens.Change // what is done to the token table
-	state   []byte               // encoded; kept for its memory
-	count   int
-	deletes bool
-	err     error // the first; Commit returns it
+	tombs *pebble.Batch
+	gone  []*span // of the deletes
 }
+
+// changes is what every batch of a store on Pebble has. All but tombstones goes
+// into its W, in order of the calls.
+type changes = pebblestore.Batch[kv.State, kv.TokenEntry]
 
 // Begin implements kv.Store. Where a batch of the partition is open already, or
 // the partition does not exist, Commit of the new one says so.
 func (s *Store) Begin(p wal.Partition) kv.Batch {
-	part, err := s.partition(p)
-	if err != nil {
-		return brokenBatch{err}
+	b := &batch{changes: s.ledger.Begin(p), s: s}
+	if !b.Ready() {
+		return b
 	}
-	b := &part.batch
-	if b.open {
-		return brokenBatch{errBatchOpen}
+	b.p = s.parts[p]
+	if b.p.open != nil {
+		b.SetErr(errBatchOpen)
+		return b
 	}
-	if err := s.enter(context.Background()); err != nil {
-		return brokenBatch{err}
-	}
-	defer s.leave()
-	if b.puts == nil {
-		opts := []pebble.BatchOption{pebble.WithInitialSizeBytes(batchInitialBytes), pebble.WithMaxRetainedSizeBytes(batchRetainedBytes)}
-		b.puts = s.db.NewBatch(opts...)
-	}
-	b.open, b.count, b.deletes, b.err = true, 0, false, nil
-	if !part.marks.asked {
-		state, err := s.db.Value(pebblestore.StateKey(p))
-		if err != nil {
-			b.setErr(err)
-			return b
-		}
-		part.marks.start(state == nil)
-	}
+	b.p.open = b
 	return b
-}
-
-func (b *batch) setErr(err error) {
-	if b.err == nil {
-		b.err = err
-	}
 }
 
 // ready reports whether the call may add to the batch.
 func (b *batch) ready(id []byte) bool {
-	if !b.open {
-		b.setErr(errBatchUsed)
-		return false
-	}
 	if len(id) > maxIDLen {
-		b.setErr(fmt.Errorf("id of %d bytes, at most %d", len(id), maxIDLen))
-		return false
+		b.SetErr(fmt.Errorf("id of %d bytes, at most %d", len(id), maxIDLen))
 	}
-	b.count++
-	return true
+	return b.Ready()
 }
 
 // Put implements kv.Batch. It is a blind write: the merger compares.
@@ -109,38 +68,14 @@ func (b *batch) Put(id []byte, v wal.Version, it *kv.StoredItem) {
 	if !b.ready(id) {
 		return
 	}
-	op := b.puts.MergeDeferred(headerLen+len(id)+1+len(it.Key), cellLen(&v, it))
+	op := b.W.MergeDeferred(headerLen+len(id)+1+len(it.Key), cellLen(&v, it))
 	appendItemKey(op.Key[:0], b.p.id, id, it.Key)
 	b.p.gone.note(id, it.Key)
 	putCell(op.Value, &v, it)
-	if err := op.Finish(); err != nil {
-		b.setErr(err)
-	}
+	b.SetErr(op.Finish())
 	if v.Class == wal.Deleted {
-		b.deletes = true
+		b.Removes = true
 	}
-}
-
-// SaveToken implements kv.Batch. Entries are written by Commit, in the order of
-// their keys: the memtable takes neighbours at half the cost of strangers.
-func (b *batch) SaveToken(e *kv.TokenEntry) {
-	if !b.ready(nil) {
-		return
-	}
-	b.order.Add(&e.Nonce, len(b.tokens))
-	b.tokens = append(b.tokens, *e)
-}
-
-func (b *batch) finishTokens() error {
-	for at := range b.order.Sorted() {
-		e := &b.tokens[at]
-		op := b.change.Add(b.puts, &e.Nonce, e.LogTime, tokenValueLen(e))
-		putToken(op.Value, e)
-		if err := op.Finish(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // SaveUpload implements kv.Batch.
@@ -157,17 +92,15 @@ func (b *batch) SaveChunk(id kv.UploadID, index int, data []byte) {
 		return
 	}
 	if index < 0 || int64(index) > math.MaxUint32 {
-		b.setErr(fmt.Errorf("chunk %d of an upload", index))
+		b.SetErr(fmt.Errorf("chunk %d of an upload", index))
 		return
 	}
 	k := chunkKey(b.p.id, id, index)
-	op := b.puts.SetDeferred(len(k), 4+len(data))
+	op := b.W.SetDeferred(len(k), 4+len(data))
 	copy(op.Key, k)
 	binary.BigEndian.PutUint32(op.Value, chunkSum(k, data))
 	copy(op.Value[4:], data)
-	if err := op.Finish(); err != nil {
-		b.setErr(err)
-	}
+	b.SetErr(op.Finish())
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -182,8 +115,8 @@ func (b *batch) DropUpload(id kv.UploadID) {
 	if !b.ready(nil) {
 		return
 	}
-	b.deletes = true
-	b.setErrIf(dropUpload(b.puts, b.p.id, id))
+	b.Removes = true
+	b.setErrIf(dropUpload(b.W, b.p.id, id))
 }
 
 func dropUpload(w *pebble.Batch, p wal.Partition, id kv.UploadID) error {
@@ -191,119 +124,38 @@ func dropUpload(w *pebble.Batch, p wal.Partition, id kv.UploadID) error {
 	return errors.Join(w.DeleteRange(lo, hi, nil), w.Delete(uploadKey(p, id), nil))
 }
 
-// SaveParked implements kv.Batch.
-func (b *batch) SaveParked(q *kv.ParkedQueue) {
-	if !b.ready(nil) {
-		return
-	}
-	b.setErrIf(b.s.db.SaveParked(b.puts, b.p.id, q))
-}
-
-func (b *batch) set(key, value []byte) {
-	if err := b.puts.Set(key, value, nil); err != nil {
-		b.setErr(err)
-	}
-}
+func (b *batch) set(key, value []byte) { b.SetErr(b.W.Set(key, value, nil)) }
 
 // Empty implements kv.Batch.
-func (b *batch) Empty() bool { return b.count == 0 }
+func (b *batch) Empty() bool { return b.changes.Empty() && b.tombs == nil }
 
-// Commit implements kv.Batch. One Pebble batch carries the changes, the state
-// and the token counts.
+// Commit implements kv.Batch.
 func (b *batch) Commit(ctx context.Context, st kv.State) error {
-	if !b.open {
-		return b.wrap(errBatchUsed)
-	}
 	defer b.Abort()
-	if err := b.s.enter(ctx); err != nil {
-		return b.wrap(err)
+	if b.tombs != nil && !b.tombs.Empty() && b.Ready() {
+		b.SetErr(b.W.Apply(b.tombs, nil))
 	}
-	defer b.s.leave()
-	if b.err != nil {
-		return b.wrap(b.err)
-	}
-	if err := b.finish(&st); err != nil {
-		return b.wrap(err)
-	}
-	if err := b.p.apply(b.s, b.puts, b.deletes); err != nil {
-		// Pebble may still be reading it.
-		b.puts, b.tombs = nil, nil
-		return b.wrap(err)
+	if err := b.changes.Commit(ctx, st); err != nil {
+		return err
 	}
 	b.p.gone.end(b.gone, true)
-	b.gone = b.gone[:0]
-	b.change.Committed()
-	b.p.state.Store(&st)
-	return nil
-}
-
-func (b *batch) wrap(err error) error {
-	return fmt.Errorf("commit kv batch: partition %d: %w", b.p.id, err)
-}
-
-// finish adds the tokens, the tombstones and the state.
-func (b *batch) finish(st *kv.State) error {
-	if err := b.finishTokens(); err != nil {
-		return err
-	}
-	if b.tombs != nil && !b.tombs.Empty() {
-		if err := b.puts.Apply(b.tombs, nil); err != nil {
-			return err
-		}
-	}
-	var err error
-	if b.state, err = appendState(b.state[:0], st, b.change); err != nil {
-		return err
-	}
-	return b.puts.Set(pebblestore.StateKey(b.p.id), b.state, nil)
-}
-
-// apply commits w. Point reads take the odd number, or a change of it, as a sign
-// that what they have read of items and tombstones may not belong together.
-func (p *partition) apply(s *Store, w *pebble.Batch, deletes bool) error {
-	if !deletes {
-		return s.db.Apply(w)
-	}
-	p.deletes.Add(1)
-	if err := s.db.Apply(w); err != nil {
-		return err // it may yet happen: the number stays odd
-	}
-	p.deletes.Add(1)
+	b.gone = nil
 	return nil
 }
 
 // Abort implements kv.Batch.
 func (b *batch) Abort() {
-	if !b.open {
+	b.changes.Abort()
+	if b.p == nil || b.p.open != b {
 		return
 	}
-	b.open = false
+	b.p.open = nil
 	b.p.gone.end(b.gone, false)
-	b.gone = b.gone[:0]
-	b.tokens = b.tokens[:0]
-	b.order.Reset()
-	b.change.Discard()
-	if b.puts != nil {
-		b.puts.Reset()
-	}
+	b.gone = nil
 	if b.tombs != nil {
-		b.tombs.Reset()
+		if err := b.tombs.Close(); err != nil {
+			b.s.DB.Fail(fmt.Errorf("close batch: %w", err))
+		}
+		b.tombs = nil
 	}
-}
-
-// brokenBatch is the answer to a Begin that could not be.
-type brokenBatch struct{ err error }
-
-func (brokenBatch) Put([]byte, wal.Version, *kv.StoredItem)         {}
-func (brokenBatch) DeleteRange([]byte, kv.Range, wal.Version, bool) {}
-func (brokenBatch) DeleteRecord([]byte, wal.Version, bool)          {}
-func (brokenBatch) SaveToken(*kv.TokenEntry)                        {}
-func (brokenBatch) SaveUpload(*kv.StoredUpload)                     {}
-func (brokenBatch) SaveChunk(kv.UploadID, int, []byte)              {}
-func (brokenBatch) DropUpload(kv.UploadID)                          {}
-func (brokenBatch) SaveParked(*kv.ParkedQueue)                      {}
-func (brokenBatch) Empty() bool                                     { return true }
-func (brokenBatch) Abort()                                          {}
-func (b brokenBatch) Commit(ctx context.Context, _ kv.State) error {
-	return fmt.Errorf("commit kv batch: %w", b.err)
 }

@@ -72,7 +72,7 @@ func BenchmarkPointGet(b *testing.B) {
 	const n = 1_000_000
 	s := benchStore(b)
 	applyPuts(noTimer{b}, s, 0, n)
-	if err := s.db.Flush(); err != nil {
+	if err := s.DB.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	ctx := context.Background()
@@ -134,7 +134,7 @@ func BenchmarkPage(b *testing.B) {
 			if err := w.Commit(ctx, kv.State{}); err != nil {
 				b.Fatal(err)
 			}
-			if err := s.db.Flush(); err != nil {
+			if err := s.DB.Flush(); err != nil {
 				b.Fatal(err)
 			}
 			b.SetBytes(2 << 20)

@@ -41,7 +41,7 @@ func TestDamageOfTheManifestIsRefused(t *testing.T) {
 		st := kv.State{Applied: wal.Offset(i), MaxTime: int64(i + 1)}
 		m.SetState(0, st)
 		history = append(history, m.Clone())
-		if err := errors.Join(b.Commit(context.Background(), st), s.db.Flush()); err != nil {
+		if err := errors.Join(b.Commit(context.Background(), st), s.DB.Flush()); err != nil {
 			t.Fatal(err)
 		}
 	}

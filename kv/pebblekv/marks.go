@@ -25,7 +25,6 @@ const (
 type marks struct {
 	known atomic.Pointer[markSet] // nil: every record may have tombstones
 	// Of the goroutine that commits and sweeps:
-	asked  bool
 	next   *markSet // of the round under way, nil for none
 	cursor []byte   // that the round goes on from
 }
@@ -36,13 +35,8 @@ func (m *marks) may(id []byte) bool {
 	return s == nil || s.has(xxhash.Sum64(id))
 }
 
-// start is told once, before the first commit, whether the partition is new.
-func (m *marks) start(empty bool) {
-	m.asked = true
-	if empty {
-		m.known.Store(newMarkSet(0))
-	}
-}
+// start is called before the first commit of a partition that is new.
+func (m *marks) start() { m.known.Store(newMarkSet(0)) }
 
 // mark adds a record that gets a tombstone.
 func (m *marks) mark(id []byte) {

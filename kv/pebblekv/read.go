@@ -46,14 +46,14 @@ func (f *found) visible(now int64) (c cell, ok bool, err error) {
 // iterator, and are used where they show one moment of the store: when no commit
 // that carries deletes ran between them. A record without a mark needs one.
 func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
-	before := part.deletes.Load()
+	before := part.removals.Load()
 	if before&1 != 0 {
 		return s.pointView(part.id, id, key)
 	}
 	var buf [256]byte
 	marked := part.marks.may(id)
 	itemKey := appendItemKey(buf[:0], part.id, id, key)
-	raw, c, err := s.db.Get(itemKey)
+	raw, c, err := s.DB.Get(itemKey)
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 	case err != nil:
@@ -74,7 +74,7 @@ func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 	}
 	f.tomb = sum.record
 	ranges := sum.hasRanges() && (f.raw == nil || bytes.Compare(f.raw[:wal.VersionSize], sum.ranges[:]) <= 0)
-	if ranges || part.deletes.Load() != before {
+	if ranges || part.removals.Load() != before {
 		if err := f.close(); err != nil {
 			return found{}, err
 		}
@@ -85,7 +85,7 @@ func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 
 // summary reads what tombstones a record has, none being all zero.
 func (s *Store) summary(key []byte) (sum summary, err error) {
-	v, c, err := s.db.Get(key)
+	v, c, err := s.DB.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return sum, nil
 	}
@@ -125,7 +125,7 @@ func (s *Store) pointView(p wal.Partition, id, key []byte) (f found, err error) 
 
 // recordView opens an iterator over everything of a record.
 func (s *Store) recordView(p wal.Partition, id []byte) (*pebble.Iterator, error) {
-	return s.db.NewIter(&pebble.IterOptions{
+	return s.DB.NewIter(&pebble.IterOptions{
 		LowerBound: recordKey(p, id, kindSummary, 0),
 		UpperBound: recordKey(p, id, kindEnd, 0),
 	})
@@ -133,17 +133,14 @@ func (s *Store) recordView(p wal.Partition, id []byte) (*pebble.Iterator, error)
 
 // Item implements kv.Store.
 func (s *Store) Item(ctx context.Context, p wal.Partition, id, key []byte, now int64) (it kv.StoredItem, newest wal.Version, ok bool, err error) {
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return it, newest, false, err
 	}
-	defer s.leave()
-	part, err := s.partition(p)
-	if err != nil {
-		return it, newest, false, err
-	}
+	defer s.Leave()
+	part := s.parts[p]
 	it, newest, ok, err = s.item(part, id, key, now)
 	if err != nil {
-		return kv.StoredItem{}, wal.Version{}, false, s.db.ReadError("read item", p, err)
+		return kv.StoredItem{}, wal.Version{}, false, s.DB.ReadError("read item", p, err)
 	}
 	return it, newest, ok, nil
 }
@@ -175,20 +172,18 @@ func (s *Store) item(part *partition, id, key []byte, now int64) (it kv.StoredIt
 
 // Get implements kv.Store.
 func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx, q.Partition); err != nil {
 		return nil, err
 	}
-	defer s.leave()
-	part, err := s.partition(q.Partition)
-	if err != nil {
-		return nil, err
-	}
+	defer s.Leave()
+	part := s.parts[q.Partition]
 	if len(q.ID) > maxIDLen {
 		return nil, fmt.Errorf("read record: id of %d bytes, at most %d", len(q.ID), maxIDLen)
 	}
 	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes, maxItems: q.ItemLimit,
 		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline, each: q.Each}
 	var page *kv.Page
+	var err error
 	switch {
 	case q.HasKeys && q.AfterIndex == len(q.Keys)-1:
 		page, err = s.getKey(&w, part, q)
@@ -198,7 +193,7 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 		page, err = s.getRange(&w, part, q)
 	}
 	if err != nil {
-		return nil, s.db.ReadError("read record", q.Partition, err)
+		return nil, s.DB.ReadError("read record", q.Partition, err)
 	}
 	return page, nil
 }

@@ -14,25 +14,22 @@ import (
 // Scan implements kv.Store. Records come by the length of their id, then by id.
 // On the page an id counts its length beside its items.
 func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error) {
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx, q.Partition); err != nil {
 		return nil, err
 	}
-	defer s.leave()
-	if _, err := s.partition(q.Partition); err != nil {
-		return nil, err
-	}
+	defer s.Leave()
 	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes,
 		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
 	page, err := s.scan(&w, q)
 	if err != nil {
-		return nil, s.db.ReadError("scan", q.Partition, err)
+		return nil, s.DB.ReadError("scan", q.Partition, err)
 	}
 	return page, nil
 }
 
 func (s *Store) scan(w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
 	lo, hi := pebblestore.Span(tableRecord, q.Partition)
-	if w.view, err = s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
+	if w.view, err = s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.view.Close()) }()

@@ -13,7 +13,6 @@ import (
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
-	"github.com/headwater-db/headwater/wal/pebbletokens"
 )
 
 // Phases of a sweep: the first byte of a cursor.
@@ -72,11 +71,10 @@ func decodePlace(b []byte) (p place, err error) {
 
 // sweep is one call of Sweep. What it removes goes into one batch.
 type sweep struct {
-	ctx   context.Context
+	*pebblestore.Sweep[kv.State]
 	s     *Store
 	part  *partition
 	r     *kv.SweepRequest
-	w     *pebble.Batch
 	res   kv.SweepResult
 	place place
 }
@@ -84,58 +82,36 @@ type sweep struct {
 // Sweep implements kv.Store. It removes nothing that a read at or after the
 // request's LogTime could tell, and a tombstone only after all that it hides.
 func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, error) {
-	if err := s.enter(ctx); err != nil {
-		return kv.SweepResult{}, err
-	}
-	defer s.leave()
-	part, err := s.partition(r.Partition)
+	sw := sweep{s: s, r: r}
+	tokens, err := s.ledger.Sweep(ctx, r.Partition, r.Horizon, r.Limit, sw.walk)
 	if err != nil {
 		return kv.SweepResult{}, err
 	}
-	if part.batch.open && part.batch.count > 0 {
-		return kv.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, errBatchOpen)
-	}
-	if err := s.db.Err(); err != nil {
-		return kv.SweepResult{}, err
-	}
-	sw := sweep{ctx: ctx, s: s, part: part, r: r, w: s.db.NewBatch()}
-	if sw.place, err = decodePlace(r.Cursor); err != nil {
-		return kv.SweepResult{}, fmt.Errorf("sweep: partition %d: %w", r.Partition, errors.Join(err, sw.w.Close()))
-	}
-	part.marks.sweepFrom(r.Cursor)
-	res, err := sw.run()
-	if err != nil {
-		return kv.SweepResult{}, s.db.ReadError("sweep", r.Partition, err)
-	}
-	part.marks.sweptTo(res.Cursor)
-	return res, nil
+	sw.part.marks.sweptTo(sw.res.Cursor)
+	sw.res.Tokens = int(tokens)
+	return sw.res, nil
 }
 
-func (sw *sweep) run() (kv.SweepResult, error) {
-	done, err := sw.walk()
-	if err != nil {
-		return kv.SweepResult{}, errors.Join(err, sw.w.Close())
+// walk looks at up to Limit keys.
+func (sw *sweep) walk(shell *pebblestore.Sweep[kv.State]) (err error) {
+	sw.Sweep, sw.part = shell, sw.s.parts[sw.r.Partition]
+	if open := sw.part.open; open != nil && !open.Empty() {
+		return errBatchOpen
 	}
+	if sw.place, err = decodePlace(sw.r.Cursor); err != nil {
+		return err
+	}
+	sw.part.marks.sweepFrom(sw.r.Cursor)
+	done, err := sw.phases()
 	if !done {
 		sw.res.Cursor = sw.place.encode()
 	}
-	change := sw.s.tokens.NewChange(sw.r.Partition)
-	defer change.Discard() // nothing, once it is committed
-	if err := sw.tokens(change); err != nil {
-		return kv.SweepResult{}, errors.Join(err, sw.w.Close())
-	}
-	if sw.w.Empty() {
-		return sw.res, sw.w.Close()
-	}
-	if err := sw.part.apply(sw.s, sw.w, true); err != nil {
-		return kv.SweepResult{}, err // Pebble may still be reading the batch
-	}
-	change.Committed()
-	return sw.res, sw.w.Close()
+	sw.res.Looked = sw.Looked
+	return err
 }
 
-// walk looks at up to Limit keys; done when it came to the end.
-func (sw *sweep) walk() (done bool, err error) {
+// phases goes on from the place; done when it came to the end.
+func (sw *sweep) phases() (done bool, err error) {
 	if sw.place.phase == sweepRecords {
 		if done, err = sw.records(); err != nil || !done {
 			return false, err
@@ -143,18 +119,6 @@ func (sw *sweep) walk() (done bool, err error) {
 		sw.place = place{phase: sweepUploads}
 	}
 	return sw.uploads()
-}
-
-// full counts a key that is about to be looked at, and reports whether the sweep
-// has looked at enough.
-func (sw *sweep) full() (bool, error) {
-	if sw.res.Looked >= max(sw.r.Limit, 1) {
-		return true, nil
-	}
-	if sw.res.Looked++; sw.res.Looked%1024 == 0 && sw.ctx.Err() != nil {
-		return false, context.Cause(sw.ctx)
-	}
-	return false, nil
 }
 
 // settled reports whether a tombstone or expired item is of a time that nothing
@@ -167,12 +131,12 @@ func (sw *sweep) settled(horizon int64, key, ver []byte) bool {
 	return int64(binary.BigEndian.Uint64(ver)) < horizon-jitter
 }
 
-func (sw *sweep) delete(key []byte) error { return sw.w.Delete(key, nil) }
+func (sw *sweep) delete(key []byte) error { return sw.W.Delete(key, nil) }
 
 // records goes through the record table from its place.
 func (sw *sweep) records() (done bool, err error) {
 	lo, hi := pebblestore.Span(tableRecord, sw.r.Partition)
-	view, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	view, err := sw.s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return false, err
 	}
@@ -203,7 +167,7 @@ func (sw *sweep) records() (done bool, err error) {
 			return false, fmt.Errorf("%w: %w", wal.ErrCorrupt, err)
 		}
 		sw.place = place{phase: sweepRecords, key: bytes.Clone(k), horizon: sw.r.Horizon}
-		if sw.res.Looked >= max(sw.r.Limit, 1) {
+		if sw.Room() <= 0 {
 			return false, nil
 		}
 		rs := recordSweep{sweep: sw, view: view, id: bytes.Clone(id)}
@@ -279,11 +243,11 @@ func (rs *recordSweep) each(kind byte, from []byte, do func(key, rest, value []b
 		if !bytes.HasPrefix(k, prefix) {
 			break
 		}
-		full, err := rs.full()
+		more, err := rs.Look()
 		if err != nil {
 			return false, err
 		}
-		if full {
+		if !more {
 			rs.place.key = bytes.Clone(k)
 			return false, nil
 		}
@@ -359,13 +323,13 @@ func (rs *recordSweep) summary() error {
 	case summary{}:
 		return rs.delete(k)
 	}
-	return rs.w.Set(k, sum.bytes(), nil)
+	return rs.W.Set(k, sum.bytes(), nil)
 }
 
 // uploads frees stages that were given up and values that lost.
 func (sw *sweep) uploads() (done bool, err error) {
 	lo, hi := pebblestore.Span(tableUpload, sw.r.Partition)
-	it, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	it, err := sw.s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return false, err
 	}
@@ -378,11 +342,11 @@ func (sw *sweep) uploads() (done bool, err error) {
 		if len(k) != tableLen+nonceLen {
 			return false, errBadCell
 		}
-		full, err := sw.full()
+		more, err := sw.Look()
 		if err != nil {
 			return false, err
 		}
-		if full {
+		if !more {
 			sw.place = place{phase: sweepUploads, key: bytes.Clone(k)}
 			return false, nil
 		}
@@ -400,7 +364,7 @@ func (sw *sweep) uploads() (done bool, err error) {
 		}
 		if lost {
 			sw.res.Uploads++
-			if err := dropUpload(sw.w, sw.r.Partition, u.ID); err != nil {
+			if err := dropUpload(sw.W, sw.r.Partition, u.ID); err != nil {
 				return false, err
 			}
 		}
@@ -413,25 +377,10 @@ func (sw *sweep) lost(u *kv.StoredUpload) (bool, error) {
 	if !u.Committed {
 		return u.Expiry <= sw.r.LogTime, nil
 	}
-	raw, err := sw.s.db.Value(appendItemKey(nil, sw.r.Partition, u.Record, u.Key))
+	raw, err := sw.s.DB.Value(appendItemKey(nil, sw.r.Partition, u.Record, u.Key))
 	if err != nil || raw == nil {
 		return err == nil, err
 	}
 	c, err := parseCell(raw)
 	return err == nil && c.uploadID() != u.ID, err
-}
-
-// tokens evicts the buckets that are wholly before the horizon: one range
-// deletion each.
-func (sw *sweep) tokens(change *pebbletokens.Change) error {
-	buckets, entries, err := change.Evict(sw.w, sw.r.Horizon)
-	if err != nil || buckets == 0 {
-		return err
-	}
-	sw.res.Tokens += int(entries)
-	state, err := appendState(nil, sw.part.state.Load(), change)
-	if err != nil {
-		return err
-	}
-	return sw.w.Set(pebblestore.StateKey(sw.r.Partition), state, nil)
 }

@@ -1,11 +1,9 @@
 package pebblekv
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
@@ -13,62 +11,23 @@ import (
 
 const tokenLen = 16 + 8 + 8 + 8 + 8 + 1
 
-// SetTokenWindow tells the store how long tokens are kept now; see
-// Config.TokenWindow. Safe to call at any time.
-func (s *Store) SetTokenWindow(window time.Duration) { s.tokens.SetWindow(window) }
-
-// Token implements kv.Store. An entry is found as soon as its Commit returned.
-func (s *Store) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (kv.TokenEntry, bool, error) {
-	if err := s.enter(ctx); err != nil {
-		return kv.TokenEntry{}, false, err
-	}
-	defer s.leave()
-	if _, err := s.partition(p); err != nil {
-		return kv.TokenEntry{}, false, err
-	}
-	var newest kv.TokenEntry
-	found := false
-	err := s.tokens.Lookup(p, n, func(value []byte) error {
-		e, err := decodeToken(n, value)
-		if err == nil && (!found || e.Offset > newest.Offset) {
-			newest, found = e, true
-		}
-		return err
-	})
-	if err != nil {
-		return kv.TokenEntry{}, false, s.db.ReadError("read token", p, err)
-	}
-	return newest, found, nil
-}
-
-func tokenValueLen(e *kv.TokenEntry) int {
-	n := tokenLen
+func appendToken(dst []byte, e *kv.TokenEntry) []byte {
+	dst = append(dst, e.Hash[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Offset))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.LogTime))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.AcceptedAt))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Time))
+	dst = append(dst, byte(e.Outcome))
 	if e.Current != (wal.Version{}) {
-		n += wal.VersionSize
+		dst = wal.AppendVersion(dst, e.Current)
 	}
 	if e.HasDefaultTTL {
-		n += uvarintLen(uint64(e.DefaultTTL))
+		dst = binary.AppendUvarint(dst, uint64(e.DefaultTTL))
 	}
-	return n
+	return dst
 }
 
-func putToken(dst []byte, e *kv.TokenEntry) {
-	copy(dst, e.Hash[:])
-	binary.BigEndian.PutUint64(dst[16:], uint64(e.Offset))
-	binary.BigEndian.PutUint64(dst[24:], uint64(e.LogTime))
-	binary.BigEndian.PutUint64(dst[32:], uint64(e.AcceptedAt))
-	binary.BigEndian.PutUint64(dst[40:], uint64(e.Time))
-	dst[48] = byte(e.Outcome)
-	dst = dst[tokenLen:]
-	if e.Current != (wal.Version{}) {
-		putVersion(dst, &e.Current)
-		dst = dst[wal.VersionSize:]
-	}
-	if e.HasDefaultTTL {
-		binary.PutUvarint(dst, uint64(e.DefaultTTL))
-	}
-}
-
+// decodeToken keeps nothing of b.
 func decodeToken(n wal.Nonce, b []byte) (e kv.TokenEntry, err error) {
 	if len(b) < tokenLen {
 		return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))

@@ -92,20 +92,20 @@ func (b *batch) DeleteRange(id []byte, r kv.Range, v wal.Version, newest bool) {
 
 func (b *batch) setErrIf(err error) {
 	if err != nil {
-		b.setErr(pebblefail.Corrupt(err))
+		b.SetErr(pebblefail.Corrupt(err))
 	}
 }
 
 // begin readies the tombstone batch for a record. Pebble must be open while it is
 // read.
 func (b *batch) begin(id []byte) error {
-	if err := b.s.enter(context.Background()); err != nil {
+	if err := b.s.Enter(context.Background(), b.p.id); err != nil {
 		return err
 	}
-	b.deletes = true
+	b.Removes = true
 	b.p.marks.mark(id)
 	if b.tombs == nil {
-		b.tombs = b.s.db.NewIndexedBatch()
+		b.tombs = b.s.DB.NewIndexedBatch()
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (b *batch) deleteRecord(id []byte, v wal.Version, newest bool) error {
 	if err := b.begin(id); err != nil {
 		return err
 	}
-	defer b.s.leave()
+	defer b.s.Leave()
 	s := summary{record: v.Bytes()}
 	if err := b.tombs.Merge(recordKey(b.p.id, id, kindSummary, 0), s.bytes(), nil); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (b *batch) deleteRange(id []byte, r *kv.Range, v wal.Version, newest bool) 
 	if err := b.begin(id); err != nil {
 		return err
 	}
-	defer b.s.leave()
+	defer b.s.Leave()
 	sumKey := recordKey(b.p.id, id, kindSummary, 0)
 	old, err := b.summary(sumKey)
 	if err != nil {
@@ -184,11 +184,11 @@ func (b *batch) freeItems(id []byte, r *kv.Range) error {
 	if !r.Open {
 		hi = append(recordKey(b.p.id, id, kindItem, len(r.End)), r.End...)
 	}
-	size, err := b.s.db.EstimateDiskUsage(lo, hi)
+	size, err := b.s.DB.EstimateDiskUsage(lo, hi)
 	if err != nil || size < freeBytes {
 		return err
 	}
-	return b.puts.DeleteRange(lo, hi, nil)
+	return b.W.DeleteRange(lo, hi, nil)
 }
 
 // addFragment puts the range tombstone f, which is r, into the first layer where

@@ -75,14 +75,11 @@ func decodeUpload(id kv.UploadID, v []byte) (u kv.StoredUpload, err error) {
 
 // Upload implements kv.Store.
 func (s *Store) Upload(ctx context.Context, p wal.Partition, id kv.UploadID) (kv.StoredUpload, bool, error) {
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return kv.StoredUpload{}, false, err
 	}
-	defer s.leave()
-	if _, err := s.partition(p); err != nil {
-		return kv.StoredUpload{}, false, err
-	}
-	v, err := s.db.Value(uploadKey(p, id))
+	defer s.Leave()
+	v, err := s.DB.Value(uploadKey(p, id))
 	if err == nil && v == nil {
 		return kv.StoredUpload{}, false, nil
 	}
@@ -92,32 +89,29 @@ func (s *Store) Upload(ctx context.Context, p wal.Partition, id kv.UploadID) (kv
 			return u, true, nil
 		}
 	}
-	return kv.StoredUpload{}, false, s.db.ReadError("read upload", p, err)
+	return kv.StoredUpload{}, false, s.DB.ReadError("read upload", p, err)
 }
 
 // ReadChunk implements kv.Store.
 func (s *Store) ReadChunk(ctx context.Context, p wal.Partition, id kv.UploadID, index int) ([]byte, error) {
-	if err := s.enter(ctx); err != nil {
+	if err := s.Enter(ctx, p); err != nil {
 		return nil, err
 	}
-	defer s.leave()
-	if _, err := s.partition(p); err != nil {
-		return nil, err
-	}
+	defer s.Leave()
 	if index < 0 || int64(index) > 1<<32-1 {
 		return nil, kv.ErrNoChunk
 	}
 	k := chunkKey(p, id, index)
-	v, err := s.db.Value(k)
+	v, err := s.DB.Value(k)
 	if err != nil {
-		return nil, s.db.ReadError("read chunk", p, err)
+		return nil, s.DB.ReadError("read chunk", p, err)
 	}
 	if v == nil {
 		return nil, kv.ErrNoChunk
 	}
 	data, err := checkChunk(k, v)
 	if err != nil {
-		return nil, s.db.ReadError("read chunk", p, err)
+		return nil, s.DB.ReadError("read chunk", p, err)
 	}
 	return data, nil
 }

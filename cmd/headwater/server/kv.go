@@ -76,7 +76,7 @@ func (b *kvBackend) sweep(ctx context.Context, p wal.Partition, limit int) (more
 // due: tokens are forgotten by log time, which an idle log does not move on.
 func (b *kvBackend) due(p wal.Partition, now int64) bool {
 	st := b.applier.State(p)
-	return st.Tokens > 0 && now-st.LogTime > (b.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
+	return b.store.LiveTokens(p) > 0 && now-st.LogTime > (b.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
 }
 
 func (b *kvBackend) sync(ctx context.Context) (map[wal.Partition]wal.Offset, error) {

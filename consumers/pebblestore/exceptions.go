@@ -1,0 +1,98 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+const exceptionLen = TableLen + 8
+
+// appendExceptionKey is for offsets from 0.
+func appendExceptionKey(dst []byte, p wal.Partition, o wal.Offset) []byte {
+	return binary.BigEndian.AppendUint64(AppendTable(dst, TableException, p), uint64(o))
+}
+
+// SaveException implements consumers.Batch.
+func (b *Batch[S, E]) SaveException(o wal.Offset, row []byte) {
+	if !b.Ready() {
+		return
+	}
+	if o < 0 {
+		b.SetErr(fmt.Errorf("exception of offset %d", o))
+		return
+	}
+	b.excepts = true
+	op := b.W.SetDeferred(exceptionLen, len(row))
+	appendExceptionKey(op.Key[:0], b.p, o)
+	copy(op.Value, row)
+	b.SetErr(op.Finish())
+}
+
+// TrimExceptions implements consumers.Batch: one range deletion, or none where
+// there is nothing to delete.
+func (b *Batch[S, E]) TrimExceptions(before wal.Offset) {
+	if !b.Ready() || before <= 0 {
+		return
+	}
+	lo, hi := appendExceptionKey(nil, b.p, 0), appendExceptionKey(nil, b.p, before)
+	some := b.excepts
+	if !some {
+		err := b.s.Exceptions(context.Background(), b.p, 0, before, func(wal.Offset, []byte) error {
+			some = true
+			return errStop
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			b.SetErr(err)
+			return
+		}
+	}
+	if some {
+		b.SetErr(b.W.DeleteRange(lo, hi, nil))
+	}
+}
+
+var errStop = errors.New("stop")
+
+// Exceptions implements consumers.Ledger. It keeps up to three memtables and the
+// files of its moment from being freed until it returns.
+func (s *Store[S, E]) Exceptions(
+	ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset, row []byte) error,
+) error {
+	if err := s.Enter(ctx, p); err != nil {
+		return err
+	}
+	defer s.Leave()
+	if from = max(from, 0); from >= to {
+		return nil
+	}
+	var stop error
+	err := s.DB.each(appendExceptionKey(nil, p, from), appendExceptionKey(nil, p, to), func(it *pebble.Iterator) error {
+		if ctx.Err() != nil {
+			stop = context.Cause(ctx)
+			return stop
+		}
+		k := it.Key()
+		if len(k) != exceptionLen {
+			return fmt.Errorf("%w: key of an exception of %d bytes", wal.ErrCorrupt, len(k))
+		}
+		row, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		stop = f(wal.Offset(binary.BigEndian.Uint64(k[TableLen:])), row)
+		return stop
+	})
+	switch {
+	case stop != nil:
+		return stop
+	case err != nil:
+		return s.DB.ReadError("read exceptions", p, err)
+	}
+	return nil
+}
