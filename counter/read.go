@@ -23,6 +23,7 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 		return nil, AsOf{}, ErrNotAccurate
 	}
 	parts := db.spread(names)
+	barrier := db.barrier(accuracy)
 	for i := range parts {
 		if err := db.waitRead(ctx, parts[i].p, accuracy, after); err != nil {
 			return nil, AsOf{}, err
@@ -45,14 +46,17 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 	all := make([]wal.Seen, 0, len(parts))
 	for i := range parts {
 		q := &parts[i]
-		pending := db.cfg.Stream.Pending(q.p)
+		before := db.look(q.p)
 		out := make([]seen, len(q.names))
 		st, err := db.cfg.Applier.view(ctx, q.p, q.names, now, out)
 		if err != nil {
 			return nil, AsOf{}, err
 		}
-		seen := seenState(q.p, &st, pending, now)
-		one := db.cfg.Stream.AsOf(seen)
+		seen := db.seen(q.p, &st, &before, barrier)
+		one, pending := db.cfg.Stream.AsOf(seen), before.pending
+		if accuracy == Accurate { // nothing acknowledged is unknown
+			pending = max(0, int64(before.end.End-1-st.Applied))
+		}
 		for j, place := range q.places {
 			counts[place] = Count{Value: out[j].value, Held: out[j].held, Accuracy: accuracy, AsOf: one, Pending: pending}
 		}
@@ -61,14 +65,28 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 	return counts, db.cfg.Stream.AsOf(all...), nil
 }
 
-// seenState is what an answer from st has seen, as of now when nothing was
-// pending before st was read, else of the append time of the last record applied.
-func seenState(p wal.Partition, st *State, pending, now int64) wal.Seen {
-	t := now
-	if pending != 0 {
-		t = min(now, st.LogTime)
+// before is what is known of a partition's log before a read of it.
+type before struct {
+	pending int64
+	end     wal.LogEnd
+}
+
+func (db *DB) look(p wal.Partition) before {
+	return before{db.cfg.Stream.Pending(p), db.cfg.Stream.Log().LastEnd(p)}
+}
+
+// seen is what a read that found st has seen.
+func (db *DB) seen(p wal.Partition, st *State, b *before, barrier int64) wal.Seen {
+	return db.cfg.Stream.SeenAt(p, st.Applied, st.LogTime, b.end, barrier)
+}
+
+// barrier is the time of a read that begins now and waits for a barrier, 0 of
+// one that does not; see wal.Stream.Seen.
+func (db *DB) barrier(accuracy Accuracy) int64 {
+	if accuracy != Accurate {
+		return 0
 	}
-	return wal.Seen{Partition: p, Offset: st.Applied, Time: t}
+	return db.cfg.Now().UnixMicro()
 }
 
 // partNames are the names of a read that lie in one partition.
@@ -144,14 +162,14 @@ func (db *DB) List(ctx context.Context, prefix, after []byte, limit int, at wal.
 }
 
 func (db *DB) listPart(ctx context.Context, p wal.Partition, prefix, after []byte, limit int, now int64) (list []Named, err error) {
-	pending := db.cfg.Stream.Pending(p)
+	known := db.look(p)
 	snap, err := db.cfg.Store.Snapshot(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf := db.cfg.Stream.AsOf(seenState(p, &st, pending, now))
+	asOf := db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0))
 	accuracy := db.cfg.Options().Accuracy
 	if accuracy == Accurate {
 		accuracy = Eventual // which a list is
@@ -162,7 +180,7 @@ func (db *DB) listPart(ctx context.Context, p wal.Partition, prefix, after []byt
 			return true
 		}
 		list = append(list, Named{Name: append([]byte(nil), name...), Count: Count{
-			Value: row.Value, Held: row.Held, Accuracy: accuracy, AsOf: asOf, Pending: pending,
+			Value: row.Value, Held: row.Held, Accuracy: accuracy, AsOf: asOf, Pending: known.pending,
 		}})
 		return len(list) < limit
 	})

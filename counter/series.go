@@ -29,14 +29,14 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 	if err := db.saveAll(ctx, p); err != nil {
 		return nil, AsOf{}, err
 	}
-	pending, now := db.cfg.Stream.Pending(p), db.cfg.Now().UnixMicro()
+	known, now := db.look(p), db.cfg.Now().UnixMicro()
 	snap, err := db.cfg.Store.Snapshot(ctx, p)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf = db.cfg.Stream.AsOf(seenState(p, &st, pending, now))
+	asOf = db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0))
 	points = make([]Point, len(edges)-1)
 	for i := range points {
 		points[i].Start = edges[i]
@@ -162,14 +162,14 @@ func (db *DB) Verify(ctx context.Context, name []byte) (v Verification, err erro
 	if err := db.saveAll(ctx, p); err != nil {
 		return v, err
 	}
-	pending, now := db.cfg.Stream.Pending(p), db.cfg.Now().UnixMicro()
+	known, now := db.look(p), db.cfg.Now().UnixMicro()
 	snap, err := db.cfg.Store.Snapshot(ctx, p)
 	if err != nil {
 		return v, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	v.Stored = Count{Accuracy: Eventual, AsOf: db.cfg.Stream.AsOf(seenState(p, &st, pending, now)), Pending: pending}
+	v.Stored = Count{Accuracy: Eventual, AsOf: db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0)), Pending: known.pending}
 	if db.cfg.Options().Accuracy == BestEffort {
 		v.Stored.Accuracy = BestEffort
 	}

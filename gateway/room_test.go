@@ -38,6 +38,9 @@ type room struct {
 	// reads of its own do not run it again.
 	afterRead func()
 
+	// wrap, when not nil, stands between a namespace that is opened and its log.
+	wrap func(wal.Log) wal.Log
+
 	runners map[string]*roomRunner
 }
 
@@ -126,6 +129,9 @@ func (r *room) open(name, doc string) *Namespace {
 	n, progress := &Namespace{Name: name}, wal.NewProgress(c.Partitions)
 	n.SetConfig(c)
 	log := create(string(c.Abstraction), c.Partitions)
+	if r.wrap != nil {
+		log = r.wrap(log)
+	}
 	n.Stream = wal.NewStream(wal.StreamConfig{Namespace: name, Log: log, Progress: progress})
 	if n.Letters, err = consumers.OpenDeadLetters(t.Context(), create("dlq", 1), func(string) {}); err != nil {
 		t.Fatal(err)

@@ -22,13 +22,14 @@ const MaxPageBytes = 4 << 20
 // for more than EVENTUAL.
 func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.Seen, error) {
 	q.Partition = db.cfg.Stream.PartitionOf(q.ID)
+	barrier := db.barrier(point)
 	if err := db.wait(ctx, q.Partition, q.ID, point); err != nil {
 		return nil, wal.Seen{}, err
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
-	seen := db.cfg.Stream.Seen(q.Partition, db.cfg.Now())
+	seen := db.cfg.Stream.Seen(q.Partition, barrier)
 	var newest int64
 	if each := q.Each; each != nil {
 		q.Each = func(it *StoredItem) error {
@@ -56,6 +57,15 @@ func (db *DB) wait(ctx context.Context, p wal.Partition, key []byte, point *Read
 		return nil
 	}
 	return db.parkedErr(p, key)
+}
+
+// barrier is the time of a read that begins now and waits for a barrier, 0 of
+// one that does not; see wal.Stream.Seen.
+func (db *DB) barrier(point *ReadPoint) int64 {
+	if point.Consistency != wal.Latest {
+		return 0
+	}
+	return db.cfg.Now().UnixMicro()
 }
 
 // readTime is what readers judge expiry by: the wall clock, or the log's where
@@ -98,13 +108,14 @@ func (db *DB) ReadChunk(ctx context.Context, id []byte, it *StoredItem, index in
 // Scan reads a page of one partition, as Get does. Parked reports for each record
 // whether its key is parked.
 func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *ScanPage, parked []bool, seen wal.Seen, err error) {
+	barrier := db.barrier(point)
 	if err := db.cfg.Stream.WaitRead(ctx, q.Partition, point); err != nil {
 		return nil, nil, wal.Seen{}, err
 	}
 	q.Now = db.readTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
-	seen = db.cfg.Stream.Seen(q.Partition, db.cfg.Now())
+	seen = db.cfg.Stream.Seen(q.Partition, barrier)
 	if page, err = db.cfg.Store.Scan(ctx, q); err != nil {
 		return nil, nil, wal.Seen{}, err
 	}

@@ -128,21 +128,21 @@ func (p *streamPart) clear(mark int64) {
 	}
 }
 
-// Pending is an upper bound of the records of p that this process has appended
-// and that are not applied: those in flight, buffered ones among them, those of
-// unknown outcome, and the offsets between the watermark and the highest that
-// was acknowledged. It is 0 once all is applied and nothing is in flight or in
-// doubt; a doubt ends with the next append to p that is acknowledged, or the
-// next Barrier.
+// Pending is an upper bound of the records of p that this process knows of and
+// that are not applied: those that it has in flight, buffered ones among them,
+// those of unknown outcome, and those between the watermark and the end of the log
+// as it knows that. It is 0 once all is applied and nothing is in flight or in
+// doubt; a doubt ends with the next append to p that is acknowledged, or the next
+// Barrier. What other processes appended since LastEnd is not in it.
 func (s *Stream) Pending(p Partition) int64 {
 	// In the order that a record takes, so that one on its way is seen at least
-	// once: in flight, in doubt, acknowledged, applied.
+	// once: in flight, in doubt, in the log, applied.
 	part, g := &s.parts[p], s.cfg.Progress
 	n := part.inFlight.Load()
 	doubted := part.doubted.Load()
 	n += max(0, doubted-part.cleared.Load())
-	acked := g.Acked(p)
-	return n + max(0, int64(acked-g.Applied(p)))
+	last := max(g.Acked(p), s.cfg.Log.LastEnd(p).End-1)
+	return n + max(0, int64(last-g.Applied(p)))
 }
 
 // settleBy settles the reservations of a record by its outcome.

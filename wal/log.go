@@ -80,6 +80,15 @@ type Bounds struct {
 	Bytes int64  // size on disk, about; -1 when unknown
 }
 
+// LogEnd is the end of a partition as of some moment.
+type LogEnd struct {
+	End Offset // as in Bounds
+	// At is that moment by the clock of Broker.Now, microseconds since 1970; 0 when
+	// the end was never known. Every record that was acknowledged before At is below
+	// End.
+	At int64
+}
+
 // TopicSpec is what a topic is created with.
 type TopicSpec struct {
 	Name       string
@@ -121,6 +130,11 @@ type Log interface {
 
 	// Bounds asks the log for its edges now.
 	Bounds(ctx context.Context, p Partition) (Bounds, error)
+
+	// LastEnd returns the end as this process last knew it. It asks nobody and does
+	// not wait. The embedded log knows its end now; on Kafka it is that of the last
+	// Bounds.
+	LastEnd(p Partition) LogEnd
 
 	// OffsetAt returns the first offset whose LogTime is at or after t
 	// (microseconds since 1970), or the end.

@@ -71,6 +71,7 @@ type streamPart struct {
 	cleared  atomic.Int64 // of doubted, how many are below the watermark or acknowledged, or never come
 
 	position atomic.Pointer[positionText] // see Stream.Position
+	found    atomic.Int64                 // when the log's end was last found to be seen; see SeenAt
 }
 
 // NewStream returns a stream over cfg.Log.

@@ -52,6 +52,7 @@ type part struct {
 	outstanding atomic.Int64 // records handed over and not settled
 	starved     atomic.Int64 // when the in-sync replicas became too few, nanoseconds; 0 = they are enough
 	bytes       atomic.Int64 // of one replica; -1 = not known
+	end         atomic.Pointer[wal.LogEnd]
 	barrier     shared[wal.Offset]
 	buffered    ages
 }
@@ -69,6 +70,7 @@ func newLog(b *Broker, name string, topic *kmsg.MetadataResponseTopic, settings 
 	for i := range l.parts {
 		p := &part{}
 		p.bytes.Store(-1)
+		p.end.Store(&wal.LogEnd{})
 		p.barrier.run = func(done func(wal.Offset, error)) { l.appendBarrier(wal.Partition(i), done) }
 		l.parts[i] = p
 	}
@@ -175,10 +177,12 @@ func (l *Log) part(p wal.Partition) (*part, error) {
 // loadEnds reads the end of every partition, for the check of acknowledgements.
 func (l *Log) loadEnds(ctx context.Context) error {
 	for i, p := range l.parts {
+		asked := l.b.Now().UnixMicro()
 		end, err := l.list(ctx, wal.Partition(i), listEnd)
 		if err != nil {
 			return fmt.Errorf("read end of partition %d: %w", i, err)
 		}
+		p.noteEnd(&wal.LogEnd{End: end, At: asked})
 		p.high.Store(int64(end))
 		p.bound.Store(end > 0)
 	}
@@ -247,6 +251,7 @@ func (l *Log) Bounds(ctx context.Context, p wal.Partition) (wal.Bounds, error) {
 		return wal.Bounds{}, err
 	}
 	b := wal.Bounds{Bytes: part.bytes.Load()}
+	asked := l.b.Now().UnixMicro()
 	// The start first: it never passes an end that is read later.
 	if b.Start, err = l.list(ctx, p, listStart); err == nil {
 		b.End, err = l.list(ctx, p, listEnd)
@@ -257,7 +262,26 @@ func (l *Log) Bounds(ctx context.Context, p wal.Partition) (wal.Bounds, error) {
 	if err != nil {
 		return wal.Bounds{}, l.explain("read bounds", p, err)
 	}
+	part.noteEnd(&wal.LogEnd{End: b.End, At: asked})
 	return b, nil
+}
+
+// noteEnd keeps the end that was asked for last.
+func (p *part) noteEnd(e *wal.LogEnd) {
+	for {
+		if last := p.end.Load(); e.At <= last.At || p.end.CompareAndSwap(last, e) {
+			return
+		}
+	}
+}
+
+// LastEnd is the end as it was last read from the leader, or that of what this
+// process has appended where that is above it.
+func (l *Log) LastEnd(p wal.Partition) wal.LogEnd {
+	part := l.parts[p]
+	e := *part.end.Load()
+	e.End = max(e.End, wal.Offset(part.high.Load()))
+	return e
 }
 
 // OffsetAt returns the first offset whose LogTime is at or after t, or the end.

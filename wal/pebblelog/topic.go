@@ -158,6 +158,12 @@ func (t *topic) Bounds(ctx context.Context, p wal.Partition) (wal.Bounds, error)
 	return wal.Bounds{Start: start, End: ps.durableEnd(), Bytes: int64(size)}, nil
 }
 
+// LastEnd implements wal.Log.
+func (t *topic) LastEnd(p wal.Partition) wal.LogEnd {
+	at := t.b.clock.micros() // before the end, below which is then what was acknowledged by then
+	return wal.LogEnd{End: t.parts[p].durableEnd(), At: at}
+}
+
 // OffsetAt implements wal.Log by binary search: log time never falls within a
 // partition.
 func (t *topic) OffsetAt(ctx context.Context, p wal.Partition, at int64) (wal.Offset, error) {

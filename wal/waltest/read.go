@@ -229,6 +229,26 @@ func offsetAt(s *suite) {
 	}
 }
 
+// lastEnd: what was acknowledged before the moment of LastEnd is below its end,
+// and Bounds brings it up to the moment that it was called at.
+func lastEnd(s *suite) {
+	l := s.create(2)
+	for i := range 5 {
+		acked := s.append1(l, 0, rec("%d", i))
+		now := s.b.Now().UnixMicro()
+		if e := l.LastEnd(0); e.At >= now && e.End <= acked || e.At > s.b.Now().UnixMicro() {
+			s.Errorf("the last end %+v, with a record at %d from before %d", e, acked, now)
+		}
+		b := s.bounds(l, 0)
+		if e := l.LastEnd(0); e.At < now || e.End < b.End || e.At > s.b.Now().UnixMicro() {
+			s.Errorf("the last end %+v, after it was read as %d, after %d", e, b.End, now)
+		}
+	}
+	if b, e := s.bounds(l, 1), l.LastEnd(1); e.End != 0 || b.End != 0 {
+		s.Errorf("an empty partition ends at %+v", e)
+	}
+}
+
 func barrierCovers(s *suite) {
 	l := s.create(2)
 	for i := range 10 {

@@ -61,6 +61,7 @@ func Run(t *testing.T, h Harness) {
 		{"ManyReadersSeeTheSame", manyReaders},
 
 		{"Bounds", bounds},
+		{"LastEndIsOfItsTime", lastEnd},
 		{"OffsetAt", offsetAt},
 		{"BarrierCoversAcknowledged", barrierCovers},
 		{"NoSuchPartition", noSuchPartition},

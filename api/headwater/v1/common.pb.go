@@ -387,8 +387,9 @@ type AsOf struct {
 	// what the answer lacks is behind it. A read in pages tells with each page what
 	// all pages so far have seen, so the last page's is that of the whole read.
 	Position string `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
-	// The read's time when nothing was pending, else the append time of the last
-	// applied record.
+	// What was acknowledged by then is in the answer: the read's time when it waited
+	// for all of that (LATEST, ACCURATE), else when the log's end was last found to be
+	// at the position, or the append time of the last applied record.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -274,8 +274,8 @@ type Count struct {
 	Accuracy Count_Accuracy `protobuf:"varint,3,opt,name=accuracy,proto3,enum=headwater.v1.Count_Accuracy" json:"accuracy,omitempty"`
 	// The position and time that value and held are exact as of.
 	AsOf *AsOf `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
-	// Records of the counter's partition that are appended and not yet applied, an
-	// upper bound; -1: unknown.
+	// Records of the counter's partition that the server knew of and that are above
+	// the position: exact for ACCURATE, an upper bound for others; -1: unknown.
 	Pending       int64 `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
