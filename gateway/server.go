@@ -120,6 +120,7 @@ func NewServer(cfg ServerConfig) *Server {
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
+	s.cfg.HTTP = h.Listen(s.http, cfg.HTTP)
 	s.SetReady(false)
 	return s
 }

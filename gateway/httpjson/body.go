@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -73,7 +74,14 @@ func (x *exchange) bodyError(err error, limit int64) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return apierrors.Wrap(apierrors.DeadlineExceeded, err, "the request's body did not arrive before the deadline; send it faster or allow more time").ForWrite(x.notApplied(), nil)
 	}
-	return apierrors.Wrap(apierrors.Cancelled, err, "the request's body ended early; send it again").ForWrite(x.notApplied(), nil)
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return apierrors.Wrap(apierrors.Cancelled, err, "the connection ended within the body; send it again").
+			ForWrite(x.notApplied(), nil)
+	}
+	// Who ended only its own side of the connection reads this.
+	why := strings.TrimPrefix(err.Error(), "http: ")
+	return apierrors.Wrap(apierrors.MalformedRequest, err,
+		"the request's body is not what its headers say (%.100s); send it whole, with its length or in chunks", why)
 }
 
 func (x *exchange) tooLarge(limit int64) error {

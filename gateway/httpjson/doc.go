@@ -14,7 +14,9 @@
 //     else. Answers hold every scalar field, zeros too.
 //   - Every error that it or a handler causes has the one error body, with a
 //     request id; on a write also the outcome, and the token where one is known
-//     (else null). A panic is an error of its request only.
+//     (else null). So has what net/http says of a request that it cannot read,
+//     where the server listens through Handler.Listen. A panic is an error of its
+//     request only.
 //   - A unary call has a deadline (Request-Timeout-Ms, default 5 s). A server
 //     stream has one only when the header asks for it; a peer that does not take
 //     its messages is cut off after Config.WriteTimeout.
@@ -24,7 +26,6 @@
 // # What it does not
 //
 // It does not authenticate, limit or validate: interceptors and services do. It
-// does not bound header sizes or the number of connections: http.Server does,
-// which also answers a request line that is no HTTP before this package sees
-// it. Bidirectional streams are not served.
+// does not bound header sizes or the number of connections: http.Server does.
+// Bidirectional streams are not served.
 package httpjson

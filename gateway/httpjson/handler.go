@@ -168,6 +168,7 @@ func (h *Handler) RegisterPlainLog(srv headwaterv1.LogServiceServer) { h.log = s
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{h: h, w: w, r: r, id: requestID(r)}
+	handles(r)
 	defer x.recover()
 	w.Header().Set("X-Request-Id", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
