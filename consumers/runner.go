@@ -272,7 +272,10 @@ func (p *partition) follow(ctx context.Context, bo *backoff.ExponentialBackOff) 
 			}
 			// A batch that has begun is finished: cancelling it would gain nothing and
 			// make the last second of a shutdown the untested one.
-			if err := p.r.cfg.Applier.Apply(context.WithoutCancel(ctx), p.p, b.entries); err != nil {
+			p.r.cfg.Progress.Hold(p.p, b.entries)
+			err := p.r.cfg.Applier.Apply(context.WithoutCancel(ctx), p.p, b.entries)
+			p.r.cfg.Progress.Release(p.p)
+			if err != nil {
 				return err
 			}
 			bo.Reset()

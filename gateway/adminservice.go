@@ -87,7 +87,7 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 	out.Durability = n.durability().String()
 	for i := range n.Stream.Info().Partitions {
 		p := wal.Partition(i)
-		ps := s.partition(ctx, n, p)
+		ps := s.partition(n, p)
 		out.ParkedKeys += ps.ParkedKeys
 		out.Partitions = append(out.Partitions, ps)
 		if ps.TrimBlockedBy != "" && log.TrimBlockedBy == "" {
@@ -133,26 +133,20 @@ func storeStatus(n *Namespace) *headwaterv1.StoreStatus {
 	return st
 }
 
-func (s *Admin) partition(ctx context.Context, n *Namespace, p wal.Partition) *headwaterv1.PartitionStatus {
-	g := n.Stream.Progress()
-	ps := &headwaterv1.PartitionStatus{Partition: int32(p), Applied: map[string]int64{role: int64(g.Applied(p))}, Appended: -1, Trimmed: -1, LagRecords: -1}
+// partition tells what is known without asking the log: it must be told in an
+// outage too.
+func (s *Admin) partition(n *Namespace, p wal.Partition) *headwaterv1.PartitionStatus {
+	l := n.Stream.Lag(p, s.cfg.Broker.Now())
+	ps := &headwaterv1.PartitionStatus{
+		Partition: int32(p), Applied: map[string]int64{role: int64(l.Applied)}, Appended: int64(l.End - 1), Trimmed: int64(l.Start - 1),
+		LagRecords: l.Records, LagSeconds: l.Time.Seconds(),
+	}
 	if n.Applier != nil {
 		parked, _ := n.Applier.ParkedKeys(p)
 		ps.ParkedKeys = int64(parked)
 	}
 	if n.TrimBlocked != nil {
 		ps.TrimBlockedBy = n.TrimBlocked(p)
-	}
-	b, err := n.Stream.Log().Bounds(ctx, p)
-	if err != nil {
-		return ps // what cannot be asked is -1; why is in the log's state
-	}
-	ps.Appended, ps.Trimmed = int64(b.End-1), int64(b.Start-1)
-	ps.LagRecords = max(0, int64(b.End-1-g.Applied(p)))
-	if ps.LagRecords > 0 {
-		if t := g.LogTime(p); t > 0 {
-			ps.LagSeconds = max(0, s.cfg.Broker.Now().Sub(time.UnixMicro(t)).Seconds())
-		}
 	}
 	return ps
 }

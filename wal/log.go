@@ -132,9 +132,16 @@ type Log interface {
 	Bounds(ctx context.Context, p Partition) (Bounds, error)
 
 	// LastEnd returns the end as this process last knew it. It asks nobody and does
-	// not wait. The embedded log knows its end now; on Kafka it is that of the last
-	// Bounds.
+	// not wait. The embedded log knows its end now; on Kafka it is that of
+	// the last answer of the partition's leader, which is asked every few seconds.
 	LastEnd(p Partition) LogEnd
+
+	// LastBounds returns what is known of the edges without asking anyone, and
+	// since when: on Kafka as of the last answer of the partition's leader, which is
+	// seconds old unless there is an outage, and as of what this process has
+	// appended and trimmed since. In one life of the topic they never fall. at is as
+	// in LogEnd. It costs more than LastEnd.
+	LastBounds(p Partition) (b Bounds, at int64)
 
 	// OffsetAt returns the first offset whose LogTime is at or after t
 	// (microseconds since 1970), or the end.

@@ -18,6 +18,7 @@ type partProgress struct {
 	logTime   atomic.Int64 // of the record at the watermark
 	acked     atomic.Int64 // highest offset that this process acknowledged
 	onApplied atomic.Pointer[func(Offset)]
+	pending   pending // since when records wait; see Stream.Lag
 }
 
 // NewProgress starts with nothing applied.

@@ -106,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	b.prod.Store(p)
 	b.wg.Go(b.watch)
 	b.wg.Go(b.watchSizes)
+	b.wg.Go(b.watchEdges)
 	b.wg.Go(b.watchSettings)
 	return b, nil
 }
@@ -204,7 +205,7 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 		b.prod.Load().cl.PurgeTopicsFromProducing(name)
 	}
 	l := newLog(b, name, topic, have)
-	if err := l.loadEnds(ctx); err != nil {
+	if err := l.loadEdges(ctx); err != nil {
 		return nil, err
 	}
 	// The ends were asked for by name: they are of this life only if the topic

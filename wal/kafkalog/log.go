@@ -52,7 +52,8 @@ type part struct {
 	outstanding atomic.Int64 // records handed over and not settled
 	starved     atomic.Int64 // when the in-sync replicas became too few, nanoseconds; 0 = they are enough
 	bytes       atomic.Int64 // of one replica; -1 = not known
-	end         atomic.Pointer[wal.LogEnd]
+	leader      atomic.Int32 // as of the last look; -1 = there is none
+	edges       atomic.Pointer[edges]
 	barrier     shared[wal.Offset]
 	buffered    ages
 }
@@ -70,7 +71,8 @@ func newLog(b *Broker, name string, topic *kmsg.MetadataResponseTopic, settings 
 	for i := range l.parts {
 		p := &part{}
 		p.bytes.Store(-1)
-		p.end.Store(&wal.LogEnd{})
+		p.leader.Store(-1)
+		p.edges.Store(&edges{})
 		p.barrier.run = func(done func(wal.Offset, error)) { l.appendBarrier(wal.Partition(i), done) }
 		l.parts[i] = p
 	}
@@ -115,8 +117,8 @@ func (l *Log) mismatch(t *kmsg.MetadataResponseTopic) error {
 	return nil
 }
 
-// noteReplicas notes how many replicas there are and which partitions can't be
-// written, and reports whether that is all of them.
+// noteReplicas notes how many replicas there are, who leads, and which partitions
+// can't be written, and reports whether that is all of them.
 func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time) (all bool) {
 	replicas := 0 // of the partition with the fewest; an answer may leave them out
 	for i := range t.Partitions {
@@ -134,8 +136,13 @@ func (l *Log) noteReplicas(t *kmsg.MetadataResponseTopic, now time.Time) (all bo
 		if p.Partition < 0 || int(p.Partition) >= len(l.parts) {
 			continue
 		}
+		leader := p.Leader
+		if p.ErrorCode == kerr.LeaderNotAvailable.Code {
+			leader = -1
+		}
+		l.parts[p.Partition].leader.Store(leader)
 		starved := &l.parts[p.Partition].starved
-		if p.Leader >= 0 && len(p.ISR) >= min(required, len(p.Replicas)) {
+		if leader >= 0 && len(p.ISR) >= min(required, len(p.Replicas)) {
 			starved.Store(0)
 			all = false
 			continue
@@ -174,17 +181,22 @@ func (l *Log) part(p wal.Partition) (*part, error) {
 	return l.parts[p], nil
 }
 
-// loadEnds reads the end of every partition, for the check of acknowledgements.
-func (l *Log) loadEnds(ctx context.Context) error {
+// loadEdges reads the edges of every partition; the end is for the check of
+// acknowledgements.
+func (l *Log) loadEdges(ctx context.Context) error {
 	for i, p := range l.parts {
-		asked := l.b.Now().UnixMicro()
+		at := l.b.Now().UnixMicro()
+		start, err := l.list(ctx, wal.Partition(i), listStart)
+		if err != nil {
+			return fmt.Errorf("read start of partition %d: %w", i, err)
+		}
 		end, err := l.list(ctx, wal.Partition(i), listEnd)
 		if err != nil {
 			return fmt.Errorf("read end of partition %d: %w", i, err)
 		}
-		p.noteEnd(&wal.LogEnd{End: end, At: asked})
 		p.high.Store(int64(end))
 		p.bound.Store(end > 0)
+		p.noteEdges(start, end, at)
 	}
 	return nil
 }
@@ -250,8 +262,7 @@ func (l *Log) Bounds(ctx context.Context, p wal.Partition) (wal.Bounds, error) {
 	if err != nil {
 		return wal.Bounds{}, err
 	}
-	b := wal.Bounds{Bytes: part.bytes.Load()}
-	asked := l.b.Now().UnixMicro()
+	b, at := wal.Bounds{Bytes: part.bytes.Load()}, l.b.Now().UnixMicro()
 	// The start first: it never passes an end that is read later.
 	if b.Start, err = l.list(ctx, p, listStart); err == nil {
 		b.End, err = l.list(ctx, p, listEnd)
@@ -262,26 +273,8 @@ func (l *Log) Bounds(ctx context.Context, p wal.Partition) (wal.Bounds, error) {
 	if err != nil {
 		return wal.Bounds{}, l.explain("read bounds", p, err)
 	}
-	part.noteEnd(&wal.LogEnd{End: b.End, At: asked})
+	part.noteEdges(b.Start, b.End, at)
 	return b, nil
-}
-
-// noteEnd keeps the end that was asked for last.
-func (p *part) noteEnd(e *wal.LogEnd) {
-	for {
-		if last := p.end.Load(); e.At <= last.At || p.end.CompareAndSwap(last, e) {
-			return
-		}
-	}
-}
-
-// LastEnd is the end as it was last read from the leader, or that of what this
-// process has appended where that is above it.
-func (l *Log) LastEnd(p wal.Partition) wal.LogEnd {
-	part := l.parts[p]
-	e := *part.end.Load()
-	e.End = max(e.End, wal.Offset(part.high.Load()))
-	return e
 }
 
 // OffsetAt returns the first offset whose LogTime is at or after t, or the end.

@@ -301,13 +301,15 @@ func (b *Broker) readSizes() {
 			sizes[p.Topic][p.Partition] = max(sizes[p.Topic][p.Partition], p.Size)
 		})
 	})
+	// A broker that does not answer leaves out what only it has: that keeps the size
+	// known before.
 	var total int64
 	for _, l := range logs {
-		for p, size := range sizes[l.info.Name] {
-			if int(p) < len(l.parts) {
-				l.parts[p].bytes.Store(size)
+		for i, p := range l.parts {
+			if size, ok := sizes[l.info.Name][int32(i)]; ok {
+				p.bytes.Store(size)
 			}
-			total += size
+			total += max(0, p.bytes.Load())
 		}
 	}
 	b.noteBytes(total)

@@ -164,6 +164,21 @@ func (t *topic) LastEnd(p wal.Partition) wal.LogEnd {
 	return wal.LogEnd{End: t.parts[p].durableEnd(), At: at}
 }
 
+// LastBounds implements wal.Log: the bounds now, and after Close the last ones,
+// without a size.
+func (t *topic) LastBounds(p wal.Partition) (b wal.Bounds, at int64) {
+	if int64(p) >= int64(len(t.parts)) {
+		return wal.Bounds{Bytes: -1}, 0
+	}
+	at = t.b.clock.micros()
+	b, err := t.Bounds(context.Background(), p)
+	if err != nil {
+		start := t.parts[p].start()
+		b = wal.Bounds{Start: start, End: max(start, t.parts[p].durableEnd()), Bytes: -1}
+	}
+	return b, at
+}
+
 // OffsetAt implements wal.Log by binary search: log time never falls within a
 // partition.
 func (t *topic) OffsetAt(ctx context.Context, p wal.Partition, at int64) (wal.Offset, error) {

@@ -62,6 +62,7 @@ func Run(t *testing.T, h Harness) {
 
 		{"Bounds", bounds},
 		{"LastEndIsOfItsTime", lastEnd},
+		{"LastBounds", lastBounds},
 		{"OffsetAt", offsetAt},
 		{"BarrierCoversAcknowledged", barrierCovers},
 		{"NoSuchPartition", noSuchPartition},

@@ -56,6 +56,31 @@ func trimMovesStart(s *suite) {
 	}
 }
 
+// lastBounds: what this process has done itself is known at once, and what the log
+// held before from the opening on.
+func lastBounds(s *suite) {
+	l := s.create(2)
+	want := func(what string, p wal.Partition, start, end wal.Offset) {
+		s.Helper()
+		b, at := l.LastBounds(p)
+		if b.Start != start || b.End != end || at == 0 {
+			s.Errorf("%s: %d to %d is known as of %v, want %d to %d", what, b.Start, b.End, at, start, end)
+		}
+	}
+	want("a new topic", 0, 0, 0)
+	offsets := s.appendSaid(l, 0, numbered(30)...)
+	want("after appends", 0, 0, offsets[29]+1)
+	want("the partition beside", 1, 0, 0)
+	s.trim(l, 0, offsets[10])
+	want("after a trim", 0, offsets[10], offsets[29]+1)
+	s.reopen()
+	l = s.open(l.Info().Name)
+	want("reopened", 0, offsets[10], offsets[29]+1)
+	if b, at := l.LastBounds(2); b.Start != 0 || b.End != 0 || at != 0 {
+		s.Errorf("of a partition that does not exist, %+v is known as of %v", b, at)
+	}
+}
+
 func trimUnderReader(s *suite) {
 	l := s.create(1)
 	says := numbered(20)

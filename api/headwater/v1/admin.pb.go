@@ -425,7 +425,9 @@ func (x *NamespaceStatus) GetDurability() string {
 	return ""
 }
 
-// PartitionStatus: offsets are those of records; -1 is before the first.
+// PartitionStatus: offsets are those of records; -1 is before the first. What it
+// says of the log is a few seconds old on Kafka, and as it was last known while
+// the partition's leader does not answer.
 type PartitionStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
@@ -433,8 +435,9 @@ type PartitionStatus struct {
 	Appended int64 `protobuf:"varint,2,opt,name=appended,proto3" json:"appended,omitempty"`
 	// Role to the last record that its store has applied.
 	Applied map[string]int64 `protobuf:"bytes,3,rep,name=applied,proto3" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Of the slowest role.
-	LagRecords int64   `protobuf:"varint,4,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
+	// Records that are not applied, of the slowest role.
+	LagRecords int64 `protobuf:"varint,4,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
+	// Time since the first of them was appended; 0 when there is none.
 	LagSeconds float64 `protobuf:"fixed64,5,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
 	// The last record that was trimmed from the log.
 	Trimmed    int64 `protobuf:"varint,6,opt,name=trimmed,proto3" json:"trimmed,omitempty"`

@@ -22,7 +22,7 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 	return &spaceMetrics{
 		s:           s,
 		lagRecords:  d("headwater_apply_lag_records", "Records in the log that a store has not applied.", "namespace", "role"),
-		lagSeconds:  d("headwater_apply_lag_seconds", "Age of the last applied record while others wait; 0 when nothing waits.", "namespace", "role"),
+		lagSeconds:  d("headwater_apply_lag_seconds", "Time since the oldest record that a store has not applied was appended; 0 when nothing waits.", "namespace", "role"),
 		parked:      d("headwater_parked_keys", "Keys with a record that cannot be applied. Each waits for `headwater dlq`.", "namespace"),
 		tokens:      d("headwater_tokens_live", "Idempotency tokens that are remembered. At tokens.max_live writes are shed.", "namespace"),
 		version:     d("headwater_namespace_version", "Version of the namespace's configuration in force in this process.", "namespace"),
@@ -37,8 +37,7 @@ func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
+	now := m.s.broker.Now()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -55,21 +54,38 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 				k, _ := n.Applier.ParkedKeys(p)
 				parked += int64(k)
 			}
-			b, err := n.Stream.Log().Bounds(ctx, p)
-			if err != nil {
-				continue // the log's own metrics and health tell
-			}
-			g := n.Stream.Progress()
-			if behind := int64(b.End - 1 - g.Applied(p)); behind > 0 {
-				lag += behind
-				age = max(age, m.s.broker.Now().Sub(time.UnixMicro(g.LogTime(p))).Seconds())
-			}
+			l := n.Stream.Lag(p, now)
+			lag += l.Records
+			age = max(age, l.Time.Seconds())
 		}
 		gauge(m.lagRecords, float64(lag), n.Name, primary)
 		gauge(m.lagSeconds, age, n.Name, primary)
 		gauge(m.parked, float64(parked), n.Name)
-		gauge(m.tokens, float64(m.s.spaces.liveTokens(ctx, n.Name)), n.Name)
+		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
 		gauge(m.trimSeconds, m.s.spaces.trimBlockedSeconds(n.Name), n.Name, primary)
+	}
+}
+
+// lagLook is how often it is looked for records that wait to be applied, so that
+// a metric tells since when they have.
+const lagLook = 2 * time.Second
+
+// watchLag looks at every partition until ctx is done. It asks no broker.
+func (s *Server) watchLag(ctx context.Context) {
+	t := time.NewTicker(lagLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		now := s.broker.Now()
+		for _, x := range s.spaces.opened() {
+			for i := range x.ns.Stream.Info().Partitions {
+				x.ns.Stream.Lag(wal.Partition(i), now)
+			}
+		}
 	}
 }
 

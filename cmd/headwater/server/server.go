@@ -292,6 +292,7 @@ func (s *Server) start() {
 	s.work.Go(func() error { return s.watchReadiness(s.run) })
 	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
 	s.work.Go(func() error { s.watchWarnings(s.run); return nil })
+	s.work.Go(func() error { s.watchLag(s.run); return nil })
 	s.work.Go(func() error { s.reap(s.run); return nil })
 }
 

@@ -1,0 +1,142 @@
+package server
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// outage is a cluster of one broker whose partitions can lose their leader.
+type outage struct {
+	*kfake.Cluster
+	brokers []string
+}
+
+func newOutage(t *testing.T) outage {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return outage{c, c.ListenAddrs()}
+}
+
+// lose takes a topic's partitions their leader for some requests, all of a
+// partition's when none are named, until it is removed.
+func (o outage) lose(topic string, p wal.Partition, keys ...kmsg.Key) *kfake.FaultHandle {
+	if len(keys) == 0 {
+		keys = []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch, kmsg.Produce, kmsg.Metadata, kmsg.DeleteRecords}
+	}
+	return o.Fault(kfake.Fault{Keys: keys, Topic: topic, Partitions: []int32{int32(p)}, Err: kerr.LeaderNotAvailable, Count: -1})
+}
+
+// until asks until ok, which is what the test waits for.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(time.Minute)
+	defer limit.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
+
+// metric is a sample of a scrape.
+func metric(t *testing.T, s *Server, name string) float64 {
+	t.Helper()
+	r := get(t, "http://"+s.AdminAddr()+"/metrics")
+	m := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(name) + " (\\S+)$").FindStringSubmatch(r.body)
+	if m == nil {
+		t.Fatalf("no %s in the scrape", name)
+	}
+	v, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// keysOf are names of records, one in each partition of a namespace.
+func keysOf(t *testing.T, s *Server, name string) []string {
+	t.Helper()
+	n, ok := s.spaces.dir.Get(name)
+	if !ok {
+		t.Fatalf("no namespace %s", name)
+	}
+	keys := make([]string, n.Stream.Info().Partitions)
+	for i, found := 0, 0; found < len(keys); i++ {
+		key := fmt.Sprintf("key-%d", i)
+		if p := n.Stream.PartitionOf([]byte(key)); keys[p] == "" {
+			keys[p], found = key, found+1
+		}
+	}
+	return keys
+}
+
+const oneOfTwo = `{"config":"namespace: two\nabstraction: kv\nlog: {partitions: 2}\n"}`
+
+// TestLagIsToldInAnOutage: a partition loses its leader while records of it wait.
+func TestLagIsToldInAnOutage(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	s := onKafka(t, o.brokers, newPrefix(), t.TempDir())
+	defer closeServer(t, s)
+	expectBody(t, call(t, s, "Namespace.ApplyNamespace", oneOfTwo), 200, "")
+	e, _ := s.names.Get("two")
+	keys := keysOf(t, s, "two")
+	put := func(p wal.Partition, value string) reply {
+		return send(t, s, "PUT", "/v1/kv/two/"+keys[p]+"/k", value)
+	}
+	expectBody(t, put(0, "before"), 204, "")
+	lag, seconds := `headwater_apply_lag_records{namespace="two",role="PRIMARY"}`, `headwater_apply_lag_seconds{namespace="two",role="PRIMARY"}`
+	until(t, "nothing waits", func() bool { return metric(t, s, lag) == 0 && metric(t, s, seconds) == 0 })
+
+	unread := o.lose(e.Topic, 0, kmsg.Fetch) // what is appended cannot be read
+	for range 3 {
+		expectBody(t, put(0, "waits"), 204, "")
+	}
+	if got := metric(t, s, lag); got != 3 {
+		t.Fatalf("%v records wait, not 3", got)
+	}
+	asked := o.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: e.Topic, Count: -1, Observe: true})
+	lost := o.lose(e.Topic, 0)
+	before := asked.Hits()
+	until(t, "its leader is looked for in vain", func() bool { return asked.Hits() > before+1 })
+	var waited float64
+	until(t, "the lag in seconds grows", func() bool {
+		if got := metric(t, s, lag); got != 3 {
+			t.Fatalf("%v records wait in the outage, not 3", got)
+		}
+		was := waited
+		waited = metric(t, s, seconds)
+		if waited < was {
+			t.Fatalf("the lag fell from %v to %v seconds in the outage", was, waited)
+		}
+		return was > 0 && waited > was
+	})
+	part := call(t, s, "Admin.Status", `{"namespace":"two"}`)
+	if !strings.Contains(part.body, `"appended":"3"`) || !strings.Contains(part.body, `"lagRecords":"3"`) {
+		t.Errorf("status in the outage: %s", part.body)
+	}
+	// The other partition is written and read.
+	expectBody(t, put(1, "goes on"), 204, "")
+
+	lost.Remove()
+	unread.Remove()
+	until(t, "all is applied", func() bool { return metric(t, s, lag) == 0 && metric(t, s, seconds) == 0 })
+}
