@@ -114,13 +114,20 @@ type ListCountsOptions struct {
 	Prefix string
 	// PageSize is how many a request asks for, 1 to 10,000; 0: 1,000.
 	PageSize int
-	After    []string
+	Accuracy Accuracy
+	// After are positions to wait for, beside those of this client's own writes.
+	After []string
+	// AsOf, when not nil, is set with each page to what all pages so far have seen.
+	AsOf *AsOf
 }
 
 // NamedCount is a counter of a list.
 type NamedCount struct {
 	Counter string
 	Count   Count
+	// Parked: adds to this counter wait behind a record that cannot be applied, so
+	// that Count is older than what was acknowledged.
+	Parked bool
 }
 
 // List reads counters by name, in the order of their bytes, page by page as the
@@ -135,8 +142,8 @@ func (n *Counter) List(ctx context.Context, o ListCountsOptions) iter.Seq2[Named
 		req := &headwaterv1.ListCountsRequest{Namespace: n.namespace, Prefix: o.Prefix, PageSize: int32(o.PageSize)}
 		for {
 			var res *headwaterv1.ListCountsResponse
-			err := n.read(ctx, &CountOptions{After: o.After}, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {
-				req.After = f.after
+			err := n.read(ctx, &CountOptions{Accuracy: o.Accuracy, After: o.After}, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {
+				req.Accuracy, req.After = f.accuracy, f.after
 				res, err = n.c.counters.ListCounts(ctx, req, opts...)
 				return err
 			})
@@ -144,8 +151,9 @@ func (n *Counter) List(ctx context.Context, o ListCountsOptions) iter.Seq2[Named
 				yield(NamedCount{}, err)
 				return
 			}
+			asOf(res.GetAsOf()).note(o.AsOf)
 			for _, m := range res.GetCounts() {
-				if !yield(NamedCount{Counter: m.GetCounter(), Count: countOf(m.GetCount())}, nil) {
+				if !yield(NamedCount{Counter: m.GetCounter(), Count: countOf(m.GetCount()), Parked: m.GetParked()}, nil) {
 					return
 				}
 			}
@@ -164,7 +172,9 @@ type SeriesOptions struct {
 	Granularity time.Duration
 	// TimeZone is an IANA name that whole days are days of; empty: UTC.
 	TimeZone string
-	After    []string
+	Accuracy Accuracy
+	// After are positions to wait for, beside those of this client's own writes.
+	After []string
 }
 
 // CountPoint is one window of a series.
@@ -179,9 +189,8 @@ type CountPoint struct {
 type CountSeries struct {
 	// Points are in the order of time; windows without adds are there, with zeros.
 	Points []CountPoint
-	// Position and Time are what the points are exact as of.
-	Position string
-	Time     time.Time
+	// AsOf is what the points are exact as of.
+	AsOf AsOf
 }
 
 // Series reads what was added to a counter in windows of time.
@@ -197,15 +206,15 @@ func (n *Counter) Series(ctx context.Context, counter string, o SeriesOptions) (
 		Interval: &headwaterv1.TimeInterval{Start: timestamppb.New(o.Since), End: timestamppb.New(o.Until)},
 	}
 	var res *headwaterv1.GetCountSeriesResponse
-	err := n.read(ctx, &CountOptions{After: o.After}, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {
-		req.After = f.after
+	err := n.read(ctx, &CountOptions{Accuracy: o.Accuracy, After: o.After}, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {
+		req.Accuracy, req.After = f.accuracy, f.after
 		res, err = n.c.counters.GetCountSeries(ctx, req, opts...)
 		return err
 	})
 	if err != nil {
 		return CountSeries{}, err
 	}
-	s := CountSeries{Points: make([]CountPoint, len(res.GetPoints())), Position: res.GetAsOf().GetPosition(), Time: timeOf(res.GetAsOf().GetTime())}
+	s := CountSeries{Points: make([]CountPoint, len(res.GetPoints())), AsOf: asOf(res.GetAsOf())}
 	for i, p := range res.GetPoints() {
 		s.Points[i] = CountPoint{Start: timeOf(p.GetStart()), Sum: p.GetSum(), Adds: p.GetAdds()}
 	}
@@ -224,14 +233,21 @@ type Verification struct {
 	Events int64
 }
 
-// Verify counts a counter again from its events.
+// Verify counts a counter again from its events. It sees what this client has
+// written, at the namespace's accuracy.
 func (n *Counter) Verify(ctx context.Context, counter string) (Verification, error) {
+	return n.VerifyWith(ctx, counter, CountOptions{})
+}
+
+// VerifyWith is Verify with options.
+func (n *Counter) VerifyWith(ctx context.Context, counter string, o CountOptions) (Verification, error) {
 	if err := checkCounter(counter); err != nil {
 		return Verification{}, err
 	}
 	req := &headwaterv1.VerifyCountRequest{Namespace: n.namespace, Counter: counter}
 	var res *headwaterv1.VerifyCountResponse
-	err := n.c.call(ctx, reads, Token{}, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+	err := n.read(ctx, &o, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {
+		req.Accuracy, req.After = f.accuracy, f.after
 		res, err = n.c.counters.VerifyCount(ctx, req, opts...)
 		return err
 	})

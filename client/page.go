@@ -57,6 +57,8 @@ type ReadOptions struct {
 	Consistency Consistency
 	// After are positions to wait for, beside those of this client's own writes.
 	After []string
+	// AsOf, when not nil, is set with each page to what all pages so far have seen.
+	AsOf *AsOf
 }
 
 func (o *ReadOptions) predicate() (*headwaterv1.Predicate, error) {
@@ -104,8 +106,8 @@ type Page struct {
 	Next string
 	// Partial: the page ended early so as not to miss the deadline.
 	Partial bool
-	// Position is what the read saw; see ReadOptions.After.
-	Position string
+	// AsOf is what this page and those before it have seen.
+	AsOf AsOf
 }
 
 // Page reads one page of a record, for callers that hand pages on. Next of the
@@ -128,7 +130,8 @@ func (k *KV) Page(ctx context.Context, id string, o ReadOptions, next string) (P
 	if err != nil {
 		return Page{}, err
 	}
-	p := Page{Next: res.GetNextPageToken(), Partial: res.GetPartial(), Position: res.GetAsOf().GetPosition(), Items: make([]Item, len(res.GetItems()))}
+	p := Page{Next: res.GetNextPageToken(), Partial: res.GetPartial(), AsOf: asOf(res.GetAsOf()), Items: make([]Item, len(res.GetItems()))}
+	p.AsOf.note(o.AsOf)
 	for i, m := range res.GetItems() {
 		if p.Items[i], err = k.c.item(m); err != nil {
 			return Page{}, err

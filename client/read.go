@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,27 @@ const (
 
 var consistencies = [...]headwaterv1.Consistency{
 	ReadYourWrites: headwaterv1.Consistency_READ_YOUR_WRITES, Latest: headwaterv1.Consistency_LATEST, Eventual: headwaterv1.Consistency_EVENTUAL,
+}
+
+// AsOf is what an answer is exact as of.
+type AsOf struct {
+	// Position goes on from there: in Log.Tail what is written later, and a read
+	// that is given it sees at least as much. Every write that the answer lacks is
+	// behind it.
+	Position string
+	// Time: what was acknowledged by then is in the answer.
+	Time time.Time
+}
+
+func asOf(m *headwaterv1.AsOf) AsOf {
+	return AsOf{Position: m.GetPosition(), Time: timeOf(m.GetTime())}
+}
+
+// note sets to, unless that is nil.
+func (a AsOf) note(to *AsOf) {
+	if to != nil {
+		*to = a
+	}
 }
 
 // Get reads one item: ErrNotFound when it is absent.

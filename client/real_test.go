@@ -264,6 +264,62 @@ func TestConcurrentPutsWithLostAnswersHaveOneEffect(t *testing.T) {
 	}
 }
 
+// TestAScanAndTheTailBehindItAreEverything: what is written while a namespace is
+// walked is seen by the walk, or by a tail of the log from where the walk is as
+// of.
+func TestAScanAndTheTailBehindItAreEverything(t *testing.T) {
+	t.Parallel()
+	c := clienttest.New(t)
+	kv := c.KV("demo-kv")
+	put := func(id, value string) {
+		t.Helper()
+		if _, err := kv.Put(t.Context(), id, "k", []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 40 {
+		put(fmt.Sprint("r", i), "before")
+	}
+	var asOf client.AsOf
+	seen := map[string]string{}
+	for rec, err := range kv.Scan(t.Context(), client.ScanOptions{PageBytes: 1024, AsOf: &asOf}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[rec.ID] = string(rec.Items[0].Value)
+		put("r0", rec.ID)
+		put(fmt.Sprint("new", len(seen)), "new")
+		if len(seen) > 200 {
+			t.Fatal("the walk follows what is written behind it")
+		}
+	}
+	if asOf.Time.IsZero() {
+		t.Errorf("as of %+v", asOf)
+	}
+	for m, err := range c.Log("demo-kv").Tail(t.Context(), client.TailOptions{Position: asOf.Position}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		it, err := kv.Get(t.Context(), m.Key, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[m.Key] = string(it.Value)
+	}
+	n := 0
+	for rec, err := range kv.Scan(t.Context(), client.ScanOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; seen[rec.ID] != string(rec.Items[0].Value) {
+			t.Errorf("%s is %q, seen as %q", rec.ID, rec.Items[0].Value, seen[rec.ID])
+		}
+	}
+	if n != len(seen) {
+		t.Errorf("%d records, %d seen", n, len(seen))
+	}
+}
+
 func TestScanSeesEveryItemOnceOverItsShards(t *testing.T) {
 	t.Parallel()
 	kv := clienttest.New(t).KV("demo-kv")

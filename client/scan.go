@@ -19,7 +19,12 @@ type ScanOptions struct {
 	// OmitValues reads ids, keys, versions and sizes only.
 	OmitValues  bool
 	Consistency Consistency
-	After       []string
+	// After are positions to wait for, beside those of this client's own writes.
+	After []string
+	// AsOf, when not nil, is set with each page to what all pages so far have seen.
+	// When the walk is done, whoever goes on from there with Log.Tail has everything:
+	// what the walk did not see comes then. Shards have one each.
+	AsOf *AsOf
 }
 
 // Record is an id and items of it.
@@ -60,6 +65,7 @@ func (k *KV) Scan(ctx context.Context, o ScanOptions) iter.Seq2[Record, error] {
 				yield(Record{}, err)
 				return
 			}
+			asOf(res.GetAsOf()).note(o.AsOf)
 			for _, m := range res.GetRecords() {
 				r, err := k.record(ctx, m, &o)
 				r.Continued = m.GetId() == last

@@ -23,7 +23,7 @@ func TestANewLifeHasNoOldSeries(t *testing.T) {
 	first := r.row("c")
 	r.clock.pass(5 * time.Minute)
 	r.want("c", 0, 0) // no record has said so
-	if l, _, err := r.db.List(r.ctx(), nil, nil, 10, wal.Position{}); err != nil || len(l) != 0 {
+	if l, _, _, err := r.db.List(r.ctx(), &counter.ListQuery{Limit: 10}); err != nil || len(l) != 0 {
 		t.Errorf("list: %+v %v", l, err)
 	}
 	from, to := int64(roomEpoch), int64(roomEpoch+24*3600e6)

@@ -111,6 +111,9 @@ type Result struct {
 type Named struct {
 	Name  []byte
 	Count Count
+	// Parked: records of the counter wait behind one that cannot be applied, so that
+	// Count is older than what was acknowledged.
+	Parked bool
 }
 
 // Point is one window of a series.
@@ -126,6 +129,7 @@ type SeriesQuery struct {
 	From, To    int64 // microseconds since 1970
 	Granularity time.Duration
 	Location    *time.Location // of whole days; nil: UTC
+	Accuracy    Accuracy       // 0: the namespace's
 	After       wal.Position
 }
 

@@ -51,6 +51,19 @@ func TestAPoisonousAddParksOnlyItsCounterAndIsRedrivenOnce(t *testing.T) {
 		if c, _, err := r.db.Get(r.ctx(), []string{"b"}, counter.Eventual, wal.Position{}); err != nil || c[0].Value != 1 {
 			t.Errorf("eventual read of a parked counter: %+v %v", c, err)
 		}
+		for accuracy, parked := range map[counter.Accuracy]bool{counter.Accurate: true, counter.Eventual: false} {
+			q := &counter.SeriesQuery{Counter: []byte("b"), To: time.Minute.Microseconds(), Granularity: time.Minute, Accuracy: accuracy}
+			if _, _, err := r.db.Series(r.ctx(), q); errors.As(err, &pe) != parked {
+				t.Errorf("series of a parked counter, accuracy %d: %v", accuracy, err)
+			}
+			if _, err := r.db.Verify(r.ctx(), []byte("b"), accuracy, wal.Position{}); errors.As(err, &pe) != parked {
+				t.Errorf("recount of a parked counter, accuracy %d: %v", accuracy, err)
+			}
+			list, seen, more, err := r.db.List(r.ctx(), &counter.ListQuery{Limit: 10, Accuracy: accuracy})
+			if err != nil || len(list) != 3 || more || len(seen) != 1 || list[0].Parked || !list[1].Parked || list[2].Parked || list[1].Count.Accuracy != accuracy {
+				t.Errorf("list with a parked counter, accuracy %d: %+v, seen %+v, %v", accuracy, list, seen, err)
+			}
+		}
 		if res := r.call(wal.Token{}, addAndGet("b", 1)); !errors.As(res.Err, &pe) {
 			t.Errorf("add and get of a parked counter: %+v", res)
 		}

@@ -239,12 +239,12 @@ func (p *program) check(*rapid.T) {
 		if c := counts[i]; c.Value != m.value || c.Held != m.held || c.Accuracy != counter.Accurate || again[i].Value != m.value || again[i].Held != m.held {
 			p.rt.Fatalf("%s: %+v, %+v, want %+v", name, c, again[i], m)
 		}
-		v, err := p.db.Verify(p.ctx(), []byte(name))
+		v, err := p.db.Verify(p.ctx(), []byte(name), 0, wal.Position{})
 		if err != nil || v.Drift != 0 || v.Recounted != m.value {
 			p.rt.Fatalf("verify %s: %+v %v, want %+v", name, v, err, m)
 		}
 	}
-	list, more, err := p.db.List(p.ctx(), nil, nil, 100, wal.Position{})
+	list, _, more, err := p.db.List(p.ctx(), &counter.ListQuery{Limit: 100})
 	if err != nil || more {
 		p.rt.Fatalf("list: %v %v", more, err)
 	}

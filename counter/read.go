@@ -15,21 +15,16 @@ import (
 // reached in time; *ParkedError when a counter is parked and the read asked for
 // more than the latest rollup; ErrNotAccurate; ErrReloading.
 func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after wal.Position) (counts []Count, asOf AsOf, err error) {
-	opts := db.cfg.Options()
-	if accuracy == 0 {
-		accuracy = opts.Accuracy
-	}
-	if accuracy == Accurate && opts.Accuracy == BestEffort {
-		return nil, AsOf{}, ErrNotAccurate
-	}
 	parts := db.spread(names)
-	barrier := db.barrier(accuracy)
+	ps := make([]wal.Partition, len(parts))
 	for i := range parts {
-		if err := db.waitRead(ctx, parts[i].p, accuracy, after); err != nil {
-			return nil, AsOf{}, err
-		}
+		ps[i] = parts[i].p
 	}
-	if accuracy == Accurate || len(after.Offsets) > 0 {
+	accuracy, barrier, err := db.waitRead(ctx, ps, accuracy, after)
+	if err != nil {
+		return nil, AsOf{}, err
+	}
+	if mustBeWhole(accuracy, after) {
 		for i := range parts {
 			if n, _ := db.cfg.Applier.ParkedKeys(parts[i].p); n == 0 {
 				continue
@@ -53,10 +48,7 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 			return nil, AsOf{}, err
 		}
 		seen := db.seen(q.p, &st, &before, barrier)
-		one, pending := db.cfg.Stream.AsOf(seen), before.pending
-		if accuracy == Accurate { // nothing acknowledged is unknown
-			pending = max(0, int64(before.end.End-1-st.Applied))
-		}
+		one, pending := db.cfg.Stream.AsOf(seen), before.above(&st, accuracy)
 		for j, place := range q.places {
 			counts[place] = Count{Value: out[j].value, Held: out[j].held, Accuracy: accuracy, AsOf: one, Pending: pending}
 		}
@@ -75,18 +67,19 @@ func (db *DB) look(p wal.Partition) before {
 	return before{db.cfg.Stream.Pending(p), db.cfg.Stream.Log().LastEnd(p)}
 }
 
+// above is how many records are known to be above the position of st. After a
+// barrier the log's end is known to be at least where it was when the read began,
+// and the number is exact for then.
+func (b *before) above(st *State, accuracy Accuracy) int64 {
+	if accuracy == Accurate {
+		return max(0, int64(b.end.End-1-st.Applied))
+	}
+	return b.pending
+}
+
 // seen is what a read that found st has seen.
 func (db *DB) seen(p wal.Partition, st *State, b *before, barrier int64) wal.Seen {
 	return db.cfg.Stream.SeenAt(p, st.Applied, st.LogTime, b.end, barrier)
-}
-
-// barrier is the time of a read that begins now and waits for a barrier, 0 of
-// one that does not; see wal.Stream.Seen.
-func (db *DB) barrier(accuracy Accuracy) int64 {
-	if accuracy != Accurate {
-		return 0
-	}
-	return db.cfg.Now().UnixMicro()
 }
 
 // partNames are the names of a read that lie in one partition.
@@ -115,12 +108,29 @@ func (db *DB) spread(names []string) []partNames {
 	return used
 }
 
-func (db *DB) waitRead(ctx context.Context, p wal.Partition, accuracy Accuracy, after wal.Position) error {
+// waitRead returns once every partition of ps can serve a read. It answers the
+// accuracy that the read has, and the time at which it asked for the barriers of
+// an accurate one, else 0; see wal.Stream.Seen.
+func (db *DB) waitRead(ctx context.Context, ps []wal.Partition, asked Accuracy, after wal.Position) (accuracy Accuracy, barrier int64, err error) {
+	namespace := db.cfg.Options().Accuracy
+	accuracy = asked
+	if accuracy == 0 {
+		accuracy = namespace
+	}
+	if accuracy == Accurate && namespace == BestEffort {
+		return 0, 0, ErrNotAccurate
+	}
 	point := &wal.ReadPoint{Consistency: wal.Eventual, After: after}
 	if accuracy == Accurate {
-		point.Consistency = wal.Latest
+		point.Consistency, barrier = wal.Latest, db.cfg.Now().UnixMicro()
 	}
-	return db.cfg.Stream.WaitRead(ctx, p, point)
+	err = each(ps, func(p wal.Partition) error { return db.cfg.Stream.WaitRead(ctx, p, point) })
+	return accuracy, barrier, err
+}
+
+// mustBeWhole reports whether a read asked for what a parked counter cannot give.
+func mustBeWhole(accuracy Accuracy, after wal.Position) bool {
+	return accuracy == Accurate || len(after.Offsets) > 0
 }
 
 // partitions are all of the namespace.
@@ -132,63 +142,75 @@ func (db *DB) partitions() []wal.Partition {
 	return ps
 }
 
-// List reads up to limit counters whose names have prefix and are above after,
-// in byte order over all partitions. more says that there may be others. It
-// shows what was applied when it was called; to do so it has the store brought
-// up to date first.
-func (db *DB) List(ctx context.Context, prefix, after []byte, limit int, at wal.Position) (list []Named, more bool, err error) {
+// ListQuery asks for counters by name.
+type ListQuery struct {
+	Prefix   []byte
+	Above    []byte // only names above it; nil: from the first
+	Limit    int
+	Accuracy Accuracy // 0: the namespace's
+	After    wal.Position
+}
+
+// List reads counters in the order of their names, over all partitions. more says
+// that there may be others. It shows what was applied when it was called, and what
+// the accuracy asks for; to do so it has the store brought up to date first. seen
+// is what it saw, partition by partition. Errors as of Get, but for parked
+// counters, which are marked.
+func (db *DB) List(ctx context.Context, q *ListQuery) (list []Named, seen []wal.Seen, more bool, err error) {
 	parts := db.partitions()
-	for _, p := range parts {
-		if err := db.waitRead(ctx, p, Eventual, at); err != nil {
-			return nil, false, err
-		}
+	accuracy, barrier, err := db.waitRead(ctx, parts, q.Accuracy, q.After)
+	if err != nil {
+		return nil, nil, false, err
 	}
 	if err := db.saveAllOf(ctx, parts); err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	now := db.cfg.Now().UnixMicro()
 	for _, p := range parts {
-		one, err := db.listPart(ctx, p, prefix, after, limit+1, now)
+		one, saw, err := db.listPart(ctx, p, q, accuracy, barrier, now)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
-		list = append(list, one...)
+		list, seen = append(list, one...), append(seen, saw)
 	}
 	slices.SortFunc(list, func(a, b Named) int { return bytes.Compare(a.Name, b.Name) })
-	if len(list) > limit {
-		return list[:limit], true, nil
+	if len(list) > q.Limit {
+		return list[:q.Limit], seen, true, nil
 	}
-	return list, false, nil
+	return list, seen, false, nil
 }
 
-func (db *DB) listPart(ctx context.Context, p wal.Partition, prefix, after []byte, limit int, now int64) (list []Named, err error) {
+// listPart reads up to one more than q.Limit counters of a partition.
+func (db *DB) listPart(ctx context.Context, p wal.Partition, q *ListQuery, accuracy Accuracy, barrier, now int64) (list []Named, seen wal.Seen, err error) {
 	known := db.look(p)
 	snap, err := db.cfg.Store.Snapshot(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, seen, err
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf := db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0))
-	accuracy := db.cfg.Options().Accuracy
-	if accuracy == Accurate {
-		accuracy = Eventual // which a list is
-	}
+	seen = db.seen(p, &st, &known, barrier)
+	asOf, pending := db.cfg.Stream.AsOf(seen), known.above(&st, accuracy)
 	t := max(now, st.LogTime)
-	err = snap.List(prefix, after, func(name []byte, row *Row) bool {
+	err = snap.List(q.Prefix, q.Above, func(name []byte, row *Row) bool {
 		if !row.alive(t) {
 			return true
 		}
 		list = append(list, Named{Name: append([]byte(nil), name...), Count: Count{
-			Value: row.Value, Held: row.Held, Accuracy: accuracy, AsOf: asOf, Pending: known.pending,
+			Value: row.Value, Held: row.Held, Accuracy: accuracy, AsOf: asOf, Pending: pending,
 		}})
-		return len(list) < limit
+		return len(list) <= q.Limit
 	})
 	if err != nil {
-		return nil, err
+		return nil, seen, err
 	}
 	db.cfg.Applier.correctHeld(p, list, t)
-	return list, nil
+	if n, _ := db.cfg.Applier.ParkedKeys(p); n > 0 {
+		for i := range list {
+			list[i].Parked = db.parkedErr(p, list[i].Name) != nil
+		}
+	}
+	return list, seen, nil
 }
 
 // correctHeld takes off what is held by leases that have ended and that no record

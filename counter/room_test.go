@@ -343,7 +343,7 @@ func (r *room) do(f func(ctx context.Context) error) {
 // too much in memory, if anything has changed since.
 func (r *room) save() {
 	r.t.Helper()
-	if _, _, err := r.db.List(r.ctx(), nil, nil, 1, wal.Position{}); err != nil {
+	if _, _, _, err := r.db.List(r.ctx(), &counter.ListQuery{Limit: 1}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -504,7 +504,7 @@ func (r *room) want(name string, value, held int64) {
 	if c := r.get(name)[0]; c.Value != value || c.Held != held {
 		r.t.Errorf("%s is %d with %d held, want %d with %d", name, c.Value, c.Held, value, held)
 	}
-	v, err := r.db.Verify(r.ctx(), []byte(name))
+	v, err := r.db.Verify(r.ctx(), []byte(name), 0, wal.Position{})
 	if err != nil || v.Drift != 0 || v.Stored.Value != value {
 		r.t.Errorf("verify %s: %+v %v", name, v, err)
 	}

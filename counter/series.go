@@ -12,7 +12,8 @@ import (
 const MaxPoints = 10_000
 
 // Series reads the windows of a counter: one point for each, gaps are zeros. It
-// shows what was applied when it was called. ErrGranularity.
+// shows what was applied when it was called, and what the accuracy asks for.
+// Errors as of Get, and ErrGranularity, ErrTooManyPoints.
 //
 // Windows are added up from the largest kept ones that fit into each point, so a
 // year of days reads a year of days and not of minutes.
@@ -23,10 +24,8 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 		return nil, AsOf{}, err
 	}
 	p := db.cfg.Stream.PartitionOf(q.Counter)
-	if err := db.waitRead(ctx, p, Eventual, q.After); err != nil {
-		return nil, AsOf{}, err
-	}
-	if err := db.saveAll(ctx, p); err != nil {
+	_, barrier, err := db.waitSaved(ctx, p, q.Counter, q.Accuracy, q.After)
+	if err != nil {
 		return nil, AsOf{}, err
 	}
 	known, now := db.look(p), db.cfg.Now().UnixMicro()
@@ -36,7 +35,7 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	asOf = db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0))
+	asOf = db.cfg.Stream.AsOf(db.seen(p, &st, &known, barrier))
 	points = make([]Point, len(edges)-1)
 	for i := range points {
 		points[i].Start = edges[i]
@@ -57,6 +56,20 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 		points[i].Sum, points[i].Adds = b.Sum(), b.Adds
 	}
 	return points, asOf, nil
+}
+
+// waitSaved is waitRead of one counter, for a read that takes it from the store:
+// what was applied is saved there on return.
+func (db *DB) waitSaved(ctx context.Context, p wal.Partition, name []byte, asked Accuracy, after wal.Position) (accuracy Accuracy, barrier int64, err error) {
+	if accuracy, barrier, err = db.waitRead(ctx, []wal.Partition{p}, asked, after); err != nil {
+		return 0, 0, err
+	}
+	if mustBeWhole(accuracy, after) {
+		if err := db.parkedErr(p, name); err != nil {
+			return 0, 0, err
+		}
+	}
+	return accuracy, barrier, db.saveAll(ctx, p)
 }
 
 // edges are the starts of the points and the end of the last. Points are aligned
@@ -156,10 +169,12 @@ func (r *seriesReader) sum(b *Bucket, from, to int64, i int) error {
 // Verify counts a counter again from its events, on top of the base that those
 // no longer kept were folded into. It follows the chain of the counter's own
 // events, so that its cost is theirs. It reads what the store has; what was
-// applied when it was called is in it.
-func (db *DB) Verify(ctx context.Context, name []byte) (v Verification, err error) {
+// applied when it was called is in it, and what the accuracy asks for. accuracy 0
+// is the namespace's. Errors as of Get.
+func (db *DB) Verify(ctx context.Context, name []byte, accuracy Accuracy, after wal.Position) (v Verification, err error) {
 	p := db.cfg.Stream.PartitionOf(name)
-	if err := db.saveAll(ctx, p); err != nil {
+	accuracy, barrier, err := db.waitSaved(ctx, p, name, accuracy, after)
+	if err != nil {
 		return v, err
 	}
 	known, now := db.look(p), db.cfg.Now().UnixMicro()
@@ -169,9 +184,8 @@ func (db *DB) Verify(ctx context.Context, name []byte) (v Verification, err erro
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
 	st := snap.State()
-	v.Stored = Count{Accuracy: Eventual, AsOf: db.cfg.Stream.AsOf(db.seen(p, &st, &known, 0)), Pending: known.pending}
-	if db.cfg.Options().Accuracy == BestEffort {
-		v.Stored.Accuracy = BestEffort
+	v.Stored = Count{
+		Accuracy: accuracy, AsOf: db.cfg.Stream.AsOf(db.seen(p, &st, &known, barrier)), Pending: known.above(&st, accuracy),
 	}
 	row, ok, err := snap.Counter(name)
 	if err != nil || !ok || !row.alive(max(now, st.LogTime)) {

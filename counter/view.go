@@ -126,13 +126,18 @@ func (db *DB) saveAll(ctx context.Context, p wal.Partition) error {
 
 // saveAllOf is saveAll of several partitions, side by side.
 func (db *DB) saveAllOf(ctx context.Context, parts []wal.Partition) error {
+	return each(parts, func(p wal.Partition) error { return db.saveAll(ctx, p) })
+}
+
+// each calls f for every partition, side by side, and returns the first error.
+func each(parts []wal.Partition, f func(wal.Partition) error) error {
 	if len(parts) == 1 {
-		return db.saveAll(ctx, parts[0])
+		return f(parts[0])
 	}
 	errs := make([]error, len(parts))
 	var wg sync.WaitGroup
 	for i, p := range parts {
-		wg.Go(func() { errs[i] = db.saveAll(ctx, p) })
+		wg.Go(func() { errs[i] = f(p) })
 	}
 	wg.Wait()
 	for _, err := range errs {

@@ -13,13 +13,18 @@ func countMessage(c *counter.Count) *headwaterv1.Count {
 	return &headwaterv1.Count{Value: c.Value, Held: c.Held, Accuracy: headwaterv1.Count_Accuracy(c.Accuracy), AsOf: asOfMessage(c.AsOf), Pending: c.Pending}
 }
 
-// counterAfter checks the positions that a read of counters waits for.
-func counterAfter(ns *Namespace, after []string) (wal.Position, error) {
+// countPoint checks how right a read of counters must be, and the positions that
+// it waits for.
+func countPoint(ns *Namespace, accuracy headwaterv1.Count_Accuracy, after []string) (counter.Accuracy, wal.Position, error) {
+	acc, err := parseAccuracy(accuracy)
+	if err != nil {
+		return 0, wal.Position{}, err
+	}
 	point, err := readPoint(ns, headwaterv1.Consistency_EVENTUAL, after)
 	if err != nil {
-		return wal.Position{}, err
+		return 0, wal.Position{}, err
 	}
-	return point.After, nil
+	return acc, point.After, nil
 }
 
 // get reads counters.
@@ -36,11 +41,7 @@ func (s *Counter) get(ctx context.Context, namespace string, names []string, acc
 			return nil, counter.AsOf{}, err
 		}
 	}
-	acc, err := parseAccuracy(accuracy)
-	if err != nil {
-		return nil, counter.AsOf{}, err
-	}
-	at, err := counterAfter(ns, after)
+	acc, at, err := countPoint(ns, accuracy, after)
 	if err != nil {
 		return nil, counter.AsOf{}, err
 	}
@@ -94,34 +95,37 @@ func (s *Counter) ListCounts(ctx context.Context, req *headwaterv1.ListCountsReq
 	if err != nil {
 		return nil, err
 	}
-	at, err := counterAfter(ns, req.GetAfter())
-	if err != nil {
+	q := &counter.ListQuery{Prefix: []byte(prefix), Limit: limit}
+	if q.Accuracy, q.After, err = countPoint(ns, req.GetAccuracy(), req.GetAfter()); err != nil {
 		return nil, err
 	}
 	binding := listBinding(ns, prefix)
-	var after []byte
+	var seen pagesSeen
 	if t := req.GetPageToken(); t != "" {
 		c, err := s.pages.open(t, binding)
 		if err != nil {
 			return nil, err
 		}
-		after = c.key
+		q.Above, seen = c.key, c.seen
 	}
-	list, more, err := ns.Counter.List(ctx, []byte(prefix), after, limit, at)
+	list, saw, more, err := ns.Counter.List(ctx, q)
 	if err != nil {
 		return nil, fromDomain(err)
 	}
-	out := &headwaterv1.ListCountsResponse{}
+	for _, x := range saw {
+		seen.add(x)
+	}
+	out := &headwaterv1.ListCountsResponse{AsOf: seen.asOf(ns.Stream)}
 	size := 0
 	for i := range list {
 		if size += len(list[i].Name) + countOverhead; size > MaxPageBytes {
 			more = true
 			break
 		}
-		out.Counts = append(out.Counts, &headwaterv1.NamedCount{Counter: string(list[i].Name), Count: countMessage(&list[i].Count)})
+		out.Counts = append(out.Counts, &headwaterv1.NamedCount{Counter: string(list[i].Name), Count: countMessage(&list[i].Count), Parked: list[i].Parked})
 	}
 	if n := len(out.Counts); more && n > 0 {
-		out.NextPageToken = s.pages.seal(&cursor{key: list[n-1].Name}, binding)
+		out.NextPageToken = s.pages.seal(&cursor{key: list[n-1].Name, seen: seen}, binding)
 	}
 	return out, nil
 }
@@ -136,7 +140,7 @@ func (s *Counter) GetCountSeries(ctx context.Context, req *headwaterv1.GetCountS
 	if err != nil {
 		return nil, err
 	}
-	if q.After, err = counterAfter(ns, req.GetAfter()); err != nil {
+	if q.Accuracy, q.After, err = countPoint(ns, req.GetAccuracy(), req.GetAfter()); err != nil {
 		return nil, err
 	}
 	points, asOf, err := ns.Counter.Series(ctx, q)
@@ -159,7 +163,11 @@ func (s *Counter) VerifyCount(ctx context.Context, req *headwaterv1.VerifyCountR
 	if err := checkCounter(req.GetCounter()); err != nil {
 		return nil, err
 	}
-	v, err := ns.Counter.Verify(ctx, []byte(req.GetCounter()))
+	acc, after, err := countPoint(ns, req.GetAccuracy(), req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	v, err := ns.Counter.Verify(ctx, []byte(req.GetCounter()), acc, after)
 	if err != nil {
 		return nil, fromDomain(err)
 	}

@@ -1156,9 +1156,10 @@ type ListCountsRequest struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// 1 to 10,000; absent: 1,000.
-	PageSize      int32    `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string   `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	After         []string `protobuf:"bytes,5,rep,name=after,proto3" json:"after,omitempty"`
+	PageSize      int32          `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string         `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	After         []string       `protobuf:"bytes,5,rep,name=after,proto3" json:"after,omitempty"`
+	Accuracy      Count_Accuracy `protobuf:"varint,6,opt,name=accuracy,proto3,enum=headwater.v1.Count_Accuracy" json:"accuracy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,11 +1229,21 @@ func (x *ListCountsRequest) GetAfter() []string {
 	return nil
 }
 
+func (x *ListCountsRequest) GetAccuracy() Count_Accuracy {
+	if x != nil {
+		return x.Accuracy
+	}
+	return Count_ACCURACY_UNSPECIFIED
+}
+
 // NamedCount is one entry of ListCounts.
 type NamedCount struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Counter       string                 `protobuf:"bytes,1,opt,name=counter,proto3" json:"counter,omitempty"`
-	Count         *Count                 `protobuf:"bytes,2,opt,name=count,proto3" json:"count,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Counter string                 `protobuf:"bytes,1,opt,name=counter,proto3" json:"counter,omitempty"`
+	Count   *Count                 `protobuf:"bytes,2,opt,name=count,proto3" json:"count,omitempty"`
+	// Records of this counter wait behind one that cannot be applied: what is shown
+	// is older than what was acknowledged.
+	Parked        bool `protobuf:"varint,3,opt,name=parked,proto3" json:"parked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1281,10 +1292,19 @@ func (x *NamedCount) GetCount() *Count {
 	return nil
 }
 
+func (x *NamedCount) GetParked() bool {
+	if x != nil {
+		return x.Parked
+	}
+	return false
+}
+
 type ListCountsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Counts        []*NamedCount          `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Counts []*NamedCount          `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	AsOf          *AsOf  `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1351,13 @@ func (x *ListCountsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListCountsResponse) GetAsOf() *AsOf {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
 }
 
 // TimeInterval is start <= t < end.
@@ -1395,8 +1422,9 @@ type GetCountSeriesRequest struct {
 	// days of time_zone.
 	Granularity *durationpb.Duration `protobuf:"bytes,4,opt,name=granularity,proto3" json:"granularity,omitempty"`
 	// An IANA name; absent: UTC.
-	TimeZone      string   `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
-	After         []string `protobuf:"bytes,6,rep,name=after,proto3" json:"after,omitempty"`
+	TimeZone      string         `protobuf:"bytes,5,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	After         []string       `protobuf:"bytes,6,rep,name=after,proto3" json:"after,omitempty"`
+	Accuracy      Count_Accuracy `protobuf:"varint,7,opt,name=accuracy,proto3,enum=headwater.v1.Count_Accuracy" json:"accuracy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1499,13 @@ func (x *GetCountSeriesRequest) GetAfter() []string {
 		return x.After
 	}
 	return nil
+}
+
+func (x *GetCountSeriesRequest) GetAccuracy() Count_Accuracy {
+	if x != nil {
+		return x.Accuracy
+	}
+	return Count_ACCURACY_UNSPECIFIED
 }
 
 // CountPoint is one window of a series.
@@ -1972,6 +2007,8 @@ type VerifyCountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Counter       string                 `protobuf:"bytes,2,opt,name=counter,proto3" json:"counter,omitempty"`
+	Accuracy      Count_Accuracy         `protobuf:"varint,3,opt,name=accuracy,proto3,enum=headwater.v1.Count_Accuracy" json:"accuracy,omitempty"`
+	After         []string               `protobuf:"bytes,4,rep,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2018,6 +2055,20 @@ func (x *VerifyCountRequest) GetCounter() string {
 		return x.Counter
 	}
 	return ""
+}
+
+func (x *VerifyCountRequest) GetAccuracy() Count_Accuracy {
+	if x != nil {
+		return x.Accuracy
+	}
+	return Count_ACCURACY_UNSPECIFIED
+}
+
+func (x *VerifyCountRequest) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
 }
 
 type VerifyCountResponse struct {
@@ -2186,31 +2237,35 @@ const file_headwater_v1_counter_proto_rawDesc = "" +
 	"\acounter\x18\x02 \x01(\tR\acounter\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"G\n" +
 	"\x12ClearCountResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\x9b\x01\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\xd5\x01\n" +
 	"\x11ListCountsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05after\x18\x05 \x03(\tR\x05after\"Q\n" +
+	"\x05after\x18\x05 \x03(\tR\x05after\x128\n" +
+	"\baccuracy\x18\x06 \x01(\x0e2\x1c.headwater.v1.Count.AccuracyR\baccuracy\"i\n" +
 	"\n" +
 	"NamedCount\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\tR\acounter\x12)\n" +
-	"\x05count\x18\x02 \x01(\v2\x13.headwater.v1.CountR\x05count\"n\n" +
+	"\x05count\x18\x02 \x01(\v2\x13.headwater.v1.CountR\x05count\x12\x16\n" +
+	"\x06parked\x18\x03 \x01(\bR\x06parked\"\x97\x01\n" +
 	"\x12ListCountsResponse\x120\n" +
 	"\x06counts\x18\x01 \x03(\v2\x18.headwater.v1.NamedCountR\x06counts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"n\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12'\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"n\n" +
 	"\fTimeInterval\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
-	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"\xf7\x01\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"\xb1\x02\n" +
 	"\x15GetCountSeriesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\tR\acounter\x126\n" +
 	"\binterval\x18\x03 \x01(\v2\x1a.headwater.v1.TimeIntervalR\binterval\x12;\n" +
 	"\vgranularity\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vgranularity\x12\x1b\n" +
 	"\ttime_zone\x18\x05 \x01(\tR\btimeZone\x12\x14\n" +
-	"\x05after\x18\x06 \x03(\tR\x05after\"d\n" +
+	"\x05after\x18\x06 \x03(\tR\x05after\x128\n" +
+	"\baccuracy\x18\a \x01(\x0e2\x1c.headwater.v1.Count.AccuracyR\baccuracy\"d\n" +
 	"\n" +
 	"CountPoint\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12\x10\n" +
@@ -2246,10 +2301,12 @@ const file_headwater_v1_counter_proto_rawDesc = "" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"y\n" +
 	"\x19CancelReservationResponse\x12)\n" +
 	"\x05count\x18\x01 \x01(\v2\x13.headwater.v1.CountR\x05count\x121\n" +
-	"\x06result\x18\x02 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"L\n" +
+	"\x06result\x18\x02 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\x9c\x01\n" +
 	"\x12VerifyCountRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\acounter\x18\x02 \x01(\tR\acounter\"\x8e\x01\n" +
+	"\acounter\x18\x02 \x01(\tR\acounter\x128\n" +
+	"\baccuracy\x18\x03 \x01(\x0e2\x1c.headwater.v1.Count.AccuracyR\baccuracy\x12\x14\n" +
+	"\x05after\x18\x04 \x03(\tR\x05after\"\x8e\x01\n" +
 	"\x13VerifyCountResponse\x12+\n" +
 	"\x06stored\x18\x01 \x01(\v2\x13.headwater.v1.CountR\x06stored\x12\x1c\n" +
 	"\trecounted\x18\x02 \x01(\x03R\trecounted\x12\x14\n" +
@@ -2354,57 +2411,61 @@ var file_headwater_v1_counter_proto_depIdxs = []int32{
 	37, // 24: headwater.v1.GetCountsResponse.as_of:type_name -> headwater.v1.AsOf
 	36, // 25: headwater.v1.ClearCountRequest.token:type_name -> headwater.v1.IdempotencyToken
 	38, // 26: headwater.v1.ClearCountResponse.result:type_name -> headwater.v1.WriteResult
-	4,  // 27: headwater.v1.NamedCount.count:type_name -> headwater.v1.Count
-	19, // 28: headwater.v1.ListCountsResponse.counts:type_name -> headwater.v1.NamedCount
-	34, // 29: headwater.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
-	34, // 30: headwater.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
-	21, // 31: headwater.v1.GetCountSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	35, // 32: headwater.v1.GetCountSeriesRequest.granularity:type_name -> google.protobuf.Duration
-	34, // 33: headwater.v1.CountPoint.start:type_name -> google.protobuf.Timestamp
-	23, // 34: headwater.v1.GetCountSeriesResponse.points:type_name -> headwater.v1.CountPoint
-	37, // 35: headwater.v1.GetCountSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	35, // 36: headwater.v1.ReserveCountRequest.lease:type_name -> google.protobuf.Duration
-	36, // 37: headwater.v1.ReserveCountRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 38: headwater.v1.ReserveCountResponse.count:type_name -> headwater.v1.Count
-	34, // 39: headwater.v1.ReserveCountResponse.expires_at:type_name -> google.protobuf.Timestamp
-	38, // 40: headwater.v1.ReserveCountResponse.result:type_name -> headwater.v1.WriteResult
-	36, // 41: headwater.v1.SettleReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 42: headwater.v1.SettleReservationResponse.count:type_name -> headwater.v1.Count
-	38, // 43: headwater.v1.SettleReservationResponse.result:type_name -> headwater.v1.WriteResult
-	36, // 44: headwater.v1.CancelReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 45: headwater.v1.CancelReservationResponse.count:type_name -> headwater.v1.Count
-	38, // 46: headwater.v1.CancelReservationResponse.result:type_name -> headwater.v1.WriteResult
-	4,  // 47: headwater.v1.VerifyCountResponse.stored:type_name -> headwater.v1.Count
-	4,  // 48: headwater.v1.GetCountsResponse.CountsEntry.value:type_name -> headwater.v1.Count
-	5,  // 49: headwater.v1.CounterService.AddCount:input_type -> headwater.v1.AddCountRequest
-	7,  // 50: headwater.v1.CounterService.AddCounts:input_type -> headwater.v1.AddCountsRequest
-	10, // 51: headwater.v1.CounterService.AddAndGetCount:input_type -> headwater.v1.AddAndGetCountRequest
-	12, // 52: headwater.v1.CounterService.GetCount:input_type -> headwater.v1.GetCountRequest
-	14, // 53: headwater.v1.CounterService.GetCounts:input_type -> headwater.v1.GetCountsRequest
-	16, // 54: headwater.v1.CounterService.ClearCount:input_type -> headwater.v1.ClearCountRequest
-	18, // 55: headwater.v1.CounterService.ListCounts:input_type -> headwater.v1.ListCountsRequest
-	22, // 56: headwater.v1.CounterService.GetCountSeries:input_type -> headwater.v1.GetCountSeriesRequest
-	25, // 57: headwater.v1.CounterService.ReserveCount:input_type -> headwater.v1.ReserveCountRequest
-	27, // 58: headwater.v1.CounterService.SettleReservation:input_type -> headwater.v1.SettleReservationRequest
-	29, // 59: headwater.v1.CounterService.CancelReservation:input_type -> headwater.v1.CancelReservationRequest
-	31, // 60: headwater.v1.CounterService.VerifyCount:input_type -> headwater.v1.VerifyCountRequest
-	6,  // 61: headwater.v1.CounterService.AddCount:output_type -> headwater.v1.AddCountResponse
-	8,  // 62: headwater.v1.CounterService.AddCounts:output_type -> headwater.v1.AddCountsResponse
-	11, // 63: headwater.v1.CounterService.AddAndGetCount:output_type -> headwater.v1.AddAndGetCountResponse
-	13, // 64: headwater.v1.CounterService.GetCount:output_type -> headwater.v1.GetCountResponse
-	15, // 65: headwater.v1.CounterService.GetCounts:output_type -> headwater.v1.GetCountsResponse
-	17, // 66: headwater.v1.CounterService.ClearCount:output_type -> headwater.v1.ClearCountResponse
-	20, // 67: headwater.v1.CounterService.ListCounts:output_type -> headwater.v1.ListCountsResponse
-	24, // 68: headwater.v1.CounterService.GetCountSeries:output_type -> headwater.v1.GetCountSeriesResponse
-	26, // 69: headwater.v1.CounterService.ReserveCount:output_type -> headwater.v1.ReserveCountResponse
-	28, // 70: headwater.v1.CounterService.SettleReservation:output_type -> headwater.v1.SettleReservationResponse
-	30, // 71: headwater.v1.CounterService.CancelReservation:output_type -> headwater.v1.CancelReservationResponse
-	32, // 72: headwater.v1.CounterService.VerifyCount:output_type -> headwater.v1.VerifyCountResponse
-	61, // [61:73] is the sub-list for method output_type
-	49, // [49:61] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	0,  // 27: headwater.v1.ListCountsRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
+	4,  // 28: headwater.v1.NamedCount.count:type_name -> headwater.v1.Count
+	19, // 29: headwater.v1.ListCountsResponse.counts:type_name -> headwater.v1.NamedCount
+	37, // 30: headwater.v1.ListCountsResponse.as_of:type_name -> headwater.v1.AsOf
+	34, // 31: headwater.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
+	34, // 32: headwater.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
+	21, // 33: headwater.v1.GetCountSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	35, // 34: headwater.v1.GetCountSeriesRequest.granularity:type_name -> google.protobuf.Duration
+	0,  // 35: headwater.v1.GetCountSeriesRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
+	34, // 36: headwater.v1.CountPoint.start:type_name -> google.protobuf.Timestamp
+	23, // 37: headwater.v1.GetCountSeriesResponse.points:type_name -> headwater.v1.CountPoint
+	37, // 38: headwater.v1.GetCountSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	35, // 39: headwater.v1.ReserveCountRequest.lease:type_name -> google.protobuf.Duration
+	36, // 40: headwater.v1.ReserveCountRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 41: headwater.v1.ReserveCountResponse.count:type_name -> headwater.v1.Count
+	34, // 42: headwater.v1.ReserveCountResponse.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 43: headwater.v1.ReserveCountResponse.result:type_name -> headwater.v1.WriteResult
+	36, // 44: headwater.v1.SettleReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 45: headwater.v1.SettleReservationResponse.count:type_name -> headwater.v1.Count
+	38, // 46: headwater.v1.SettleReservationResponse.result:type_name -> headwater.v1.WriteResult
+	36, // 47: headwater.v1.CancelReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 48: headwater.v1.CancelReservationResponse.count:type_name -> headwater.v1.Count
+	38, // 49: headwater.v1.CancelReservationResponse.result:type_name -> headwater.v1.WriteResult
+	0,  // 50: headwater.v1.VerifyCountRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
+	4,  // 51: headwater.v1.VerifyCountResponse.stored:type_name -> headwater.v1.Count
+	4,  // 52: headwater.v1.GetCountsResponse.CountsEntry.value:type_name -> headwater.v1.Count
+	5,  // 53: headwater.v1.CounterService.AddCount:input_type -> headwater.v1.AddCountRequest
+	7,  // 54: headwater.v1.CounterService.AddCounts:input_type -> headwater.v1.AddCountsRequest
+	10, // 55: headwater.v1.CounterService.AddAndGetCount:input_type -> headwater.v1.AddAndGetCountRequest
+	12, // 56: headwater.v1.CounterService.GetCount:input_type -> headwater.v1.GetCountRequest
+	14, // 57: headwater.v1.CounterService.GetCounts:input_type -> headwater.v1.GetCountsRequest
+	16, // 58: headwater.v1.CounterService.ClearCount:input_type -> headwater.v1.ClearCountRequest
+	18, // 59: headwater.v1.CounterService.ListCounts:input_type -> headwater.v1.ListCountsRequest
+	22, // 60: headwater.v1.CounterService.GetCountSeries:input_type -> headwater.v1.GetCountSeriesRequest
+	25, // 61: headwater.v1.CounterService.ReserveCount:input_type -> headwater.v1.ReserveCountRequest
+	27, // 62: headwater.v1.CounterService.SettleReservation:input_type -> headwater.v1.SettleReservationRequest
+	29, // 63: headwater.v1.CounterService.CancelReservation:input_type -> headwater.v1.CancelReservationRequest
+	31, // 64: headwater.v1.CounterService.VerifyCount:input_type -> headwater.v1.VerifyCountRequest
+	6,  // 65: headwater.v1.CounterService.AddCount:output_type -> headwater.v1.AddCountResponse
+	8,  // 66: headwater.v1.CounterService.AddCounts:output_type -> headwater.v1.AddCountsResponse
+	11, // 67: headwater.v1.CounterService.AddAndGetCount:output_type -> headwater.v1.AddAndGetCountResponse
+	13, // 68: headwater.v1.CounterService.GetCount:output_type -> headwater.v1.GetCountResponse
+	15, // 69: headwater.v1.CounterService.GetCounts:output_type -> headwater.v1.GetCountsResponse
+	17, // 70: headwater.v1.CounterService.ClearCount:output_type -> headwater.v1.ClearCountResponse
+	20, // 71: headwater.v1.CounterService.ListCounts:output_type -> headwater.v1.ListCountsResponse
+	24, // 72: headwater.v1.CounterService.GetCountSeries:output_type -> headwater.v1.GetCountSeriesResponse
+	26, // 73: headwater.v1.CounterService.ReserveCount:output_type -> headwater.v1.ReserveCountResponse
+	28, // 74: headwater.v1.CounterService.SettleReservation:output_type -> headwater.v1.SettleReservationResponse
+	30, // 75: headwater.v1.CounterService.CancelReservation:output_type -> headwater.v1.CancelReservationResponse
+	32, // 76: headwater.v1.CounterService.VerifyCount:output_type -> headwater.v1.VerifyCountResponse
+	65, // [65:77] is the sub-list for method output_type
+	53, // [53:65] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_counter_proto_init() }

@@ -55,8 +55,8 @@ func tokenFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("token", "", "name of this write: with the same name it happens once")
 }
 
-func accuracyFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("accuracy", "accurate", "accurate, eventual, best_effort, or namespace: as the namespace says")
+func accuracyFlag(cmd *cobra.Command, value string) *string {
+	return cmd.Flags().String("accuracy", value, "accurate, eventual, best_effort, or namespace: as the namespace says")
 }
 
 func accuracy(v string) (client.Accuracy, error) {

@@ -22,8 +22,8 @@ With --watch they are read again and again: drawn anew on a terminal, elsewhere 
 line for each change. End it with Ctrl-C.`,
 		Args: args(cobra.MinimumNArgs(2)),
 	}
-	how := accuracyFlag(cmd)
-	after := cmd.Flags().StringArray("after", nil, "wait until this position is applied; may be repeated")
+	how := accuracyFlag(cmd, "accurate")
+	after := afterFlag(cmd)
 	watch := cmd.Flags().Bool("watch", false, "read again and again")
 	w := watching{}
 	cmd.Flags().DurationVar(&w.interval, "interval", defaultInterval, "with --watch: how often")
@@ -104,6 +104,7 @@ func counterListCommand() *cobra.Command {
 	}
 	prefix := cmd.Flags().String("prefix", "", "only those whose names begin with this")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many; 0: all")
+	how, positions := accuracyFlag(cmd, "namespace"), afterFlag(cmd)
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
 		if *limit < 0 {
 			return usagef("--limit %d: it must not be negative", *limit)
@@ -112,14 +113,17 @@ func counterListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		o := client.ListCountsOptions{Prefix: string(p)}
+		o := client.ListCountsOptions{Prefix: string(p), After: *positions}
+		if o.Accuracy, err = accuracy(*how); err != nil {
+			return err
+		}
 		if *limit > 0 {
 			o.PageSize = min(*limit, client.MaxAdds)
 		}
 		out, n := s.countRows(), 0
 		for c, err := range s.Counter(a[0]).List(s.ctx, o) {
 			if err != nil {
-				return err
+				return notAccurate(err, o.Accuracy)
 			}
 			if err := out.add(c.Counter, &c.Count); err != nil {
 				return err
@@ -140,14 +144,19 @@ func counterVerifyCommand() *cobra.Command {
 		Long:  "Count a counter again from its events and compare. The exit code is 1 when they differ, which is a bug.",
 		Args:  args(cobra.ExactArgs(2)),
 	}
+	how, positions := accuracyFlag(cmd, "namespace"), afterFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		name, err := s.counter(a[1])
 		if err != nil {
 			return err
 		}
-		v, err := s.Counter(a[0]).Verify(s.ctx, name)
-		if err != nil {
+		o := client.CountOptions{After: *positions}
+		if o.Accuracy, err = accuracy(*how); err != nil {
 			return err
+		}
+		v, err := s.Counter(a[0]).VerifyWith(s.ctx, name, o)
+		if err != nil {
+			return notAccurate(err, o.Accuracy)
 		}
 		if s.json {
 			err = s.line(struct {

@@ -24,6 +24,7 @@ func counterSeriesCommand() *cobra.Command {
 	until := f.String("until", "", "end, not included (default now)")
 	granularity := f.Duration("granularity", time.Hour, "length of a window, a multiple of the smallest that the namespace keeps")
 	zone := f.String("time-zone", "", "windows of whole days are days of this zone, such as Europe/Berlin (default UTC)")
+	how, positions := accuracyFlag(cmd, "namespace"), afterFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		name, err := s.counter(a[1])
 		if err != nil {
@@ -32,7 +33,10 @@ func counterSeriesCommand() *cobra.Command {
 		if *granularity <= 0 {
 			return usagef("--granularity %v: it must be above zero", *granularity)
 		}
-		o := client.SeriesOptions{Granularity: *granularity, TimeZone: *zone}
+		o := client.SeriesOptions{Granularity: *granularity, TimeZone: *zone, After: *positions}
+		if o.Accuracy, err = accuracy(*how); err != nil {
+			return err
+		}
 		if o.Since, err = moment("--since", *since); err != nil {
 			return err
 		}
@@ -41,7 +45,7 @@ func counterSeriesCommand() *cobra.Command {
 		}
 		series, err := s.Counter(a[0]).Series(s.ctx, name, o)
 		if err != nil {
-			return err
+			return notAccurate(err, o.Accuracy)
 		}
 		return s.series(name, &series)
 	})

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -85,6 +86,10 @@ func consistencyFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("consistency", "read_your_writes", "read_your_writes, latest or eventual")
 }
 
+func afterFlag(cmd *cobra.Command) *[]string {
+	return cmd.Flags().StringArray("after", nil, "wait until this position is applied; may be repeated")
+}
+
 func consistency(v string) (client.Consistency, error) {
 	switch strings.ToLower(v) {
 	case "read_your_writes":
@@ -150,17 +155,25 @@ func kvScanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan NAMESPACE",
 		Short: "Print every item of a namespace",
-		Args:  args(cobra.ExactArgs(1)),
+		Long: `Print every item of a namespace. With --position, the position that the scan is
+as of is printed to standard error at its end: log tail --from POSITION prints
+what was written since, so that both together are everything.`,
+		Args: args(cobra.ExactArgs(1)),
 	}
 	shard := cmd.Flags().String("shard", "", "INDEX/OF: print one of OF parts, INDEX from 0")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "leave values out")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many items; 0: all")
-	fresh := consistencyFlag(cmd)
+	fresh, after := consistencyFlag(cmd), afterFlag(cmd)
+	position := cmd.Flags().Bool("position", false, "at the end, print to standard error where log tail goes on")
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
-		if *limit < 0 {
+		switch {
+		case *limit < 0:
 			return usagef("--limit %d: it must not be negative", *limit)
+		case *limit > 0 && *position:
+			return usagef("--position tells of a whole scan; it does not go together with --limit")
 		}
-		o := client.ScanOptions{OmitValues: *keysOnly}
+		var asOf client.AsOf
+		o := client.ScanOptions{OmitValues: *keysOnly, After: *after, AsOf: &asOf}
 		var err error
 		if o.Consistency, err = consistency(*fresh); err != nil {
 			return err
@@ -192,7 +205,11 @@ func kvScanCommand() *cobra.Command {
 				}
 			}
 		}
-		return out.flush()
+		if err := out.flush(); err != nil || !*position {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), asOf.Position)
+		return err
 	})
 	return cmd
 }

@@ -25,7 +25,7 @@ record, is not there.`,
 	descending := cmd.Flags().Bool("descending", false, "greatest key first")
 	limit := cmd.Flags().Int("limit", 0, "print at most so many items; 0: all")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "leave values out")
-	after := cmd.Flags().StringArray("after", nil, "wait until this position is applied; may be repeated")
+	after := afterFlag(cmd)
 	fresh := consistencyFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		o := client.ReadOptions{Descending: *descending, Limit: *limit, OmitValues: *keysOnly, After: *after}

@@ -103,13 +103,13 @@ func (v *verifier) run(ctx context.Context, b *counterBackend) {
 // sample verifies the counters after a name and returns the last of them, nil
 // when it has come round.
 func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) ([]byte, error) {
-	list, more, err := b.db.List(ctx, nil, after, verifySample, wal.Position{})
+	list, _, more, err := b.db.List(ctx, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
 	if err != nil {
 		return after, err
 	}
 	for i := range list {
 		name := list[i].Name
-		r, err := b.db.Verify(ctx, name)
+		r, err := b.db.Verify(ctx, name, counter.Eventual, wal.Position{})
 		if err != nil {
 			return after, err
 		}
