@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
 	"github.com/headwater-db/headwater/wal"
@@ -38,7 +39,7 @@ func TestTokensOfCountersTakeWhatThePageSays(t *testing.T) {
 			b.SaveToken(&e)
 			n++
 		}
-		err := b.Commit(t.Context(), counter.State{Applied: wal.Offset(n), LogTime: at, MaxTime: at, NextID: 1, Folded: wal.NoOffset})
+		err := b.Commit(t.Context(), counter.State{State: consumers.State{Applied: wal.Offset(n), LogTime: at, MaxTime: at}, NextID: 1, Folded: wal.NoOffset})
 		if err != nil {
 			t.Fatal(err)
 		}
