@@ -170,16 +170,9 @@ func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration
 		return nil, err
 	}
 	q := &counter.SeriesQuery{Counter: []byte(req.GetCounter())}
-	start, end := req.GetInterval().GetStart(), req.GetInterval().GetEnd()
-	if start == nil || end == nil {
-		return nil, apierrors.New(apierrors.BadInterval, "interval needs start and end")
-	}
-	if start.CheckValid() != nil || end.CheckValid() != nil || start.AsTime().UnixMicro() < 0 {
-		return nil, apierrors.New(apierrors.BadInterval, "interval.start and interval.end must be times after 1970")
-	}
-	q.From, q.To = start.AsTime().UnixMicro(), end.AsTime().UnixMicro()
-	if q.From >= q.To {
-		return nil, apierrors.New(apierrors.BadInterval, "interval.end is not after interval.start")
+	var err error
+	if q.From, q.To, err = parseInterval(req.GetInterval()); err != nil {
+		return nil, err
 	}
 	g := req.GetGranularity()
 	if g == nil {
@@ -189,7 +182,6 @@ func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration
 	if g.CheckValid() != nil || q.Granularity <= 0 || q.Granularity > maxGranularity || q.Granularity%windows[0] != 0 {
 		return nil, apierrors.New(apierrors.BadGranularity, "granularity is %v; it must be a multiple of the smallest window that the namespace keeps, %v, and at most %v", q.Granularity, windows[0], maxGranularity)
 	}
-	var err error
 	q.Location, err = timeZone(req.GetTimeZone())
 	return q, err
 }

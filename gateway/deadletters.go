@@ -29,10 +29,8 @@ func selection(sel *headwaterv1.DeadLetterSelection) (func(*consumers.DeadLetter
 		}
 		ids[r] = true
 	}
-	for what, t := range map[string]interface{ CheckValid() error }{"since": sel.GetSince(), "until": sel.GetUntil()} {
-		if sel != nil && (what == "since" && sel.Since != nil || what == "until" && sel.Until != nil) && t.CheckValid() != nil {
-			return nil, apierrors.New(apierrors.BadSelection, "selection.%s is not a time", what)
-		}
+	if err := parseSince(apierrors.BadSelection, sel.GetSince(), sel.GetUntil()); err != nil {
+		return nil, err
 	}
 	return func(l *consumers.DeadLetter) bool {
 		switch {

@@ -220,6 +220,9 @@ func parseRange(p *headwaterv1.Predicate_MatchRange) (kv.Range, error) {
 		}
 		r.End = append(slices.Clone(p.End), 0)
 	}
+	if !r.Open && bytes.Compare(r.Start, r.End) > 0 { // both bounds are the same key, which is not in it
+		r.End = r.Start
+	}
 	return r, nil
 }
 
