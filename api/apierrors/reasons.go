@@ -186,7 +186,7 @@ var reasons = []Reason{
 		Do:    "Encode ids and names as UTF-8."},
 	{ID: UnsupportedCompression, Code: codes.InvalidArgument,
 		Title: "compression is not supported",
-		Do:    "Use zstd or s2 for values. Request bodies are sent as they are."},
+		Do:    "Use zstd or s2 for values, gzip or zstd for the body of a request over HTTP."},
 	{ID: BadCondition, Code: codes.InvalidArgument,
 		Title: "condition is not valid",
 		Do:    "Set if_absent to true, or if_version with exactly one item."},

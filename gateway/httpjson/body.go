@@ -24,11 +24,11 @@ import (
 const firstRead = 64 << 10
 
 // openBody checks what can be checked before the body is read, and returns it
-// bounded in bytes and in time. hint ends the message of a body that is too
-// large.
+// unpacked, bounded in bytes and in time.
 func (x *exchange) openBody(limit int64, timeout time.Duration) (io.Reader, error) {
-	if enc := x.r.Header.Values("Content-Encoding"); len(enc) > 0 && (len(enc) > 1 || enc[0] != "identity") {
-		return nil, apierrors.New(apierrors.UnsupportedCompression, "Content-Encoding is %s; send the body as it is", clip(strings.Join(enc, ", ")))
+	encoding, err := x.encoding()
+	if err != nil {
+		return nil, err
 	}
 	if x.r.ContentLength > limit {
 		x.w.Header().Set("Connection", "close") // rather than read the rest for nothing
@@ -38,7 +38,7 @@ func (x *exchange) openBody(limit int64, timeout time.Duration) (io.Reader, erro
 	if err := http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("set read deadline: %w", err)
 	}
-	return http.MaxBytesReader(x.w, x.r.Body, limit), nil
+	return x.unpack(http.MaxBytesReader(x.w, x.r.Body, limit), encoding, limit)
 }
 
 // closeBody takes the read deadline back, which would otherwise end the
@@ -68,7 +68,7 @@ func (x *exchange) readBody(limit int64, timeout time.Duration) ([]byte, error) 
 
 // bodyError says why a body could not be read.
 func (x *exchange) bodyError(err error, limit int64) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok || unpackedTooLarge(err) {
 		return x.tooLarge(limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {

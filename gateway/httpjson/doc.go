@@ -20,6 +20,8 @@
 //   - A unary call has a deadline (Request-Timeout-Ms, default 5 s). A server
 //     stream has one only when the header asks for it; a peer that does not take
 //     its messages is cut off after Config.WriteTimeout.
+//   - A body that is packed (Content-Encoding gzip or zstd) counts as what is in it,
+//     and no more of it than the limit is unpacked.
 //   - It holds at most one request message and one answer message of a call in
 //     memory, and starts no goroutine.
 //

@@ -24,6 +24,8 @@ func FuzzRequest(f *testing.F) {
 	f.Add("PUT", "/v1/kv/n/i/", "", "body", "If-Match", `"v"`)
 	f.Add("DELETE", "/v1/kv/n/%ff", "", "", "If-None-Match", "*")
 	f.Add("GET", "/v1/log/n", "from=2026-01-01T00:00:00Z&follow=true", "", "Origin", "null")
+	f.Add("POST", putPath, "", packed(f, "zstd", []byte(`{"namespace":"n"}`)), "Content-Encoding", "zstd")
+	f.Add("POST", chunkPath, "", packed(f, "gzip", []byte("{}\n")), "Content-Encoding", "gzip")
 	f.Add("GET", "/openapi.json", "", "", "Content-Encoding", "gzip")
 	f.Add("POST", putPath, "", `{"token":{"key":"\ud83d\ude00"},"items":[{"ttl":"-1s"}]}`, "", "")
 	fx := newFixture(f, Config{MaxMessageBytes: 4 << 10, MaxStreamBytes: 16 << 10})

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -169,6 +170,7 @@ func (h *Handler) RegisterPlainLog(srv headwaterv1.LogServiceServer) { h.log = s
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{h: h, w: w, r: r, id: requestID(r)}
 	handles(r)
+	defer x.release()
 	defer x.recover()
 	w.Header().Set("X-Request-Id", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -210,15 +212,17 @@ var sameOrigin = http.NewCrossOriginProtection()
 
 // exchange is one request and its answer.
 type exchange struct {
-	h       *Handler
-	w       http.ResponseWriter
-	r       *http.Request
-	id      string // the request's
-	write   bool   // its errors carry an outcome
-	token   *headwaterv1.IdempotencyToken
-	started bool // the status line is out
-	pushed  bool // a write deadline is set
-	ndjson  bool // what is out is a stream, to which an error line can be added
+	h     *Handler
+	w     http.ResponseWriter
+	r     *http.Request
+	id    string // the request's
+	write bool   // its errors carry an outcome
+	token *headwaterv1.IdempotencyToken
+	// unpacker reads the body where it is packed with zstd.
+	unpacker *zstd.Decoder
+	started  bool // the status line is out
+	pushed   bool // a write deadline is set
+	ndjson   bool // what is out is a stream, to which an error line can be added
 }
 
 func (x *exchange) rpc(m *method) {

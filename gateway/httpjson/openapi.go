@@ -85,7 +85,7 @@ func rpcOperation(m *method, s schemas) object {
 		"tags":        []string{string(m.desc.Parent().Name())},
 		"summary":     string(m.desc.Name()),
 		"description": strings.Join(notes, " "),
-		"parameters":  commonHeaders(),
+		"parameters":  append(commonHeaders(), contentEncoding()),
 		"requestBody": object{"required": true, "content": object{in: object{"schema": s.message(m.desc.Input())}}},
 		"responses":   responses(object{"description": "The answer.", "content": object{out: object{"schema": s.message(m.desc.Output())}}}, "200"),
 	}
@@ -108,6 +108,11 @@ func commonHeaders() []object {
 		parameter("header", "Request-Timeout-Ms", "Deadline in milliseconds, 1 to 60000; 5000 unless given.", object{"type": "integer", "minimum": 1, "maximum": 60000}),
 		parameter("header", "X-Request-Id", "Comes back in the answer and in errors; made by the server when absent.", object{"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}),
 	}
+}
+
+func contentEncoding() object {
+	return parameter("header", "Content-Encoding", "How the body is packed. The limits are those of what is in it.",
+		object{"type": "string", "enum": []string{"identity", encodingGzip, encodingZstd}})
 }
 
 func parameter(in, name, description string, schema object) object {

@@ -42,7 +42,7 @@ func plainKVPaths(paths object) {
 	withETag["ETag"] = object{"description": "The item's version, in double quotes.", "schema": text()}
 
 	put := operation("putValue", tag, "Write one value", []object{
-		namespace, id, key, idempotencyKey(), ifMatch(),
+		namespace, id, key, idempotencyKey(), ifMatch(), contentEncoding(),
 		parameter("header", "If-None-Match", "*: only when the item does not exist; 409 when it does.", object{"type": "string", "const": "*"}),
 		parameter("header", "Headwater-TTL", "A duration above zero such as 1h.", text()),
 	}, object{"description": "Durable.", "headers": withETag}, "204")
@@ -97,6 +97,7 @@ func plainLogPaths(paths object, s schemas) {
 	namespace := parameter("path", "namespace", "", text())
 	write := operation("writeMessage", tag, "Append one message", []object{
 		namespace, parameter("path", "key", "Percent-encoded, / as %2F. May be empty.", text()), idempotencyKey(),
+		contentEncoding(),
 	}, object{
 		"description": "Durable.", "headers": position(),
 		"content": object{"application/json": object{"schema": s.message((&headwaterv1.WriteToLogResponse{}).ProtoReflect().Descriptor())}},

@@ -134,7 +134,7 @@ func TestPlainKVRefuses(t *testing.T) {
 		"post":                {"POST", "/v1/kv/n/i/k", "", nil, 405, apierrors.BadMethod},
 		"get of a record":     {"GET", "/v1/kv/n/i", "", nil, 405, apierrors.BadMethod},
 		"deadline":            {"GET", "/v1/kv/n/i/k", "", []string{"Request-Timeout-Ms", "x"}, 400, apierrors.BadDeadline},
-		"gzip":                {"PUT", "/v1/kv/n/i/k", "", []string{"Content-Encoding", "gzip"}, 400, apierrors.UnsupportedCompression},
+		"brotli":              {"PUT", "/v1/kv/n/i/k", "", []string{"Content-Encoding", "br"}, 400, apierrors.UnsupportedCompression},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := f.do(c.method, c.path, c.body, c.headers...).wantError(t, c.status, c.reason)

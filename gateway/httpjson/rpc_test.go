@@ -179,7 +179,7 @@ func TestBodyLimits(t *testing.T) {
 	if len(f.kv.puts) != 1 {
 		t.Errorf("%d requests reached the handler", len(f.kv.puts))
 	}
-	f.do("POST", putPath, `{}`, "Content-Encoding", "gzip").wantError(t, 400, apierrors.UnsupportedCompression)
+	f.do("POST", putPath, `{}`, "Content-Encoding", "br").wantError(t, 400, apierrors.UnsupportedCompression)
 	// Without a length, the body is cut off at the limit.
 	endless := &endlessReader{}
 	req, err := http.NewRequest("POST", f.server.URL+putPath, endless)
