@@ -11,34 +11,10 @@ import (
 )
 
 var batchCases = []testCase{
-	{"the state is what the last commit said", stateKept},
 	{"a batch shows nothing before its commit, and an aborted one never", aborted},
 	{"a batch keeps nothing that it was given", batchCopies},
-	{"a batch is used up by its commit", batchUsed},
 	{"a batch may be filled while the one before is committed", pipelined},
-	{"a synced offset is the last that was committed", synced},
 	{"a commit of a hundred thousand counters is whole", largeCommit},
-}
-
-func stateKept(t *testing.T, h Harness) {
-	p := open(t, h, 3)
-	states := []counter.State{
-		{State: consumers.State{Applied: 0}, Folded: wal.NoOffset, NextID: 1},
-		{State: consumers.State{Applied: 1 << 62, LogTime: -1, MaxTime: 1 << 62}, NextID: 1<<64 - 1, Folded: 1 << 61, Expiring: true},
-		{State: consumers.State{Applied: wal.NoOffset, LogTime: 1}, Folded: wal.NoOffset, NextID: 9},
-	}
-	for round := range states {
-		for part := range wal.Partition(3) {
-			st := states[(int(part)+round)%len(states)]
-			b := p.s.Begin(part) // with nothing else in it
-			if err := b.Commit(bg, st); err != nil {
-				t.Fatal(err)
-			}
-			p.models[part].SetState(st)
-			p.check()
-		}
-		p.checkKept()
-	}
 }
 
 func aborted(t *testing.T, h Harness) {
@@ -73,19 +49,17 @@ func batchCopies(t *testing.T, h Harness) {
 	b := p.s.Begin(0)
 	m := p.models[0]
 	for i := range 50 {
-		name, events, key := fmt.Append(nil, "name", i), fmt.Append(nil, "events", i), fmt.Append(nil, "key", i)
+		name, events := fmt.Append(nil, "name", i), fmt.Append(nil, "events", i)
 		row := counter.Row{ID: uint64(i), Open: []counter.OpenBucket{{Start: minute, Bucket: bucketOf(int64(i))}}}
 		e, r := token(i, 5), reservation(i, counter.Held)
-		q := consumers.ParkedQueue{Key: key, Refs: []wal.Ref{{Offset: 7}}}
 		for _, w := range []changes{b, m} {
 			w.SaveCounter(name, &row)
 			w.SaveEvents(wal.Offset(i), events)
 			w.SaveToken(e)
 			w.SaveReservation(r)
-			w.SaveParked(&q)
 		}
-		given, open = append(given, name, events, key, r.Counter), append(open, row.Open)
-		e.Hash, r.Amount, q.Refs[0].Offset = wal.Hash{1}, -1, 99
+		given, open = append(given, name, events, r.Counter), append(open, row.Open)
+		e.Hash, r.Amount = wal.Hash{1}, -1
 	}
 	for _, s := range given {
 		clear(s)
@@ -100,26 +74,6 @@ func batchCopies(t *testing.T, h Harness) {
 	}
 	m.SetState(st)
 	p.checkKept()
-}
-
-func batchUsed(t *testing.T, h Harness) {
-	p := open(t, h, 1)
-	b := p.s.Begin(0)
-	st := counter.State{State: consumers.State{Applied: 3}}
-	everything(1)(b, &st)
-	everything(1)(p.models[0], new(counter.State))
-	if err := b.Commit(bg, st); err != nil {
-		t.Fatal(err)
-	}
-	p.models[0].SetState(st)
-	b.Abort()
-	everything(2)(b, &st)
-	if err := b.Commit(bg, st); err == nil {
-		t.Fatal("a batch can be committed twice")
-	}
-	p.checkKept()
-	p.commit(0, everything(3))
-	p.check()
 }
 
 // pipelined fills each batch while a goroutine commits the one before, in two
@@ -162,23 +116,6 @@ func pipelined(t *testing.T, h Harness) {
 		}
 	}
 	p.checkKept()
-}
-
-func synced(t *testing.T, h Harness) {
-	p := open(t, h, 3)
-	for n := range 10 {
-		p.commit(wal.Partition(n%2), everything(n))
-		got, err := p.s.Sync(bg)
-		if err != nil || len(got) != 3 {
-			t.Fatalf("sync: %v %v", got, err)
-		}
-		for part, m := range p.models {
-			if got[wal.Partition(part)] != m.State().Applied {
-				t.Fatalf("partition %d is synced at %d, want %d", part, got[wal.Partition(part)], m.State().Applied)
-			}
-		}
-	}
-	p.check()
 }
 
 func largeCommit(t *testing.T, h Harness) {

@@ -37,10 +37,7 @@ func Check(ctx context.Context, s counter.Store, p wal.Partition, m *Model) (err
 	if err := m.checkTokens(ctx, s, p); err != nil {
 		return err
 	}
-	if err := m.checkReservations(ctx, s, p); err != nil {
-		return err
-	}
-	return m.checkParked(ctx, s, p)
+	return m.checkReservations(ctx, s, p)
 }
 
 // differs is err, or that an answer is another.
@@ -214,21 +211,4 @@ func (m *Model) checkReservations(ctx context.Context, s counter.Store, p wal.Pa
 		err = fmt.Errorf("%d reservations are held, want %d", len(seen), held)
 	}
 	return err
-}
-
-func (m *Model) checkParked(ctx context.Context, s counter.Store, p wal.Partition) error {
-	queues, err := s.Parked(ctx, p)
-	if err != nil {
-		return err
-	}
-	keys := slices.Sorted(maps.Keys(m.parked))
-	if len(queues) != len(keys) {
-		return fmt.Errorf("parked %+v, want %+v", queues, m.parked)
-	}
-	for i, k := range keys {
-		if want := m.parked[k]; !sameQueue(&queues[i], &want) {
-			return fmt.Errorf("parked queue %+v, want %+v", queues[i], want)
-		}
-	}
-	return nil
 }

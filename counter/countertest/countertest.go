@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -76,7 +75,6 @@ type changes interface {
 	AddBase(id uint64, b counter.Base)
 	SaveToken(e *counter.TokenEntry)
 	SaveReservation(r *counter.Reservation)
-	SaveParked(q *consumers.ParkedQueue)
 	windows
 }
 

@@ -36,8 +36,6 @@ func afterClose(t *testing.T, h Harness) {
 	everything(3)(later, new(counter.State))
 	errs["Commit of a batch begun later"] = later.Commit(bg, counter.State{State: consumers.State{Applied: 9}})
 	later.Abort()
-	_, errs["Sync"] = p.s.Sync(bg)
-	_, errs["Usage"] = p.s.Usage(bg)
 	_, _, errs["Counter of a snapshot"] = snap.Counter([]byte("a"))
 	_, errs["Base of a snapshot"] = snap.Base(1)
 	_, _, errs["Events of a snapshot"] = snap.Events(1)
@@ -48,10 +46,6 @@ func afterClose(t *testing.T, h Harness) {
 		if !errors.Is(err, counter.ErrClosed) {
 			t.Errorf("%s: %v, want ErrClosed", name, err)
 		}
-	}
-	p.s.SetTokenWindow(time.Hour)
-	if err := p.s.Close(); err != nil {
-		t.Errorf("a second close: %v", err)
 	}
 	p.reopen()
 	p.check()

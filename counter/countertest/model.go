@@ -23,7 +23,6 @@ type Model struct {
 	events       map[wal.Offset][]byte
 	tokens       map[wal.Nonce]counter.TokenEntry
 	reservations map[wal.Nonce]counter.Reservation
-	parked       map[string]consumers.ParkedQueue
 	// horizon is the highest that was swept with: what it frees may be there or
 	// not.
 	horizon int64
@@ -46,7 +45,6 @@ func NewModel() *Model {
 		events:       make(map[wal.Offset][]byte),
 		tokens:       make(map[wal.Nonce]counter.TokenEntry),
 		reservations: make(map[wal.Nonce]counter.Reservation),
-		parked:       make(map[string]consumers.ParkedQueue),
 		horizon:      -1 << 63,
 	}
 }
@@ -56,7 +54,7 @@ func (m *Model) Clone() *Model {
 	c := *m
 	c.counters, c.windows, c.bases = maps.Clone(m.counters), maps.Clone(m.windows), maps.Clone(m.bases)
 	c.retired, c.events, c.tokens = maps.Clone(m.retired), maps.Clone(m.events), maps.Clone(m.tokens)
-	c.reservations, c.parked = maps.Clone(m.reservations), maps.Clone(m.parked)
+	c.reservations = maps.Clone(m.reservations)
 	return &c
 }
 
@@ -124,17 +122,6 @@ func (m *Model) SaveReservation(r *counter.Reservation) {
 	m.reservations[r.ID] = v
 }
 
-// SaveParked is counter.Batch.SaveParked.
-func (m *Model) SaveParked(q *consumers.ParkedQueue) {
-	if len(q.Refs) == 0 {
-		delete(m.parked, string(q.Key))
-		return
-	}
-	c := *q
-	c.Key, c.Refs = bytes.Clone(q.Key), slices.Clone(q.Refs)
-	m.parked[string(q.Key)] = c
-}
-
 // named is a row and its name.
 type named struct {
 	name string
@@ -191,8 +178,4 @@ func sameRow(a, b *counter.Row) bool {
 
 func sameReservation(a, b *counter.Reservation) bool {
 	return a.ID == b.ID && bytes.Equal(a.Counter, b.Counter) && a.Amount == b.Amount && a.ExpiresAt == b.ExpiresAt && a.State == b.State && a.EndedAt == b.EndedAt
-}
-
-func sameQueue(a, b *consumers.ParkedQueue) bool {
-	return bytes.Equal(a.Key, b.Key) && slices.Equal(a.Refs, b.Refs) && a.Reason == b.Reason && a.Attempts == b.Attempts
 }

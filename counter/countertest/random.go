@@ -8,7 +8,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -65,7 +64,7 @@ func (g *Program) change(t *rapid.T, m *Model, st *counter.State) func(w changes
 	name := []byte(rapid.SampledFrom(names).Draw(t, "name"))
 	id := rapid.Uint64Range(1, 6).Draw(t, "id")
 	small := func(what string) int64 { return rapid.Int64Range(-3, 3).Draw(t, what) }
-	switch rapid.SampledFrom([]string{"save", "save", "drop", "retire", "window", "window", "base", "base", "events", "events", "drop events", "token", "reserve", "end", "parked"}).Draw(t, "op") {
+	switch rapid.SampledFrom([]string{"save", "save", "drop", "retire", "window", "window", "base", "base", "events", "events", "drop events", "token", "reserve", "end"}).Draw(t, "op") {
 	case "save":
 		row := rapid.SampledFrom(rows).Draw(t, "row")
 		row.Value = rapid.Int64().Draw(t, "value")
@@ -110,12 +109,6 @@ func (g *Program) change(t *rapid.T, m *Model, st *counter.State) func(w changes
 				return func(w changes) { w.SaveReservation(&r) }
 			}
 		}
-	case "parked":
-		q := consumers.ParkedQueue{Key: name, Reason: "r", Attempts: 1}
-		for i := range rapid.IntRange(0, 2).Draw(t, "parked") {
-			q.Refs = append(q.Refs, wal.Ref{Offset: st.Applied, Index: i})
-		}
-		return func(w changes) { w.SaveParked(&q) }
 	}
 	return func(changes) {}
 }

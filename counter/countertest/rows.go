@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -31,10 +30,6 @@ var rowCases = []testCase{
 func emptyStore(t *testing.T, h Harness) {
 	p := open(t, h, 2)
 	p.checkKept()
-	u, err := p.s.Usage(bg)
-	if err != nil || u.Tokens != 0 || u.Parked != 0 {
-		t.Fatalf("usage %+v, %v", u, err)
-	}
 	if r, err := p.s.Sweep(bg, &counter.SweepRequest{Horizon: math.MaxInt64, Limit: 10}); err != nil || r.Cursor != nil || r.Looked != 0 {
 		t.Fatalf("sweep: %+v, %v", r, err)
 	}
@@ -115,7 +110,6 @@ func everything(n int) func(w changes, st *counter.State) {
 		w.SaveToken(token(n, int64(n)*second))
 		w.SaveReservation(reservation(n, counter.Held))
 		w.SaveReservation(reservation(n+1_000_000, counter.Settled))
-		w.SaveParked(&consumers.ParkedQueue{Key: fmt.Append(nil, n), Refs: []wal.Ref{{Partition: 3, Offset: wal.Offset(n), Index: wal.WholeRecord}}, Reason: "poison", Attempts: n})
 		st.LogTime, st.MaxTime, st.NextID, st.Folded, st.Expiring = int64(n)*second, int64(n)*2, id+1, wal.Offset(n-1), n%2 == 0
 	}
 }
@@ -241,25 +235,16 @@ func noPartition(t *testing.T, h Harness) {
 			t.Errorf("%s: %v, want ErrNoPartition", name, err)
 		}
 	}
-	b := p.s.Begin(2)
-	everything(1)(b, new(counter.State))
-	if err := b.Commit(bg, counter.State{}); !errors.Is(err, wal.ErrNoPartition) {
-		t.Errorf("commit: %v, want ErrNoPartition", err)
-	}
-	b.Abort()
 	p.check()
 }
 
 // reads calls everything that takes a context and a partition.
 func reads(ctx context.Context, s counter.Store, p wal.Partition) map[string]error {
 	errs := make(map[string]error)
-	_, errs["Saved"] = s.Saved(ctx, p)
 	errs["Counters"] = s.Counters(ctx, p, [][]byte{{1}, {2}}, make([]counter.Row, 2), make([]bool, 2))
 	errs["Counters of one"] = s.Counters(ctx, p, [][]byte{{1}}, make([]counter.Row, 1), make([]bool, 1))
-	_, _, errs["Token"] = s.Token(ctx, p, nonce(1))
 	_, _, errs["Reservation"] = s.Reservation(ctx, p, nonce(1))
 	errs["HeldReservations"] = s.HeldReservations(ctx, p, func(*counter.Reservation) error { return nil })
-	_, errs["Parked"] = s.Parked(ctx, p)
 	_, errs["Snapshot"] = s.Snapshot(ctx, p)
 	_, errs["Sweep"] = s.Sweep(ctx, &counter.SweepRequest{Partition: p, Limit: 10})
 	return errs
@@ -271,11 +256,6 @@ func contextEnded(t *testing.T, h Harness) {
 	ctx, cancel := context.WithCancelCause(bg)
 	cancel(cause)
 	errs := reads(ctx, p.s, 0)
-	_, errs["Sync"] = p.s.Sync(ctx)
-	_, errs["Usage"] = p.s.Usage(ctx)
-	b := p.s.Begin(0)
-	everything(1)(b, new(counter.State))
-	errs["Commit"] = b.Commit(ctx, counter.State{State: consumers.State{Applied: 5}})
 	for name, err := range errs {
 		if !errors.Is(err, cause) {
 			t.Errorf("%s: %v, want the cause", name, err)

@@ -6,19 +6,14 @@ import (
 	"fmt"
 	"math"
 	"testing"
-	"time"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
 
 var tokenCases = []testCase{
-	{"a token is found at once, after a reopen, and nowhere else", tokensFound},
-	{"of two entries of a token the newer is found", tokenTwice},
 	{"every answer of a token is kept", tokenAnswers},
 	{"a reservation is found in every state, and held ones are listed", reservationStates},
-	{"parked queues are replaced, removed and listed by key", parkedQueues},
 }
 
 // nonce is different for every i.
@@ -42,71 +37,6 @@ func reservation(i int, state counter.ReservationState) *counter.Reservation {
 		r.EndedAt = int64(i) * 2 * second
 	}
 	return r
-}
-
-func tokensFound(t *testing.T, h Harness) {
-	n := 6_000
-	if testing.Short() {
-		n = 2_000
-	}
-	// The tokens are of 40 minutes.
-	at := func(i int) int64 { return int64(i) * 40 * minute / int64(n) }
-	p := open(t, h, 2)
-	for i := 0; i < n; i += 100 {
-		p.commit(0, func(w changes, _ *counter.State) {
-			for j := i; j < i+100; j++ {
-				w.SaveToken(token(j, at(j)))
-			}
-		})
-		if e, ok, err := p.s.Token(bg, 0, nonce(i+99)); err != nil || !ok || e != *token(i+99, at(i+99)) {
-			t.Fatalf("token of the last commit: %+v %v %v", e, ok, err)
-		}
-		if i == n/2 {
-			p.s.SetTokenWindow(24 * time.Hour)
-		}
-	}
-	for range 2 {
-		p.check()
-		for i := range n {
-			if e, ok, err := p.s.Token(bg, 0, nonce(n+i)); err != nil || ok {
-				t.Fatalf("a token that was never saved: %+v %v", e, err)
-			}
-			if e, ok, err := p.s.Token(bg, 1, nonce(i)); err != nil || ok {
-				t.Fatalf("a token of another partition: %+v %v", e, err)
-			}
-		}
-		if live := p.s.LiveTokens(0); live != int64(n) {
-			t.Fatalf("%d live tokens, want %d", live, n)
-		}
-		if live := p.s.LiveTokens(1); live != 0 {
-			t.Fatalf("%d live tokens of another partition", live)
-		}
-		if u, err := p.s.Usage(bg); err != nil || u.Tokens != int64(n) {
-			t.Fatalf("%d tokens in use, %v; want %d", u.Tokens, err, n)
-		}
-		p.reopen()
-	}
-}
-
-func tokenTwice(t *testing.T, h Harness) {
-	p := open(t, h, 1)
-	// The last of these come late, under the position that they were parked at.
-	for _, logTime := range []int64{-hour, minute, 2 * minute, 300 * minute, 300*minute + 1, minute + 1, -hour + 1} {
-		p.commit(0, func(w changes, _ *counter.State) {
-			e := token(1, logTime)
-			e.Offset = wal.Offset(2*hour + logTime)
-			w.SaveToken(e)
-		})
-		p.checkKept()
-	}
-	p.commit(0, func(w changes, _ *counter.State) { // and in one commit
-		for i, logTime := range []int64{hour, hour + 1, 9 * hour} {
-			e := token(2, logTime)
-			e.Offset = wal.Offset(i)
-			w.SaveToken(e)
-		}
-	})
-	p.checkKept()
 }
 
 func tokenAnswers(t *testing.T, h Harness) {
@@ -172,32 +102,4 @@ func reservationStates(t *testing.T, h Harness) {
 	}
 	p.commit(0, func(w changes, _ *counter.State) { w.SaveReservation(reservation(0, counter.Cancelled)) })
 	p.checkKept()
-}
-
-func parkedQueues(t *testing.T, h Harness) {
-	p := open(t, h, 2)
-	queue := func(key string, n int) *consumers.ParkedQueue {
-		q := &consumers.ParkedQueue{Key: []byte(key), Reason: fmt.Sprintf("poison %d", n), Attempts: n}
-		for i := range n {
-			q.Refs = append(q.Refs, wal.Ref{Partition: wal.Partition(i * 300), Offset: wal.Offset(n * i << 20), Index: i - 1})
-		}
-		return q
-	}
-	p.commit(0, func(w changes, _ *counter.State) {
-		for i, key := range []string{"b", "a", "", "\xff", "a\x00"} {
-			w.SaveParked(queue(key, i+1))
-		}
-	})
-	p.checkKept()
-	p.commit(0, func(w changes, _ *counter.State) {
-		w.SaveParked(queue("a", 3))
-		w.SaveParked(queue("b", 0))
-		w.SaveParked(queue("never was", 0))
-		w.SaveParked(queue("c", 1))
-		w.SaveParked(queue("c", 0))
-	})
-	p.checkKept()
-	if u, err := p.s.Usage(bg); err != nil || u.Parked != 4 {
-		t.Fatalf("%d parked queues in use, %v", u.Parked, err)
-	}
 }

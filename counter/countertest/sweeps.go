@@ -11,7 +11,6 @@ import (
 )
 
 var sweepCases = []testCase{
-	{"a sweep evicts tokens by log time alone", tokensEvicted},
 	{"a sweep forgets reservations that ended before the horizon", reservationsForgotten},
 	{"a sweep frees the windows of retired ids, and bases once they are folded", retiredFreed},
 	{"a sweep goes on where it stopped", sweepResumes},
@@ -41,56 +40,6 @@ func (p *pair) sweep(part wal.Partition, horizon int64, limit int) (sum counter.
 	}
 	p.t.Fatal("a sweep without end")
 	return sum
-}
-
-func tokensEvicted(t *testing.T, h Harness) {
-	p := open(t, h, 2)
-	p.s.SetTokenWindow(15 * time.Minute)
-	const n = 600
-	for part := range wal.Partition(2) {
-		p.commit(part, func(w changes, st *counter.State) {
-			for i := range n {
-				w.SaveToken(token(i, int64(i)*6*second)) // an hour
-			}
-			st.LogTime = hour
-		})
-	}
-	if r := p.sweep(0, 0, 10); r.Tokens != 0 {
-		t.Fatalf("%d tokens from before the first one are evicted", r.Tokens)
-	}
-	r := p.sweep(0, 45*minute, 10)
-	p.check()
-	left := p.s.LiveTokens(0)
-	// All from the last 15 minutes, and of older ones an eighth of the window, give
-	// or take the power of two.
-	if left < n/4 || left > n/4+n/12 || r.Tokens != n-int(left) {
-		t.Fatalf("%d of %d tokens are left, %d were evicted", left, n, r.Tokens)
-	}
-	p.reopen()
-	if again := p.s.LiveTokens(0); again != left {
-		t.Fatalf("%d tokens after a reopen, %d before", again, left)
-	}
-	gone := 0
-	for i := range n {
-		if _, ok, err := p.s.Token(bg, 0, nonce(i)); err != nil {
-			t.Fatal(err)
-		} else if !ok {
-			gone++
-		}
-	}
-	if gone != r.Tokens {
-		t.Fatalf("%d tokens are gone, %d were evicted", gone, r.Tokens)
-	}
-	p.check()
-	p.sweep(0, 3*hour, 10)
-	if left := p.s.LiveTokens(0); left != 0 {
-		t.Fatalf("%d tokens are left of long ago", left)
-	}
-	p.commit(0, func(w changes, _ *counter.State) { w.SaveToken(token(5, 4*hour)) })
-	p.checkKept()
-	if left := p.s.LiveTokens(1); left != n {
-		t.Fatalf("%d tokens of another partition are left", left)
-	}
 }
 
 func reservationsForgotten(t *testing.T, h Harness) {

@@ -36,25 +36,34 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 	return s
 }
 
-func reopen(t testing.TB, s counter.Store) counter.Store {
-	old := s.(*Store)
-	if err := old.Close(); err != nil {
+func openCrashable(t testing.TB, partitions int) *Store {
+	t.Helper()
+	return mustOpen(t, small(vfs.NewCrashableMem(), partitions))
+}
+
+func reopen(t testing.TB, s *Store) *Store {
+	t.Helper()
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return mustOpen(t, old.cfg)
+	return mustOpen(t, s.cfg)
+}
+
+// crash returns a store over what is left of one when the power fails now.
+func crash(t testing.TB, s *Store, percent int, seed uint64) *Store {
+	t.Helper()
+	cfg, left := s.cfg, vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))}
+	cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(left)
+	return mustOpen(t, cfg)
 }
 
 func TestContract(t *testing.T) {
 	t.Parallel()
 	countertest.Run(t, countertest.Harness{
-		Open: func(t testing.TB, partitions int) counter.Store {
-			return mustOpen(t, small(vfs.NewCrashableMem(), partitions))
-		},
-		Reopen: reopen,
+		Open:   func(t testing.TB, partitions int) counter.Store { return openCrashable(t, partitions) },
+		Reopen: func(t testing.TB, s counter.Store) counter.Store { return reopen(t, s.(*Store)) },
 		Crash: func(t testing.TB, s counter.Store, percent int, seed uint64) counter.Store {
-			cfg := s.(*Store).cfg
-			cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))})
-			return mustOpen(t, cfg)
+			return crash(t, s.(*Store), percent, seed)
 		},
 	})
 }
@@ -70,6 +79,6 @@ func TestContractOnDisk(t *testing.T) {
 			cfg.Dir = t.TempDir()
 			return mustOpen(t, cfg)
 		},
-		Reopen: reopen,
+		Reopen: func(t testing.TB, s counter.Store) counter.Store { return reopen(t, s.(*Store)) },
 	})
 }

@@ -124,11 +124,6 @@ func (w *write) dropUpload(id kv.UploadID) {
 	w.batch.DropUpload(id)
 }
 
-func (w *write) parked(q kv.ParkedQueue) {
-	w.model.SaveParked(w.p, &q)
-	w.batch.SaveParked(&q)
-}
-
 // commit applies what do writes, as the next record of the partition.
 func (p *pair) commit(part wal.Partition, do func(w *write)) {
 	p.t.Helper()
@@ -353,19 +348,6 @@ func (p *pair) checkAll(part wal.Partition, now int64) {
 	for id := range p.m.partition(part).records {
 		p.check(kv.Query{Partition: part, ID: []byte(id), Now: now, InlineLimit: plenty})
 		p.check(kv.Query{Partition: part, ID: []byte(id), Now: now, InlineLimit: plenty, Descending: true})
-	}
-	queues, err := p.s.Parked(bg, part)
-	if err != nil {
-		p.t.Fatalf("parked: %v", err)
-	}
-	want := p.m.Parked(part)
-	if len(queues) != len(want) {
-		p.t.Fatalf("%d parked queues, want %d", len(queues), len(want))
-	}
-	for i := range want {
-		if a, b := queues[i], want[i]; !bytes.Equal(a.Key, b.Key) || !slices.Equal(a.Refs, b.Refs) || a.Reason != b.Reason || a.Attempts != b.Attempts {
-			p.t.Fatalf("parked queue %+v, want %+v", a, b)
-		}
 	}
 	st, err := p.s.State(bg, part)
 	if err != nil {

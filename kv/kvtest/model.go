@@ -23,7 +23,6 @@ type modelPartition struct {
 	tokens  map[wal.Nonce]kv.TokenEntry
 	uploads map[kv.UploadID]kv.StoredUpload
 	chunks  map[kv.UploadID]map[int][]byte
-	parked  map[string]kv.ParkedQueue
 }
 
 type modelRecord struct {
@@ -48,7 +47,6 @@ func (m *Model) partition(p wal.Partition) *modelPartition {
 			tokens:  make(map[wal.Nonce]kv.TokenEntry),
 			uploads: make(map[kv.UploadID]kv.StoredUpload),
 			chunks:  make(map[kv.UploadID]map[int][]byte),
-			parked:  make(map[string]kv.ParkedQueue),
 		}
 		m.parts[p] = mp
 	}
@@ -73,7 +71,7 @@ func (m *Model) Clone() *Model {
 		for id, r := range mp.records {
 			cp.records[id] = &modelRecord{items: maps.Clone(r.items), deletes: slices.Clone(r.deletes)}
 		}
-		cp.tokens, cp.uploads, cp.parked = maps.Clone(mp.tokens), maps.Clone(mp.uploads), maps.Clone(mp.parked)
+		cp.tokens, cp.uploads = maps.Clone(mp.tokens), maps.Clone(mp.uploads)
 		for id, chunks := range mp.chunks {
 			cp.chunks[id] = maps.Clone(chunks)
 		}
@@ -128,15 +126,6 @@ func (m *Model) SaveChunk(p wal.Partition, id kv.UploadID, index int, data []byt
 func (m *Model) DropUpload(p wal.Partition, id kv.UploadID) {
 	delete(m.partition(p).uploads, id)
 	delete(m.partition(p).chunks, id)
-}
-
-// SaveParked is kv.Batch.SaveParked.
-func (m *Model) SaveParked(p wal.Partition, q *kv.ParkedQueue) {
-	if len(q.Refs) == 0 {
-		delete(m.partition(p).parked, string(q.Key))
-		return
-	}
-	m.partition(p).parked[string(q.Key)] = *q
 }
 
 // SetState is what kv.Batch.Commit saves.
@@ -238,14 +227,4 @@ func (m *Model) Tokens(p wal.Partition) []kv.TokenEntry {
 func (m *Model) Upload(p wal.Partition, id kv.UploadID) (kv.StoredUpload, bool) {
 	u, ok := m.partition(p).uploads[id]
 	return u, ok
-}
-
-// Parked is kv.Store.Parked, by key.
-func (m *Model) Parked(p wal.Partition) []kv.ParkedQueue {
-	mp := m.partition(p)
-	var qs []kv.ParkedQueue
-	for _, k := range slices.Sorted(maps.Keys(mp.parked)) {
-		qs = append(qs, mp.parked[k])
-	}
-	return qs
 }

@@ -83,7 +83,7 @@ func (g *Program) Commit(t *rapid.T) error {
 func (g *Program) change(t *rapid.T, w *write, offset wal.Offset) {
 	id := rapid.SampledFrom(ids).Draw(t, "id")
 	k := rapid.SampledFrom(itemKeys).Draw(t, "key")
-	switch rapid.SampledFrom([]string{"put", "put", "put", "ttl", "delete", "range", "record", "token", "upload", "parked"}).Draw(t, "op") {
+	switch rapid.SampledFrom([]string{"put", "put", "put", "ttl", "delete", "range", "record", "token", "upload"}).Draw(t, "op") {
 	case "put":
 		w.put(id, g.version(t, w.p, wal.Live, offset), item(k, rapid.StringN(0, 8, -1).Draw(t, "value")))
 	case "ttl":
@@ -106,12 +106,6 @@ func (g *Program) change(t *rapid.T, w *write, offset wal.Offset) {
 	case "upload":
 		g.nonces++
 		staged(w, kv.UploadID{1, byte(g.nonces >> 8), byte(g.nonces)}, id, k, g.version(t, w.p, wal.Live, offset).Time, 1+g.nonces%3, 5)
-	case "parked":
-		q := kv.ParkedQueue{Key: []byte(k), Reason: "r", Attempts: 1}
-		for i := range rapid.IntRange(0, 2).Draw(t, "parked") {
-			q.Refs = append(q.Refs, wal.Ref{Offset: offset, Index: i})
-		}
-		w.parked(q)
 	}
 }
 

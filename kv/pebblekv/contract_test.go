@@ -1,6 +1,7 @@
 package pebblekv
 
 import (
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -35,17 +36,32 @@ func mustOpen(t testing.TB, cfg Config) *Store {
 	return s
 }
 
+func openCrashable(t testing.TB, partitions int) *Store {
+	t.Helper()
+	return mustOpen(t, small(vfs.NewCrashableMem(), partitions))
+}
+
+func reopen(t testing.TB, s *Store) *Store {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, s.cfg)
+}
+
+// crash returns a store over what is left of one when the power fails now.
+func crash(t testing.TB, s *Store, percent int, seed uint64) *Store {
+	t.Helper()
+	cfg, left := s.cfg, vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))}
+	cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(left)
+	return mustOpen(t, cfg)
+}
+
 func TestContract(t *testing.T) {
 	kvtest.Run(t, kvtest.Harness{
 		Open: func(t testing.TB, partitions int) kv.Store {
 			return mustOpen(t, small(vfs.NewMem(), partitions))
 		},
-		Reopen: func(t testing.TB, s kv.Store) kv.Store {
-			old := s.(*Store)
-			if err := old.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return mustOpen(t, old.cfg)
-		},
+		Reopen: func(t testing.TB, s kv.Store) kv.Store { return reopen(t, s.(*Store)) },
 	})
 }

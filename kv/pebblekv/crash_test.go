@@ -59,9 +59,6 @@ func equal(s *Store, m *kvtest.Model) error {
 				return fmt.Errorf("partition %d: token %s: %+v %v %w", p, e.Nonce, found, ok, err)
 			}
 		}
-		if fmt.Sprint(queues(s, p)) != fmt.Sprint(m.Parked(p)) {
-			return fmt.Errorf("partition %d: parked %v, want %v", p, queues(s, p), m.Parked(p))
-		}
 	}
 	return nil
 }
@@ -73,14 +70,6 @@ func digest(items []kv.StoredItem) string {
 		fmt.Fprintf(&b, "%x=%x at %s, %d bytes, upload %s of %d; ", it.Key, it.Value, it.Version, it.Size, it.Upload, it.Chunks)
 	}
 	return b.String()
-}
-
-func queues(s *Store, p wal.Partition) []kv.ParkedQueue {
-	q, err := s.Parked(context.Background(), p)
-	if err != nil {
-		return []kv.ParkedQueue{{Reason: err.Error()}}
-	}
-	return q
 }
 
 // TestPowerLossLeavesAPrefixOfCommits crashes a random program after random
