@@ -14,7 +14,8 @@ var update = flag.Bool("update", false, "write errors.md anew")
 
 const errorsHead = `# Errors
 
-Every error has a code that keeps its meaning for ever. The command line prints it at the end of the message, HTTP has it as ` + "`reason`" + ` in the body, gRPC as
+Every error has a code that keeps its meaning for ever. The command line prints it at the end of the message, HTTP has it as ` + "`reason`" + ` in the body
+and in the header ` + "`Headwater-Reason`" + `, gRPC as
 ` + "`ErrorInfo.reason`" + `. "Retry" is the hint that comes with the error by default; where there is none, the same request fails again until something is changed.
 
 A write's error also has an outcome. ` + "`NOT_APPLIED`" + `: it is not in the log and will not come to be. ` + "`UNKNOWN`" + `: it may have happened; send it again with the same token,

@@ -28,6 +28,10 @@ type errorBody struct {
 	Details    []struct{}        `json:"details"`
 }
 
+// reasonHeader has the code of an error, for who does not read the body: a HEAD
+// has none.
+const reasonHeader = "Headwater-Reason"
+
 // notApplied is the outcome of what is refused before any handler ran.
 func (x *exchange) notApplied() apierrors.Outcome {
 	if x.write {
@@ -91,6 +95,7 @@ func (x *exchange) fail(err error) {
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
+	header.Set(reasonHeader, e.Reason)
 	if e.RetryAfter > 0 {
 		header.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,14 +177,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if h.cfg.CheckHost != nil {
 		if err := h.cfg.CheckHost(r.Host); err != nil {
-			x.write = r.Method != http.MethodGet
+			x.write = !reads(r.Method)
 			w.Header().Set("Connection", "close") // rather than read the body for nothing
 			x.fail(err)
 			return
 		}
 	}
 	if err := sameOrigin.Check(r); err != nil {
-		x.write = r.Method != http.MethodGet
+		x.write = !reads(r.Method)
 		x.fail(apierrors.Wrap(apierrors.CrossOrigin, err, "the request comes from a web page of another origin; call the API from a program"))
 		return
 	}
@@ -237,8 +238,21 @@ func (x *exchange) rpc(m *method) {
 	}
 }
 
-// allow answers 405 unless the request's method is one of methods.
+// reads reports whether an HTTP method changes nothing.
+func reads(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// allow answers 405 unless the request's method is one of methods. HEAD is allowed
+// where GET is.
 func (x *exchange) allow(methods ...string) bool {
+	if i := slices.Index(methods, http.MethodGet); i >= 0 {
+		methods = slices.Insert(slices.Clone(methods), i+1, http.MethodHead)
+	}
 	for _, m := range methods {
 		if x.r.Method == m {
 			return true
@@ -251,7 +265,7 @@ func (x *exchange) allow(methods ...string) bool {
 }
 
 func (x *exchange) notFound() {
-	x.write = x.r.Method != http.MethodGet
+	x.write = !reads(x.r.Method)
 	x.fail(apierrors.New(apierrors.PathNotFound, "nothing is served under %s; see /openapi.json for what is", clip(x.r.URL.Path)))
 }
 

@@ -3,6 +3,7 @@ package httpjson
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -41,6 +42,11 @@ func (h *Handler) OpenAPI() ([]byte, error) {
 			}
 		}
 	}
+	paths["/openapi.json"] = object{"get": operation("getOpenAPI", "OpenAPI", "Read this document", nil,
+		object{
+			"description": "The document.",
+			"content":     object{"application/json": object{"schema": object{"type": "object"}}},
+		}, "200")}
 	if h.kv != nil {
 		plainKVPaths(paths)
 	}
@@ -49,6 +55,11 @@ func (h *Handler) OpenAPI() ([]byte, error) {
 	}
 	if h.log != nil {
 		plainLogPaths(paths, s)
+	}
+	for _, path := range paths {
+		if get, ok := path.(object)["get"].(object); ok {
+			path.(object)["head"] = headOperation(get)
+		}
 	}
 	data, err := json.Marshal(object{
 		"openapi": "3.1.0",
@@ -91,14 +102,32 @@ func rpcOperation(m *method, s schemas) object {
 	}
 }
 
+// headOperation is the HEAD of a GET: its answers without their content.
+func headOperation(get object) object {
+	head := maps.Clone(get)
+	head["operationId"] = "head_" + get["operationId"].(string)
+	head["summary"] = get["summary"].(string) + ": the head alone"
+	answers := object{}
+	for status, answer := range get["responses"].(object) {
+		a := maps.Clone(answer.(object))
+		delete(a, "content")
+		answers[status] = a
+	}
+	head["responses"] = answers
+	return head
+}
+
 // responses is an operation's success and its errors.
 func responses(success object, status string) object {
 	return object{
 		status: success,
 		"default": object{
 			"description": "An error. Retry-After is set where a retry helps.",
-			"headers":     object{"Retry-After": object{"schema": object{"type": "integer"}, "description": "Seconds."}},
-			"content":     object{"application/json": object{"schema": ref("Error")}},
+			"headers": object{
+				"Retry-After": object{"schema": object{"type": "integer"}, "description": "Seconds."},
+				reasonHeader:  object{"schema": text(), "description": "The error's code, as in the body."},
+			},
+			"content": object{"application/json": object{"schema": ref("Error")}},
 		},
 	}
 }

@@ -24,9 +24,15 @@ func TestOpenAPIDocumentIsValidAndWhole(t *testing.T) {
 			t.Errorf("%s is not described", path)
 		}
 	}
+	for path, item := range doc.Paths.Map() {
+		if (item.Get == nil) != (item.Head == nil) {
+			t.Errorf("%s: HEAD is not described where GET is", path)
+		}
+	}
 	for path, methods := range map[string]string{
 		"/v1/kv/{namespace}/{id}/{key}": "PUT GET DELETE", "/v1/kv/{namespace}/{id}": "DELETE",
 		"/v1/counter/{namespace}/{counter}": "POST GET", "/v1/log/{namespace}/{key}": "POST", "/v1/log/{namespace}": "GET",
+		"/openapi.json": "GET",
 	} {
 		for method := range strings.FieldsSeq(methods) {
 			if doc.Paths.Value(path) == nil || doc.Paths.Value(path).GetOperation(method) == nil {

@@ -17,7 +17,7 @@ func (x *exchange) plainCounter(escaped []string) {
 		x.notFound()
 		return
 	}
-	x.write = x.r.Method != http.MethodGet
+	x.write = !reads(x.r.Method)
 	if !x.allow(http.MethodGet, http.MethodPost) {
 		return
 	}

@@ -28,7 +28,7 @@ func (x *exchange) plainKV(escaped []string) {
 		x.notFound()
 		return
 	}
-	x.write = x.r.Method != http.MethodGet
+	x.write = !reads(x.r.Method)
 	methods := []string{http.MethodGet, http.MethodPut, http.MethodDelete}
 	if len(escaped) == 2 {
 		methods = []string{http.MethodDelete}
@@ -170,7 +170,7 @@ func (x *exchange) getChunked(req *headwaterv1.GetItemRequest, timeout time.Dura
 	defer x.endPush()
 	s := &stream{x: x, ctx: ctx, request: req, send: x.sendPiece}
 	desc := &grpc.StreamDesc{StreamName: "GetItem", ServerStreams: true, Handler: getItemHandler}
-	if err := x.runStream(desc, x.h.kv, method, s); err != nil {
+	if err := x.runStream(desc, x.h.kv, method, s); err != nil && !x.headSent() {
 		return err
 	}
 	if !x.started {
@@ -198,7 +198,7 @@ func (x *exchange) sendPiece(m proto.Message) error {
 	if header := part.GetHeader(); header != nil {
 		x.itemHead(header.GetItem(), header.GetAsOf().GetPosition())
 		x.w.WriteHeader(http.StatusOK)
-		return nil
+		return x.endHead()
 	}
 	if !x.started {
 		return apierrors.New(apierrors.Internal, "an item's stream begins without a header; report it with the request id")

@@ -25,7 +25,7 @@ func (x *exchange) plainLog(escaped []string) {
 	if len(escaped) == 2 {
 		method = http.MethodPost
 	}
-	x.write = x.r.Method != http.MethodGet
+	x.write = !reads(x.r.Method)
 	if !x.allow(method) {
 		return
 	}
@@ -91,6 +91,7 @@ func (x *exchange) readLog(namespace string) error {
 		if req.Follow, err = strconv.ParseBool(query.Get("follow")); err != nil {
 			return apierrors.New(apierrors.BadParameter, "follow is %s; use true or false", clip(query.Get("follow")))
 		}
+		req.Follow = req.Follow && x.r.Method != http.MethodHead // which has no message to wait for
 	}
 	if query.Has("key") || query.Has("kind") {
 		req.Filter = &headwaterv1.LogFilter{}

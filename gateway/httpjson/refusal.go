@@ -110,7 +110,8 @@ func (h *Handler) refusal(said []byte) []byte {
 	for _, header := range [][2]string{
 		{"Content-Type", "application/json"}, {"Content-Length", strconv.Itoa(len(body))}, {"Cache-Control",
 			"no-store"},
-		{"X-Content-Type-Options", "nosniff"}, {"X-Request-Id", x.id}, {"Connection", "close"},
+		{"X-Content-Type-Options", "nosniff"}, {"X-Request-Id", x.id}, {reasonHeader, e.Reason},
+		{"Connection", "close"},
 	} {
 		fmt.Fprintf(&out, "%s: %s\r\n", header[0], header[1])
 	}

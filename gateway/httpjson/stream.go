@@ -59,7 +59,7 @@ func (x *exchange) stream(desc *grpc.StreamDesc, srv any, fullMethod string, md 
 	if desc.ClientStreams {
 		s.send = func(m proto.Message) error { s.last = m; return nil }
 	}
-	if err := x.runStream(desc, srv, fullMethod, s); err != nil {
+	if err := x.runStream(desc, srv, fullMethod, s); err != nil && !x.headSent() {
 		x.fail(err)
 		return
 	}
@@ -184,8 +184,22 @@ func (x *exchange) sendLine(m proto.Message) error {
 	if !x.started {
 		x.startLines()
 	}
+	if err := x.endHead(); err != nil {
+		return err
+	}
 	return x.push(append(data, '\n'))
 }
+
+// endHead ends the stream that answers a HEAD where its body would begin.
+func (x *exchange) endHead() error {
+	if x.r.Method != http.MethodHead {
+		return nil
+	}
+	return apierrors.New(apierrors.Cancelled, "a HEAD has no body; send a GET for it")
+}
+
+// headSent reports whether the answer to a HEAD is out, and so its stream over.
+func (x *exchange) headSent() bool { return x.r.Method == http.MethodHead && x.started }
 
 // push writes a piece of a streamed answer and flushes it, or gives the peer up
 // after WriteTimeout.

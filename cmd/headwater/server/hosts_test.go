@@ -169,3 +169,26 @@ func TestAllowedHostsAreNames(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadWorksWhereGetDoes on the listeners as they are.
+func TestHeadWorksWhereGetDoes(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	if r := send(t, s, "PUT", "/v1/kv/demo-kv/head/k", "value"); r.status != 204 {
+		t.Fatal(r)
+	}
+	for _, url := range []string{
+		s.AdminAddr() + "/healthz", s.AdminAddr() + "/readyz", s.AdminAddr() + "/metrics",
+		s.HTTPAddr() + "/openapi.json",
+		s.HTTPAddr() + "/v1/kv/demo-kv/head/k", s.HTTPAddr() + "/v1/counter/demo-counter/c",
+		s.HTTPAddr() + "/v1/log/demo-kv?follow=true",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := exchange(t, req); r.status != 200 || r.body != "" {
+			t.Errorf("%s: %s", url, r)
+		}
+	}
+}
