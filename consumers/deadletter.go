@@ -20,44 +20,35 @@ const (
 	Dropped  Disposition = "DROPPED"
 )
 
-// DeadLetter is an entry of a namespace's dead-letter topic. The latest entry of
-// a Ref holds; a replay of the namespace's log writes equal entries again.
+// ReasonPoison is the reason of a letter about a record that cannot be applied.
+const ReasonPoison = "poison"
+
+// DeadLetter tells of one mutation that had no effect, or what became of one that
+// was parked. Its identity is (Ref, Attempts, Disposition, Target).
 type DeadLetter struct {
-	Ref         wal.Ref     `json:"ref"`
-	Key         []byte      `json:"key"` // routing key
-	Reason      string      `json:"reason"`
-	Disposition Disposition `json:"disposition"`
-	Detail      string      `json:"detail,omitempty"`
-	Attempts    int         `json:"attempts"`
-	LogTime     int64       `json:"log_time"` // of the record, microseconds since 1970
-	Record      []byte      `json:"record,omitempty"`
-	By          string      `json:"by,omitempty"` // who redrove or dropped it
+	Ref         wal.Ref
+	Key         []byte // routing key
+	Reason      string
+	Disposition Disposition
+	Detail      string
+	Attempts    int
+	LogTime     int64 // of the record at At, microseconds since 1970
+	// At is the offset of the record that was in hand when this was decided: that
+	// of Ref, or of a control record.
+	At     wal.Offset
+	Target string // of a delivery; empty elsewhere
+	Record []byte // the record's bytes, where the log may lose them before the letter goes
+	By     string // who redrove or dropped it
 }
 
 // DeadLetters is where an applier puts what it refuses or parks.
 type DeadLetters interface {
-	// Put returns once the letters are durable. An applier calls it before it
-	// saves the parking, so that nothing is parked without a letter.
+	// Put returns once the letters are durable, all together. Those of a partition
+	// are in the order of (At, Ref), also from one call to the next, but for those
+	// that a replay puts again: they are known by that order and left out. Put keeps
+	// nothing of letters. An applier calls it before it saves or tells what it
+	// applied.
 	Put(ctx context.Context, letters []DeadLetter) error
-}
-
-// EncodeDeadLetter returns the payload of a KindDeadLetter record: JSON, since
-// dead letters are rare and are read by people.
-func EncodeDeadLetter(d *DeadLetter) ([]byte, error) {
-	b, err := json.Marshal(d)
-	if err != nil {
-		return nil, fmt.Errorf("encode dead letter %s: %w", d.Ref, err)
-	}
-	return b, nil
-}
-
-// DecodeDeadLetter reads what EncodeDeadLetter wrote.
-func DecodeDeadLetter(b []byte) (*DeadLetter, error) {
-	var d DeadLetter
-	if err := json.Unmarshal(b, &d); err != nil {
-		return nil, fmt.Errorf("%w dead letter: %w", wal.ErrMalformed, err)
-	}
-	return &d, nil
 }
 
 // ControlOp is what a control record asks for.

@@ -1,11 +1,13 @@
 package consumers
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -52,12 +54,8 @@ func OpenDeadLetters(ctx context.Context, log wal.Log, count func(reason string)
 		}
 		for i := range entries {
 			next = entries[i].Offset + 1
-			l, err := letterOf(&entries[i])
-			if err != nil {
+			if err := lettersOf(&entries[i], func(l *DeadLetter) { d.add(l, entries[i].Offset) }); err != nil {
 				return nil, joinClose(fmt.Errorf("dead letter at %d: %w", entries[i].Offset, err), rd)
-			}
-			if l != nil {
-				d.add(l, entries[i].Offset)
 			}
 		}
 	}
@@ -71,19 +69,30 @@ func joinClose(err error, rd wal.Reader) error {
 	return err
 }
 
-// letterOf decodes an entry of a dead-letter topic; nil for a barrier.
-func letterOf(e *wal.Entry) (*DeadLetter, error) {
+// lettersOf calls f with each letter of an entry of a dead-letter topic, which it
+// may keep until the entry goes; there is none in a barrier.
+func lettersOf(e *wal.Entry, f func(*DeadLetter)) error {
 	var r wal.Record
 	if err := wal.DecodeRecord(e.Data, &r); err != nil {
-		return nil, err
+		return err
 	}
 	if r.Kind == wal.KindBarrier {
-		return nil, nil
+		return nil
 	}
 	if r.Kind != wal.KindDeadLetter {
-		return nil, fmt.Errorf("%w dead letter: a record of kind %s", wal.ErrMalformed, r.Kind)
+		return fmt.Errorf("%w dead letter: a record of kind %s", wal.ErrMalformed, r.Kind)
 	}
-	return DecodeDeadLetter(r.Payload)
+	return decodeFields(r.Payload, func(field protowire.Number, _ uint64, b []byte) error {
+		if field != fieldLetter {
+			return fmt.Errorf("%w dead letter: unexpected field %d", wal.ErrMalformed, field)
+		}
+		var l DeadLetter
+		if err := decodeLetter(b, &l); err != nil {
+			return err
+		}
+		f(&l)
+		return nil
+	})
 }
 
 // add puts a letter into the index. The caller holds mu or is alone.
@@ -97,7 +106,7 @@ func (d *DeadLetterLog) add(l *DeadLetter, at wal.Offset) {
 		cur.at = at
 	}
 	cur.letter = *l
-	cur.letter.Record = nil
+	cur.letter.Key, cur.letter.Record = bytes.Clone(l.Key), nil
 	d.index[l.Ref] = cur
 	for i := 0; len(d.order) > MaxDeadLetters && i < len(d.order); {
 		if r := d.order[i]; d.index[r].letter.Disposition != Parked {
@@ -109,39 +118,64 @@ func (d *DeadLetterLog) add(l *DeadLetter, at wal.Offset) {
 	}
 }
 
-// Put appends letters; they are durable when it returns nil. A letter that is
-// there already in the same state is not written again.
+// maxPayload is what fits into a record of the topic.
+const maxPayload = wal.MaxRecordBytes - 4096
+
+// Put implements DeadLetters: one append, or several where the letters are too
+// large for a record. A letter that is there already in the same state is not
+// written again.
 func (d *DeadLetterLog) Put(ctx context.Context, letters []DeadLetter) error {
+	var payload []byte
+	first := 0 // of those in payload
 	for i := range letters {
 		l := &letters[i]
-		d.mu.Lock()
-		cur, known := d.index[l.Ref]
-		d.mu.Unlock()
-		if known && cur.letter.Disposition == l.Disposition && cur.letter.Attempts == l.Attempts {
+		if d.has(l) {
 			continue
 		}
-		payload, err := EncodeDeadLetter(l)
-		if err != nil {
-			return err
-		}
-		if len(payload) > wal.MaxRecordBytes-4096 { // base64 made a large record too large: its ref still finds it in the log
+		size := len(payload)
+		payload = appendLetter(payload, l)
+		if len(payload)-size > maxPayload { // its ref still finds the record in the log
 			small := *l
 			small.Record = nil
-			if payload, err = EncodeDeadLetter(&small); err != nil {
+			payload = appendLetter(payload[:size], &small)
+		}
+		if len(payload) > maxPayload && size > 0 {
+			next := append([]byte(nil), payload[size:]...)
+			if err := d.append(ctx, payload[:size], letters[first:i]); err != nil {
 				return err
 			}
+			payload, first = next, i
 		}
-		rec := wal.AppendRecord(nil, &wal.Record{RoutingKey: l.Key, Kind: wal.KindDeadLetter, Payload: payload})
-		res := d.log.Append(ctx, wal.Sync, []wal.NewEntry{{Data: rec}})[0]
-		if res.Err != nil {
-			return fmt.Errorf("append dead letter %s: %w", l.Ref, res.Err)
-		}
-		d.mu.Lock()
-		d.add(l, res.Offset)
-		d.mu.Unlock()
-		if d.count != nil && !known {
+	}
+	return d.append(ctx, payload, letters[first:])
+}
+
+func (d *DeadLetterLog) has(l *DeadLetter) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cur, known := d.index[l.Ref]
+	return known && cur.letter.Disposition == l.Disposition && cur.letter.Attempts == l.Attempts
+}
+
+func (d *DeadLetterLog) append(ctx context.Context, payload []byte, letters []DeadLetter) error {
+	if len(payload) == 0 {
+		return nil
+	}
+	rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindDeadLetter, Payload: payload})
+	res := d.log.Append(ctx, wal.Sync, []wal.NewEntry{{Data: rec}})[0]
+	if res.Err != nil {
+		return fmt.Errorf("append dead letters: %w", res.Err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range letters {
+		l := &letters[i]
+		if cur, known := d.index[l.Ref]; known && cur.letter.Disposition == l.Disposition && cur.letter.Attempts == l.Attempts {
+			continue
+		} else if !known && d.count != nil {
 			d.count(l.Reason)
 		}
+		d.add(l, res.Offset)
 	}
 	return nil
 }
@@ -177,15 +211,11 @@ func (d *DeadLetterLog) Record(ctx context.Context, ref wal.Ref) ([]byte, error)
 	}
 	var record []byte
 	err := wal.ReadOne(ctx, d.log, 0, cur.at, func(e *wal.Entry) error {
-		l, err := letterOf(e)
-		if err != nil {
-			return err
-		}
-		if l == nil {
-			return errors.New("the record is not a dead letter")
-		}
-		record = l.Record
-		return nil
+		return lettersOf(e, func(l *DeadLetter) {
+			if l.Ref == ref && l.Record != nil {
+				record = bytes.Clone(l.Record)
+			}
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read dead letter %s: %w", ref, err)

@@ -83,8 +83,9 @@ type Batch[S any, E wal.Decided] interface {
 	SaveException(o wal.Offset, row []byte)
 	// TrimExceptions removes the rows below an offset.
 	TrimExceptions(before wal.Offset)
-	// SaveParked replaces the queue of a key; one without Refs is gone.
-	SaveParked(q *ParkedQueue)
+	// SaveParked changes the queue of a key. A change costs the same however long the
+	// queue is.
+	SaveParked(c *ParkedChange)
 	// Empty reports whether nothing has been added.
 	Empty() bool
 	// Commit makes the changes and the state visible together, to survive kill -9

@@ -3,45 +3,12 @@ package consumers
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/headwater-db/headwater/wal"
 )
-
-// ErrHeld means that too many records wait behind a poisonous key: its
-// partition is held until the key is redriven or dropped.
-var ErrHeld = errors.New("the queue of a parked key is full")
-
-// ParkedError says that a key is parked: a record of it cannot be applied, and
-// what came after waits behind it.
-type ParkedError struct {
-	Key    []byte
-	Ref    wal.Ref // the record at the head of the queue
-	Reason string
-	// Appended: the write is in the log and takes effect when the key is redriven.
-	Appended bool
-}
-
-func (e *ParkedError) Error() string {
-	return fmt.Sprintf("key %.64q is parked behind record %s: %s", e.Key, e.Ref, e.Reason)
-}
-
-// ParkedQueue is the records of a key that wait behind a poisonous one, the
-// first.
-type ParkedQueue struct {
-	Key      []byte    // routing key; empty when the record's could not be read
-	Refs     []wal.Ref // in the order of the log
-	Reason   string    // why the first cannot be applied
-	Attempts int
-}
-
-// Err is the error that readers and writers of the key get.
-func (q *ParkedQueue) Err() *ParkedError {
-	return &ParkedError{Key: q.Key, Ref: q.Refs[0], Reason: q.Reason}
-}
 
 // ParkingConfig is what a Parking is made of. All but MaxParked is required.
 type ParkingConfig struct {
@@ -50,9 +17,12 @@ type ParkingConfig struct {
 	// MaxParked is how many records may wait behind one poisonous key before its
 	// partition is held. Default 100,000.
 	MaxParked int
-	// Save is called in the applier's goroutine whenever a queue changes, to put
-	// it in the open batch; one without Refs is gone.
-	Save func(*ParkedQueue)
+	// Save is called in the applier's goroutine for each change of a queue, to put
+	// it in the open batch. Save may keep the change; what its fields
+	// point to does not change.
+	Save func(*ParkedChange)
+	// Log has the records that are parked.
+	Log wal.Log
 	// Again applies a parked mutation once more, from the log, under its own
 	// position, tokens and log time. poison: it still cannot be applied. err:
 	// something else is in the way, and may pass.
@@ -60,18 +30,22 @@ type ParkingConfig struct {
 }
 
 // Parking is the keys of one partition that are set aside because a record of
-// theirs cannot be applied, each with what waits behind that record. An applier
-// asks Queue before it applies a mutation: what is parked comes first.
+// theirs cannot be applied, each with what waits behind that record, and the dead
+// letters that are not written yet. An applier asks Queue before it applies a
+// mutation: what is parked comes first. It calls Flush before it commits a batch
+// or tells anybody how far it is: no parking is saved before its letter.
 //
-// Find, Len and Lowest may be called at any time; all else belongs to the
-// goroutine of the partition's applier. Memory is ahead of the store until the
-// applier's batch is committed: after a batch that is not, Load.
+// Find, Heads, Len, Lowest and LowestAt may be called at any time; all else
+// belongs to the goroutine of the partition's applier. Memory is ahead of the
+// store until the applier's batch is committed: after a batch that is not, Load.
 type Parking struct {
-	cfg ParkingConfig
+	cfg     ParkingConfig
+	letters []DeadLetter // not written yet
+	redrive redrive
 
 	n      atomic.Int64            // len(queues): what is read most often is that nothing is parked
 	mu     sync.Mutex              // guards queues, but for reads by their one writer
-	queues map[string]*ParkedQueue // a queue does not change; it is replaced
+	queues map[string]*ParkedQueue // the elements of Refs do not change, only its ends
 }
 
 // NewParking returns a Parking with nothing in it.
@@ -82,8 +56,11 @@ func NewParking(cfg ParkingConfig) *Parking {
 	return &Parking{cfg: cfg, queues: make(map[string]*ParkedQueue)}
 }
 
-// Load replaces what is in memory with what the store has. It keeps queues.
+// Load replaces what is in memory with what the store has, and forgets the
+// letters that are not written: what they tell of is applied again. It keeps
+// queues.
 func (k *Parking) Load(queues []ParkedQueue) {
+	k.letters = nil
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.queues)
@@ -110,22 +87,38 @@ func (k *Parking) Find(key []byte) (q ParkedQueue, ok bool) {
 	return ParkedQueue{}, false
 }
 
-// Lowest returns the lowest offset that only the log still holds for a parked
-// key, NoOffset when nothing is parked. Retention stops there.
-func (k *Parking) Lowest() wal.Offset {
-	lowest := wal.NoOffset
+// Heads calls f with each queue, in no order. f changes nothing in it and does
+// not come back here.
+func (k *Parking) Heads(f func(*ParkedQueue)) {
 	if k.n.Load() == 0 {
-		return lowest
+		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, q := range k.queues {
-		for _, r := range q.Refs {
-			if lowest == wal.NoOffset || r.Offset < lowest {
-				lowest = r.Offset
-			}
-		}
+		f(q)
 	}
+}
+
+// Lowest returns the lowest offset that only the log still holds for a parked
+// key, NoOffset when nothing is parked. Retention stops there.
+func (k *Parking) Lowest() wal.Offset {
+	return k.lowest(func(q *ParkedQueue) wal.Offset { return q.Refs[0].Offset })
+}
+
+// LowestAt returns the lowest ParkedHead.At, NoOffset when nothing is parked. The
+// letters of what is parked were decided there or later.
+func (k *Parking) LowestAt() wal.Offset {
+	return k.lowest(func(q *ParkedQueue) wal.Offset { return q.At })
+}
+
+func (k *Parking) lowest(of func(*ParkedQueue) wal.Offset) wal.Offset {
+	lowest := wal.NoOffset
+	k.Heads(func(q *ParkedQueue) {
+		if o := of(q); lowest == wal.NoOffset || o < lowest {
+			lowest = o
+		}
+	})
 	return lowest
 }
 
@@ -140,125 +133,73 @@ func (k *Parking) Queue(key []byte) *ParkedQueue {
 // Enqueue puts a mutation at the end of a queue that Queue returned. ErrHeld when
 // the queue is full: the partition stops in front of the record.
 func (k *Parking) Enqueue(q *ParkedQueue, r wal.Ref) error {
-	if last := q.Refs[len(q.Refs)-1]; last.Offset > r.Offset || last.Offset == r.Offset && last.Index >= r.Index {
+	if q.Refs[len(q.Refs)-1].Compare(r) >= 0 {
 		return nil // a record of which a part is queued comes by again
 	}
 	if len(q.Refs) >= k.cfg.MaxParked {
 		return fmt.Errorf("%w: %d records wait behind %q", ErrHeld, len(q.Refs), q.Key)
 	}
-	k.set(&ParkedQueue{Key: q.Key, Refs: append(q.Refs[:len(q.Refs):len(q.Refs)], r), Reason: q.Reason, Attempts: q.Attempts})
+	k.cfg.Save(&ParkedChange{Op: ParkedAdd, Key: q.Key, Ref: r})
+	k.mu.Lock()
+	q.Refs = append(q.Refs, r)
+	k.mu.Unlock()
 	return nil
 }
 
-// set replaces a queue in memory and in the batch; an empty one is gone.
-func (k *Parking) set(q *ParkedQueue) {
-	k.cfg.Save(q)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(q.Refs) == 0 {
-		delete(k.queues, string(q.Key))
-	} else {
-		k.queues[string(q.Key)] = q
-	}
-	k.n.Store(int64(len(k.queues)))
-}
-
 // Park sets a key aside with the mutation that cannot be applied at its head:
-// number index of e, or WholeRecord. The dead letter is durable before the
-// parking is saved. Of a key that is parked already the mutation is enqueued.
-func (k *Parking) Park(ctx context.Context, e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
+// number index of e, or WholeRecord. Of a key that is parked already the mutation
+// is enqueued.
+func (k *Parking) Park(e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
 	ref := wal.Ref{Partition: k.cfg.Partition, Offset: e.Offset, Index: index}
 	if q := k.Queue(key); q != nil {
 		return k.Enqueue(q, ref)
 	}
-	letter := DeadLetter{
-		Ref: ref, Key: bytes.Clone(key), Reason: "poison", Disposition: Parked, Detail: cause.Error(),
-		Attempts: 1, LogTime: logTime, Record: bytes.Clone(e.Data),
+	q := &ParkedQueue{
+		Key: bytes.Clone(key), Refs: []wal.Ref{ref},
+		ParkedHead: ParkedHead{Reason: cause.Error(), Attempts: 1, At: e.Offset, LogTime: logTime},
 	}
-	if err := k.put(ctx, letter); err != nil {
-		return err
-	}
-	k.set(&ParkedQueue{Key: letter.Key, Refs: []wal.Ref{ref}, Reason: cause.Error(), Attempts: 1})
+	k.keep(&DeadLetter{
+		Ref: ref, Key: q.Key, Reason: ReasonPoison, Disposition: Parked, Detail: q.Reason,
+		Attempts: 1, LogTime: logTime, At: q.At, Record: bytes.Clone(e.Data),
+	})
+	k.begin(q)
 	return nil
 }
 
-// Refuse writes the letters of mutations that were decided against and that
-// nobody may be waiting for. Ref, Key, Reason, Detail and LogTime are the
-// caller's; the rest is filled in.
-func (k *Parking) Refuse(ctx context.Context, letters ...DeadLetter) error {
-	for i := range letters {
-		letters[i].Ref.Partition = k.cfg.Partition
-		letters[i].Disposition, letters[i].Attempts = Refused, 1
+// begin parks a key that is not parked.
+func (k *Parking) begin(q *ParkedQueue) {
+	k.cfg.Save(&ParkedChange{Op: ParkedBegin, Key: q.Key, Head: q.ParkedHead})
+	for _, r := range q.Refs {
+		k.cfg.Save(&ParkedChange{Op: ParkedAdd, Key: q.Key, Ref: r})
 	}
-	return k.put(ctx, letters...)
+	k.mu.Lock()
+	k.queues[string(q.Key)] = q
+	k.n.Store(int64(len(k.queues)))
+	k.mu.Unlock()
 }
 
-func (k *Parking) put(ctx context.Context, letters ...DeadLetter) error {
-	if err := k.cfg.Letters.Put(ctx, letters); err != nil {
-		return fmt.Errorf("write dead letter %s: %w", letters[0].Ref, err)
+// advance takes the first n refs out of a queue; all of them end it.
+func (k *Parking) advance(q *ParkedQueue, n int) {
+	k.mu.Lock()
+	refs := q.Refs[n:]
+	if len(refs) == 0 {
+		delete(k.queues, string(q.Key))
+		k.n.Store(int64(len(k.queues)))
+	} else {
+		q.Refs = refs
 	}
-	return nil
+	k.mu.Unlock()
+	if len(refs) == 0 {
+		k.cfg.Save(&ParkedChange{Op: ParkedGone, Key: q.Key})
+	} else if n > 0 {
+		k.cfg.Save(&ParkedChange{Op: ParkedBelow, Key: q.Key, Ref: refs[0]})
+	}
 }
 
-// Control does what a control record asks for: it redrives what is parked under
-// a key, or drops the head of its queue and redrives the rest. The letters of
-// what becomes of them are durable before the queue is saved.
-func (k *Parking) Control(ctx context.Context, e *wal.Entry, rec *wal.Record, logTime int64) error {
-	c, err := DecodeControl(rec.Payload)
-	if err != nil {
-		// Nothing to park: a control record that says nothing asks for nothing.
-		return k.Refuse(ctx, DeadLetter{
-			Ref: wal.Ref{Offset: e.Offset}, Key: bytes.Clone(rec.RoutingKey), Reason: "bad_control",
-			Detail: err.Error(), LogTime: logTime, Record: bytes.Clone(e.Data),
-		})
-	}
-	q := k.Queue(c.Key)
-	if q == nil {
-		return nil // done before, or never parked by this build
-	}
-	refs := q.Refs
-	if c.Op == OpDrop {
-		if refs[0] != c.Ref {
-			return nil
-		}
-		if err := k.letter(ctx, q, refs[0], Dropped, "", c.By, logTime); err != nil {
-			return err
-		}
-		refs = refs[1:]
-	}
-	return k.redrive(ctx, q, refs, c, logTime)
-}
-
-// redrive applies refs in order until one cannot be applied, which becomes the
-// head of the queue again.
-func (k *Parking) redrive(ctx context.Context, q *ParkedQueue, refs []wal.Ref, c *Control, logTime int64) error {
-	for i, r := range refs {
-		poison, err := k.cfg.Again(ctx, r)
-		if err != nil {
-			return fmt.Errorf("redrive %s: %w", r, err)
-		}
-		if poison != nil {
-			next := &ParkedQueue{Key: q.Key, Refs: append([]wal.Ref(nil), refs[i:]...), Reason: poison.Error(), Attempts: q.Attempts + 1}
-			if err := k.letter(ctx, next, r, Parked, poison.Error(), c.By, logTime); err != nil {
-				return err
-			}
-			k.set(next)
-			return nil
-		}
-		if i == 0 && c.Op == OpRedrive {
-			if err := k.letter(ctx, q, r, Redriven, "", c.By, logTime); err != nil {
-				return err
-			}
-		}
-	}
-	k.set(&ParkedQueue{Key: q.Key})
-	return nil
-}
-
-func (k *Parking) letter(ctx context.Context, q *ParkedQueue, r wal.Ref, d Disposition, detail, by string, logTime int64) error {
-	l := DeadLetter{Ref: r, Key: q.Key, Reason: "poison", Disposition: d, Detail: detail, Attempts: q.Attempts, LogTime: logTime, By: by}
-	if d == Redriven {
-		l.Attempts++
-	}
-	return k.put(ctx, l)
+// again makes the first of a queue one that could not be applied once more.
+func (k *Parking) again(q *ParkedQueue, h ParkedHead) {
+	k.mu.Lock()
+	q.ParkedHead = h
+	k.mu.Unlock()
+	k.cfg.Save(&ParkedChange{Op: ParkedAgain, Key: q.Key, Head: h})
 }

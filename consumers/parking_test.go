@@ -13,34 +13,56 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// yard is a Parking with what stands around it: a store of queues, dead letters,
-// and mutations that are poisonous until they are cured. Its diary holds what
-// happened, in order.
+// yard is a Parking with what stands around it: a log, a store of queues, dead
+// letters, and mutations that are poisonous until they are cured. Its diary holds
+// what happened, in order.
 type yard struct {
 	*consumers.Parking
 	store  map[string]consumers.ParkedQueue
 	diary  []string
 	poison map[wal.Ref]bool
-	ill    error // what stands in the way of letters and redrives
+	refuse map[wal.Ref]bool // decided against when they are redriven
+	ill    error            // what stands in the way of letters and redrives
 }
 
-func newYard(maxParked int) *yard {
-	y := &yard{store: map[string]consumers.ParkedQueue{}, poison: map[wal.Ref]bool{}}
+// yardLog has a record at each offset, in partition 3.
+func yardLog(t *testing.T) wal.Log {
+	t.Helper()
+	l := newLog(t, 4)
+	put(t, l, 3, 100)
+	return l
+}
+
+func newYard(t *testing.T, maxParked int) *yard {
+	t.Helper()
+	y := &yard{store: map[string]consumers.ParkedQueue{}, poison: map[wal.Ref]bool{}, refuse: map[wal.Ref]bool{}}
 	y.Parking = consumers.NewParking(consumers.ParkingConfig{
-		Partition: 3, Letters: y, MaxParked: maxParked,
-		Save: func(q *consumers.ParkedQueue) {
-			y.note("save %s %v x%d", q.Key, q.Refs, q.Attempts)
-			if y.store[string(q.Key)] = *q; len(q.Refs) == 0 {
-				delete(y.store, string(q.Key))
+		Partition: 3, Letters: y, MaxParked: maxParked, Log: yardLog(t),
+		Save: func(c *consumers.ParkedChange) {
+			c.Do(y.store)
+			switch c.Op {
+			case consumers.ParkedBegin:
+				y.note("begin %s x%d @%d", c.Key, c.Head.Attempts, c.Head.At)
+			case consumers.ParkedAgain:
+				y.note("again %s x%d @%d", c.Key, c.Head.Attempts, c.Head.At)
+			case consumers.ParkedAdd:
+				y.note("add %s %s", c.Key, c.Ref)
+			case consumers.ParkedBelow:
+				y.note("below %s %s", c.Key, c.Ref)
+			case consumers.ParkedGone:
+				y.note("gone %s", c.Key)
 			}
 		},
 		Again: func(_ context.Context, r wal.Ref) (poison, err error) {
 			if y.ill != nil {
 				return nil, y.ill
 			}
-			y.note("again %s", r)
-			if y.poison[r] {
+			y.note("try %s", r)
+			switch {
+			case y.poison[r]:
 				return errors.New("still sick"), nil
+			case y.refuse[r]:
+				y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: r.Offset, Index: r.Index}, Key: []byte("k"), Reason: "too_old"})
 			}
 			return nil, nil
 		},
@@ -55,7 +77,14 @@ func (y *yard) Put(_ context.Context, letters []consumers.DeadLetter) error {
 	}
 	for i := range letters {
 		l := &letters[i]
-		y.note("letter %s %s %s %s x%d", l.Ref, l.Key, l.Reason, l.Disposition, l.Attempts)
+		by := ""
+		if l.By != "" {
+			by = " by " + l.By
+		}
+		if l.Record != nil {
+			by += " with its record"
+		}
+		y.note("letter %s %s %s %s x%d @%d%s", l.Ref, l.Key, l.Reason, l.Disposition, l.Attempts, l.At, by)
 	}
 	return nil
 }
@@ -78,7 +107,7 @@ func at(o wal.Offset, index int) wal.Ref { return wal.Ref{Partition: 3, Offset: 
 // o+2.
 func (y *yard) park(t *testing.T, key string, o wal.Offset) {
 	t.Helper()
-	if err := y.Park(t.Context(), &wal.Entry{Offset: o, Data: []byte("record")}, 0, []byte(key), 1, errors.New("sick")); err != nil {
+	if err := y.Park(&wal.Entry{Offset: o, Data: []byte("record")}, 0, []byte(key), 1, errors.New("sick")); err != nil {
 		t.Fatal(err)
 	}
 	y.poison[at(o, 0)] = true
@@ -109,26 +138,35 @@ func (y *yard) wantQueue(t *testing.T, key string, want ...wal.Ref) {
 	}
 }
 
+func (y *yard) flush(t *testing.T) {
+	t.Helper()
+	if err := y.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestParkingQueuesBehindAPoisonousKey(t *testing.T) {
 	t.Parallel()
-	y := newYard(3)
+	y := newYard(t, 3)
 	if _, ok := y.Find([]byte("k")); ok || y.Len() != 0 || y.Lowest() != wal.NoOffset || y.Queue([]byte("k")) != nil {
 		t.Error("something is parked at the start")
 	}
 	y.park(t, "k", 7)
-	y.wantDiary(t,
-		"letter 3-7-0 k poison PARKED x1", // before it is saved
-		"save k [3-7-0] x1", "save k [3-7-0 3-8-0] x1", "save k [3-7-0 3-8-0 3-9-0] x1")
+	if !y.Owes() {
+		t.Error("a letter is due")
+	}
+	y.flush(t)
+	y.wantDiary(t, "begin k x1 @7", "add k 3-7-0", "add k 3-8-0", "add k 3-9-0", "letter 3-7-0 k poison PARKED x1 @7 with its record")
 	y.wantQueue(t, "k", at(7, 0), at(8, 0), at(9, 0))
-	if y.Len() != 1 || y.Lowest() != 7 {
-		t.Errorf("%d keys, lowest %d", y.Len(), y.Lowest())
+	if y.Len() != 1 || y.Lowest() != 7 || y.LowestAt() != 7 {
+		t.Errorf("%d keys, lowest %d, decided at %d", y.Len(), y.Lowest(), y.LowestAt())
 	}
 	if y.Queue([]byte("other")) != nil {
 		t.Error("another key waits")
 	}
 
 	// What was half committed comes by again, also as a Park of the poison itself.
-	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, 0, []byte("k"), 1, errors.New("sick")); err != nil {
+	if err := y.Park(&wal.Entry{Offset: 7}, 0, []byte("k"), 1, errors.New("sick")); err != nil {
 		t.Error(err)
 	}
 	if err := y.Enqueue(y.Queue([]byte("k")), at(9, 0)); err != nil {
@@ -143,8 +181,8 @@ func TestParkingQueuesBehindAPoisonousKey(t *testing.T) {
 
 func TestParkingQueuesARecordOnce(t *testing.T) {
 	t.Parallel()
-	y := newYard(10)
-	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, 1, []byte("k"), 1, errors.New("sick")); err != nil {
+	y := newYard(t, 10)
+	if err := y.Park(&wal.Entry{Offset: 7}, 1, []byte("k"), 1, errors.New("sick")); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the record has two more mutations of the key, and is applied again
@@ -157,23 +195,38 @@ func TestParkingQueuesARecordOnce(t *testing.T) {
 	y.wantQueue(t, "k", at(7, 1), at(7, 3), at(7, 6))
 }
 
-func TestParkingWithoutALetterParksNothing(t *testing.T) {
+// TestParkingOwesLettersUntilTheyAreWritten: what cannot be written is kept, all of
+// it, and written later, once.
+func TestParkingOwesLettersUntilTheyAreWritten(t *testing.T) {
 	t.Parallel()
-	y := newYard(0)
+	y := newYard(t, 0)
 	y.ill = wal.ErrUnavailable
-	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, wal.WholeRecord, nil, 1, errors.New("sick")); !errors.Is(err, wal.ErrUnavailable) {
+	if err := y.Park(&wal.Entry{Offset: 7}, wal.WholeRecord, nil, 1, errors.New("sick")); err != nil {
 		t.Error(err)
 	}
-	if err := y.Refuse(t.Context(), consumers.DeadLetter{Ref: wal.Ref{Offset: 1}}); !errors.Is(err, wal.ErrUnavailable) {
-		t.Error(err)
+	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 8, Index: 3}, Reason: "too_old"})
+	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 8, Index: 1}, Reason: "too_old"})
+	y.diary = nil
+	for range 2 {
+		if err := y.Flush(t.Context()); !errors.Is(err, wal.ErrUnavailable) || !y.Owes() {
+			t.Errorf("flush: %v, owes %v", err, y.Owes())
+		}
 	}
-	y.wantQueue(t, "")
-	y.wantDiary(t)
+	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 9}, Reason: "too_old"})
+	y.Forget(9) // the record at 9 could not be applied after all
 	y.ill = nil
-	if err := y.Park(t.Context(), &wal.Entry{Offset: 7}, wal.WholeRecord, nil, 1, errors.New("sick")); err != nil {
-		t.Error(err)
+	for range 2 {
+		y.flush(t)
 	}
-	y.wantQueue(t, "", at(7, wal.WholeRecord))
+	y.wantDiary(t, "letter 3-7  poison PARKED x1 @7", "letter 3-8-1  too_old REFUSED x1 @8", "letter 3-8-3  too_old REFUSED x1 @8")
+	if y.Owes() {
+		t.Error("letters are due that were written")
+	}
+	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 10}, Reason: "too_old"})
+	y.Load(nil) // what it tells of is applied again
+	if y.Owes() {
+		t.Error("a letter is left of a batch that was given up")
+	}
 }
 
 func TestParkingRedrivesAndDrops(t *testing.T) {
@@ -181,29 +234,42 @@ func TestParkingRedrivesAndDrops(t *testing.T) {
 	redrive := consumers.Control{Op: consumers.OpRedrive, Key: []byte("k"), By: "me"}
 	drop := consumers.Control{Op: consumers.OpDrop, Key: []byte("k"), Ref: at(7, 0), By: "me"}
 	for _, c := range []struct {
-		name  string
-		ask   consumers.Control
-		cure  bool
-		sick  []wal.Ref // besides the head
-		ill   error
-		queue []wal.Ref
-		diary []string
+		name string
+		ask  consumers.Control
+		cure bool
+		sick []wal.Ref // besides the head
+		// refuse is what is decided against when it is redriven.
+		refuse []wal.Ref
+		ill    error
+		queue  []wal.Ref
+		diary  []string
 	}{
 		{
 			name: "redrive of a cured key", ask: redrive, cure: true,
-			diary: []string{"again 3-7-0", "letter 3-7-0 k poison REDRIVEN x2", "again 3-8-0", "again 3-9-0", "save k [] x0"},
+			diary: []string{"try 3-7-0", "try 3-8-0", "try 3-9-0", "gone k", "letter 3-7-0 k poison REDRIVEN x2 @99 by me with its record"},
 		},
 		{
 			name: "redrive of a sick key", ask: redrive, queue: []wal.Ref{at(7, 0), at(8, 0), at(9, 0)},
-			diary: []string{"again 3-7-0", "letter 3-7-0 k poison PARKED x2", "save k [3-7-0 3-8-0 3-9-0] x2"},
+			diary: []string{"try 3-7-0", "again k x2 @99", "letter 3-7-0 k poison PARKED x2 @99 by me"},
 		},
 		{
 			name: "redrive up to the next poison", ask: redrive, cure: true, sick: []wal.Ref{at(8, 0)}, queue: []wal.Ref{at(8, 0), at(9, 0)},
-			diary: []string{"again 3-7-0", "letter 3-7-0 k poison REDRIVEN x2", "again 3-8-0", "letter 3-8-0 k poison PARKED x2", "save k [3-8-0 3-9-0] x2"},
+			diary: []string{"try 3-7-0", "try 3-8-0", "below k 3-8-0", "again k x1 @99",
+				"letter 3-7-0 k poison REDRIVEN x2 @99 by me with its record", "letter 3-8-0 k poison PARKED x1 @99 by me"},
+		},
+		{
+			name: "redrive of what is decided against", ask: redrive, cure: true, refuse: []wal.Ref{at(7, 0), at(9, 0)},
+			diary: []string{"try 3-7-0", "try 3-8-0", "try 3-9-0", "gone k",
+				"letter 3-7-0 k too_old REFUSED x2 @99 by me", "letter 3-9-0 k too_old REFUSED x1 @99 by me"},
 		},
 		{
 			name: "drop", ask: drop,
-			diary: []string{"letter 3-7-0 k poison DROPPED x1", "again 3-8-0", "again 3-9-0", "save k [] x0"},
+			diary: []string{"try 3-8-0", "try 3-9-0", "gone k", "letter 3-7-0 k poison DROPPED x1 @99 by me with its record"},
+		},
+		{
+			name: "drop in front of another poison", ask: drop, sick: []wal.Ref{at(8, 0)}, queue: []wal.Ref{at(8, 0), at(9, 0)},
+			diary: []string{"try 3-8-0", "below k 3-8-0", "again k x1 @99",
+				"letter 3-7-0 k poison DROPPED x1 @99 by me with its record", "letter 3-8-0 k poison PARKED x1 @99 by me"},
 		},
 		{
 			name: "drop of what is not the head", ask: consumers.Control{Op: consumers.OpDrop, Key: []byte("k"), Ref: at(8, 0)},
@@ -220,17 +286,22 @@ func TestParkingRedrivesAndDrops(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			y := newYard(0)
+			y := newYard(t, 0)
 			y.park(t, "k", 7)
+			y.flush(t)
 			y.diary = nil
 			y.poison[at(7, 0)] = !c.cure
 			for _, r := range c.sick {
 				y.poison[r] = true
 			}
+			for _, r := range c.refuse {
+				y.refuse[r] = true
+			}
 			y.ill = c.ill
 			if err := y.control(t, c.ask); !errors.Is(err, c.ill) {
 				t.Errorf("got %v, want %v", err, c.ill)
 			}
+			y.flush(t)
 			y.wantDiary(t, c.diary...)
 			y.wantQueue(t, "k", c.queue...)
 		})
@@ -239,21 +310,20 @@ func TestParkingRedrivesAndDrops(t *testing.T) {
 
 func TestParkingRefuses(t *testing.T) {
 	t.Parallel()
-	y := newYard(0)
-	if err := y.Refuse(t.Context(), consumers.DeadLetter{Ref: wal.Ref{Offset: 5, Index: 1}, Key: []byte("k"), Reason: "too_old"}); err != nil {
-		t.Error(err)
-	}
+	y := newYard(t, 0)
+	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 5, Index: 1}, Key: []byte("k"), Reason: "too_old"})
 	if err := y.Control(t.Context(), &wal.Entry{Offset: 6}, &wal.Record{RoutingKey: []byte("c"), Payload: []byte("{")}, 1); err != nil {
 		t.Error(err)
 	}
-	y.wantDiary(t, "letter 3-5-1 k too_old REFUSED x1", "letter 3-6-0 c bad_control REFUSED x1")
+	y.flush(t)
+	y.wantDiary(t, "letter 3-5-1 k too_old REFUSED x1 @5", "letter 3-6 c bad_control REFUSED x1 @6")
 }
 
 // TestParkingLoads replaces memory by what the store has, after a batch that was
 // given up.
 func TestParkingLoads(t *testing.T) {
 	t.Parallel()
-	y := newYard(0)
+	y := newYard(t, 0)
 	y.park(t, "lost", 4)
 	y.Load([]consumers.ParkedQueue{{Key: []byte("a"), Refs: []wal.Ref{at(9, 0)}}, {Key: []byte("b"), Refs: []wal.Ref{at(6, 2), at(12, 0)}}})
 	if _, ok := y.Find([]byte("lost")); ok || y.Len() != 2 || y.Lowest() != 6 {
@@ -269,7 +339,7 @@ func TestParkingLoads(t *testing.T) {
 // reader holds: it does not change under it.
 func TestParkingIsReadWhileItChanges(t *testing.T) {
 	t.Parallel()
-	y := newYard(0)
+	y := newYard(t, 0)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -286,13 +356,14 @@ func TestParkingIsReadWhileItChanges(t *testing.T) {
 						return
 					}
 				}
-				_ = y.Lowest()
+				_, _ = y.Lowest(), y.LowestAt()
 			}
 		})
 	}
 	for i := range wal.Offset(200) {
-		y.park(t, "k", i*10)
-		y.poison[at(i*10, 0)] = false
+		o := i % 9 * 10
+		y.park(t, "k", o)
+		y.poison[at(o, 0)] = false
 		if err := y.control(t, consumers.Control{Op: consumers.OpRedrive, Key: []byte("k")}); err != nil {
 			t.Error(err)
 		}

@@ -81,7 +81,6 @@ type partApplier struct {
 	parking *consumers.Parking
 	saved   *wal.Watermark // what the store has
 	flight  *flight        // under way, or nil
-	letters []consumers.DeadLetter
 	// broken: memory may hold a part of a record. It is read back from the store
 	// before anything else happens.
 	broken bool
@@ -122,9 +121,10 @@ func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
 		pa := &partApplier{a: a, p: p, panicked: make(map[wal.Ref]error), saved: wal.NewWatermark(wal.NoOffset)}
 		pa.parking = consumers.NewParking(consumers.ParkingConfig{
 			Partition: p, Letters: cfg.Letters, MaxParked: cfg.MaxParked,
-			Save: func(q *consumers.ParkedQueue) {
-				pa.rollup.parked[string(q.Key)], pa.partial = q, true
+			Save: func(c *consumers.ParkedChange) {
+				pa.rollup.parked, pa.partial = append(pa.rollup.parked, *c), true
 			},
+			Log:   cfg.Log,
 			Again: pa.again,
 		})
 		if err := pa.load(ctx); err != nil {
@@ -162,7 +162,7 @@ func (pa *partApplier) load(ctx context.Context) error {
 	pa.rollup = r
 	pa.mu.Unlock()
 	pa.parking.Load(queues)
-	pa.letters, pa.broken = nil, false
+	pa.broken = false
 	pa.saved.Advance(st.Applied)
 	return nil
 }
@@ -217,11 +217,8 @@ func (a *Applier) Apply(ctx context.Context, p wal.Partition, entries []wal.Entr
 // settle makes the letters of what was refused durable, and then lets everybody
 // know how far the partition is applied.
 func (pa *partApplier) settle(ctx context.Context) error {
-	if len(pa.letters) > 0 {
-		if err := pa.parking.Refuse(ctx, pa.letters...); err != nil {
-			return fmt.Errorf("write dead letters of partition %d: %w", pa.p, err)
-		}
-		pa.letters = pa.letters[:0]
+	if err := pa.parking.Flush(ctx); err != nil {
+		return fmt.Errorf("partition %d: %w", pa.p, err)
 	}
 	st := &pa.rollup.state
 	pa.a.cfg.Clock.Observe(st.MaxTime)
@@ -241,7 +238,7 @@ func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
 			return nil
 		}
 	}
-	if err := pa.wait(ctx); err != nil || pa.broken || len(pa.letters) > 0 {
+	if err := pa.wait(ctx); err != nil || pa.broken || pa.parking.Owes() {
 		return err
 	}
 	if pa.rollup.changed(pa.saved.Applied()) {
@@ -317,7 +314,7 @@ func (a *Applier) Drain(ctx context.Context) error {
 		if err := pa.wait(ctx); err != nil {
 			return err
 		}
-		if pa.broken || len(pa.letters) > 0 || !pa.rollup.changed(pa.saved.Applied()) {
+		if pa.broken || pa.parking.Owes() || !pa.rollup.changed(pa.saved.Applied()) {
 			continue // the log has it
 		}
 		pa.flush()

@@ -42,6 +42,7 @@ func (pa *partApplier) entry(ctx context.Context, e *wal.Entry) error {
 	logTime := max(st.LogTime, e.LogTime)
 	pa.partial = false
 	if err := pa.dispatch(ctx, e, logTime); err != nil {
+		pa.parking.Forget(e.Offset)
 		pa.broken = pa.broken || pa.partial
 		return err
 	}
@@ -70,7 +71,7 @@ func (pa *partApplier) dispatch(ctx context.Context, e *wal.Entry, logTime int64
 		if keyErr != nil {
 			key = nil
 		}
-		return pa.park(ctx, e, wal.WholeRecord, key, logTime, err)
+		return pa.park(e, wal.WholeRecord, key, logTime, err)
 	}
 	switch rec.Kind {
 	case wal.KindBarrier:
@@ -84,12 +85,12 @@ func (pa *partApplier) dispatch(ctx context.Context, e *wal.Entry, logTime int64
 	case wal.KindCounter:
 		return pa.counterRecord(ctx, e, rec, logTime)
 	default:
-		return pa.park(ctx, e, wal.WholeRecord, rec.RoutingKey, logTime, fmt.Errorf("a record of kind %s does not belong here", rec.Kind))
+		return pa.park(e, wal.WholeRecord, rec.RoutingKey, logTime, fmt.Errorf("a record of kind %s does not belong here", rec.Kind))
 	}
 }
 
-func (pa *partApplier) park(ctx context.Context, e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
-	if err := pa.parking.Park(ctx, e, index, key, logTime, cause); err != nil {
+func (pa *partApplier) park(e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
+	if err := pa.parking.Park(e, index, key, logTime, cause); err != nil {
 		return err
 	}
 	pa.a.stats.Parked.Add(1)
@@ -103,7 +104,7 @@ func (pa *partApplier) counterRecord(ctx context.Context, e *wal.Entry, rec *wal
 		if errors.Is(err, wal.ErrUnknownVersion) {
 			return err
 		}
-		return pa.park(ctx, e, wal.WholeRecord, rec.RoutingKey, logTime, err)
+		return pa.park(e, wal.WholeRecord, rec.RoutingKey, logTime, err)
 	}
 	settings, err := pa.a.cfg.Settings(rec.NamespaceVersion)
 	if err != nil {
@@ -113,7 +114,7 @@ func (pa *partApplier) counterRecord(ctx context.Context, e *wal.Entry, rec *wal
 	if c.Op == OpAdd {
 		poison, err := pa.adds(ctx, c, rec, pl)
 		if poison != nil {
-			return pa.park(ctx, e, wal.WholeRecord, rec.RoutingKey, logTime, poison)
+			return pa.park(e, wal.WholeRecord, rec.RoutingKey, logTime, poison)
 		}
 		return err
 	}
@@ -124,7 +125,7 @@ func (pa *partApplier) counterRecord(ctx context.Context, e *wal.Entry, rec *wal
 	}
 	poison, err := pa.single(ctx, c, rec, 0, pl)
 	if poison != nil {
-		return pa.park(ctx, e, 0, c.Add.Counter, logTime, poison)
+		return pa.park(e, 0, c.Add.Counter, logTime, poison)
 	}
 	return err
 }
@@ -210,8 +211,8 @@ func (pa *partApplier) refused(v verdict, key []byte, index int, pl *place) {
 }
 
 func (pa *partApplier) letter(key []byte, index int, pl *place, reason, detail string) {
-	pa.letters = append(pa.letters, consumers.DeadLetter{
-		Ref: wal.Ref{Partition: pa.p, Offset: pl.offset, Index: index}, Key: append([]byte(nil), key...), Reason: reason, Detail: detail, LogTime: pl.logTime,
+	pa.parking.Refuse(consumers.DeadLetter{
+		Ref: wal.Ref{Offset: pl.offset, Index: index}, Key: append([]byte(nil), key...), Reason: reason, Detail: detail, LogTime: pl.logTime,
 	})
 }
 

@@ -187,7 +187,7 @@ func (pa *partApplier) setAside(ctx context.Context, pl *place) error {
 			continue
 		}
 		if cause := pa.cannot(&a, pl); cause != nil {
-			if err := pa.park(ctx, pl.entry, a.index, key, pl.logTime, cause); err != nil {
+			if err := pa.park(pl.entry, a.index, key, pl.logTime, cause); err != nil {
 				return err
 			}
 			continue

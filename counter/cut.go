@@ -13,7 +13,8 @@ func (r *Rollup) changed(saved wal.Offset) bool { return r.state.Applied > saved
 // numbers bound what a flush writes at once, and what waits in memory for it.
 func (r *Rollup) full(counters int) bool {
 	return len(r.dirty) >= counters || len(r.events.buf) >= 16<<20 || len(r.buckets) >= 1<<17 ||
-		len(r.pending.tokens) >= 1<<17 || len(r.pending.reservations) >= 1<<16
+		len(r.pending.tokens) >= 1<<17 || len(r.pending.reservations) >= 1<<16 ||
+		len(r.parked) >= 1<<16
 }
 
 // fill writes what has changed since the last cut into a batch. It changes
@@ -43,8 +44,8 @@ func (r *Rollup) fill(b Batch) {
 		v := r.pending.reservations[id]
 		b.SaveReservation(&v)
 	}
-	for _, q := range r.parked {
-		b.SaveParked(q)
+	for i := range r.parked {
+		b.SaveParked(&r.parked[i])
 	}
 }
 
@@ -62,6 +63,7 @@ func (r *Rollup) cut() State {
 	r.events.buf, r.events.rows = r.events.buf[:0], r.events.rows[:0]
 	r.retired = r.retired[:0]
 	clear(r.parked)
+	r.parked = r.parked[:0]
 	r.flying, r.pending = r.pending, newDecisions()
 	return r.state
 }

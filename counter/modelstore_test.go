@@ -217,13 +217,9 @@ func (b *mapBatch) SaveReservation(r *Reservation) {
 	b.later(func(d *mapData) { d.reservations[v.ID] = v })
 }
 
-func (b *mapBatch) SaveParked(q *consumers.ParkedQueue) {
-	v := *q
-	b.later(func(d *mapData) {
-		if d.parked[string(v.Key)] = v; len(v.Refs) == 0 {
-			delete(d.parked, string(v.Key))
-		}
-	})
+func (b *mapBatch) SaveParked(c *consumers.ParkedChange) {
+	v := *c
+	b.later(func(d *mapData) { v.Do(d.parked) })
 }
 
 func (b *mapBatch) Commit(_ context.Context, st State) error {

@@ -30,7 +30,7 @@ type Rollup struct {
 	events  eventLog
 	buckets map[windowKey]Bucket
 	retired []retiredID
-	parked  map[string]*consumers.ParkedQueue
+	parked  []consumers.ParkedChange
 
 	leases leases
 	row    EventRow // of the record in hand
@@ -89,7 +89,7 @@ type eventSpan struct {
 func NewRollup(windows []time.Duration, s State) *Rollup {
 	r := &Rollup{
 		state: s, hot: newTable(), pending: newDecisions(), flying: newDecisions(),
-		buckets: make(map[windowKey]Bucket), parked: make(map[string]*consumers.ParkedQueue), leases: newLeases(),
+		buckets: make(map[windowKey]Bucket), leases: newLeases(),
 	}
 	for _, w := range windows {
 		r.windows = append(r.windows, w.Microseconds())

@@ -92,7 +92,7 @@ func (a *Applier) flushing(ctx context.Context, p wal.Partition, target *wal.Off
 	if pa.saved.Applied() >= *target {
 		return nil, nil
 	}
-	if pa.broken || len(pa.letters) > 0 {
+	if pa.broken || pa.parking.Owes() {
 		return nil, ErrReloading
 	}
 	if err := a.Flush(ctx, p); err != nil {

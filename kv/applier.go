@@ -182,7 +182,7 @@ func (pa *partApplier) dispatch(ctx context.Context, e *wal.Entry, logTime int64
 		if keyErr != nil {
 			key = nil
 		}
-		return pa.park(ctx, e, wal.WholeRecord, key, logTime, err)
+		return pa.park(e, wal.WholeRecord, key, logTime, err)
 	}
 	switch rec.Kind {
 	case wal.KindBarrier:
@@ -192,7 +192,7 @@ func (pa *partApplier) dispatch(ctx context.Context, e *wal.Entry, logTime int64
 	case wal.KindKV:
 		return pa.calls(ctx, e, rec, logTime)
 	default:
-		return pa.park(ctx, e, wal.WholeRecord, rec.RoutingKey, logTime, fmt.Errorf("a record of kind %s does not belong here", rec.Kind))
+		return pa.park(e, wal.WholeRecord, rec.RoutingKey, logTime, fmt.Errorf("a record of kind %s does not belong here", rec.Kind))
 	}
 }
 
@@ -202,7 +202,7 @@ func (pa *partApplier) calls(ctx context.Context, e *wal.Entry, rec *wal.Record,
 		if errors.Is(err, wal.ErrUnknownVersion) {
 			return err
 		}
-		return pa.park(ctx, e, wal.WholeRecord, rec.RoutingKey, logTime, err)
+		return pa.park(e, wal.WholeRecord, rec.RoutingKey, logTime, err)
 	}
 	settings, err := pa.a.cfg.Settings(rec.NamespaceVersion)
 	if err != nil {
@@ -224,7 +224,7 @@ func (pa *partApplier) calls(ctx context.Context, e *wal.Entry, rec *wal.Record,
 			if len(c.Mutations) > 0 {
 				key = c.Mutations[0].ID
 			}
-			if err := pa.park(ctx, e, i, key, logTime, poison); err != nil {
+			if err := pa.park(e, i, key, logTime, poison); err != nil {
 				return err
 			}
 		}
@@ -248,6 +248,11 @@ func (pa *partApplier) commit(ctx context.Context) error {
 	b := pa.batch
 	pa.batch = nil
 	defer b.Abort()
+	// What is saved is not applied again, so its letters come first.
+	if err := pa.parking.Flush(ctx); err != nil {
+		pa.drop()
+		return fmt.Errorf("partition %d: %w", pa.p, err)
+	}
 	if err := b.Commit(ctx, pa.state); err != nil {
 		pa.drop()
 		return fmt.Errorf("commit partition %d at %d: %w", pa.p, pa.state.Applied, err)

@@ -61,8 +61,8 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 	window := at.settings.TokenWindow.Microseconds()
 	if tok.GenerationTime < at.logTime-window {
 		pa.a.stats.TooOld.Add(1)
-		return nil, pa.refuse(ctx, c, index, at, "too_old",
-			fmt.Sprintf("the token was generated %d us before the token window", at.logTime-window-tok.GenerationTime))
+		pa.refuse(c, index, at, "too_old", fmt.Sprintf("the token was generated %d us before the token window", at.logTime-window-tok.GenerationTime))
+		return nil, nil
 	}
 	seen, ok := pa.pending[tok.Nonce]
 	if !ok {
@@ -76,7 +76,8 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 			return nil, nil
 		}
 		pa.a.stats.Conflicts.Add(1)
-		return nil, pa.refuse(ctx, c, index, at, "token_conflict", "the token was used for another request before")
+		pa.refuse(c, index, at, "token_conflict", "the token was used for another request before")
+		return nil, nil
 	}
 	e := TokenEntry{Nonce: tok.Nonce, Hash: hash, Offset: at.offset, LogTime: at.logTime, AcceptedAt: at.acceptedAt, Time: tok.GenerationTime, Outcome: Applied}
 	if ttl := at.settings.DefaultTTL; ttl != nil {

@@ -25,7 +25,8 @@ func (a *Applier) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
 func (a *Applier) newParking(pa *partApplier) *consumers.Parking {
 	return consumers.NewParking(consumers.ParkingConfig{
 		Partition: pa.p, Letters: a.cfg.Letters, MaxParked: a.cfg.MaxParked,
-		Save:  func(q *ParkedQueue) { pa.batch.SaveParked(q) },
+		Save:  func(c *consumers.ParkedChange) { pa.batch.SaveParked(c) },
+		Log:   a.cfg.Log,
 		Again: pa.again,
 	})
 }
@@ -44,9 +45,9 @@ func (pa *partApplier) queueOf(c *Call) *ParkedQueue {
 }
 
 // park sets a key aside with the record that cannot be applied at its head.
-func (pa *partApplier) park(ctx context.Context, e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
+func (pa *partApplier) park(e *wal.Entry, index int, key []byte, logTime int64, cause error) error {
 	isNew := pa.parking.Queue(key) == nil
-	if err := pa.parking.Park(ctx, e, index, key, logTime, cause); err != nil {
+	if err := pa.parking.Park(e, index, key, logTime, cause); err != nil {
 		return err
 	}
 	if isNew {
@@ -55,10 +56,10 @@ func (pa *partApplier) park(ctx context.Context, e *wal.Entry, index int, key []
 	return nil
 }
 
-// refuse writes the dead letter of a call that was decided against and that
-// nobody may be waiting for.
-func (pa *partApplier) refuse(ctx context.Context, c *Call, index int, at place, reason, detail string) error {
-	return pa.parking.Refuse(ctx, consumers.DeadLetter{
+// refuse keeps the dead letter of a call that was decided against and that nobody
+// may be waiting for.
+func (pa *partApplier) refuse(c *Call, index int, at place, reason, detail string) {
+	pa.parking.Refuse(consumers.DeadLetter{
 		Ref: wal.Ref{Offset: at.offset, Index: index}, Key: bytes.Clone(c.Mutations[0].ID),
 		Reason: reason, Detail: detail, LogTime: at.logTime,
 	})

@@ -14,9 +14,9 @@ type Kind uint16
 // The registry of kinds.
 const (
 	KindBarrier    Kind = 1  // no payload; see Log.Barrier
-	KindControl    Kind = 2  // redrive or drop of parked records; see Control
+	KindControl    Kind = 2  // redrive or drop of parked records; see package consumers
 	KindNamespace  Kind = 3  // a change of the namespace registry
-	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see DeadLetter
+	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see package consumers
 	KindKV         Kind = 16 // key-value mutations; payload in package kv
 	KindCounter    Kind = 17 // counter calls; payload in package counter
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,6 +24,12 @@ func (r Ref) String() string {
 		return fmt.Sprintf("%d-%d", r.Partition, r.Offset)
 	}
 	return fmt.Sprintf("%d-%d-%d", r.Partition, r.Offset, r.Index)
+}
+
+// Compare orders refs by partition and place in the log, a whole record behind
+// its mutations.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(cmp.Compare(r.Partition, o.Partition), cmp.Compare(r.Offset, o.Offset), cmp.Compare(uint32(r.Index), uint32(o.Index)))
 }
 
 // ParseRef reads what String wrote.

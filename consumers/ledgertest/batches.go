@@ -59,7 +59,7 @@ func aborted[S comparable, E Entry](s *suite[S, E]) {
 	for _, add := range []func(w changes[E]){
 		func(w changes[E]) { w.SaveToken(s.token(5, 5, 5)) },
 		func(w changes[E]) { w.SaveException(5, nil) },
-		func(w changes[E]) { w.SaveParked(queue("k", 1)) },
+		func(w changes[E]) { park(w, "k", 1) },
 	} {
 		b := s.h.Begin(s.l, 0)
 		if add(b); b.Empty() {
@@ -99,13 +99,15 @@ func batchCopies[S comparable, E Entry](s *suite[S, E]) {
 		var given [][]byte
 		for i := range 50 {
 			data, key := fmt.Append(nil, "exception ", i), fmt.Append(nil, "key", i)
-			q := consumers.ParkedQueue{Key: key, Refs: []wal.Ref{{Offset: 7}}}
+			c := consumers.ParkedChange{Op: consumers.ParkedBegin, Key: key}
 			e := *s.token(i, wal.Offset(i), 5)
 			w.SaveException(wal.Offset(i), data)
-			w.SaveParked(&q)
+			w.SaveParked(&c)
+			c.Op, c.Ref.Offset = consumers.ParkedAdd, 7
+			w.SaveParked(&c)
 			w.SaveToken(&e)
 			given = append(given, data, key)
-			clear(q.Refs)
+			c.Ref.Offset = 99
 			e = *s.token(i+1, 0, 0)
 		}
 		for _, b := range given {

@@ -62,7 +62,7 @@ func Run[S comparable, E Entry](t *testing.T, h Harness[S, E]) {
 		{"a token is found at once, after a reopen, and nowhere else", tokensFound[S, E]},
 		{"of two entries of a token the newer is found", tokenTwice[S, E]},
 		{"tokens are evicted by log time alone", tokensEvicted[S, E]},
-		{"parked queues are replaced, removed and listed by key", parkedQueues[S, E]},
+		{"parked queues grow, shrink, go, and are listed by key", parkedQueues[S, E]},
 		{"exceptions are replaced, read in order and trimmed", exceptions[S, E]},
 		{"a callback of Exceptions may call the store, and ends the walk", exceptionsCallback[S, E]},
 		{"readers see whole commits while the applier writes", concurrent[S, E]},
@@ -108,7 +108,7 @@ type changes[E any] interface {
 	SaveToken(e *E)
 	SaveException(o wal.Offset, row []byte)
 	TrimExceptions(before wal.Offset)
-	SaveParked(q *consumers.ParkedQueue)
+	SaveParked(c *consumers.ParkedChange)
 }
 
 // commit writes the next commit of a partition to the store and its model. do is
@@ -163,20 +163,33 @@ func nonce(i int) (n wal.Nonce) {
 	return n
 }
 
-// queue is a parked queue of n records.
-func queue(key string, n int) *consumers.ParkedQueue {
-	q := &consumers.ParkedQueue{Key: []byte(key), Reason: fmt.Sprintf("poison %d", n), Attempts: n}
-	for i := range n {
-		q.Refs = append(q.Refs, wal.Ref{Partition: wal.Partition(i * 300), Offset: wal.Offset(n * i << 20), Index: i - 1})
+// park replaces the queue of a key by one of n records; 0 removes it.
+func park[E any](w changes[E], key string, n int) { parkAs(w, key, headOf(n), n) }
+
+func parkAs[E any](w changes[E], key string, h consumers.ParkedHead, n int) {
+	w.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedGone, Key: []byte(key)})
+	if n == 0 {
+		return
 	}
-	return q
+	w.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedBegin, Key: []byte(key), Head: h})
+	for i := range n {
+		w.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedAdd, Key: []byte(key), Ref: refOf(n, i)})
+	}
 }
+
+func headOf(n int) consumers.ParkedHead {
+	return consumers.ParkedHead{Reason: fmt.Sprintf("poison %d", n), Attempts: n, At: wal.Offset(n) << 34, LogTime: int64(n) << 50}
+}
+
+// refOf is record i of a queue of n. Refs name no partition, which is the store's
+// to know.
+func refOf(n, i int) wal.Ref { return wal.Ref{Offset: wal.Offset(n * i << 20), Index: i} }
 
 // everything writes something of each kind that differs with n.
 func (s *suite[S, E]) everything(n int) func(w changes[E]) {
 	return func(w changes[E]) {
 		w.SaveToken(s.token(n, wal.Offset(n), int64(n)*minute))
 		w.SaveException(wal.Offset(n), fmt.Append(nil, "exception ", n))
-		w.SaveParked(queue(fmt.Sprint("key ", n%3), n%5))
+		park(w, fmt.Sprint("key ", n%3), n%5)
 	}
 }

@@ -58,7 +58,7 @@ func concurrent[S comparable, E Entry](s *suite[S, E]) {
 		}
 		b.TrimExceptions(wal.Offset(round))
 		for i := range 3 {
-			b.SaveParked(queue(fmt.Sprint("key ", i), round))
+			parkAs(b, fmt.Sprint("key ", i), headOf(round), round%7+1)
 		}
 		st := consumers.State{Applied: wal.Offset(round), LogTime: int64(round) * minute / 100}
 		return b.Commit(bg, s.h.State(st, round))
@@ -210,8 +210,17 @@ func (s *suite[S, E]) change(t *rapid.T, m *model[S, E], i int) func(w changes[E
 		before := next - wal.Offset(rapid.IntRange(0, 3).Draw(t, "kept"))
 		return func(w changes[E]) { w.TrimExceptions(before) }
 	default:
-		q := queue(rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "key"), rapid.IntRange(0, 2).Draw(t, "parked"))
-		return func(w changes[E]) { w.SaveParked(q) }
+		key := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "key")
+		q, there := m.parked[key]
+		if !there {
+			return func(w changes[E]) { park(w, key, 1) }
+		}
+		c := consumers.ParkedChange{Key: []byte(key), Head: headOf(q.Attempts + 1), Ref: wal.Ref{Offset: q.Refs[len(q.Refs)-1].Offset + 1}}
+		ops := []consumers.ParkedOp{consumers.ParkedAgain, consumers.ParkedAdd, consumers.ParkedAdd, consumers.ParkedBelow, consumers.ParkedGone}
+		if c.Op = rapid.SampledFrom(ops).Draw(t, "parked"); c.Op == consumers.ParkedBelow {
+			c.Ref = rapid.SampledFrom(q.Refs).Draw(t, "below")
+		}
+		return func(w changes[E]) { w.SaveParked(&c) }
 	}
 }
 

@@ -51,15 +51,7 @@ func (m *model[S, E]) TrimExceptions(before wal.Offset) {
 	maps.DeleteFunc(m.exceptions, func(o wal.Offset, _ string) bool { return o < before })
 }
 
-func (m *model[S, E]) SaveParked(q *consumers.ParkedQueue) {
-	if len(q.Refs) == 0 {
-		delete(m.parked, string(q.Key))
-		return
-	}
-	c := *q
-	c.Key, c.Refs = bytes.Clone(q.Key), slices.Clone(q.Refs)
-	m.parked[string(q.Key)] = c
-}
+func (m *model[S, E]) SaveParked(c *consumers.ParkedChange) { c.Do(m.parked) }
 
 // differs is err, or that an answer is another.
 func differs(err error, format string, args ...any) error {
@@ -114,7 +106,7 @@ func (m *model[S, E]) compare(l consumers.Ledger[E], p wal.Partition) error {
 	for _, k := range slices.Sorted(maps.Keys(m.parked)) {
 		want = append(want, m.parked[k])
 	}
-	if err != nil || !slices.EqualFunc(queues, want, sameQueue) {
+	if err != nil || !slices.EqualFunc(queues, want, func(a, b consumers.ParkedQueue) bool { return sameQueue(p, &a, &b) }) {
 		return differs(err, "parked %+v, want %+v", queues, want)
 	}
 	rows, err := read(l, p, 0, 1<<62)
@@ -124,6 +116,8 @@ func (m *model[S, E]) compare(l consumers.Ledger[E], p wal.Partition) error {
 	return nil
 }
 
-func sameQueue(a, b consumers.ParkedQueue) bool {
-	return bytes.Equal(a.Key, b.Key) && slices.Equal(a.Refs, b.Refs) && a.Reason == b.Reason && a.Attempts == b.Attempts
+// sameQueue compares a queue of partition p with one of a model.
+func sameQueue(p wal.Partition, a, b *consumers.ParkedQueue) bool {
+	same := func(r, s wal.Ref) bool { s.Partition = p; return r == s }
+	return bytes.Equal(a.Key, b.Key) && slices.EqualFunc(a.Refs, b.Refs, same) && a.ParkedHead == b.ParkedHead
 }

@@ -4,29 +4,51 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
 func parkedQueues[S comparable, E Entry](s *suite[S, E]) {
 	s.open(2)
+	long := strings.Repeat("k", 1<<16)
 	s.commit(0, func(w changes[E]) {
 		for i, key := range []string{"b", "a", "", "\xff\xff", "a\x00"} {
-			w.SaveParked(queue(key, i+1))
+			park(w, key, i+1)
 		}
-		w.SaveParked(queue("long", 100))
+		park(w, long, 100)
 	})
+	s.commit(1, func(w changes[E]) { park(w, "a", 7) })
 	s.checkKept()
-	s.parked(6)
+	s.parked(7)
 	s.commit(0, func(w changes[E]) {
-		w.SaveParked(queue("a", 3))
-		w.SaveParked(queue("b", 0))
-		w.SaveParked(queue("never was", 0))
-		w.SaveParked(queue("c", 1))
-		w.SaveParked(queue("c", 0))
+		change := func(op consumers.ParkedOp, key string, r wal.Ref) {
+			w.SaveParked(&consumers.ParkedChange{Op: op, Key: []byte(key), Ref: r, Head: headOf(20)})
+		}
+		change(consumers.ParkedBelow, long, refOf(100, 50))
+		change(consumers.ParkedAdd, long, wal.Ref{Offset: 1 << 60, Index: wal.WholeRecord})
+		change(consumers.ParkedAdd, long, wal.Ref{Offset: 1<<60 + 1})
+		change(consumers.ParkedBelow, "\xff\xff", refOf(4, 3))
+		change(consumers.ParkedBelow, "a\x00", refOf(5, 0)) // which is the first
+		change(consumers.ParkedAgain, "a", wal.Ref{})
+		change(consumers.ParkedGone, "b", wal.Ref{})
+		change(consumers.ParkedGone, "never was", wal.Ref{})
+		// Within one batch.
+		park(w, "c", 3)
+		change(consumers.ParkedBelow, "c", refOf(3, 2))
+		park(w, "d", 3)
+		change(consumers.ParkedGone, "d", wal.Ref{})
+		park(w, "e", 3)
+		change(consumers.ParkedGone, "e", wal.Ref{})
+		park(w, "e", 2)
 	})
 	s.checkKept()
-	s.parked(5)
+	s.parked(8)
+	s.commit(0, func(w changes[E]) {
+		w.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedBelow, Key: []byte(long), Ref: wal.Ref{Offset: 1 << 60, Index: wal.WholeRecord}})
+	})
+	s.checkKept()
 }
 
 func (s *suite[S, E]) parked(want int64) {

@@ -112,9 +112,9 @@ func (b *Batch[S, E]) addTokens(c *pebbletokens.Change) error {
 }
 
 // SaveParked implements consumers.Batch.
-func (b *Batch[S, E]) SaveParked(q *consumers.ParkedQueue) {
+func (b *Batch[S, E]) SaveParked(c *consumers.ParkedChange) {
 	if b.Ready() {
-		b.SetErr(b.s.DB.SaveParked(b.W, b.p, q))
+		b.SetErr(b.s.DB.SaveParked(b.W, b.p, c))
 	}
 }
 

@@ -14,8 +14,7 @@ import (
 func FuzzRows(f *testing.F) {
 	f.Add(appendState(nil, &consumers.State{Applied: wal.NoOffset, LogTime: -1, MaxTime: 1 << 60, Follows: true}))
 	f.Add(appendState(nil, &consumers.State{Applied: 1 << 40, FirstException: 7}))
-	refs := []wal.Ref{{Partition: 1 << 16, Offset: 1 << 40, Index: wal.WholeRecord}}
-	f.Add(appendParked(nil, &consumers.ParkedQueue{Refs: refs, Attempts: 3, Reason: "poison"}))
+	f.Add(appendParked(nil, []byte("key"), &consumers.ParkedHead{Attempts: 3, Reason: "poison", At: 1 << 40, LogTime: 1 << 60}))
 	f.Add([]byte{valueVersion, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, v []byte) {
 		if st, rest, err := decodeState(v); err == nil {
@@ -26,8 +25,8 @@ func FuzzRows(f *testing.F) {
 		} else if !errors.Is(err, wal.ErrCorrupt) {
 			t.Errorf("state %x: %v", v, err)
 		}
-		if q, err := decodeParked(v, v); err == nil {
-			again, err := decodeParked(v, appendParked(nil, &q))
+		if q, err := decodeParked(v); err == nil {
+			again, err := decodeParked(appendParked(nil, q.Key, &q.ParkedHead))
 			if err != nil || !reflect.DeepEqual(again, q) {
 				t.Errorf("parked %x: %+v, encoded again %+v %v", v, q, again, err)
 			}

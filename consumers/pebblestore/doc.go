@@ -52,7 +52,10 @@
 //	's' p            state: v, flags (1 follows), applied i, log time i, max time i, first exception i;
 //	                 what else the store has of it; token buckets (see wal/pebbletokens)
 //	't' p bucket …   tokens (see wal/pebbletokens): the value as the store writes it
-//	'q' p key        parked queue: v, attempts i, n u, n times partition u, offset i, index i; reason
+//	'q' p id(16)     parked queue: v, attempts i, at i, log time i, length of the key u, key, reason; the id
+//	                 is the first 16 bytes of the key's SHA-256
+//	'Q' p id(16) offset(8) index(4)
+//	                 a record that waits in the queue; index 0xffffffff is the whole record
 //	'x' p offset(8)  exceptions of a record, as the applier wrote them
 //
 // All other tables are the store's.

@@ -7,7 +7,8 @@ const (
 	TableFormat    = 'f'
 	TableState     = 's'
 	TableToken     = 't'
-	TableParked    = 'q'
+	TableParked    = 'q' // queues
+	TableParkedRef = 'Q' // what waits in them
 	TableException = 'x'
 )
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
@@ -41,7 +42,8 @@ func everything(t testing.TB, s *Store) {
 	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xab}, Record: id, Key: []byte("k"), Expiry: 55})
 	b.SaveChunk(kv.UploadID{0xaa}, 1, []byte("chunk"))
 	b.SaveException(7, []byte("exception"))
-	b.SaveParked(&kv.ParkedQueue{Key: []byte("parked"), Refs: []wal.Ref{{Partition: 1, Offset: 7, Index: 2}}, Reason: "poison", Attempts: 3})
+	b.SaveParked(&consumers.ParkedChange{Key: []byte("parked"), Head: consumers.ParkedHead{Reason: "poison", Attempts: 3, At: 7, LogTime: 1 << 40}})
+	b.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedAdd, Key: []byte("parked"), Ref: wal.Ref{Partition: 1, Offset: 7, Index: 2}})
 	if err := b.Commit(context.Background(), kv.State{Applied: 7, LogTime: 1 << 40, MaxTime: 0x0102030405}); err != nil {
 		t.Fatal(err)
 	}
