@@ -120,6 +120,12 @@ var (
 	endOfEventTime  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
+// The bounds of a time to live.
+const (
+	minTTL = time.Millisecond
+	maxTTL = 10 * 365 * 24 * time.Hour
+)
+
 func checkCounter(name string) error {
 	switch {
 	case len(name) == 0 || len(name) > maxCounterName:
@@ -139,8 +145,8 @@ func (a *CounterAdd) check() error {
 	if !a.EventTime.IsZero() && (!a.EventTime.After(beforeEventTime) || !a.EventTime.Before(endOfEventTime)) {
 		return invalid(apierrors.BadEventTime, fmt.Sprintf("the event time is in the year %d; use a time after 1970", a.EventTime.UTC().Year()))
 	}
-	if a.TTL < 0 {
-		return invalid(apierrors.BadTTL, fmt.Sprintf("the ttl is %v; it must not be negative", a.TTL))
+	if a.TTL != 0 && (a.TTL < minTTL || a.TTL > maxTTL) {
+		return invalid(apierrors.BadTTL, fmt.Sprintf("the ttl is %v; use %v to %v, or 0 for none", a.TTL, minTTL, maxTTL))
 	}
 	return a.Token.check()
 }

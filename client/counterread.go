@@ -139,7 +139,11 @@ func (n *Counter) List(ctx context.Context, o ListCountsOptions) iter.Seq2[Named
 			yield(NamedCount{}, invalid(apierrors.BadPageSize, fmt.Sprintf("the page size is %d; use 1 to %d", o.PageSize, MaxAdds)))
 			return
 		}
-		req := &headwaterv1.ListCountsRequest{Namespace: n.namespace, Prefix: o.Prefix, PageSize: int32(o.PageSize)}
+		req := &headwaterv1.ListCountsRequest{Namespace: n.namespace, Prefix: o.Prefix}
+		if o.PageSize != 0 {
+			size := int32(o.PageSize)
+			req.PageSize = &size
+		}
 		for {
 			var res *headwaterv1.ListCountsResponse
 			err := n.read(ctx, &CountOptions{Accuracy: o.Accuracy, After: o.After}, func(ctx context.Context, f *countFreshness, opts ...grpc.CallOption) (err error) {

@@ -24,7 +24,7 @@ func (w *Which) predicate() (*headwaterv1.Predicate, error) {
 	case w.Keys != nil && w.Range == nil && !w.All:
 		return keysMessage(w.Keys), nil
 	case w.Range != nil && w.Keys == nil && !w.All:
-		return w.Range.message(false), nil
+		return w.Range.message(nil), nil
 	case w.All && w.Keys == nil && w.Range == nil:
 		return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchAll_{MatchAll: &headwaterv1.Predicate_MatchAll{}}}, nil
 	}

@@ -20,7 +20,8 @@ type Range struct {
 	StartExclusive, EndInclusive bool
 }
 
-func (r *Range) message(descending bool) *headwaterv1.Predicate {
+// message is the range as a predicate; descending nil is the namespace's order.
+func (r *Range) message(descending *bool) *headwaterv1.Predicate {
 	m := &headwaterv1.Predicate_MatchRange{StartExclusive: r.StartExclusive, EndInclusive: r.EndInclusive, Descending: descending}
 	if r.Start != "" || r.StartExclusive {
 		m.Start = []byte(r.Start)
@@ -46,15 +47,18 @@ type ReadOptions struct {
 	Keys []string
 	// Range reads a span of keys. Not together with Keys.
 	Range *Range
-	// Descending reads the greatest key first. Not together with Keys.
-	Descending bool
+	// Ascending reads the least key first, Descending the greatest; neither: as the
+	// namespace says. Not together with Keys.
+	Ascending, Descending bool
 	// Limit bounds the number of items; 0: no limit.
 	Limit int
 	// PageBytes is the size of a page, 1,024 to 4,194,304; 0: 1 MiB.
 	PageBytes int
 	// OmitValues reads keys, versions and sizes only.
-	OmitValues  bool
-	Consistency Consistency
+	OmitValues bool
+	// OmitValuesAbove leaves out the values that have more bytes, as stored; 0: none.
+	OmitValuesAbove int
+	Consistency     Consistency
 	// After are positions to wait for, beside those of this client's own writes.
 	After []string
 	// AsOf, when not nil, is set with each page to what all pages so far have seen.
@@ -63,28 +67,40 @@ type ReadOptions struct {
 
 func (o *ReadOptions) predicate() (*headwaterv1.Predicate, error) {
 	switch {
-	case o.Limit < 0 || o.PageBytes < 0:
-		return nil, invalid(apierrors.BadPageSize, "Limit or PageBytes is negative")
-	case o.Keys != nil && (o.Range != nil || o.Descending):
-		return nil, invalid(apierrors.BadPredicate, "Keys do not go together with Range or Descending")
+	case o.Limit < 0 || o.PageBytes < 0 || o.OmitValuesAbove < 0:
+		return nil, invalid(apierrors.BadPageSize, "Limit, PageBytes or OmitValuesAbove is negative")
+	case o.Ascending && o.Descending:
+		return nil, invalid(apierrors.BadPredicate, "Ascending and Descending are both set; use one")
+	case o.Keys != nil && (o.Range != nil || o.Ascending || o.Descending):
+		return nil, invalid(apierrors.BadPredicate, "Keys do not go together with Range, Ascending or Descending")
 	case o.Keys != nil:
 		return keysMessage(o.Keys), nil
-	case o.Range != nil:
-		return o.Range.message(o.Descending), nil
-	case o.Descending:
-		return (&Range{}).message(true), nil
+	}
+	var descending *bool
+	if o.Ascending || o.Descending {
+		descending = &o.Descending
+	}
+	if o.Range != nil {
+		return o.Range.message(descending), nil
+	}
+	if descending != nil {
+		return (&Range{}).message(descending), nil
 	}
 	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchAll_{MatchAll: &headwaterv1.Predicate_MatchAll{}}}, nil
 }
 
 func (o *ReadOptions) selection() *headwaterv1.Selection {
-	if o.PageBytes == 0 && o.Limit == 0 && !o.OmitValues {
+	if o.PageBytes == 0 && o.Limit == 0 && !o.OmitValues && o.OmitValuesAbove == 0 {
 		return nil
 	}
 	s := &headwaterv1.Selection{OmitValues: o.OmitValues}
 	if o.PageBytes != 0 {
 		n := int64(o.PageBytes)
 		s.PageSizeBytes = &n
+	}
+	if o.OmitValuesAbove != 0 {
+		n := int64(o.OmitValuesAbove)
+		s.OmitValuesAbove = &n
 	}
 	if o.Limit != 0 {
 		n := int32(min(o.Limit, maxItemLimit))

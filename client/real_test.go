@@ -49,6 +49,10 @@ func TestReadsSelectWhatTheyAreAskedFor(t *testing.T) {
 		{client.ReadOptions{PageBytes: 1024}, "abcdef"}, // several pages
 		{client.ReadOptions{PageBytes: 1024, Limit: 4}, "abcd"},
 		{client.ReadOptions{Descending: true, PageBytes: 1024, Limit: 3}, "fed"},
+		{client.ReadOptions{Ascending: true, PageBytes: 1024, Limit: 3}, "abc"},
+		{client.ReadOptions{Ascending: true, Range: &client.Range{Start: "b"}, Limit: 2}, "bc"},
+		{client.ReadOptions{OmitValuesAbove: 600}, "abcdef"},
+		{client.ReadOptions{OmitValuesAbove: 599}, "abcdef"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e"}}, "bcd"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e", StartExclusive: true, EndInclusive: true}}, "cde"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e"}, Descending: true}, "dcb"},
@@ -63,12 +67,13 @@ func TestReadsSelectWhatTheyAreAskedFor(t *testing.T) {
 			t.Errorf("%+v: %q, %v; want %q", tc.o, keysOf(got), err, tc.want)
 		}
 		for _, it := range got {
-			if want := 600; tc.o.OmitValues && it.Value != nil || !tc.o.OmitValues && len(it.Value) != want || it.Size != int64(want) {
+			omitted := tc.o.OmitValues || tc.o.OmitValuesAbove == 599
+			if want := 600; omitted && it.Value != nil || !omitted && len(it.Value) != want || it.Size != int64(want) {
 				t.Errorf("%+v: item %s has %d bytes, size %d", tc.o, it.Key, len(it.Value), it.Size)
 			}
 		}
 	}
-	for _, o := range []client.ReadOptions{{Keys: []string{"a"}, Descending: true}, {PageBytes: 10}, {Consistency: 9}, {Limit: -1}, {After: []string{"x"}}} {
+	for _, o := range []client.ReadOptions{{Keys: []string{"a"}, Descending: true}, {Ascending: true, Descending: true}, {OmitValuesAbove: -1}, {PageBytes: 10}, {Consistency: 9}, {Limit: -1}, {After: []string{"x"}}} {
 		if _, err := kv.GetAll(ctx, "id", o); !errors.Is(err, client.ErrInvalid) {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -77,27 +77,48 @@ func expand(compression string, value []byte) (out []byte, ok bool) {
 	return out, err == nil
 }
 
+// itemForm is how items are answered.
+type itemForm struct {
+	accept map[string]bool // compressions that the caller undoes itself
+	// Which values are left out: all, or those above so many bytes; 0: none.
+	omitValues bool
+	omitAbove  int64
+}
+
+// omits reports whether a value of so many bytes is left out.
+func (f *itemForm) omits(size int64) bool {
+	return f.omitValues || f.omitAbove != 0 && size > f.omitAbove
+}
+
+// undoes reports whether the value of an item is answered without the compression
+// that it is stored with.
+func (f *itemForm) undoes(it *kv.StoredItem) bool {
+	return it.Compression != "" && !f.accept[it.Compression] && !f.omits(it.Size)
+}
+
 // itemMessages are the items of a page as callers get them. They share their
 // memory: one allocation each for thousands of items cost more than reading them.
-func itemMessages(items []kv.StoredItem, accept map[string]bool, omitted bool) []*headwaterv1.Item {
+func itemMessages(items []kv.StoredItem, form *itemForm) []*headwaterv1.Item {
 	out := make([]*headwaterv1.Item, len(items))
 	messages := make([]headwaterv1.Item, len(items))
 	times := make([]timestamppb.Timestamp, len(items))
 	for i := range items {
 		out[i] = &messages[i]
 		out[i].WrittenAt = &times[i]
-		fillItem(out[i], &items[i], accept, omitted)
+		form.fill(out[i], &items[i])
 	}
 	return out
 }
 
-func itemMessage(it *kv.StoredItem, accept map[string]bool, omitted bool) *headwaterv1.Item {
+func itemMessage(it *kv.StoredItem, form *itemForm) *headwaterv1.Item {
 	m := &headwaterv1.Item{WrittenAt: &timestamppb.Timestamp{}}
-	fillItem(m, it, accept, omitted)
+	form.fill(m, it)
 	return m
 }
 
-func fillItem(m *headwaterv1.Item, it *kv.StoredItem, accept map[string]bool, omitted bool) {
+// fill makes the message of an item that the store has read as q says, of whose
+// values some may be left out already.
+func (f *itemForm) fill(m *headwaterv1.Item, it *kv.StoredItem) {
 	m.Key, m.Value, m.Version = it.Key, it.Value, it.Version.String()
 	m.Size, m.Compression, m.ContentType = it.Size, it.Compression, it.ContentType
 	at := time.UnixMicro(it.Version.Time)
@@ -109,8 +130,10 @@ func fillItem(m *headwaterv1.Item, it *kv.StoredItem, accept map[string]bool, om
 		m.Chunked, m.Value = true, nil
 		return
 	}
-	if it.Compression != "" && !accept[it.Compression] && !omitted {
+	if f.undoes(it) {
 		switch v, ok := expand(it.Compression, it.Value); {
+		case ok && f.omits(int64(len(v))):
+			m.Value = nil
 		case ok && len(v) > MaxPageBytes: // is streamed, as any value of that size
 			m.Value, m.Chunked = nil, true
 		case ok:

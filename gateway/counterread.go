@@ -91,7 +91,7 @@ func (s *Counter) ListCounts(ctx context.Context, req *headwaterv1.ListCountsReq
 			return nil, err
 		}
 	}
-	limit, err := listPage(req.GetPageSize())
+	limit, err := listPage(req.PageSize)
 	if err != nil {
 		return nil, err
 	}

@@ -227,13 +227,13 @@ func notOfZone(r rune) bool {
 	return true
 }
 
-// listPage checks a page size; 0 is the default.
-func listPage(n int32) (int, error) {
-	switch {
-	case n == 0:
+// listPage checks a page size; nil is the default.
+func listPage(size *int32) (int, error) {
+	if size == nil {
 		return DefaultListPage, nil
-	case n < 1 || n > MaxListPage:
+	}
+	if n := *size; n < 1 || n > MaxListPage {
 		return 0, apierrors.New(apierrors.BadPageSize, "page_size is %d; it must be 1 to %d", n, MaxListPage)
 	}
-	return int(n), nil
+	return int(*size), nil
 }

@@ -70,7 +70,7 @@ func TestLimitsOfCountersAtTheirEdges(t *testing.T) {
 		return parseAdd(&a, name, 1, at, ttl, nil)
 	}
 	lease := func(d time.Duration) error { _, err := parseLease(durationpb.New(d)); return err }
-	page := func(n int32) error { _, err := listPage(n); return err }
+	page := func(n int32) error { _, err := listPage(&n); return err }
 	zone := func(name string) error { _, err := timeZone(name); return err }
 	for _, c := range []struct {
 		what   string
@@ -90,7 +90,7 @@ func TestLimitsOfCountersAtTheirEdges(t *testing.T) {
 		{"shorter lease", lease(MinLease - 1), apierrors.BadLease},
 		{"longest lease", lease(MaxLease), ""},
 		{"longer lease", lease(MaxLease + 1), apierrors.BadLease},
-		{"default page", page(0), ""},
+		{"page of none", page(0), apierrors.BadPageSize},
 		{"largest page", page(MaxListPage), ""},
 		{"larger page", page(MaxListPage + 1), apierrors.BadPageSize},
 		{"negative page", page(-1), apierrors.BadPageSize},

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"io"
 	"slices"
 	"testing"
 
@@ -94,6 +95,8 @@ func (r *room) invoke(ctx context.Context, m protoreflect.MethodDescriptor, requ
 		desc, srv = &headwaterv1.KeyValueService_ServiceDesc, r.kv
 	case "CounterService":
 		desc, srv = &headwaterv1.CounterService_ServiceDesc, r.counter
+	case "NamespaceService":
+		desc, srv = &headwaterv1.NamespaceService_ServiceDesc, r.namespaces
 	default:
 		desc, srv = &headwaterv1.LogService_ServiceDesc, r.log
 	}
@@ -108,7 +111,7 @@ func (r *room) invoke(ctx context.Context, m protoreflect.MethodDescriptor, requ
 	}
 	for i := range desc.Streams {
 		if d := &desc.Streams[i]; d.StreamName == string(m.Name()) {
-			s := &oneMessage{ctx: ctx, decode: decode}
+			s := &oneMessage{ctx: ctx, decode: decode, client: d.ClientStreams}
 			err := d.Handler(srv, s)
 			return s.first, err
 		}
@@ -122,11 +125,20 @@ type oneMessage struct {
 	grpc.ServerStream
 	ctx    context.Context
 	decode func(any) error
+	client bool // streams requests: of which there is one
+	got    bool
 	first  proto.Message
 }
 
 func (s *oneMessage) Context() context.Context { return s.ctx }
-func (s *oneMessage) RecvMsg(v any) error      { return s.decode(v) }
+
+func (s *oneMessage) RecvMsg(v any) error {
+	if s.client && s.got {
+		return io.EOF
+	}
+	s.got = true
+	return s.decode(v)
+}
 
 func (s *oneMessage) SendMsg(v any) error {
 	if s.first == nil {

@@ -58,10 +58,9 @@ var errItemUTF8 = errors.New("the compression or content type of an item is not 
 
 // itemsFrame is a GetItemsResponse that is encoded already. Used by one goroutine.
 type itemsFrame struct {
-	accept  map[string]bool
-	omitted bool
-	done    mem.BufferSlice
-	piece   *[]byte // being filled; nil at first
+	form  itemForm
+	done  mem.BufferSlice
+	piece *[]byte // being filled; nil at first
 }
 
 // room returns the piece that n more bytes are to be appended to.
@@ -160,7 +159,7 @@ func (s stamp) append(b []byte, field int) []byte {
 
 // add appends an item, as kv.Query.Each.
 func (f *itemsFrame) add(it *kv.StoredItem) error {
-	if it.Compression != "" && !f.omitted && !f.accept[it.Compression] {
+	if f.form.undoes(it) {
 		return f.addMessage(it) // its value is not what is stored
 	}
 	if !utf8.ValidString(it.Compression) || !utf8.ValidString(it.ContentType) {
@@ -205,7 +204,7 @@ func (f *itemsFrame) add(it *kv.StoredItem) error {
 // addMessage appends an item that has to be made first.
 func (f *itemsFrame) addMessage(it *kv.StoredItem) error {
 	m := &headwaterv1.Item{WrittenAt: &timestamppb.Timestamp{}}
-	fillItem(m, it, f.accept, f.omitted)
+	f.form.fill(m, it)
 	n := proto.Size(m)
 	piece := f.room(sizeBytes(n))
 	b := append(*piece, tag(responseItems, protowire.BytesType))
@@ -235,7 +234,7 @@ func (s *KeyValue) getFrame(ctx context.Context, req *headwaterv1.GetItemsReques
 	if err != nil {
 		return nil, err
 	}
-	f := &itemsFrame{accept: r.accept, omitted: r.q.OmitValues}
+	f := &itemsFrame{form: r.form}
 	r.q.Each = f.add
 	page, seen, err := r.ns.KV.Get(ctx, r.q, r.point)
 	if err != nil {

@@ -25,8 +25,7 @@ import (
 // answer is what a GetItems is answered with, before it is encoded.
 type answer struct {
 	items   []kv.StoredItem
-	accept  map[string]bool
-	omitted bool
+	form    itemForm
 	next    string
 	partial bool
 	asOf    wal.AsOf
@@ -34,7 +33,7 @@ type answer struct {
 
 // frame encodes a as gRPC gets it.
 func (a *answer) frame(t interface{ Fatal(...any) }) []byte {
-	f := &itemsFrame{accept: a.accept, omitted: a.omitted}
+	f := &itemsFrame{form: a.form}
 	for i := range a.items {
 		it := a.items[i]
 		it.Key, it.Value = bytes.Clone(it.Key), bytes.Clone(it.Value)
@@ -56,7 +55,7 @@ func (a *answer) frame(t interface{ Fatal(...any) }) []byte {
 // message is the reference.
 func (a *answer) message() *headwaterv1.GetItemsResponse {
 	return &headwaterv1.GetItemsResponse{
-		Items: itemMessages(a.items, a.accept, a.omitted), NextPageToken: a.next, Partial: a.partial, AsOf: asOfMessage(a.asOf),
+		Items: itemMessages(a.items, &a.form), NextPageToken: a.next, Partial: a.partial, AsOf: asOfMessage(a.asOf),
 	}
 }
 
@@ -115,15 +114,16 @@ func drawItem(t *rapid.T) kv.StoredItem {
 func TestFrameIsTheMessage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := &answer{
-			items: rapid.SliceOfN(rapid.Custom(drawItem), 0, 20).Draw(t, "items"), omitted: rapid.Bool().Draw(t, "omitted"),
-			next: rapid.SampledFrom([]string{"", "next", strings.Repeat("n", 1000)}).Draw(t, "next"), partial: rapid.Bool().Draw(t, "partial"),
+			items: rapid.SliceOfN(rapid.Custom(drawItem), 0, 20).Draw(t, "items"),
+			form:  itemForm{omitValues: rapid.Bool().Draw(t, "omitted"), omitAbove: rapid.SampledFrom([]int64{0, 0, 1, 10, 100}).Draw(t, "omitted above")},
+			next:  rapid.SampledFrom([]string{"", "next", strings.Repeat("n", 1000)}).Draw(t, "next"), partial: rapid.Bool().Draw(t, "partial"),
 			asOf: wal.AsOf{Position: rapid.SampledFrom([]string{"", "position", strings.Repeat("p", 5000)}).Draw(t, "position"), Time: drawMicros(t, "as of")},
 		}
 		if rapid.Bool().Draw(t, "accepts") {
-			a.accept = map[string]bool{rapid.SampledFrom([]string{"zstd", "s2"}).Draw(t, "accept"): true}
+			a.form.accept = map[string]bool{rapid.SampledFrom([]string{"zstd", "s2"}).Draw(t, "accept"): true}
 		}
-		if a.omitted {
-			for i := range a.items {
+		for i := range a.items {
+			if a.form.omits(a.items[i].Size) { // as the store has it then
 				a.items[i].Value = nil
 			}
 		}

@@ -99,8 +99,8 @@ func parseTTL(d *durationpb.Duration) (micros int64, err error) {
 		return 0, apierrors.New(apierrors.BadTTL, "ttl is not a duration")
 	}
 	ttl := d.AsDuration()
-	if ttl < 0 || ttl > MaxTTL || ttl > 0 && ttl < time.Millisecond {
-		return 0, apierrors.New(apierrors.BadTTL, "ttl is %v; it must be 1ms to %v, or 0 for the namespace's default", ttl, MaxTTL)
+	if ttl < time.Millisecond || ttl > MaxTTL {
+		return 0, apierrors.New(apierrors.BadTTL, "ttl is %v; it must be 1ms to %v, or be left out for the namespace's default", ttl, MaxTTL)
 	}
 	return ttl.Microseconds(), nil
 }
@@ -231,14 +231,21 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv
 	if err := checkID(req.GetId()); err != nil {
 		return nil, nil, err
 	}
-	q = &kv.Query{ID: []byte(req.GetId()), OmitValues: req.GetSelection().GetOmitValues(), Descending: ns.Config().KV.Descending}
-	if q.MaxBytes, err = pageBytes(req.GetSelection().GetPageSizeBytes(), req.GetSelection() != nil && req.GetSelection().PageSizeBytes != nil); err != nil {
+	sel := req.GetSelection()
+	q = &kv.Query{ID: []byte(req.GetId()), OmitValues: sel.GetOmitValues(), Descending: ns.Config().KV.Descending}
+	if q.MaxBytes, err = pageBytes(sel.GetPageSizeBytes(), sel != nil && sel.PageSizeBytes != nil); err != nil {
 		return nil, nil, err
 	}
-	if l := req.GetSelection(); l != nil && l.ItemLimit != nil {
-		if q.ItemLimit = int(l.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > maxItemLimit {
+	if sel != nil && sel.ItemLimit != nil {
+		if q.ItemLimit = int(sel.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > maxItemLimit {
 			return nil, nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
 		}
+	}
+	if sel != nil && sel.OmitValuesAbove != nil {
+		if q.OmitAbove = sel.GetOmitValuesAbove(); q.OmitAbove < 0 {
+			return nil, nil, apierrors.New(apierrors.BadSelection, "selection.omit_values_above is %d; it must be 0 or more", q.OmitAbove)
+		}
+		q.OmitValues = q.OmitValues || q.OmitAbove == 0
 	}
 	switch p := req.GetPredicate().GetPredicate().(type) {
 	case nil, *headwaterv1.Predicate_MatchAll_:
@@ -252,7 +259,9 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv
 		if q.Range, err = parseRange(p.MatchRange); err != nil {
 			return nil, nil, err
 		}
-		q.Descending = q.Descending || p.MatchRange.GetDescending()
+		if d := p.MatchRange.Descending; d != nil {
+			q.Descending = *d
+		}
 	}
 	if t := req.GetPageToken(); t != "" {
 		c, err := s.pages.open(t, binding(ns, req, q))

@@ -23,7 +23,7 @@ type scan struct {
 	ns      *Namespace
 	req     *headwaterv1.ScanItemsRequest
 	point   *wal.ReadPoint
-	accept  map[string]bool
+	form    itemForm
 	binding []byte
 	bytes   int
 	at      *cursor // nil: from the beginning
@@ -47,7 +47,8 @@ func (s *KeyValue) newScan(ns *Namespace, req *headwaterv1.ScanItemsRequest) (*s
 	if sc.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {
 		return nil, err
 	}
-	if sc.accept, err = accepted(req.GetAcceptCompression()); err != nil {
+	sc.form.omitValues = req.GetOmitValues()
+	if sc.form.accept, err = accepted(req.GetAcceptCompression()); err != nil {
 		return nil, err
 	}
 	inc := ns.Stream.Info().Incarnation
@@ -157,7 +158,7 @@ func (sc *scan) add(out *headwaterv1.ScanItemsResponse, page *kv.ScanPage, parke
 		r := &page.Records[i]
 		m := &headwaterv1.Record{Id: string(r.ID), Parked: parked[i], Items: make([]*headwaterv1.Item, len(r.Items))}
 		for j := range r.Items {
-			m.Items[j] = itemMessage(&r.Items[j], sc.accept, sc.req.GetOmitValues())
+			m.Items[j] = itemMessage(&r.Items[j], &sc.form)
 			size += len(r.Items[j].Key) + len(r.Items[j].Value) + kv.ItemOverhead
 		}
 		out.Records = append(out.Records, m)

@@ -231,20 +231,20 @@ func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsReques
 	}
 	r.seen.add(seen)
 	return &headwaterv1.GetItemsResponse{
-		Items: itemMessages(page.Items, r.accept, r.q.OmitValues), NextPageToken: s.nextPage(r, page), Partial: page.Partial,
+		Items: itemMessages(page.Items, &r.form), NextPageToken: s.nextPage(r, page), Partial: page.Partial,
 		AsOf: r.seen.asOf(r.ns.Stream),
 	}, nil
 }
 
 // itemsRead is a GetItems that has been checked.
 type itemsRead struct {
-	ns     *Namespace
-	req    *headwaterv1.GetItemsRequest
-	q      *kv.Query
-	point  *wal.ReadPoint
-	accept map[string]bool
-	seen   pagesSeen
-	first  [1]wal.Seen // the memory of seen, of a first page
+	ns    *Namespace
+	req   *headwaterv1.GetItemsRequest
+	q     *kv.Query
+	point *wal.ReadPoint
+	form  itemForm
+	seen  pagesSeen
+	first [1]wal.Seen // the memory of seen, of a first page
 }
 
 func (s *KeyValue) itemsRead(ctx context.Context, req *headwaterv1.GetItemsRequest) (*itemsRead, error) {
@@ -262,7 +262,8 @@ func (s *KeyValue) itemsRead(ctx context.Context, req *headwaterv1.GetItemsReque
 	if r.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {
 		return nil, err
 	}
-	r.accept, err = accepted(req.GetAcceptCompression())
+	r.form.omitValues, r.form.omitAbove = r.q.OmitValues, r.q.OmitAbove
+	r.form.accept, err = accepted(req.GetAcceptCompression())
 	return r, err
 }
 

@@ -273,7 +273,7 @@ func (s *KeyValue) GetItem(req *headwaterv1.GetItemRequest, stream headwaterv1.K
 		src = io.LimitReader(r, kv.MaxValueBytes+1)
 		head.Compression = ""
 	}
-	m := itemMessage(&head, accept, true)
+	m := itemMessage(&head, &itemForm{accept: accept, omitValues: true})
 	m.Value, m.Chunked = nil, it.Chunks > 0
 	header := &headwaterv1.GetItemResponse_Header{Item: m, AsOf: asOfMessage(ns.Stream.AsOf(seen))}
 	if it.Chunks > 0 && !undo {

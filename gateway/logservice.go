@@ -107,8 +107,8 @@ func (s *Log) ReadLog(req *headwaterv1.ReadLogRequest, stream headwaterv1.LogSer
 		return err
 	}
 	t := &tail{ns: ns, req: req, stream: stream}
-	if t.key = req.GetFilter().GetKey(); len(t.key) > MaxLogKey {
-		return apierrors.New(apierrors.BadLogKey, "filter.key has %d bytes; it may have %d", len(t.key), MaxLogKey)
+	if err := t.filter(req.GetFilter()); err != nil {
+		return err
 	}
 	starts, err := t.starts(ctx)
 	if err != nil {

@@ -66,7 +66,7 @@ func TestARangeIsReadAndDeletedAsItSays(t *testing.T) {
 				}
 				for _, descending := range []bool{false, true} {
 					p := keyRange(start, end, startExclusive, endInclusive)
-					p.GetMatchRange().Descending = descending
+					p.GetMatchRange().Descending = &descending
 					res, err := r.kv.GetItems(t.Context(), &headwaterv1.GetItemsRequest{Namespace: "plays", Id: id, Predicate: p})
 					if crossed {
 						if reasonOf(err) != apierrors.BadPredicate || apierrors.From(err).Code != codes.InvalidArgument {

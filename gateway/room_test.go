@@ -30,9 +30,10 @@ type room struct {
 	dir    *Directory
 	clock  wal.Clock
 
-	kv      *KeyValue
-	counter *Counter
-	log     *Log
+	kv         *KeyValue
+	counter    *Counter
+	log        *Log
+	namespaces *Namespaces // nil unless the test makes it
 
 	// afterRead, when not nil, runs in a read of the kv store, after it has read. The
 	// reads of its own do not run it again.

@@ -14,13 +14,34 @@ import (
 type tail struct {
 	ns  *Namespace
 	req *headwaterv1.ReadLogRequest
-	key string
+	// What is asked for; nil: all.
+	key  *string
+	kind *wal.Kind
 
 	mu     sync.Mutex // one message at a time
 	stream headwaterv1.LogService_ReadLogServer
 	// at is how far every partition has been read: the position of a message is
 	// where a read of all of them goes on.
 	at wal.Position
+}
+
+// filter checks what is asked for.
+func (t *tail) filter(f *headwaterv1.LogFilter) error {
+	if f == nil {
+		return nil
+	}
+	if t.key = f.Key; len(f.GetKey()) > MaxLogKey {
+		return apierrors.New(apierrors.BadLogKey, "filter.key has %d bytes; it may have %d", len(f.GetKey()), MaxLogKey)
+	}
+	if f.Kind == nil {
+		return nil
+	}
+	kind, ok := wal.ParseKind(f.GetKind())
+	if !ok || kind == wal.KindBarrier {
+		return apierrors.New(apierrors.BadSelection, "filter.kind %.32q is not a kind of records; use kv, counter, message or control", f.GetKind())
+	}
+	t.kind = &kind
+	return nil
 }
 
 // starts is where each partition is read from, and up to where without follow.
@@ -126,8 +147,7 @@ func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, en
 // skip leaves out what the caller did not ask for, the log's own records, and
 // messages that are copies of an earlier one.
 func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, error) {
-	f := t.req.GetFilter()
-	if rec.Kind == wal.KindBarrier || f != nil && f.Kind != nil && rec.Kind.String() != f.GetKind() || f != nil && f.Key != nil && string(rec.RoutingKey) != t.key {
+	if rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind != *t.kind || t.key != nil && keyOf(rec) != *t.key {
 		return true, nil
 	}
 	if rec.Kind != wal.KindMessage || t.ns.Messages == nil {
@@ -139,16 +159,22 @@ func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, e
 	return !t.ns.Messages.First(e.Partition, e.Offset, rec.Token.Nonce), nil
 }
 
+// keyOf is the key of a record as its writer gave it: none, of a message that was
+// written without one and is routed by its token.
+func keyOf(rec *wal.Record) string {
+	if rec.Kind == wal.KindMessage && string(rec.RoutingKey) == string(rec.Token.Nonce[:]) {
+		return ""
+	}
+	return string(rec.RoutingKey)
+}
+
 func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	m := &headwaterv1.ReadLogResponse{
 		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(),
-		Payload: append([]byte(nil), rec.Payload...),
+		Key: keyOf(rec), Payload: append([]byte(nil), rec.Payload...),
 	}
 	if !rec.Token.IsZero() {
 		m.Token = tokenMessage(rec.Token, nil)
-	}
-	if rec.Kind != wal.KindMessage || string(rec.RoutingKey) != string(rec.Token.Nonce[:]) {
-		m.Key = string(rec.RoutingKey)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

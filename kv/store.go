@@ -152,6 +152,8 @@ type Query struct {
 	MaxBytes   int
 	ItemLimit  int
 	OmitValues bool
+	// OmitAbove, when not 0, leaves out the values that have more bytes.
+	OmitAbove int64
 	// InlineLimit: the value of an upload above it is left out. Below, it is
 	// put together from its chunks.
 	InlineLimit int64

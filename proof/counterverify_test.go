@@ -127,7 +127,7 @@ func series(c *conn, ns, name string, from, to time.Time, granularity time.Durat
 // listed compares the list of a namespace with what must be in it.
 func listed(c *conn, ns string, want map[string]*figure) error {
 	got := make(map[string]int64)
-	req := &headwaterv1.ListCountsRequest{Namespace: ns, PageSize: 7}
+	req := &headwaterv1.ListCountsRequest{Namespace: ns, PageSize: proto.Int32(7)}
 	for {
 		ctx, cancel := callContext()
 		r, err := c.counters().ListCounts(ctx, req)

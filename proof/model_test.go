@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
@@ -314,11 +315,13 @@ func (p *program) predicate(read bool) (*headwaterv1.Predicate, func(key string)
 	if rapid.Bool().Draw(p.t, "end") {
 		m.End, m.EndInclusive = []byte(b), rapid.Bool().Draw(p.t, "inclusive")
 	}
-	m.Descending = read && rapid.Bool().Draw(p.t, "descending")
+	if read && rapid.Bool().Draw(p.t, "direction") {
+		m.Descending = proto.Bool(rapid.Bool().Draw(p.t, "descending"))
+	}
 	within := func(k string) bool {
 		return (m.Start == nil || k > a || k == a && !m.StartExclusive) && (m.End == nil || k < b || k == b && m.EndInclusive)
 	}
-	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchRange_{MatchRange: m}}, within, m.Descending
+	return &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchRange_{MatchRange: m}}, within, m.GetDescending()
 }
 
 // modelDelete deletes what a predicate selects, key by key for keys and as a

@@ -22,24 +22,27 @@ const (
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's
 )
 
+// kindNames are the kinds of the registry, by their names.
+var kindNames = map[Kind]string{
+	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter",
+	KindCounter: "counter", KindKV: "kv", KindMessage: "message",
+}
+
 func (k Kind) String() string {
-	switch k {
-	case KindBarrier:
-		return "barrier"
-	case KindControl:
-		return "control"
-	case KindNamespace:
-		return "namespace"
-	case KindDeadLetter:
-		return "dead-letter"
-	case KindCounter:
-		return "counter"
-	case KindKV:
-		return "kv"
-	case KindMessage:
-		return "message"
+	if name, ok := kindNames[k]; ok {
+		return name
 	}
 	return fmt.Sprintf("kind-%d", uint16(k))
+}
+
+// ParseKind is the kind of a name, as String gives it; false when there is none.
+func ParseKind(name string) (Kind, bool) {
+	for k, n := range kindNames {
+		if n == name {
+			return k, true
+		}
+	}
+	return 0, false
 }
 
 // Record is one entry of the log, decoded. Slices of a decoded record point into

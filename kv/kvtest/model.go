@@ -163,7 +163,7 @@ func (m *Model) Item(p wal.Partition, id, key []byte, now int64) (it kv.StoredIt
 }
 
 // Get returns all that q asks for from its beginning, without regard to pages
-// and limits of any kind but InlineLimit.
+// and limits of any kind but InlineLimit and OmitAbove.
 func (m *Model) Get(q *kv.Query) []kv.StoredItem {
 	var keys [][]byte
 	if r := m.partition(q.Partition).records[string(q.ID)]; r != nil && !q.HasKeys {
@@ -179,7 +179,7 @@ func (m *Model) Get(q *kv.Query) []kv.StoredItem {
 	var items []kv.StoredItem
 	for _, k := range keys {
 		if it, _, ok := m.Item(q.Partition, q.ID, k, q.Now); ok {
-			items = append(items, m.withValue(q.Partition, it, q.OmitValues, q.InlineLimit))
+			items = append(items, m.withValue(q.Partition, it, q.OmitValues || q.OmitAbove != 0 && it.Size > q.OmitAbove, q.InlineLimit))
 		}
 	}
 	return items

@@ -141,6 +141,7 @@ func (g *Program) run(rt *rapid.T, p *pair) {
 			q.Now = g.logTime[part] + rapid.Int64Range(0, 40).Draw(t, "now")
 			q.MaxBytes = rapid.SampledFrom([]int{1, 250, plenty}).Draw(t, "page")
 			q.Descending = rapid.Bool().Draw(t, "descending")
+			q.OmitAbove = rapid.SampledFrom([]int64{0, 0, 1, 100, 2999}).Draw(t, "omit above")
 			if q.HasRange = rapid.Bool().Draw(t, "range"); q.HasRange {
 				q.Range = kv.Range{Start: []byte(rapid.SampledFrom(itemKeys).Draw(t, "start")), End: []byte(rapid.SampledFrom(itemKeys).Draw(t, "end"))}
 			}

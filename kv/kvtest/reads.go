@@ -268,6 +268,9 @@ func uploads(t *testing.T, h Harness) {
 			for _, maxBytes := range []int{1, 300, 3100, plenty} {
 				p.check(kv.Query{ID: []byte("r"), InlineLimit: limit, MaxBytes: maxBytes})
 				p.check(kv.Query{ID: []byte("r"), InlineLimit: limit, MaxBytes: maxBytes, OmitValues: true})
+				for _, above := range []int64{1, 5, 6, 9, 10, 2999, 3000} { // around "inline" and the uploads
+					p.check(kv.Query{ID: []byte("r"), InlineLimit: limit, MaxBytes: maxBytes, OmitAbove: above})
+				}
 				p.checkScan(kv.ScanQuery{InlineLimit: limit, MaxBytes: maxBytes})
 				p.check(kv.Query{ID: []byte("r"), InlineLimit: limit, MaxBytes: maxBytes, HasKeys: true, Keys: [][]byte{[]byte("c"), []byte("b")}})
 				p.check(kv.Query{ID: []byte("r"), InlineLimit: limit, MaxBytes: maxBytes, HasKeys: true, Keys: [][]byte{[]byte("b")}})

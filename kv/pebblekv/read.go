@@ -181,7 +181,7 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 		return nil, fmt.Errorf("read record: id of %d bytes, at most %d", len(q.ID), maxIDLen)
 	}
 	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes, maxItems: q.ItemLimit,
-		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline, each: q.Each}
+		omitValues: q.OmitValues, omitAbove: q.OmitAbove, inlineLimit: q.InlineLimit, deadline: q.Deadline, each: q.Each}
 	var page *kv.Page
 	var err error
 	switch {

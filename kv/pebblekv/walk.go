@@ -30,6 +30,7 @@ type walk struct {
 	maxBytes    int
 	maxItems    int
 	omitValues  bool
+	omitAbove   int64 // bytes; 0: none
 	inlineLimit int64
 	deadline    time.Time
 	each        func(*kv.StoredItem) error // nil: items are copied out
@@ -77,14 +78,19 @@ func (w *walk) cell(cov *cover, key []byte) (c cell, ok bool, err error) {
 	return c, !hidden, err
 }
 
+// omits reports whether the cell's value is left out.
+func (w *walk) omits(c *cell) bool {
+	return w.omitValues || w.omitAbove != 0 && c.size() > w.omitAbove
+}
+
 func (w *walk) inlines(c *cell) bool {
-	return c.upload != nil && !w.omitValues && c.size() <= w.inlineLimit
+	return c.upload != nil && !w.omits(c) && c.size() <= w.inlineLimit
 }
 
 func (w *walk) cost(keyLen int, c *cell) int {
 	n := keyLen + kv.ItemOverhead
 	switch {
-	case w.omitValues:
+	case w.omits(c):
 	case c.upload == nil:
 		n += len(c.value)
 	case w.inlines(c):
@@ -107,7 +113,7 @@ func (w *walk) take(key []byte, c *cell, items *[]kv.StoredItem) error {
 	w.bytes += w.cost(len(key), c)
 	it := &w.lent
 	if w.each != nil {
-		c.lend(it, key, w.omitValues)
+		c.lend(it, key, w.omits(c))
 	} else {
 		if n := len(*items); n == cap(*items) && n >= 16 {
 			// Towards as many as the page will hold if they go on as they began, in
@@ -115,7 +121,7 @@ func (w *walk) take(key []byte, c *cell, items *[]kv.StoredItem) error {
 			// dearest part of one that does not.
 			*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), 8*n, maxItemsAtOnce))
 		}
-		*items = append(*items, c.item(key, w.omitValues))
+		*items = append(*items, c.item(key, w.omits(c)))
 		it = &(*items)[len(*items)-1]
 	}
 	if w.inlines(c) {

@@ -1156,7 +1156,7 @@ type ListCountsRequest struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// 1 to 10,000; absent: 1,000.
-	PageSize      int32          `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageSize      *int32         `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
 	PageToken     string         `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	After         []string       `protobuf:"bytes,5,rep,name=after,proto3" json:"after,omitempty"`
 	Accuracy      Count_Accuracy `protobuf:"varint,6,opt,name=accuracy,proto3,enum=headwater.v1.Count_Accuracy" json:"accuracy,omitempty"`
@@ -1209,8 +1209,8 @@ func (x *ListCountsRequest) GetPrefix() string {
 }
 
 func (x *ListCountsRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
 	}
 	return 0
 }
@@ -2237,15 +2237,17 @@ const file_headwater_v1_counter_proto_rawDesc = "" +
 	"\acounter\x18\x02 \x01(\tR\acounter\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"G\n" +
 	"\x12ClearCountResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\xd5\x01\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\xe8\x01\n" +
 	"\x11ListCountsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1b\n" +
-	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12 \n" +
+	"\tpage_size\x18\x03 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x14\n" +
 	"\x05after\x18\x05 \x03(\tR\x05after\x128\n" +
-	"\baccuracy\x18\x06 \x01(\x0e2\x1c.headwater.v1.Count.AccuracyR\baccuracy\"i\n" +
+	"\baccuracy\x18\x06 \x01(\x0e2\x1c.headwater.v1.Count.AccuracyR\baccuracyB\f\n" +
+	"\n" +
+	"_page_size\"i\n" +
 	"\n" +
 	"NamedCount\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\tR\acounter\x12)\n" +
@@ -2475,6 +2477,7 @@ func file_headwater_v1_counter_proto_init() {
 	}
 	file_headwater_v1_common_proto_init()
 	file_headwater_v1_counter_proto_msgTypes[6].OneofWrappers = []any{}
+	file_headwater_v1_counter_proto_msgTypes[15].OneofWrappers = []any{}
 	file_headwater_v1_counter_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

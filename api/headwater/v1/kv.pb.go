@@ -746,9 +746,12 @@ type Selection struct {
 	// Above zero; absent: no limit on items over all pages.
 	ItemLimit *int32 `protobuf:"varint,2,opt,name=item_limit,json=itemLimit,proto3,oneof" json:"item_limit,omitempty"`
 	// Answer keys and metadata only.
-	OmitValues    bool `protobuf:"varint,3,opt,name=omit_values,json=omitValues,proto3" json:"omit_values,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OmitValues bool `protobuf:"varint,3,opt,name=omit_values,json=omitValues,proto3" json:"omit_values,omitempty"`
+	// Leave out values of more bytes, 0 or more, as stored and as answered: of such
+	// an item there is the size and no value. Absent: none is left out.
+	OmitValuesAbove *int64 `protobuf:"varint,4,opt,name=omit_values_above,json=omitValuesAbove,proto3,oneof" json:"omit_values_above,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Selection) Reset() {
@@ -802,11 +805,18 @@ func (x *Selection) GetOmitValues() bool {
 	return false
 }
 
+func (x *Selection) GetOmitValuesAbove() int64 {
+	if x != nil && x.OmitValuesAbove != nil {
+		return *x.OmitValuesAbove
+	}
+	return 0
+}
+
 // Item is one item as stored.
 type Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// Empty when chunked, or when values are omitted.
+	// Empty when chunked, or when it is left out as the selection says.
 	Value     []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	Version   string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	WrittenAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=written_at,json=writtenAt,proto3" json:"written_at,omitempty"`
@@ -2492,8 +2502,9 @@ type Predicate_MatchRange struct {
 	End            []byte                 `protobuf:"bytes,2,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	StartExclusive bool                   `protobuf:"varint,3,opt,name=start_exclusive,json=startExclusive,proto3" json:"start_exclusive,omitempty"`
 	EndInclusive   bool                   `protobuf:"varint,4,opt,name=end_inclusive,json=endInclusive,proto3" json:"end_inclusive,omitempty"`
-	// Greatest key first. Reads only.
-	Descending    bool `protobuf:"varint,5,opt,name=descending,proto3" json:"descending,omitempty"`
+	// Greatest key first, or least key first; absent: as the namespace says. Reads
+	// only.
+	Descending    *bool `protobuf:"varint,5,opt,name=descending,proto3,oneof" json:"descending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2557,8 +2568,8 @@ func (x *Predicate_MatchRange) GetEndInclusive() bool {
 }
 
 func (x *Predicate_MatchRange) GetDescending() bool {
-	if x != nil {
-		return x.Descending
+	if x != nil && x.Descending != nil {
+		return *x.Descending
 	}
 	return false
 }
@@ -2675,7 +2686,7 @@ const file_headwater_v1_kv_proto_rawDesc = "" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vNOT_APPLIED\x10\x01\x12\v\n" +
-	"\aUNKNOWN\x10\x02\"\xd2\x03\n" +
+	"\aUNKNOWN\x10\x02\"\xe6\x03\n" +
 	"\tPredicate\x12?\n" +
 	"\tmatch_all\x18\x01 \x01(\v2 .headwater.v1.Predicate.MatchAllH\x00R\bmatchAll\x12B\n" +
 	"\n" +
@@ -2685,27 +2696,30 @@ const file_headwater_v1_kv_proto_rawDesc = "" +
 	"\n" +
 	"\bMatchAll\x1a\x1f\n" +
 	"\tMatchKeys\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\fR\x04keys\x1a\xbe\x01\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\x1a\xd2\x01\n" +
 	"\n" +
 	"MatchRange\x12\x19\n" +
 	"\x05start\x18\x01 \x01(\fH\x00R\x05start\x88\x01\x01\x12\x15\n" +
 	"\x03end\x18\x02 \x01(\fH\x01R\x03end\x88\x01\x01\x12'\n" +
 	"\x0fstart_exclusive\x18\x03 \x01(\bR\x0estartExclusive\x12#\n" +
-	"\rend_inclusive\x18\x04 \x01(\bR\fendInclusive\x12\x1e\n" +
+	"\rend_inclusive\x18\x04 \x01(\bR\fendInclusive\x12#\n" +
 	"\n" +
-	"descending\x18\x05 \x01(\bR\n" +
-	"descendingB\b\n" +
+	"descending\x18\x05 \x01(\bH\x02R\n" +
+	"descending\x88\x01\x01B\b\n" +
 	"\x06_startB\x06\n" +
-	"\x04_endB\v\n" +
-	"\tpredicate\"\xa0\x01\n" +
+	"\x04_endB\r\n" +
+	"\v_descendingB\v\n" +
+	"\tpredicate\"\xe7\x01\n" +
 	"\tSelection\x12+\n" +
 	"\x0fpage_size_bytes\x18\x01 \x01(\x03H\x00R\rpageSizeBytes\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"item_limit\x18\x02 \x01(\x05H\x01R\titemLimit\x88\x01\x01\x12\x1f\n" +
 	"\vomit_values\x18\x03 \x01(\bR\n" +
-	"omitValuesB\x12\n" +
+	"omitValues\x12/\n" +
+	"\x11omit_values_above\x18\x04 \x01(\x03H\x02R\x0fomitValuesAbove\x88\x01\x01B\x12\n" +
 	"\x10_page_size_bytesB\r\n" +
-	"\v_item_limit\"\xb1\x02\n" +
+	"\v_item_limitB\x14\n" +
+	"\x12_omit_values_above\"\xb1\x02\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +

@@ -121,8 +121,8 @@ again.`,
 		}
 		bounded := d.bounds.Floor != nil || d.bounds.Ceiling != nil
 		switch {
-		case *ttl < 0:
-			return usagef("--ttl %v: it must not be negative", *ttl)
+		case cmd.Flags().Changed("ttl") && *ttl <= 0:
+			return usagef("--ttl %v: it must be above zero", *ttl)
 		case bounded && !*get:
 			return usagef("--floor and --ceiling are for --get: an add that nobody waits for has no answer to tell of them")
 		case *saturate && !bounded:

@@ -22,18 +22,25 @@ record, is not there.`,
 		Args: args(cobra.MinimumNArgs(2)),
 	}
 	span := cmd.Flags().String("range", "", rangeHelp)
-	descending := cmd.Flags().Bool("descending", false, "greatest key first")
+	descending := cmd.Flags().Bool("descending", false, "greatest key first; =false: least key first (default as the namespace says)")
+	above := cmd.Flags().Int("omit-values-above", 0, "leave out values of more bytes; 0: none")
 	limit := cmd.Flags().Int("limit", 0, "print at most so many items; 0: all")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "leave values out")
 	after := afterFlag(cmd)
 	fresh := consistencyFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {
-		o := client.ReadOptions{Descending: *descending, Limit: *limit, OmitValues: *keysOnly, After: *after}
+		o := client.ReadOptions{
+			Descending: *descending, Ascending: cmd.Flags().Changed("descending") && !*descending,
+			Limit: *limit, OmitValues: *keysOnly, OmitValuesAbove: *above, After: *after,
+		}
+		if *above < 0 {
+			return usagef("--omit-values-above %d: it must not be negative", *above)
+		}
 		var err error
 		if o.Consistency, err = consistency(*fresh); err != nil {
 			return err
 		}
-		if len(a) > 2 && (*span != "" || *descending) {
+		if len(a) > 2 && (*span != "" || cmd.Flags().Changed("descending")) {
 			return usagef("KEY does not go together with --range and --descending")
 		}
 		if *span != "" {
@@ -46,7 +53,7 @@ record, is not there.`,
 				return err
 			}
 		}
-		if len(o.Keys) == 1 && !s.json && !o.OmitValues {
+		if len(o.Keys) == 1 && !s.json && !o.OmitValues && *above == 0 {
 			it, err := s.KV(a[0]).GetWith(s.ctx, a[1], o.Keys[0], o)
 			if err != nil {
 				return err
@@ -72,9 +79,12 @@ func (s *session) get(namespace, id string, o client.ReadOptions) error {
 		n++
 		missing = slices.DeleteFunc(missing, func(k string) bool { return k == it.Key })
 		if s.json {
-			err = s.line(s.itemLine(id, &it, o.OmitValues, false))
+			err = s.line(s.itemLine(id, &it, omitted(&it, &o), false))
 		} else {
 			value := s.cell(it.Value)
+			if !o.OmitValues && omitted(&it, &o) {
+				value = fmt.Sprintf("(%d bytes)", it.Size)
+			}
 			if o.OmitValues {
 				value = strconv.FormatInt(it.Size, 10)
 			}
@@ -97,6 +107,11 @@ func (s *session) get(namespace, id string, o client.ReadOptions) error {
 		return notFound("there is no such record, or its items have expired")
 	}
 	return nil
+}
+
+// omitted reports whether the value of an item was left out.
+func omitted(it *client.Item, o *client.ReadOptions) bool {
+	return o.OmitValues || o.OmitValuesAbove > 0 && it.Size > int64(o.OmitValuesAbove)
 }
 
 func notFound(message string) error { return &client.Error{Code: codes.NotFound, Message: message} }

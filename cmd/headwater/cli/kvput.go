@@ -28,7 +28,7 @@ line is KEY and its number, so that a load that was cut short can be run again.`
 			return cobra.ExactArgs(4)(cmd, a)
 		}),
 	}
-	ttl := cmd.Flags().Duration("ttl", 0, "the item expires after this long; 0: as the namespace says")
+	ttl := cmd.Flags().Duration("ttl", 0, "the item expires after this long (default as the namespace says)")
 	ifAbsent := cmd.Flags().Bool("if-absent", false, "put only if there is no such item")
 	ifVersion := cmd.Flags().String("if-version", "", "put only if the item has this version")
 	token := cmd.Flags().String("token", "", "name of this write: with the same name it happens once")
@@ -36,8 +36,8 @@ line is KEY and its number, so that a load that was cut short can be run again.`
 	compression := cmd.Flags().String("compression", "", "compress the value: zstd or s2")
 	many := func(_ *cobra.Command, a []string) bool { return len(a) == 1 }
 	cmd.RunE = verb(many, func(s *session, a []string) error {
-		if *ttl < 0 {
-			return usagef("--ttl %v: it must not be negative", *ttl)
+		if cmd.Flags().Changed("ttl") && *ttl <= 0 {
+			return usagef("--ttl %v: it must be above zero", *ttl)
 		}
 		p := &put{s: s, kv: s.KV(a[0]), ttl: *ttl, contentType: *contentType, compression: *compression, token: *token,
 			o: client.WriteOptions{IfAbsent: *ifAbsent, IfVersion: *ifVersion}}
