@@ -188,51 +188,6 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatItIsNotFor(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	if _, err := Open(Config{FS: fs, Dir: "counter"}); err == nil {
-		t.Error("no partitions: no error")
-	}
-	if _, err := Open(small(fs, 1<<16+1)); err == nil {
-		t.Error("too many partitions: no error")
-	}
-	s := mustOpen(t, small(fs, 2))
-	if _, err := Open(small(fs, 2)); err == nil {
-		t.Error("a second opener: no error")
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(small(fs, 3)); !errors.Is(err, wal.ErrPartitionCount) {
-		t.Errorf("another number of partitions: %v", err)
-	}
-	for name, c := range map[string]struct {
-		key, value []byte
-		want       error
-	}{
-		"a later format":               {[]byte{pebblestore.TableFormat}, []byte{9, 0, 0, 0, 2}, wal.ErrUnknownVersion},
-		"a format of another length":   {[]byte{pebblestore.TableFormat}, []byte{formatVersion}, wal.ErrCorrupt},
-		"a state of no known form":     {pebblestore.StateKey(1), []byte("x"), wal.ErrCorrupt},
-		"a state with something after": {pebblestore.StateKey(1), append([]byte{1, 0, 0, 0, 0, 0}, append(appendState(nil, &counter.State{}), 0, 0, 1)...), wal.ErrCorrupt},
-	} {
-		fs := vfs.NewMem()
-		if err := mustOpen(t, small(fs, 2)).Close(); err != nil {
-			t.Fatal(err)
-		}
-		db, err := pebble.Open("counter", &pebble.Options{FS: fs, Merger: merger, FormatMajorVersion: pebble.FormatNewest})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(db.Set(c.key, c.value, pebble.Sync), db.Close()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Open(small(fs, 2)); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 // TestABatchRefusesWhatItCannotKeep: the error is Commit's, and nothing of the
 // batch is there.
 func TestABatchRefusesWhatItCannotKeep(t *testing.T) {

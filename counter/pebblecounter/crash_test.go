@@ -8,11 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
@@ -49,101 +47,12 @@ func commitOne(s *Store, m *countertest.Model, n int) error {
 	b.AddWindow(1, 60e9, 0, counter.Bucket{Lo: 1, Adds: 1})
 	b.SaveEvents(o, events)
 	b.SaveToken(&e)
-	if m != nil {
-		m.SaveCounter(fmt.Append(nil, n), &row)
-		m.AddWindow(1, 60e9, 0, counter.Bucket{Lo: 1, Adds: 1})
-		m.SaveEvents(o, events)
-		m.SaveToken(&e)
-		m.SetState(st)
-	}
+	m.SaveCounter(fmt.Append(nil, n), &row)
+	m.AddWindow(1, 60e9, 0, counter.Bucket{Lo: 1, Adds: 1})
+	m.SaveEvents(o, events)
+	m.SaveToken(&e)
+	m.SetState(st)
 	return b.Commit(context.Background(), st)
-}
-
-// TestFailedSyncStopsTheStore fails every n-th sync of a file in turn, once, and
-// lets later ones succeed: nothing may be called durable after it.
-func TestFailedSyncStopsTheStore(t *testing.T) {
-	t.Parallel()
-	if inChild(t) {
-		return
-	}
-	failures := 0
-	for n := range 25 {
-		mem := vfs.NewCrashableMem()
-		var mu sync.Mutex
-		armed, count := false, 0
-		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSyncTo {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if armed {
-				if count++; count == n+1 {
-					return errors.New("injected: input/output error")
-				}
-			}
-			return nil
-		}))
-		told := make(chan error, 2)
-		cfg := small(fs, 1)
-		cfg.MemTableBytes = 16 << 10
-		cfg.OnFail = func(err error) { told <- err }
-		s := mustOpen(t, cfg)
-		mu.Lock()
-		armed = true
-		mu.Unlock()
-		durable := wal.NoOffset
-		var err error
-		for i := 0; i < 60 && err == nil; i++ {
-			if err = commitOne(s, nil, i); err == nil && i%3 == 0 {
-				var at map[wal.Partition]wal.Offset
-				if at, err = s.Sync(context.Background()); err == nil {
-					durable = at[0]
-				}
-			}
-		}
-		if err == nil {
-			if err := s.Close(); err == nil {
-				continue // fewer syncs than n
-			}
-			if got := <-told; got == nil {
-				t.Fatal("OnFail was called without an error")
-			}
-		} else {
-			failures++
-			if got := <-told; got == nil {
-				t.Fatal("OnFail was called without an error")
-			}
-			if err := commitOne(s, nil, 1000); err == nil {
-				t.Fatalf("sync %d: a commit after the failure succeeds", n)
-			}
-			if _, err := s.Sync(context.Background()); err == nil {
-				t.Fatalf("sync %d: a sync after the failure succeeds", n)
-			}
-			if _, err := s.Sweep(context.Background(), &counter.SweepRequest{Horizon: 1 << 40, Limit: 10}); err == nil {
-				t.Fatalf("sync %d: a sweep after the failure succeeds", n)
-			}
-			if err := s.Close(); err == nil {
-				t.Fatalf("sync %d: the store closes as if nothing had been", n)
-			}
-		}
-		select {
-		case err := <-told:
-			t.Fatalf("OnFail was called twice: %v", err)
-		default:
-		}
-		s = mustOpen(t, small(mem.CrashClone(vfs.CrashCloneCfg{}), 1))
-		st, err := s.State(context.Background(), 0)
-		if err != nil || st.Applied < durable {
-			t.Fatalf("sync %d: after the crash the store is at %d (%v), synced was %d", n, st.Applied, err, durable)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if failures == 0 {
-		t.Fatal("no injected error was noticed")
-	}
 }
 
 // TestDamageIsNeverAnotherAnswer flips bytes in each file of a store: it must

@@ -15,7 +15,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/consumers"
-	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -160,34 +159,6 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 				t.Errorf("close after it: %v", err)
 			}
 		})
-	}
-}
-
-func TestOpenRefusesWhatItIsNotFor(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	if _, err := Open(Config{FS: fs, Dir: "kv"}); err == nil {
-		t.Error("no partitions: no error")
-	}
-	s := mustOpen(t, small(fs, 2))
-	if _, err := Open(small(fs, 2)); err == nil {
-		t.Error("a second opener: no error")
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(small(fs, 3)); !errors.Is(err, wal.ErrPartitionCount) {
-		t.Errorf("another number of partitions: %v", err)
-	}
-	db, err := pebble.Open("kv", &pebble.Options{FS: fs, Merger: merger, FormatMajorVersion: pebble.FormatNewest})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(db.Set([]byte{pebblestore.TableFormat}, []byte{9, 0, 0, 0, 2}, pebble.Sync), db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(small(fs, 2)); !errors.Is(err, wal.ErrUnknownVersion) {
-		t.Errorf("a later format: %v", err)
 	}
 }
 

@@ -9,11 +9,9 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"pgregory.net/rapid"
 
 	"github.com/headwater-db/headwater/kv"
@@ -188,91 +186,6 @@ func commitOne(s *Store, n int) error {
 	defer b.Abort()
 	b.Put([]byte("r"), wal.Version{Time: int64(n + 1), Offset: wal.Offset(n)}, &kv.StoredItem{Key: fmt.Append(nil, n), Value: make([]byte, 2000)})
 	return b.Commit(context.Background(), kv.State{Applied: wal.Offset(n)})
-}
-
-// TestFailedSyncStopsTheStore fails every n-th sync of a file in turn, once, and
-// lets later ones succeed: nothing may be called durable after it.
-func TestFailedSyncStopsTheStore(t *testing.T) {
-	t.Parallel()
-	if inChild(t) {
-		return
-	}
-	failures := 0
-	for n := range 25 {
-		mem := vfs.NewCrashableMem()
-		var mu sync.Mutex
-		armed, count := false, 0
-		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSyncTo {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if armed {
-				if count++; count == n+1 {
-					return errors.New("injected: input/output error")
-				}
-			}
-			return nil
-		}))
-		told := make(chan error, 2)
-		cfg := small(fs, 1)
-		cfg.MemTableBytes = 16 << 10
-		cfg.OnFail = func(err error) { told <- err }
-		s := mustOpen(t, cfg)
-		mu.Lock()
-		armed = true
-		mu.Unlock()
-		durable := wal.NoOffset
-		var err error
-		for i := 0; i < 60 && err == nil; i++ {
-			if err = commitOne(s, i); err == nil && i%3 == 0 {
-				var at map[wal.Partition]wal.Offset
-				if at, err = s.Sync(context.Background()); err == nil {
-					durable = at[0]
-				}
-			}
-		}
-		if err == nil {
-			if err := s.Close(); err == nil {
-				continue // fewer syncs than n
-			}
-			if got := <-told; got == nil {
-				t.Fatal("OnFail was called without an error")
-			}
-		} else {
-			failures++
-			if got := <-told; got == nil {
-				t.Fatal("OnFail was called without an error")
-			}
-			if err := commitOne(s, 1000); err == nil {
-				t.Fatalf("sync %d: a commit after the failure succeeds", n)
-			}
-			if _, err := s.Sync(context.Background()); err == nil {
-				t.Fatalf("sync %d: a sync after the failure succeeds", n)
-			}
-			if err := s.Close(); err == nil {
-				t.Fatalf("sync %d: the store closes as if nothing had been", n)
-			}
-		}
-		select {
-		case err := <-told:
-			t.Fatalf("OnFail was called twice: %v", err)
-		default:
-		}
-		cfg = small(mem.CrashClone(vfs.CrashCloneCfg{}), 1)
-		s = mustOpen(t, cfg)
-		st, err := s.State(context.Background(), 0)
-		if err != nil || st.Applied < durable {
-			t.Fatalf("sync %d: after the crash the store is at %d (%v), synced was %d", n, st.Applied, err, durable)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if failures == 0 {
-		t.Fatal("no injected error was noticed")
-	}
 }
 
 // TestDamageIsNeverAnotherAnswer flips bytes in each file of a store: it must
