@@ -17,9 +17,12 @@ type Consistency int
 
 // The consistencies.
 const (
-	// ReadYourWrites sees all that this client wrote, and what the serving process
-	// has acknowledged. The default.
-	ReadYourWrites Consistency = iota
+	// AsConfigured is what the namespace says in kv.consistency, and not older than
+	// what this client has written. The default.
+	AsConfigured Consistency = iota
+	// ReadYourWrites sees all that this client wrote; when it has written nothing,
+	// what the serving process has acknowledged.
+	ReadYourWrites
 	// Latest sees everything that anyone was told is written before the read began.
 	Latest
 	// Eventual sees whatever is applied, at once. Nothing is waited for but
@@ -28,7 +31,7 @@ const (
 )
 
 var consistencies = [...]headwaterv1.Consistency{
-	ReadYourWrites: headwaterv1.Consistency_READ_YOUR_WRITES, Latest: headwaterv1.Consistency_LATEST, Eventual: headwaterv1.Consistency_EVENTUAL,
+	AsConfigured: headwaterv1.Consistency_CONSISTENCY_UNSPECIFIED, ReadYourWrites: headwaterv1.Consistency_READ_YOUR_WRITES, Latest: headwaterv1.Consistency_LATEST, Eventual: headwaterv1.Consistency_EVENTUAL,
 }
 
 // AsOf is what an answer is exact as of.
@@ -83,7 +86,7 @@ func (c *Client) freshness(namespace string, want Consistency, after []string) (
 		return freshness{}, invalid(apierrors.BadConsistency, "the consistency is not one of this package")
 	}
 	f := freshness{consistency: consistencies[want], after: after}
-	if want != ReadYourWrites || c.cfg.NoSession {
+	if want == Latest || want == Eventual || c.cfg.NoSession {
 		return f, nil
 	}
 	f.session = c.session(namespace)

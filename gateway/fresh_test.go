@@ -274,3 +274,59 @@ func TestEveryReadWaitsForWhatItIsAskedFor(t *testing.T) {
 		covers("applied again", m, after, asOfIn(res.ProtoReflect()))
 	}
 }
+
+// TestTheNamespaceSaysHowFreshAReadIsThatDoesNot: its kv.consistency holds for reads
+// that name none, and for no others.
+func TestTheNamespaceSaysHowFreshAReadIsThatDoesNot(t *testing.T) {
+	t.Parallel()
+	requests := map[protoreflect.Name]string{"GetItems": `, "id": "id"`, "GetItem": `, "id": "id", "key": "aw=="`, "ScanItems": ``}
+	for _, setting := range []string{"", "read_your_writes", "latest", "eventual"} {
+		r := newRoom(t)
+		doc := "abstraction: kv\nlog: { partitions: 1 }\n"
+		if setting != "" {
+			doc += "kv: { consistency: " + setting + " }\n"
+		}
+		ns := r.open("plays", doc)
+		r.put("plays", "id", "k", "v")
+		// reads tells which reads have to wait, whatever they ask for.
+		reads := func(what string, waits map[string]bool) {
+			t.Helper()
+			for _, m := range readMethods(t) {
+				if m.Parent().Name() != "KeyValueService" {
+					continue
+				}
+				for consistency, wait := range waits {
+					more := requests[m.Name()]
+					if consistency != "" {
+						more += `, "consistency": "` + consistency + `"`
+					}
+					ctx, cancel := context.WithCancel(t.Context())
+					if wait {
+						cancel() // what it waits for does not come
+					}
+					_, err := r.invoke(ctx, m, `{"namespace": "plays"`+more+`}`)
+					cancel()
+					if waited := reasonOf(err) == apierrors.NotCaughtUp; waited != wait || err != nil && !waited {
+						t.Errorf("kv.consistency %q, %s, %s with %q: %v, should wait: %v", setting, what, m.Name(), consistency, err, wait)
+					}
+				}
+			}
+		}
+		if err := ns.Stream.Barrier(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		r.runners["plays"].gate.Lock()
+		data := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
+		if res := ns.Stream.Log().Append(t.Context(), wal.Sync, []wal.NewEntry{{Data: data}})[0]; res.Err != nil {
+			t.Fatal(res.Err)
+		}
+		reads("another process has written", map[string]bool{
+			"": setting == "latest", "READ_YOUR_WRITES": false, "LATEST": true, "EVENTUAL": false,
+		})
+		r.put("plays", "id", "k", "w")
+		reads("this process has written", map[string]bool{
+			"": setting != "eventual", "READ_YOUR_WRITES": true, "LATEST": true, "EVENTUAL": false,
+		})
+		r.runners["plays"].gate.Unlock()
+	}
+}

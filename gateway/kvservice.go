@@ -275,11 +275,16 @@ func (s *KeyValue) nextPage(r *itemsRead, page *kv.Page) string {
 	return s.pages.seal(&cursor{index: uint32(page.NextIndex), key: page.LastKey, seen: r.seen}, binding(r.ns, r.req, r.q))
 }
 
+// consistencies are the words of a namespace document.
+var consistencies = map[string]wal.Consistency{"read_your_writes": wal.ReadYourWrites, "latest": wal.Latest, "eventual": wal.Eventual}
+
 // readPoint checks what a read waits for.
 func readPoint(ns *Namespace, c headwaterv1.Consistency, after []string) (*wal.ReadPoint, error) {
 	point := &wal.ReadPoint{}
 	switch c {
-	case headwaterv1.Consistency_CONSISTENCY_UNSPECIFIED, headwaterv1.Consistency_READ_YOUR_WRITES:
+	case headwaterv1.Consistency_CONSISTENCY_UNSPECIFIED:
+		point.Consistency = consistencies[ns.Config().KV.Consistency]
+	case headwaterv1.Consistency_READ_YOUR_WRITES:
 		point.Consistency = wal.ReadYourWrites
 	case headwaterv1.Consistency_LATEST:
 		point.Consistency = wal.Latest

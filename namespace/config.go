@@ -89,7 +89,10 @@ type StoreConfig struct {
 
 // KVConfig is the part of a key-value namespace.
 type KVConfig struct {
-	Descending     bool          `json:"descending,omitempty"`  // items are read from the largest key unless a call says otherwise
+	Descending bool `json:"descending,omitempty"` // items are read from the largest key unless a call says otherwise
+	// Consistency of reads that ask for none: "read_your_writes", "latest" or
+	// "eventual"; empty is the first.
+	Consistency    string        `json:"consistency,omitempty"`
 	DefaultTTL     time.Duration `json:"default_ttl,omitempty"` // of items put without one; 0: they stay
 	ChunkThreshold int           `json:"chunk_threshold"`       // bytes; larger values are uploaded in chunks of this size
 }

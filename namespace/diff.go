@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -94,6 +95,7 @@ func (c *Config) settings() []setting {
 			setting{path: "kv.order", value: order, words: true, notLive: "items are stored in this order; read with descending in the call, or " + makeNew},
 			setting{path: "kv.default_ttl", value: formatDuration(c.KV.DefaultTTL)},
 			setting{path: "kv.chunk_threshold", value: formatBytes(int64(c.KV.ChunkThreshold))},
+			setting{path: "kv.consistency", value: cmp.Or(c.KV.Consistency, readYourWrites), words: true},
 		)
 	}
 	if c.Abstraction == Counter {

@@ -91,7 +91,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			Write: Objective{Target: 20 * time.Millisecond, Max: time.Second},
 		},
 		Storage: []StoreConfig{{Role: "PRIMARY", Type: "pebble"}},
-		KV:      KVConfig{ChunkThreshold: 1 << 20},
+		KV:      KVConfig{Consistency: "read_your_writes", ChunkThreshold: 1 << 20},
 	}
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
@@ -129,7 +129,7 @@ func TestEverySettingIsReadAsJSONToo(t *testing.T) {
 		"limits": {"write_per_second": 5, "bytes_per_second": 1048576, "max_value": "1KiB"},
 		"tokens": {"window": "768h", "max_drift_past": "700h", "max_drift_future": "5s", "max_live": 7},
 		"storage": [{"role": "PRIMARY", "type": "pebble"}],
-		"kv": {"order": "descending", "default_ttl": "24h", "chunk_threshold": "64KiB"}, "access": []}`, Defaults{})
+		"kv": {"order": "descending", "default_ttl": "24h", "chunk_threshold": "64KiB", "consistency": "latest"}, "access": []}`, Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestEverySettingIsReadAsJSONToo(t *testing.T) {
 			Write: Objective{Target: 20 * time.Millisecond, Max: 2 * time.Second},
 		},
 		Storage: []StoreConfig{{Role: "PRIMARY", Type: "pebble"}},
-		KV:      KVConfig{Descending: true, DefaultTTL: 24 * time.Hour, ChunkThreshold: 64 << 10},
+		KV:      KVConfig{Descending: true, Consistency: "latest", DefaultTTL: 24 * time.Hour, ChunkThreshold: 64 << 10},
 	}
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
@@ -187,7 +187,8 @@ func drawConfig(t *rapid.T, name string) *Config {
 	case KV:
 		c.KV = KVConfig{
 			Descending: rapid.Bool().Draw(t, "descending"), ChunkThreshold: rapid.IntRange(64<<10, 1<<20).Draw(t, "chunk"),
-			DefaultTTL: rapid.SampledFrom([]time.Duration{0, time.Second, tenYears}).Draw(t, "ttl"),
+			DefaultTTL:  rapid.SampledFrom([]time.Duration{0, time.Second, tenYears}).Draw(t, "ttl"),
+			Consistency: rapid.SampledFrom(consistencyWords).Draw(t, "consistency"),
 		}
 	}
 	return c

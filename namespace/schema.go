@@ -18,9 +18,13 @@ var (
 	typeWords        = []string{"pebble", "cassandra", "clickhouse"}
 	grantWords       = []string{"read", "write", "delete", "admin"}
 	orderWords       = []string{"ascending", "descending"}
+	consistencyWords = []string{readYourWrites, "latest", "eventual"}
 	accuracyWords    = []string{"best_effort", "eventual", "accurate"}
 	violationWords   = []string{"reject", "saturate"}
 )
+
+// readYourWrites is the consistency of reads where nothing else is said.
+const readYourWrites = "read_your_writes"
 
 // knownPaths are the keys of all blocks, to recognise one that stands in the
 // wrong place.
@@ -30,7 +34,7 @@ var knownPaths = []string{
 	"log.partitions", "log.retention", "log.max_bytes", "log.durability",
 	"limits.write_per_second", "limits.bytes_per_second", "limits.max_value",
 	"tokens.window", "tokens.max_drift_past", "tokens.max_drift_future", "tokens.max_live",
-	"slo.read", "slo.write", "kv.order", "kv.default_ttl", "kv.chunk_threshold",
+	"slo.read", "slo.write", "kv.order", "kv.default_ttl", "kv.chunk_threshold", "kv.consistency",
 	"counter.accuracy", "counter.windows", "counter.event_retention", "counter.floor", "counter.ceiling", "counter.on_violation",
 	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.index",
 	"lifecycle.close_after", "lifecycle.delete_after",
@@ -42,13 +46,14 @@ type raw struct {
 	d           *Document
 	abstraction string
 	order       string
+	consistency string
 	partitions  int64
 	chunk       int64
 	counter     CounterConfig
 }
 
 func newRaw(d *Document) *raw {
-	return &raw{d: d, order: "ascending", partitions: int64(d.Config.Partitions), chunk: mib, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
+	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
 }
 
 // finish fills in what depends on the abstraction.
@@ -63,6 +68,7 @@ func (r *raw) finish() {
 	case KV:
 		c.KV.Descending = r.order == "descending"
 		c.KV.ChunkThreshold = int(r.chunk)
+		c.KV.Consistency = r.consistency
 	case Counter:
 		c.Counter = r.counter
 		if !r.d.Sets("counter.windows") {
@@ -142,6 +148,7 @@ func documentSchema(r *raw) reader {
 			field{"order", oneOf(&r.order, orderWords...)},
 			field{"default_ttl", duration(&c.KV.DefaultTTL, time.Second, tenYears, true)},
 			field{"chunk_threshold", size(&r.chunk, 64*kib, mib, false)},
+			field{"consistency", oneOf(&r.consistency, consistencyWords...)},
 		)},
 		field{"lifecycle", mapping(
 			field{"close_after", duration(&d.Lifecycle.CloseAfter, time.Second, tenYears, false)},

@@ -51,7 +51,7 @@ func plainKVPaths(paths object) {
 	get := operation("getValue", tag, "Read one value", []object{
 		namespace, id, key,
 		parameter("query", "after", "A position to wait for; may be repeated.", object{"type": "array", "items": text()}),
-		parameter("query", "consistency", "read_your_writes unless given.", object{"type": "string", "enum": []string{
+		parameter("query", "consistency", "As the namespace says unless given.", object{"type": "string", "enum": []string{
 			"read_your_writes", "latest", "eventual", "READ_YOUR_WRITES", "LATEST", "EVENTUAL",
 		}}),
 	}, object{"description": "The value.", "headers": withETag, "content": rawBody()}, "200")

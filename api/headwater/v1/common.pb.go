@@ -27,7 +27,7 @@ const (
 type Consistency int32
 
 const (
-	// READ_YOUR_WRITES.
+	// As the namespace says in kv.consistency, READ_YOUR_WRITES unless set.
 	Consistency_CONSISTENCY_UNSPECIFIED Consistency = 0
 	// Everything in `after`; without `after`, whatever the serving process has
 	// acknowledged.

@@ -83,7 +83,7 @@ func (s *session) wrote(r *client.WriteResult) error {
 }
 
 func consistencyFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("consistency", "read_your_writes", "read_your_writes, latest or eventual")
+	return cmd.Flags().String("consistency", "namespace", "read_your_writes, latest, eventual, or namespace: as the namespace says")
 }
 
 func afterFlag(cmd *cobra.Command) *[]string {
@@ -92,6 +92,8 @@ func afterFlag(cmd *cobra.Command) *[]string {
 
 func consistency(v string) (client.Consistency, error) {
 	switch strings.ToLower(v) {
+	case "namespace":
+		return client.AsConfigured, nil
 	case "read_your_writes":
 		return client.ReadYourWrites, nil
 	case "latest":
@@ -99,7 +101,7 @@ func consistency(v string) (client.Consistency, error) {
 	case "eventual":
 		return client.Eventual, nil
 	}
-	return 0, usagef("--consistency %q: use read_your_writes, latest or eventual", v)
+	return 0, usagef("--consistency %q: use read_your_writes, latest, eventual or namespace", v)
 }
 
 // keyRange reads --range.
