@@ -13,22 +13,17 @@ import (
 func (f *Failure) Open(dir string, fs *FS, log *slog.Logger, o *pebble.Options) (*pebble.DB, error) {
 	o.FS, o.Logger, o.EventListener = fs, f.Logger(log), f.Events()
 	var db *pebble.DB // not to be touched when Pebble is stuck
-	err := f.WhileNotStuck(func() error {
-		if err := CheckManifest(fs, dir); err != nil {
-			return err
+	err := f.WhileNotStuck(func() (err error) {
+		if err = CheckManifest(fs, dir); err == nil {
+			db, err = pebble.Open(dir, o)
 		}
-		opened, err := pebble.Open(dir, o)
-		if err != nil {
-			return Corrupt(err)
-		}
-		if f.Err() != nil {
-			return opened.Close()
-		}
-		db = opened
-		return nil
+		return Corrupt(err)
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return db, nil
 	}
-	return db, nil
+	if !f.Stuck() && db != nil { // it has failed in the background
+		err = f.WhileNotStuck(db.Close)
+	}
+	return nil, err
 }
