@@ -1,10 +1,8 @@
 package pebblefail
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"regexp"
 	"strconv"
@@ -15,23 +13,10 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// The chunk format of a manifest is that of pebble/record without log numbers:
-// blocks of 32 KiB; a chunk is crc (4) | length (2) | type (1) | payload.
-const (
-	chunkBlock  = 32 << 10
-	chunkHeader = 7
+// firstManifest is written when a store is made, and never again.
+const firstManifest = "MANIFEST-000001"
 
-	chunkFull  = 1 // a record of its own
-	chunkFirst = 2
-	chunkLast  = 4
-
-	firstManifest = "MANIFEST-000001" // written when a store is made, and never again
-)
-
-var (
-	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
-	manifestMark = regexp.MustCompile(`^marker\.manifest\.([0-9]+)\.(MANIFEST-[0-9]{6,})$`)
-)
+var manifestMark = regexp.MustCompile(`^marker\.manifest\.([0-9]+)\.(MANIFEST-[0-9]{6,})$`)
 
 // CheckManifest looks for damage in the manifest that a store in dir will be
 // opened with. Pebble reads it up to the first chunk that is not valid, which is
@@ -90,15 +75,15 @@ func readAll(fs vfs.FS, name string) (data []byte, err error) {
 func manifestDamaged(data []byte, least int) (stop int, bad bool) {
 	at, records := 0, 0
 	for at < len(data) {
-		if end, kind, ok := parseChunk(data, at); ok {
-			if kind == chunkFull || kind == chunkLast {
+		if c, ok := ParseChunk(data, at); ok && !c.WAL {
+			if c.Last {
 				records++
 			}
-			at = end
+			at = c.End
 			continue
 		}
-		rest := chunkBlock - at%chunkBlock
-		if rest >= chunkHeader || at+rest > len(data) {
+		rest := ChunkBlock - at%ChunkBlock
+		if rest >= ChunkHeader || at+rest > len(data) {
 			break
 		}
 		at += rest // too little for a header: padding
@@ -107,28 +92,9 @@ func manifestDamaged(data []byte, least int) (stop int, bad bool) {
 		return at, true
 	}
 	for i := at + 1; i < len(data); i++ {
-		if _, kind, ok := parseChunk(data, i); ok && (kind == chunkFull || kind == chunkFirst) {
+		if c, ok := ParseChunk(data, i); ok && !c.WAL && c.First {
 			return at, true
 		}
 	}
 	return 0, false
-}
-
-// parseChunk reads the chunk at data[at:], which does not cross its block; ok
-// when its checksum holds.
-func parseChunk(data []byte, at int) (end int, kind byte, ok bool) {
-	limit := min(len(data), at-at%chunkBlock+chunkBlock)
-	if at+chunkHeader > limit {
-		return 0, 0, false
-	}
-	b := data[at:limit]
-	n := chunkHeader + int(binary.LittleEndian.Uint16(b[4:]))
-	if kind = b[6]; kind == 0 || kind > chunkLast || n > len(b) {
-		return 0, 0, false
-	}
-	c := crc32.Checksum(b[6:n], castagnoli)
-	if binary.LittleEndian.Uint32(b) != (c>>15|c<<17)+0xa282ead8 {
-		return 0, 0, false
-	}
-	return at + n, kind, true
 }

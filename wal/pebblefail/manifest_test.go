@@ -59,6 +59,27 @@ func TestPowerLossIsNoDamage(t *testing.T) {
 	}
 }
 
+// FuzzCheckManifest: whatever the bytes are, the answer is damage or none.
+func FuzzCheckManifest(f *testing.F) {
+	f.Add([]byte{1, 2, 3})
+	f.Add(make([]byte, 40<<10))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		mem := vfs.NewMem()
+		for name, data := range map[string][]byte{"MANIFEST-000007": b, "marker.manifest.000002.MANIFEST-000007": nil} {
+			w, err := mem.Create(name, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(data); err != nil || w.Close() != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pebblefail.CheckManifest(mem, ""); err != nil && !errors.Is(err, wal.ErrCorrupt) {
+			t.Error(err)
+		}
+	})
+}
+
 // silent says nothing of what Pebble says.
 type silent struct{}
 

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail"
 )
 
 const damageTopic = "headwater.test.damage.1"
@@ -345,7 +346,7 @@ func damageAfterCrash(t *testing.T, groups, records, size, flips int) {
 		}
 	}
 	data := img.files[walFile]
-	if len(data) < chunkBlock {
+	if len(data) < pebblefail.ChunkBlock {
 		t.Fatalf("the WAL has %d bytes: it must have more than one block", len(data))
 	}
 	if longTests {

@@ -61,7 +61,7 @@ func (b *Broker) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(fs, dir); err != nil {
+	if err := checkWALs(fs, dir); err != nil {
 		return err
 	}
 	keep, compactions := &keepFS{FS: fs}, pebblecompact.New()

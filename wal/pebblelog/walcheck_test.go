@@ -115,12 +115,12 @@ func TestDamageIsFoundAcrossReads(t *testing.T) {
 	if err != nil || int64(len(data)) < size {
 		t.Fatal(len(data), size, err)
 	}
-	if err := checkFiles(fs, ""); err != nil {
+	if err := checkWALs(fs, ""); err != nil {
 		t.Errorf("a file without damage: %v", err)
 	}
 	for _, at := range []int{100, checkBytes - 1, checkBytes, checkBytes + 1, checkBytes + 50_000} {
 		data[at] ^= 1
-		if err := checkFiles(fs, ""); !errors.Is(err, wal.ErrCorrupt) {
+		if err := checkWALs(fs, ""); !errors.Is(err, wal.ErrCorrupt) {
 			t.Errorf("byte %d: %v", at, err)
 		}
 		data[at] ^= 1
@@ -134,7 +134,7 @@ func TestDamageIsFoundAcrossReads(t *testing.T) {
 			older[i] = 5
 		}
 	}
-	if err := checkFiles(fs, ""); err != nil {
+	if err := checkWALs(fs, ""); err != nil {
 		t.Errorf("a torn end before older data: %v", err)
 	}
 }
