@@ -110,7 +110,8 @@ type CounterAdd struct {
 	// TTL above 0: if this add creates the counter, the counter disappears so long
 	// after it, whatever is added later. Ignored by a counter that exists.
 	TTL time.Duration
-	// Token of this add alone; zero: that of the call.
+	// Token of this add of this counter, whatever call it comes in; zero: that of
+	// the call.
 	Token Token
 }
 

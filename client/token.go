@@ -18,8 +18,9 @@ import (
 // of UTF-8 such as an order number, is the same token wherever and whenever it is
 // made; Nonce is ignored then. Without a Time the client adds the present one.
 //
-// A token belongs to one request: the same token with other content is refused
-// (ErrConflict). Compression counts as content.
+// A token belongs to one request of a record, a counter or a log key: the same
+// token with other content there is refused (ErrConflict). Compression counts as
+// content. The same token on another record, counter or log key is another write.
 type Token struct {
 	// Time decides which write of an item is newer. It has microseconds.
 	Time  time.Time

@@ -41,10 +41,10 @@ type Ledger[E wal.Decided] interface {
 	// wal.NoOffset before the first.
 	State(ctx context.Context, p wal.Partition) (State, error)
 
-	// Token returns the newest entry (by offset) of a nonce in a partition,
+	// Token returns the newest entry (by offset) of an identity in a partition,
 	// whatever its age, from the moment that its commit returned. It costs no I/O
-	// for a nonce that was never seen, nearly always.
-	Token(ctx context.Context, p wal.Partition, n wal.Nonce) (E, bool, error)
+	// for an identity that was never seen, nearly always.
+	Token(ctx context.Context, p wal.Partition, n wal.TokenID) (E, bool, error)
 
 	// Parked returns the queues of parked records of a partition, by key.
 	Parked(ctx context.Context, p wal.Partition) ([]ParkedQueue, error)

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -18,9 +19,10 @@ type Adds struct {
 }
 
 type addsPart struct {
-	buf   []byte // a payload of OpAdd
-	used  bool   // there are adds
-	first int    // length of the first add's name
+	buf  []byte // a payload of OpAdd
+	used bool   // there are adds
+	// from and to are where the smallest of the adds' names stands in buf.
+	from, to int
 }
 
 // ownAdd is an add with its own token, which is reserved by itself.
@@ -29,6 +31,7 @@ type ownAdd struct {
 	part   wal.Partition
 	timeAt int // where its generation time stands in the part's bytes
 	token  wal.Token
+	id     wal.TokenID
 	hash   wal.Hash
 }
 
@@ -77,24 +80,39 @@ func (a *Adds) Bytes() (n int) {
 }
 
 // Add puts an add in. What add.Counter points to is copied. A token of its own
-// must have a nonce; without a generation time it has the call's.
+// must have a nonce; without a generation time it has the call's. Its Hash is
+// filled in.
 func (a *Adds) Add(add *Add) {
 	p := wal.PartitionOf(add.Counter, len(a.parts))
 	part := &a.parts[p]
-	if !part.used {
-		part.used, part.first = true, len(add.Counter)
-	}
-	part.buf = AppendAdd(part.buf, add)
 	if !add.Token.IsZero() {
-		a.owned = append(a.owned, ownAdd{a.n, p, len(part.buf) - ownTimeBack, add.Token, add.Hash})
+		add.Hash = add.requestHash()
+	}
+	begin := len(part.buf)
+	part.buf = AppendAdd(part.buf, add)
+	if !part.used || bytes.Compare(add.Counter, part.buf[part.from:part.to]) < 0 {
+		part.used, part.from = true, begin+nameAt(add.Counter)
+		part.to = part.from + len(add.Counter)
+	}
+	if !add.Token.IsZero() {
+		id := wal.IDOf(add.Counter, add.Token.Nonce)
+		a.owned = append(a.owned, ownAdd{a.n, p, len(part.buf) - ownTimeBack, add.Token, id, add.Hash})
 	}
 	a.n++
 }
 
-// routingKey is the name of the first add of a part.
-func (p *addsPart) routingKey() []byte {
-	_, n := binary.Uvarint(p.buf[2:])
-	return p.buf[2+n:][:p.first]
+// routingKey is the smallest name of a part: with the call's token it makes the
+// identity of the call there.
+func (p *addsPart) routingKey() []byte { return p.buf[p.from:p.to] }
+
+// requestHash identifies what a token of the add's own is used for: the add, in
+// whatever call it comes.
+func (a *Add) requestHash() wal.Hash {
+	var b [24]byte
+	binary.BigEndian.PutUint64(b[:], uint64(a.Delta))
+	binary.BigEndian.PutUint64(b[8:], uint64(a.EventTime))
+	binary.BigEndian.PutUint64(b[16:], uint64(a.TTL))
+	return wal.HashOf(a.Counter, b[:])
 }
 
 var hashPool = sync.Pool{New: func() any { return sha256.New() }}

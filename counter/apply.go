@@ -19,10 +19,16 @@ type scratch struct {
 	hashes  []uint64
 	found   []*hot
 	touched int64 // of no meaning: it keeps the loads that fetch counters alive
-	extras  []Add // of adds with a time, a time to live or a token of their own
+	extras  []extraAdd
 	missing [][]byte
 	rows    []Row
 	there   []bool
+}
+
+// extraAdd is an add with a time, a time to live or a token of its own.
+type extraAdd struct {
+	Add
+	id wal.TokenID // of its own token
 }
 
 // pendingAdd is an add whose counter is in memory.
@@ -142,10 +148,10 @@ type place struct {
 	redriven bool
 }
 
-// applied is the entry of a token whose call takes effect here.
-func (pl *place) applied(tok wal.Token, h wal.Hash) *TokenEntry {
+// applied is the entry of a write that takes effect here.
+func (pl *place) applied(id wal.TokenID, generated int64, h wal.Hash) *TokenEntry {
 	return &TokenEntry{
-		Nonce: tok.Nonce, Hash: h, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt, Time: tok.GenerationTime, Outcome: Applied,
+		ID: id, Hash: h, Offset: pl.offset, LogTime: pl.logTime, AcceptedAt: pl.acceptedAt, Time: generated, Outcome: Applied,
 	}
 }
 
@@ -168,13 +174,13 @@ const (
 	tooOld
 )
 
-// judge tells what becomes of a call under tok.
-func (pa *partApplier) judge(ctx context.Context, tok wal.Token, h wal.Hash, pl *place) (verdict, error) {
+// judge tells what becomes of a write whose token is of the time generated.
+func (pa *partApplier) judge(ctx context.Context, id wal.TokenID, generated int64, h wal.Hash, pl *place) (verdict, error) {
 	window := pl.settings.TokenWindow.Microseconds()
-	if tok.GenerationTime < pl.logTime-window {
+	if generated < pl.logTime-window {
 		return tooOld, nil
 	}
-	seen, ok, err := pa.token(ctx, tok.Nonce)
+	seen, ok, err := pa.token(ctx, id)
 	if err != nil {
 		return fresh, err
 	}
@@ -187,11 +193,11 @@ func (pa *partApplier) judge(ctx context.Context, tok wal.Token, h wal.Hash, pl 
 	return conflict, nil
 }
 
-func (pa *partApplier) token(ctx context.Context, n wal.Nonce) (TokenEntry, bool, error) {
-	if e, ok := pa.rollup.token(n); ok {
+func (pa *partApplier) token(ctx context.Context, id wal.TokenID) (TokenEntry, bool, error) {
+	if e, ok := pa.rollup.token(id); ok {
 		return e, true, nil
 	}
-	return pa.a.cfg.Store.Token(ctx, pa.p, n)
+	return pa.a.cfg.Store.Token(ctx, pa.p, id)
 }
 
 // refused counts a verdict, and keeps the letter of one that is not a duplicate.
@@ -277,7 +283,8 @@ func (pa *partApplier) single(ctx context.Context, c *Call, rec *wal.Record, ind
 		return errors.New("a call without a token"), nil
 	}
 	defer pa.guard(&ref, &err)
-	v, err := pa.judge(ctx, rec.Token, rec.RequestHash, pl)
+	id := wal.IDOf(c.Add.Counter, rec.Token.Nonce)
+	v, err := pa.judge(ctx, id, rec.Token.GenerationTime, rec.RequestHash, pl)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +302,7 @@ func (pa *partApplier) single(ctx context.Context, c *Call, rec *wal.Record, ind
 			return nil, err
 		}
 	}
-	e := pl.applied(rec.Token, rec.RequestHash)
+	e := pl.applied(id, rec.Token.GenerationTime, rec.RequestHash)
 	pa.mu.Lock()
 	defer pa.mu.Unlock()
 	r := pa.rollup
@@ -305,7 +312,7 @@ func (pa *partApplier) single(ctx context.Context, c *Call, rec *wal.Record, ind
 	case OpClear:
 		r.clear(h, &pl.at)
 	case OpReserve:
-		r.reserve(h, rec.Token.Nonce, c.Amount, c.Lease.Microseconds(), &pl.at, e)
+		r.reserve(h, id, c.Amount, c.Lease.Microseconds(), &pl.at, e)
 	case OpSettle:
 		r.settle(h, held, c.Amount, c.All, &pl.at, e)
 	case OpCancel:
@@ -323,7 +330,7 @@ func (pa *partApplier) single(ctx context.Context, c *Call, rec *wal.Record, ind
 }
 
 // reservation returns a reservation in any state, nil when there is none.
-func (pa *partApplier) reservation(ctx context.Context, id wal.Nonce) (*Reservation, error) {
+func (pa *partApplier) reservation(ctx context.Context, id wal.TokenID) (*Reservation, error) {
 	if v, ok := pa.rollup.reservation(id); ok {
 		return &v, nil
 	}

@@ -11,9 +11,10 @@ import (
 // the deltas are decided one after the other. poison: the record's bytes are not
 // adds.
 func (pa *partApplier) adds(ctx context.Context, c *Call, rec *wal.Record, pl *place) (poison, err error) {
-	call := fresh
+	call, id := fresh, wal.TokenID{}
 	if !rec.Token.IsZero() {
-		if call, err = pa.judge(ctx, rec.Token, rec.RequestHash, pl); err != nil {
+		id = wal.CallIDOf(rec.RoutingKey, rec.Token.Nonce)
+		if call, err = pa.judge(ctx, id, rec.Token.GenerationTime, rec.RequestHash, pl); err != nil {
 			return nil, err
 		}
 	}
@@ -29,7 +30,7 @@ func (pa *partApplier) adds(ctx context.Context, c *Call, rec *wal.Record, pl *p
 	}
 	if call == fresh && !rec.Token.IsZero() {
 		pa.mu.Lock()
-		pa.rollup.saveToken(pl.applied(rec.Token, rec.RequestHash))
+		pa.rollup.saveToken(pl.applied(id, rec.Token.GenerationTime, rec.RequestHash))
 		pa.mu.Unlock()
 	}
 	clear(s.adds)
@@ -65,7 +66,7 @@ func (pa *partApplier) collect(ctx context.Context, adds []byte, rec *wal.Record
 		pend := pendingAdd{delta: a.Delta, extra: -1, index: i}
 		if own || a.EventTime != 0 || a.TTL != 0 {
 			pend.extra = len(s.extras)
-			s.extras = append(s.extras, a)
+			s.extras = append(s.extras, extraAdd{Add: a})
 		}
 		s.names = append(s.names, a.Counter)
 		s.adds = append(s.adds, pend)
@@ -157,7 +158,8 @@ func (pa *partApplier) judgeOwn(ctx context.Context, pl *place) error {
 				if x.Token.GenerationTime == 0 {
 					x.Token.GenerationTime = pl.callTime
 				}
-				v, err := pa.judge(ctx, x.Token, x.Hash, pl)
+				x.id = wal.IDOf(x.Counter, x.Token.Nonce)
+				v, err := pa.judge(ctx, x.id, x.Token.GenerationTime, x.Hash, pl)
 				if err != nil {
 					return err
 				}
@@ -206,7 +208,7 @@ func (pa *partApplier) decideAdds(pl *place) (err error) {
 	applied, refusedN := 0, 0
 	pa.mu.Lock()
 	defer pa.mu.Unlock()
-	plain := Add{}
+	plain := extraAdd{}
 	for i := range s.adds {
 		p := &s.adds[i]
 		ref.Index = p.index
@@ -219,7 +221,7 @@ func (pa *partApplier) decideAdds(pl *place) (err error) {
 		} else {
 			plain.Delta = p.delta
 		}
-		out, _, v := r.add(p.h, a, nil, &pl.at)
+		out, _, v := r.add(p.h, &a.Add, nil, &pl.at)
 		if out == Applied {
 			applied++
 		}
@@ -237,8 +239,8 @@ func (pa *partApplier) decideAdds(pl *place) (err error) {
 
 // take claims the own token of an add: false when an earlier add of this very
 // record had it.
-func (pa *partApplier) take(a *Add, p *pendingAdd, pl *place) bool {
-	if seen, ok := pa.rollup.pending.tokens[a.Token.Nonce]; ok && seen.Offset == pl.offset {
+func (pa *partApplier) take(a *extraAdd, p *pendingAdd, pl *place) bool {
+	if seen, ok := pa.rollup.pending.tokens[a.id]; ok && seen.Offset == pl.offset {
 		v := duplicate
 		if seen.Hash != a.Hash {
 			v = conflict
@@ -246,7 +248,7 @@ func (pa *partApplier) take(a *Add, p *pendingAdd, pl *place) bool {
 		pa.refused(v, a.Counter, p.index, pl)
 		return false
 	}
-	pa.rollup.saveToken(pl.applied(a.Token, a.Hash))
+	pa.rollup.saveToken(pl.applied(a.id, a.Token.GenerationTime, a.Hash))
 	return true
 }
 

@@ -61,6 +61,15 @@ func AppendAdd(dst []byte, a *Add) []byte {
 	return dst
 }
 
+// nameAt is where a name stands in the encoding of its add.
+func nameAt(name []byte) int {
+	n := 1
+	for head := uint64(len(name)) << 1; head >= 0x80; head >>= 7 {
+		n++
+	}
+	return n
+}
+
 // AddReader reads the adds of a Call one by one.
 type AddReader struct{ rest []byte }
 
@@ -221,7 +230,7 @@ func DecodePayload(b []byte, c *Call) error {
 		c.Lease = time.Duration(lease) * time.Microsecond
 	case OpSettle:
 		c.Add.Counter = d.name()
-		c.Reservation = d.nonce()
+		c.Reservation = d.id()
 		switch d.byte() {
 		case 1:
 			c.All = true
@@ -232,7 +241,7 @@ func DecodePayload(b []byte, c *Call) error {
 		}
 	case OpCancel:
 		c.Add.Counter = d.name()
-		c.Reservation = d.nonce()
+		c.Reservation = d.id()
 	default:
 		return fmt.Errorf("%w counter payload: operation %d", wal.ErrMalformed, b[1])
 	}
@@ -297,7 +306,7 @@ func (d *decoder) name() []byte {
 	return d.take(int(n))
 }
 
-func (d *decoder) nonce() (n wal.Nonce) {
-	copy(n[:], d.take(len(n)))
-	return n
+func (d *decoder) id() (id wal.TokenID) {
+	copy(id[:], d.take(len(id)))
+	return id
 }

@@ -46,9 +46,9 @@ func sampleCalls() []struct {
 		}},
 		{"clear", Call{Op: OpClear, Add: Add{Counter: name}}},
 		{"reserve", Call{Op: OpReserve, Add: Add{Counter: name}, Amount: 100, Lease: 30 * time.Second}},
-		{"settle", Call{Op: OpSettle, Add: Add{Counter: name}, Reservation: wal.Nonce{5, 15: 6}, Amount: 99}},
-		{"settle all", Call{Op: OpSettle, Add: Add{Counter: name}, Reservation: wal.Nonce{5, 15: 6}, All: true}},
-		{"cancel", Call{Op: OpCancel, Add: Add{Counter: name}, Reservation: wal.Nonce{5, 15: 6}}},
+		{"settle", Call{Op: OpSettle, Add: Add{Counter: name}, Reservation: wal.TokenID{5, 15: 6}, Amount: 99}},
+		{"settle all", Call{Op: OpSettle, Add: Add{Counter: name}, Reservation: wal.TokenID{5, 15: 6}, All: true}},
+		{"cancel", Call{Op: OpCancel, Add: Add{Counter: name}, Reservation: wal.TokenID{5, 15: 6}}},
 	}
 }
 
@@ -213,12 +213,12 @@ func genCall(t *rapid.T) Call {
 		c.Amount = rapid.Int64Range(1, math.MaxInt64).Draw(t, "amount")
 		c.Lease = time.Duration(rapid.Int64Range(0, MaxLease.Microseconds()).Draw(t, "lease")) * time.Microsecond
 	case OpSettle:
-		c.Reservation = genNonce(t)
+		c.Reservation = wal.TokenID(genNonce(t))
 		if c.All = rapid.Bool().Draw(t, "all"); !c.All {
 			c.Amount = rapid.Int64().Draw(t, "amount")
 		}
 	case OpCancel:
-		c.Reservation = genNonce(t)
+		c.Reservation = wal.TokenID(genNonce(t))
 	}
 	return c
 }

@@ -103,8 +103,8 @@ type Result struct {
 	Count        Count
 	AppliedDelta int64
 	Violation    Violation
-	ExpiresAt    int64     // of OpReserve, microseconds since 1970
-	Reservation  wal.Nonce // of OpReserve
+	ExpiresAt    int64       // of OpReserve, microseconds since 1970
+	Reservation  wal.TokenID // of OpReserve
 }
 
 // Named is a counter of a list.

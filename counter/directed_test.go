@@ -274,7 +274,7 @@ func TestARefusalIsTheAnswerOfEveryCopy(t *testing.T) {
 	r.add("c", 10)
 	r.add("big", math.MaxInt64-1)
 	held := r.call(wal.Token{}, reserve("c", 1, time.Hour))
-	calls := []counter.Call{bounded, over, reserve("c", 50, time.Minute), settle("c", held.Reservation, 2), settle("c", wal.Nonce{1}, 1), cancelOf("c", wal.Nonce{1})}
+	calls := []counter.Call{bounded, over, reserve("c", 50, time.Minute), settle("c", held.Reservation, 2), settle("c", wal.TokenID{1}, 1), cancelOf("c", wal.TokenID{1})}
 	toks := make([]wal.Token, len(calls))
 	first := make([]counter.Result, len(calls))
 	for i, c := range calls {

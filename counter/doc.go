@@ -55,6 +55,10 @@
 //
 // with times in microseconds since 1970 and varints as in protobuf's sint64.
 //
+// The routing key of a record of adds is the smallest of its counters: with the
+// record's token it is the identity of the call in that partition. An AddCount is
+// a record of one add with a token of its own, and has no other.
+//
 // An event row is byte 0x01, 8 bytes log time, 8 bytes accepted-at, 16 bytes nonce
 // of the call's token, then events: uvarint id << 3 | kind << 1 | own time, uvarint
 // distance to the counter's event row before, varint delta, varint event time?.

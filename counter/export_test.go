@@ -20,3 +20,6 @@ func (a *Applier) Sabotage(p wal.Partition, name string) bool {
 func (a *Applier) InMemory(p wal.Partition, name string) bool {
 	return a.parts[p].rollup.find([]byte(name)) != nil
 }
+
+// HashOfAdd is what an own token of the add is used for.
+func HashOfAdd(a *Add) wal.Hash { return a.requestHash() }

@@ -47,9 +47,9 @@ type fold struct {
 	n       *naive
 	now     int64
 	tokens  uint64
-	answers map[wal.Nonce]naiveAnswer
-	open    []wal.Nonce // reservations, some of them ended
-	opened  []string    // their counters
+	answers map[wal.TokenID]naiveAnswer
+	open    []wal.TokenID // reservations, some of them ended
+	opened  []string      // their counters
 	entries []wal.Entry
 	adds    int
 
@@ -86,7 +86,7 @@ func newFold(t *testing.T, seed uint64, doubled bool) *fold {
 		t.Fatal(err)
 	}
 	f := &fold{
-		t: t, rng: rand.New(rand.NewPCG(seed, 4)), n: newNaive(foldWindows), now: 1_700_000_000_000_000, answers: map[wal.Nonce]naiveAnswer{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 4)), n: newNaive(foldWindows), now: 1_700_000_000_000_000, answers: map[wal.TokenID]naiveAnswer{},
 		doubled: doubled, store: newMapStore(), letters: foldLetters{}, log: log,
 	}
 	f.restart()
@@ -198,10 +198,11 @@ func (f *fold) write() {
 		c := f.single(class)
 		rec.Payload = AppendPayload(nil, &c)
 		copied.Payload = rec.Payload
-		ans := f.n.call(&c, rec.Token.Nonce, s, rec.AcceptedAt)
-		f.answers[rec.Token.Nonce] = ans
+		id := wal.IDOf(c.Add.Counter, rec.Token.Nonce)
+		ans := f.n.call(&c, id, s, rec.AcceptedAt)
+		f.answers[id] = ans
 		if c.Op == OpReserve && ans.outcome == Applied {
-			f.open, f.opened = append(f.open, rec.Token.Nonce), append(f.opened, string(c.Add.Counter))
+			f.open, f.opened = append(f.open, id), append(f.opened, string(c.Add.Counter))
 		}
 	}
 	f.put(rec)
@@ -328,11 +329,11 @@ func (f *fold) check() {
 	for _, name := range names {
 		f.checkRow(name, f.n.counters[name], windows)
 	}
-	for nonce, want := range f.answers {
-		e, ok, err := f.applier.Token(ctx, 0, nonce)
+	for id, want := range f.answers {
+		e, ok, err := f.applier.Token(ctx, 0, id)
 		got := naiveAnswer{outcome: e.Outcome, value: e.Value, held: e.Held, applied: e.AppliedDelta, violation: e.Violation, ended: e.Ended}
 		if err != nil || !ok || got != want {
-			t.Fatalf("call %s is told %+v %v %v, want %+v", nonce, got, ok, err, want)
+			t.Fatalf("call %s is told %+v %v %v, want %+v", id, got, ok, err, want)
 		}
 	}
 	for id, want := range f.n.leases {

@@ -14,11 +14,11 @@ const MaxReservations = 1 << 20
 // leases are the reservations of a partition that are held, by id and by when
 // their leases end.
 type leases struct {
-	held map[wal.Nonce]*Reservation
+	held map[wal.TokenID]*Reservation
 	ends leaseHeap
 }
 
-func newLeases() leases { return leases{held: make(map[wal.Nonce]*Reservation)} }
+func newLeases() leases { return leases{held: make(map[wal.TokenID]*Reservation)} }
 
 func (l *leases) add(v *Reservation) {
 	l.held[v.ID] = v
@@ -110,7 +110,7 @@ func (row *Row) value(t int64) int64 {
 }
 
 // reserve holds a part of what is available.
-func (r *Rollup) reserve(h *hot, id wal.Nonce, amount, lease int64, at *at, e *TokenEntry) {
+func (r *Rollup) reserve(h *hot, id wal.TokenID, amount, lease int64, at *at, e *TokenEntry) {
 	switch {
 	case amount > available(h.row.value(at.logTime), h.row.Held):
 		e.Outcome = Insufficient

@@ -33,15 +33,15 @@ type mapData struct {
 	exceptions   map[wal.Offset][]byte
 	bases        map[uint64]Base
 	retired      map[uint64]wal.Offset
-	tokens       map[wal.Nonce]TokenEntry
-	reservations map[wal.Nonce]Reservation
+	tokens       map[wal.TokenID]TokenEntry
+	reservations map[wal.TokenID]Reservation
 	parked       map[string]consumers.ParkedQueue
 }
 
 func newMapStore() *mapStore {
 	return &mapStore{st: State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset}, data: mapData{
 		rows: map[string]Row{}, windows: map[mapWindow]Bucket{}, events: map[wal.Offset][]byte{}, exceptions: map[wal.Offset][]byte{}, bases: map[uint64]Base{},
-		retired: map[uint64]wal.Offset{}, tokens: map[wal.Nonce]TokenEntry{}, reservations: map[wal.Nonce]Reservation{}, parked: map[string]consumers.ParkedQueue{},
+		retired: map[uint64]wal.Offset{}, tokens: map[wal.TokenID]TokenEntry{}, reservations: map[wal.TokenID]Reservation{}, parked: map[string]consumers.ParkedQueue{},
 	}}
 }
 
@@ -66,14 +66,14 @@ func (s *mapStore) Counters(_ context.Context, _ wal.Partition, names [][]byte, 
 	return nil
 }
 
-func (s *mapStore) Token(_ context.Context, _ wal.Partition, n wal.Nonce) (TokenEntry, bool, error) {
+func (s *mapStore) Token(_ context.Context, _ wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.data.tokens[n]
+	e, ok := s.data.tokens[id]
 	return e, ok, nil
 }
 
-func (s *mapStore) Reservation(_ context.Context, _ wal.Partition, id wal.Nonce) (Reservation, bool, error) {
+func (s *mapStore) Reservation(_ context.Context, _ wal.Partition, id wal.TokenID) (Reservation, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, ok := s.data.reservations[id]
@@ -122,8 +122,8 @@ func (s *mapStore) Sweep(_ context.Context, r *SweepRequest) (res SweepResult, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := &s.data
-	maps.DeleteFunc(d.tokens, func(_ wal.Nonce, e TokenEntry) bool { return e.LogTime < r.Horizon })
-	maps.DeleteFunc(d.reservations, func(_ wal.Nonce, v Reservation) bool { return v.State != Held && v.EndedAt < r.Horizon })
+	maps.DeleteFunc(d.tokens, func(_ wal.TokenID, e TokenEntry) bool { return e.LogTime < r.Horizon })
+	maps.DeleteFunc(d.reservations, func(_ wal.TokenID, v Reservation) bool { return v.State != Held && v.EndedAt < r.Horizon })
 	maps.DeleteFunc(d.windows, func(w mapWindow, _ Bucket) bool { _, gone := d.retired[w.id]; return gone })
 	for id, at := range d.retired {
 		if at <= s.st.Folded {
@@ -208,7 +208,7 @@ func (b *mapBatch) AddBase(id uint64, v Base) {
 
 func (b *mapBatch) SaveToken(e *TokenEntry) {
 	v := *e
-	b.later(func(d *mapData) { d.tokens[v.Nonce] = v })
+	b.later(func(d *mapData) { d.tokens[v.ID] = v })
 }
 
 func (b *mapBatch) SaveReservation(r *Reservation) {

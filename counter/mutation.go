@@ -63,9 +63,9 @@ type Call struct {
 
 	Amount int64         // of OpReserve and OpSettle
 	Lease  time.Duration // of OpReserve
-	// Reservation is the id of OpSettle and OpCancel: the nonce of the token that
+	// Reservation is of OpSettle and OpCancel: the identity of the write that
 	// reserved.
-	Reservation wal.Nonce
+	Reservation wal.TokenID
 	// All: OpSettle takes the whole reserved amount.
 	All bool
 }
@@ -99,7 +99,7 @@ const (
 // TokenEntry is what a store remembers of a token: the decision, and the answer
 // that every copy of the call gets.
 type TokenEntry struct {
-	Nonce      wal.Nonce
+	ID         wal.TokenID
 	Hash       wal.Hash
 	Offset     wal.Offset
 	LogTime    int64 // of the record; the entry is forgotten one window after it
@@ -132,7 +132,7 @@ const (
 
 // Reservation is a part of a counter that is held.
 type Reservation struct {
-	ID        wal.Nonce
+	ID        wal.TokenID
 	Counter   []byte
 	Amount    int64
 	ExpiresAt int64 // log time, microseconds since 1970

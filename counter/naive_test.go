@@ -13,8 +13,8 @@ type naive struct {
 	now      int64
 	windows  []time.Duration
 	counters map[string]*naiveCounter
-	leases   map[wal.Nonce]*naiveLease
-	held     map[wal.Nonce]*naiveLease // of leases
+	leases   map[wal.TokenID]*naiveLease
+	held     map[wal.TokenID]*naiveLease // of leases
 }
 
 // naiveCounter is one life of a counter, and what is held of it beyond that.
@@ -58,7 +58,7 @@ type naiveAnswer struct {
 }
 
 func newNaive(windows []time.Duration) *naive {
-	return &naive{windows: windows, counters: map[string]*naiveCounter{}, leases: map[wal.Nonce]*naiveLease{}, held: map[wal.Nonce]*naiveLease{}}
+	return &naive{windows: windows, counters: map[string]*naiveCounter{}, leases: map[wal.TokenID]*naiveLease{}, held: map[wal.TokenID]*naiveLease{}}
 }
 
 // at moves the time on.
@@ -184,7 +184,7 @@ func (n *naive) add(a *Add, call *Bounds, s *Settings, accepted int64) (ans naiv
 }
 
 // call decides a call that is not OpAdd.
-func (n *naive) call(k *Call, id wal.Nonce, s *Settings, accepted int64) (ans naiveAnswer) {
+func (n *naive) call(k *Call, id wal.TokenID, s *Settings, accepted int64) (ans naiveAnswer) {
 	name := string(k.Add.Counter)
 	c := n.counter(name)
 	l := n.leases[k.Reservation]

@@ -32,7 +32,7 @@ type modelCounter struct {
 }
 
 type modelLease struct {
-	id      wal.Nonce
+	id      wal.TokenID
 	counter string
 	amount  int64
 	ends    int64

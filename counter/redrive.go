@@ -67,7 +67,7 @@ func (pa *partApplier) oneAdd(ctx context.Context, c *Call, index int, pl *place
 	if err != nil {
 		return nil, err
 	}
-	s.extras = append(s.extras[:0], a)
+	s.extras = append(s.extras[:0], extraAdd{Add: a})
 	s.adds = append(s.adds[:0], pendingAdd{h: h, delta: a.Delta, extra: 0, index: index})
 	if cause := pa.cannot(&s.adds[0], pl); cause != nil {
 		return cause, nil

@@ -40,12 +40,12 @@ type Rollup struct {
 
 // decisions are what tokens did and what became of reservations.
 type decisions struct {
-	tokens       map[wal.Nonce]TokenEntry
-	reservations map[wal.Nonce]Reservation
+	tokens       map[wal.TokenID]TokenEntry
+	reservations map[wal.TokenID]Reservation
 }
 
 func newDecisions() decisions {
-	return decisions{tokens: make(map[wal.Nonce]TokenEntry), reservations: make(map[wal.Nonce]Reservation)}
+	return decisions{tokens: make(map[wal.TokenID]TokenEntry), reservations: make(map[wal.TokenID]Reservation)}
 }
 
 // hot is a counter in memory. A row with ID 0 is that of a counter that does not
@@ -132,17 +132,17 @@ func (r *Rollup) bytesOf(h *hot) int64 { return int64(hotOverhead + len(h.name))
 
 // token returns what a token did, as far as it is not in the store yet. Readers
 // may call it.
-func (r *Rollup) token(n wal.Nonce) (TokenEntry, bool) {
-	if e, ok := r.pending.tokens[n]; ok {
+func (r *Rollup) token(id wal.TokenID) (TokenEntry, bool) {
+	if e, ok := r.pending.tokens[id]; ok {
 		return e, true
 	}
-	e, ok := r.flying.tokens[n]
+	e, ok := r.flying.tokens[id]
 	return e, ok
 }
 
 // reservation returns a reservation that is held, or that ended and is not in
 // the store yet. Readers may call it.
-func (r *Rollup) reservation(id wal.Nonce) (Reservation, bool) {
+func (r *Rollup) reservation(id wal.TokenID) (Reservation, bool) {
 	if v, ok := r.leases.held[id]; ok {
 		return *v, true
 	}
@@ -363,6 +363,6 @@ func (r *Rollup) clear(h *hot, at *at) {
 
 // saveToken remembers what a token did.
 func (r *Rollup) saveToken(e *TokenEntry) {
-	r.pending.tokens[e.Nonce] = *e
+	r.pending.tokens[e.ID] = *e
 	r.state.MaxTime = max(r.state.MaxTime, e.Time)
 }

@@ -452,7 +452,7 @@ func plus(name string, delta int64) counter.Add {
 
 // own gives an add a token of its own.
 func own(a counter.Add, tok wal.Token) counter.Add {
-	a.Token, a.Hash = tok, wal.HashOf(a.Counter, []byte{byte(a.Delta)})
+	a.Token, a.Hash = tok, counter.HashOfAdd(&a)
 	return a
 }
 
@@ -476,13 +476,13 @@ func reserve(name string, amount int64, lease time.Duration) counter.Call {
 	return c
 }
 
-func settle(name string, id wal.Nonce, amount int64) counter.Call {
+func settle(name string, id wal.TokenID, amount int64) counter.Call {
 	c := on(counter.OpSettle, name)
 	c.Reservation, c.Amount = id, amount
 	return c
 }
 
-func cancelOf(name string, id wal.Nonce) counter.Call {
+func cancelOf(name string, id wal.TokenID) counter.Call {
 	c := on(counter.OpCancel, name)
 	c.Reservation = id
 	return c

@@ -28,7 +28,7 @@ type Store interface {
 	Counters(ctx context.Context, p wal.Partition, names [][]byte, rows []Row, found []bool) error
 
 	// Reservation returns a reservation in any state.
-	Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) (Reservation, bool, error)
+	Reservation(ctx context.Context, p wal.Partition, id wal.TokenID) (Reservation, bool, error)
 
 	// HeldReservations calls f for every reservation of a partition whose state is
 	// Held, in no useful order.

@@ -68,17 +68,17 @@ func (pa *partApplier) look(names []string, now int64, out []seen) (State, []int
 	return st, missing, nil
 }
 
-// Token returns what a token did, saved or not.
-func (a *Applier) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (TokenEntry, bool, error) {
+// Token returns what the write of an identity did, saved or not.
+func (a *Applier) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
 	pa := a.parts[p]
 	pa.mu.RLock()
-	e, ok := pa.rollup.token(n)
+	e, ok := pa.rollup.token(id)
 	pa.mu.RUnlock()
 	if ok {
 		return e, true, nil
 	}
 	// A flush that landed meanwhile has it in the store by now.
-	return a.cfg.Store.Token(ctx, p, n)
+	return a.cfg.Store.Token(ctx, p, id)
 }
 
 // flushing begins a flush of what is applied and not saved, in the partition's

@@ -32,8 +32,8 @@ func (db *DB) admit(opts *Options) error {
 
 // claim finds out whether a call comes for the first time in a partition. See
 // wal.ClaimToken.
-func (db *DB) claim(ctx context.Context, p wal.Partition, tok *wal.Token, h wal.Hash, opts *Options) (wal.Claim[TokenEntry], bool, error) {
-	return wal.ClaimToken(ctx, db.cfg.Stream, p, tok, h, opts.TokenWindow, true, db.cfg.Applier.Token)
+func (db *DB) claim(ctx context.Context, p wal.Partition, id wal.TokenID, generated int64, h wal.Hash, opts *Options) (wal.Claim[TokenEntry], bool, error) {
+	return wal.ClaimToken(ctx, db.cfg.Stream, p, id, generated, h, opts.TokenWindow, true, db.cfg.Applier.Token)
 }
 
 func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
@@ -61,8 +61,8 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 		return res
 	}
 	payload := AppendPayload(make([]byte, 0, 64+len(r.Call.Add.Counter)), &r.Call)
-	h := wal.HashOf(payload)
-	c, unknown, err := db.claim(ctx, p, &r.Token, h, &opts)
+	h, id := wal.HashOf(payload), wal.IDOf(r.Call.Add.Counter, r.Token.Nonce)
+	c, unknown, err := db.claim(ctx, p, id, r.Token.GenerationTime, h, &opts)
 	if err != nil {
 		res.Err, res.Unknown = err, unknown
 		return res
@@ -84,7 +84,7 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 		if serverTime {
 			res.Token.GenerationTime = first.Time
 		}
-		if e, err = db.decision(ctx, p, r, first.Offset, h); err != nil {
+		if e, err = db.decision(ctx, p, r, id, first.Offset, h); err != nil {
 			res.Err, res.Unknown = err, !errors.Is(err, wal.ErrTooOld) && !errors.Is(err, wal.ErrTokenReused)
 			return res
 		}
@@ -96,11 +96,11 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 }
 
 // decision waits until the record at o is applied and returns what it did.
-func (db *DB) decision(ctx context.Context, p wal.Partition, r *Request, o wal.Offset, h wal.Hash) (*TokenEntry, error) {
+func (db *DB) decision(ctx context.Context, p wal.Partition, r *Request, id wal.TokenID, o wal.Offset, h wal.Hash) (*TokenEntry, error) {
 	if err := db.cfg.Stream.WaitApplied(ctx, p, o); err != nil {
 		return nil, err
 	}
-	e, ok, err := db.cfg.Applier.Token(ctx, p, r.Token.Nonce)
+	e, ok, err := db.cfg.Applier.Token(ctx, p, id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -123,7 +123,7 @@ func (db *DB) decision(ctx context.Context, p wal.Partition, r *Request, o wal.O
 func (db *DB) answer(res *Result, r *Request, p wal.Partition, e *TokenEntry) {
 	res.Position = db.cfg.Stream.Position(p, e.Offset)
 	res.Count = Count{Value: e.Value, Held: e.Held, Accuracy: Accurate, AsOf: AsOf{Position: res.Position, Time: e.LogTime}}
-	res.AppliedDelta, res.Violation, res.ExpiresAt, res.Reservation = e.AppliedDelta, e.Violation, e.ExpiresAt, e.Nonce
+	res.AppliedDelta, res.Violation, res.ExpiresAt, res.Reservation = e.AppliedDelta, e.Violation, e.ExpiresAt, e.ID
 	switch e.Outcome {
 	case Applied, Rejected:
 	case Overflow:

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -32,10 +33,10 @@ func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result
 		return res
 	}
 	h := a.hash()
-	if opts.Accuracy == BestEffort {
-		return db.buffered(ctx, tok, h, a, &opts)
-	}
 	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: &opts}
+	if opts.Accuracy == BestEffort {
+		return x.buffered(ctx)
+	}
 	x.run(ctx, &res)
 	if serverTime && x.firstTime != 0 {
 		res.Token.GenerationTime = x.firstTime
@@ -101,6 +102,7 @@ type addsCall struct {
 	as        []wal.Appending
 	at        wal.Position
 	dups      int   // partitions that had the call before
+	ownDups   int   // adds that were taken before under their own tokens
 	firstTime int64 // generation time of the first copy
 }
 
@@ -115,7 +117,8 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 			continue
 		}
 		touched++
-		c, unknown, err := db.claim(ctx, wal.Partition(i), &x.tok, x.hash, x.opts)
+		id := wal.CallIDOf(x.a.parts[i].routingKey(), x.tok.Nonce)
+		c, unknown, err := db.claim(ctx, wal.Partition(i), id, x.tok.GenerationTime, x.hash, x.opts)
 		if err != nil {
 			x.giveUp(err)
 			res.Err, res.Unknown = err, unknown || x.dups > 0
@@ -153,7 +156,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		res.Unknown = taken > 0 || errors.Is(res.Err, wal.ErrUnknown)
 		return
 	}
-	res.Duplicate = x.dups == touched
+	res.Duplicate = x.dups == touched || x.ownDups == x.a.n
 	res.Position = x.position()
 }
 
@@ -206,22 +209,29 @@ func (x *addsCall) claimOwn(ctx context.Context) error {
 	for i := range x.a.owned {
 		o := &x.a.owned[i]
 		if own := x.appending(o.part); own != nil {
-			r, owner, err := x.db.cfg.Stream.TryReserve(o.part, o.token.Nonce, o.hash)
+			r, owner, err := x.db.cfg.Stream.TryReserve(o.part, o.id, o.hash)
 			if err != nil {
 				return &AddError{o.index, err}
 			}
 			if owner {
-				r.Time = x.tok.GenerationTime
+				r.Time = cmp.Or(o.token.GenerationTime, x.tok.GenerationTime)
 				own.Reservations = append(own.Reservations, r)
+			} else if r.Done() && r.Wait(ctx) == nil {
+				x.ownDups++ // acknowledged, and perhaps not applied yet
+				continue
 			}
 		}
-		e, ok, err := x.db.cfg.Applier.Token(ctx, o.part, o.token.Nonce)
+		e, ok, err := x.db.cfg.Applier.Token(ctx, o.part, o.id)
 		if err != nil {
 			return err
 		}
-		if ok && e.Hash != o.hash && e.LogTime >= x.db.logTime(o.part)-x.opts.TokenWindow.Microseconds() {
+		if !ok || e.LogTime < x.db.logTime(o.part)-x.opts.TokenWindow.Microseconds() {
+			continue
+		}
+		if e.Hash != o.hash {
 			return &AddError{o.index, wal.ErrTokenReused}
 		}
+		x.ownDups++
 	}
 	return nil
 }
@@ -238,15 +248,14 @@ func (x *addsCall) appending(p wal.Partition) *wal.Appending {
 // buffered queues the adds and does not wait. What is queued is lost when the
 // process dies; a copy that follows the first is absorbed by the applier, but
 // not known here.
-func (db *DB) buffered(ctx context.Context, tok wal.Token, h wal.Hash, a *Adds, opts *Options) (res Result) {
-	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: opts}
-	for i := range a.parts {
-		if a.parts[i].used {
+func (x *addsCall) buffered(ctx context.Context) (res Result) {
+	for i := range x.a.parts {
+		if x.a.parts[i].used {
 			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i)})
 		}
 	}
-	db.cfg.Stream.AppendBuffered(ctx, x.as)
-	res = Result{Token: tok, Buffered: true}
+	x.db.cfg.Stream.AppendBuffered(ctx, x.as)
+	res = Result{Token: x.tok, Buffered: true}
 	queued := 0
 	for i := range x.as {
 		if err := x.as[i].Err; err != nil {

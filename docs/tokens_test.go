@@ -30,7 +30,7 @@ func TestTokensOfCountersTakeWhatThePageSays(t *testing.T) {
 		at := now + int64(i)*time.Second.Microseconds()
 		for range each {
 			e := counter.TokenEntry{
-				Nonce: wal.NewNonce(), Offset: wal.Offset(n), LogTime: at, AcceptedAt: at - 300, Time: at - 400,
+				ID: wal.TokenID(wal.NewNonce()), Offset: wal.Offset(n), LogTime: at, AcceptedAt: at - 300, Time: at - 400,
 				Outcome: counter.Applied, Value: int64(n), AppliedDelta: 1,
 			}
 			if _, err := rand.Read(e.Hash[:]); err != nil {

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
 	"strings"
 	"sync"
 	"time"
@@ -78,22 +77,17 @@ func parseRest(out *counter.Add, delta int64, eventTime *timestamppb.Timestamp, 
 	if out.Token, err = parseToken(own); err != nil {
 		return err
 	}
-	return ownToken(out)
+	return checkOwn(out)
 }
 
-// ownToken completes an add that has a token of its own.
-func ownToken(a *counter.Add) error {
+// checkOwn checks an add that may have a token of its own.
+func checkOwn(a *counter.Add) error {
 	if a.Token.IsZero() {
 		return nil
 	}
 	if a.Token.Nonce == (wal.Nonce{}) {
 		return apierrors.New(apierrors.BadToken, "an add's token has a time and no identity; give it a nonce or a key, or leave it to the call's token")
 	}
-	var b [24]byte
-	binary.BigEndian.PutUint64(b[:], uint64(a.Delta))
-	binary.BigEndian.PutUint64(b[8:], uint64(a.EventTime))
-	binary.BigEndian.PutUint64(b[16:], uint64(a.TTL))
-	a.Hash = wal.HashOf(a.Counter, b[:])
 	return nil
 }
 

@@ -20,8 +20,8 @@ import (
 func TestReservationIDsReadBack(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		var n wal.Nonce
-		copy(n[:], rapid.SliceOfN(rapid.Byte(), wal.NonceSize, wal.NonceSize).Draw(t, "nonce"))
+		var n wal.TokenID
+		copy(n[:], rapid.SliceOfN(rapid.Byte(), len(n), len(n)).Draw(t, "nonce"))
 		name := rapid.StringN(1, 200, MaxCounterName).Filter(func(s string) bool { return checkCounter(s) == nil }).Draw(t, "name")
 		id := reservationID(n, name)
 		got, of, err := parseReservationID(id)
@@ -37,13 +37,13 @@ func TestReservationIDsReadBack(t *testing.T) {
 			}
 		}
 	})
-	longest := reservationID(wal.NewNonce(), strings.Repeat("x", MaxCounterName))
+	longest := reservationID(wal.TokenID(wal.NewNonce()), strings.Repeat("x", MaxCounterName))
 	if _, _, err := parseReservationID(longest); err != nil {
 		t.Errorf("the longest name: %v", err)
 	}
 	for what, id := range map[string]string{
-		"a longer one": reservationID(wal.NewNonce(), strings.Repeat("x", MaxCounterName+1)), "no name": reservationID(wal.NewNonce(), ""),
-		"no UTF-8": reservationID(wal.NewNonce(), "\xff"), "padded": base64.URLEncoding.EncodeToString([]byte(longest)),
+		"a longer one": reservationID(wal.TokenID(wal.NewNonce()), strings.Repeat("x", MaxCounterName+1)), "no name": reservationID(wal.TokenID(wal.NewNonce()), ""),
+		"no UTF-8": reservationID(wal.TokenID(wal.NewNonce()), "\xff"), "padded": base64.URLEncoding.EncodeToString([]byte(longest)),
 	} {
 		if _, _, err := parseReservationID(id); reasonOf(err) != apierrors.BadReservationID {
 			t.Errorf("%s: %v", what, err)
@@ -52,7 +52,7 @@ func TestReservationIDsReadBack(t *testing.T) {
 }
 
 func FuzzParseReservationID(f *testing.F) {
-	f.Add(reservationID(wal.NewNonce(), "quota"))
+	f.Add(reservationID(wal.TokenID(wal.NewNonce()), "quota"))
 	f.Add("")
 	f.Fuzz(func(t *testing.T, id string) {
 		n, name, err := parseReservationID(id)
@@ -110,29 +110,14 @@ func TestLimitsOfCountersAtTheirEdges(t *testing.T) {
 	}
 }
 
-// TestAnAddsOwnTokenIsForThatAdd: what the token is used for is all of the add.
-func TestAnAddsOwnTokenIsForThatAdd(t *testing.T) {
+func TestAnAddTakesItsOwnToken(t *testing.T) {
 	t.Parallel()
 	own := &headwaterv1.IdempotencyToken{Identity: &headwaterv1.IdempotencyToken_Key{Key: "k"}}
-	seen := map[wal.Hash]string{}
-	for what, try := range map[string]func(*counter.Add) error{
-		"base":       func(a *counter.Add) error { return parseAdd(a, "a", 1, nil, nil, own) },
-		"delta":      func(a *counter.Add) error { return parseAdd(a, "a", 2, nil, nil, own) },
-		"counter":    func(a *counter.Add) error { return parseAdd(a, "b", 1, nil, nil, own) },
-		"event time": func(a *counter.Add) error { return parseAdd(a, "a", 1, timestamppb.New(time.UnixMicro(1)), nil, own) },
-		"ttl":        func(a *counter.Add) error { return parseAdd(a, "a", 1, nil, durationpb.New(time.Millisecond), own) },
-	} {
-		var a counter.Add
-		if err := try(&a); err != nil || a.Token.Nonce != wal.NonceOfKey("k") {
-			t.Fatalf("%s: %+v, %v", what, a, err)
-		}
-		if other, ok := seen[a.Hash]; ok {
-			t.Errorf("%s and %s are one request", what, other)
-		}
-		seen[a.Hash] = what
+	var a counter.Add
+	if err := parseAdd(&a, "a", 1, timestamppb.New(time.UnixMicro(5)), durationpb.New(time.Millisecond), own); err != nil || a.Token.Nonce != wal.NonceOfKey("k") {
+		t.Errorf("%+v, %v", a, err)
 	}
 	// The memory of one add does not reach the next.
-	a := counter.Add{Token: wal.Token{Nonce: wal.NewNonce()}, Hash: wal.Hash{1}, EventTime: 5, TTL: 6}
 	if err := parseAdd(&a, "a", 1, nil, nil, nil); err != nil || !a.Token.IsZero() || a.Hash != (wal.Hash{}) || a.EventTime != 0 || a.TTL != 0 {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -12,40 +12,40 @@ import (
 )
 
 // A reservation's id is the URL-safe base64, without padding, of: a version byte,
-// the nonce that reserved (16 bytes), the counter's name, and the CRC-32C of all
+// the identity of the write that reserved (16 bytes), the counter's name, and the CRC-32C of all
 // that (4 bytes, big-endian). It is opaque to callers; the check tells an id that
 // was cut or mistyped from one that is unknown.
 const (
 	reservationVersion = 1
-	reservationHead    = 1 + wal.NonceSize
+	reservationHead    = 1 + len(wal.TokenID{})
 	reservationSum     = 4
 	maxReservationID   = (reservationHead + MaxCounterName + reservationSum + 2) / 3 * 4
 )
 
-func reservationID(n wal.Nonce, name string) string {
+func reservationID(by wal.TokenID, name string) string {
 	b := make([]byte, 0, reservationHead+len(name)+reservationSum)
 	b = append(b, reservationVersion)
-	b = append(b, n[:]...)
+	b = append(b, by[:]...)
 	b = append(b, name...)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // parseReservationID is the strict inverse of reservationID.
-func parseReservationID(id string) (n wal.Nonce, name string, err error) {
+func parseReservationID(id string) (by wal.TokenID, name string, err error) {
 	bad := apierrors.New(apierrors.BadReservationID, "reservation_id is not one that ReserveCount gave; send it unchanged")
 	if len(id) > maxReservationID || strings.ContainsAny(id, "\r\n") { // base64 would skip line ends
-		return n, "", bad
+		return by, "", bad
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil || len(b) <= reservationHead+reservationSum || b[0] != reservationVersion {
-		return n, "", bad
+		return by, "", bad
 	}
 	body, sum := b[:len(b)-reservationSum], binary.BigEndian.Uint32(b[len(b)-reservationSum:])
-	copy(n[:], body[1:])
+	copy(by[:], body[1:])
 	name = string(body[reservationHead:])
 	if sum != crc32.Checksum(body, castagnoli) || len(name) > MaxCounterName || !utf8.ValidString(name) {
-		return wal.Nonce{}, "", bad
+		return wal.TokenID{}, "", bad
 	}
-	return n, name, nil
+	return by, name, nil
 }

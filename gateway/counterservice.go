@@ -33,13 +33,18 @@ func (s *Counter) AddCount(ctx context.Context, req *headwaterv1.AddCountRequest
 	if err := parseAdd(&a, req.GetCounter(), req.GetDelta(), req.GetEventTime(), req.GetTtl(), nil); err != nil {
 		return nil, forWrite(err, false, req.GetToken())
 	}
-	adds := ns.Counter.NewAdds()
-	adds.Add(&a)
-	result, err := s.add(ctx, ns, adds, req.GetToken())
-	if err != nil {
-		return nil, err
+	tok, err := parseToken(req.GetToken())
+	if err == nil {
+		err = ns.admitWrite(1, len(a.Counter)+64)
 	}
-	return &headwaterv1.AddCountResponse{Result: result}, nil
+	if err != nil {
+		return nil, forWrite(err, false, req.GetToken())
+	}
+	res := ns.Counter.AddCount(ctx, tok, &a)
+	if res.Err != nil {
+		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
+	}
+	return &headwaterv1.AddCountResponse{Result: s.writeResult(ns, &res, req.GetToken())}, nil
 }
 
 // AddCounts adds to many counters under one token.
@@ -59,7 +64,7 @@ func (s *Counter) AddCounts(ctx context.Context, req *headwaterv1.AddCountsReque
 	return &headwaterv1.AddCountsResponse{Result: result}, nil
 }
 
-// add does what AddCount and AddCounts have in common. adds are used up.
+// add does what AddCounts does over gRPC and JSON. adds are used up.
 func (s *Counter) add(ctx context.Context, ns *Namespace, adds *counter.Adds, sent *headwaterv1.IdempotencyToken) (*headwaterv1.WriteResult, error) {
 	tok, err := parseToken(sent)
 	if err == nil {

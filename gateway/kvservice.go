@@ -216,7 +216,7 @@ func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItems
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{writeResult(ns, &res, req.GetToken())}, GroupId: res.Token.Nonce.String()}, nil
+	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{writeResult(ns, &res, req.GetToken())}, GroupId: res.ID.String()}, nil
 }
 
 // GetItems reads a page of one record.

@@ -63,19 +63,19 @@ func (s *KeyValue) BeginUpload(ctx context.Context, req *headwaterv1.BeginUpload
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
-	u, err := ns.KV.FindUpload(ctx, res.Token.Nonce)
+	u, err := ns.KV.FindUpload(ctx, res.ID)
 	if err != nil {
 		return nil, forWrite(err, true, tokenMessage(res.Token, req.GetToken()))
 	}
 	return &headwaterv1.BeginUploadResponse{
-		UploadId: res.Token.Nonce.String(), ChunkSize: int64(ns.Config().KV.ChunkThreshold), ExpiresAt: timeMessage(u.Expiry),
+		UploadId: res.ID.String(), ChunkSize: int64(ns.Config().KV.ChunkThreshold), ExpiresAt: timeMessage(u.Expiry),
 		Result: writeResult(ns, &res, req.GetToken()),
 	}, nil
 }
 
 func parseUploadID(s string) (kv.UploadID, error) {
 	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != wal.NonceSize {
+	if err != nil || len(b) != len(kv.UploadID{}) {
 		return kv.UploadID{}, apierrors.New(apierrors.BadUpload, "upload_id is not one that BeginUpload gave")
 	}
 	return kv.UploadID(b), nil

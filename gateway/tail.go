@@ -156,7 +156,7 @@ func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, e
 	if err := t.ns.Stream.WaitApplied(ctx, e.Partition, e.Offset); err != nil {
 		return false, err
 	}
-	return !t.ns.Messages.First(e.Partition, e.Offset, rec.Token.Nonce), nil
+	return !t.ns.Messages.First(e.Partition, e.Offset, rec), nil
 }
 
 // keyOf is the key of a record as its writer gave it: none, of a message that was

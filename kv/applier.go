@@ -59,7 +59,7 @@ type partApplier struct {
 	state State
 	batch Batch
 	// calls of the open batch, which the store does not know yet
-	pending map[wal.Nonce]TokenEntry
+	pending map[wal.TokenID]TokenEntry
 	uploads map[UploadID]StoredUpload
 	record  wal.Record
 	payload Payload
@@ -235,7 +235,7 @@ func (pa *partApplier) calls(ctx context.Context, e *wal.Entry, rec *wal.Record,
 func (pa *partApplier) begin() {
 	if pa.batch == nil {
 		pa.batch = pa.a.cfg.Store.Begin(pa.p)
-		pa.pending = make(map[wal.Nonce]TokenEntry)
+		pa.pending = make(map[wal.TokenID]TokenEntry)
 		pa.uploads = make(map[UploadID]StoredUpload)
 	}
 }

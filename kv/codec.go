@@ -313,7 +313,7 @@ func (d *decoder) mutation(m *Mutation) {
 	}
 }
 
-func (d *decoder) uploadID(m *Mutation) { copy(m.Upload.ID[:], d.take(wal.NonceSize)) }
+func (d *decoder) uploadID(m *Mutation) { copy(m.Upload.ID[:], d.take(len(m.Upload.ID))) }
 
 func (d *decoder) items(m *Mutation, values bool) {
 	n := d.count(2)

@@ -64,9 +64,10 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 		pa.refuse(c, index, at, "too_old", fmt.Sprintf("the token was generated %d us before the token window", at.logTime-window-tok.GenerationTime))
 		return nil, nil
 	}
-	seen, ok := pa.pending[tok.Nonce]
+	id := IdentityOf(c.Mutations, tok.Nonce)
+	seen, ok := pa.pending[id]
 	if !ok {
-		if seen, ok, err = pa.a.cfg.Store.Token(ctx, pa.p, tok.Nonce); err != nil {
+		if seen, ok, err = pa.a.cfg.Store.Token(ctx, pa.p, id); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +80,7 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 		pa.refuse(c, index, at, "token_conflict", "the token was used for another request before")
 		return nil, nil
 	}
-	e := TokenEntry{Nonce: tok.Nonce, Hash: hash, Offset: at.offset, LogTime: at.logTime, AcceptedAt: at.acceptedAt, Time: tok.GenerationTime, Outcome: Applied}
+	e := TokenEntry{ID: id, Hash: hash, Offset: at.offset, LogTime: at.logTime, AcceptedAt: at.acceptedAt, Time: tok.GenerationTime, Outcome: Applied}
 	if ttl := at.settings.DefaultTTL; ttl != nil {
 		e.DefaultTTL, e.HasDefaultTTL = ttl.Microseconds(), true
 	}
@@ -94,7 +95,7 @@ func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, in
 		pa.a.stats.Applied.Add(1)
 	}
 	pa.batch.SaveToken(&e)
-	pa.pending[e.Nonce] = e
+	pa.pending[e.ID] = e
 	return nil, nil
 }
 

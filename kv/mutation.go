@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"bytes"
+
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -57,9 +59,8 @@ func (r Range) Contains(key []byte) bool {
 	return string(key) >= string(r.Start) && (r.Open || string(key) < string(r.End))
 }
 
-// UploadID is the identity of a staged large value: the nonce of the token that
-// began it.
-type UploadID = wal.Nonce
+// UploadID names a staged large value: the identity of the write that began it.
+type UploadID = wal.TokenID
 
 // Upload is the part of an upload that a mutation speaks of.
 type Upload struct {
@@ -95,6 +96,25 @@ type Call struct {
 	Token     wal.Token
 	Hash      wal.Hash
 	Mutations []Mutation
+}
+
+// IdentityOf is the identity of the mutations of one call under a token: that of a
+// write of their record, or, when they are of several records, that of a call over
+// them. All are of one partition.
+func IdentityOf(ms []Mutation, n wal.Nonce) wal.TokenID {
+	smallest, several := ms[0].ID, false
+	for i := 1; i < len(ms); i++ {
+		switch c := bytes.Compare(ms[i].ID, smallest); {
+		case c < 0:
+			smallest, several = ms[i].ID, true
+		case c > 0:
+			several = true
+		}
+	}
+	if several {
+		return wal.CallIDOf(smallest, n)
+	}
+	return wal.IDOf(smallest, n)
 }
 
 // Payload is the content of a KindKV record: the calls of one partition that

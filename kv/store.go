@@ -95,7 +95,7 @@ const (
 
 // TokenEntry is what a store remembers of a token.
 type TokenEntry struct {
-	Nonce      wal.Nonce
+	ID         wal.TokenID
 	Hash       wal.Hash
 	Offset     wal.Offset
 	LogTime    int64 // of the record; the entry is forgotten one window after it

@@ -21,6 +21,7 @@ type Request struct {
 	Token     wal.Token
 	Mutations []Mutation
 
+	id         wal.TokenID
 	hash       wal.Hash
 	part       wal.Partition
 	serverTime bool
@@ -30,6 +31,7 @@ type Request struct {
 // Result is what became of a Request.
 type Result struct {
 	Token     wal.Token
+	ID        wal.TokenID // what is named after the write is named after it
 	Partition wal.Partition
 	Offset    wal.Offset
 	Position  string
@@ -136,7 +138,7 @@ func (db *DB) prepare(r *Request, res *Result, opts *Options) bool {
 		*res = Result{Token: r.Token, Err: err}
 		return false
 	}
-	res.Token = r.Token
+	res.Token, res.ID = r.Token, r.id
 	res.Partition, res.Offset = r.part, wal.NoOffset
 	return true
 }
@@ -152,7 +154,7 @@ const (
 
 // reserve reserves the token of a prepared request.
 func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options, wait bool) reserved {
-	c, unknown, err := wal.ClaimToken(ctx, db.cfg.Stream, r.part, &r.Token, r.hash, opts.TokenWindow, wait, db.cfg.Store.Token)
+	c, unknown, err := wal.ClaimToken(ctx, db.cfg.Stream, r.part, r.id, r.Token.GenerationTime, r.hash, opts.TokenWindow, wait, db.cfg.Store.Token)
 	switch {
 	case err != nil:
 		res.Err, res.Unknown = err, unknown
@@ -193,6 +195,7 @@ func (db *DB) accept(r *Request, opts *Options) error {
 	if r.Token.Nonce == (wal.Nonce{}) {
 		r.Token.Nonce = wal.NewNonce()
 	}
+	r.id = IdentityOf(r.Mutations, r.Token.Nonce)
 	for i := range r.Mutations {
 		id := r.Mutations[i].ID
 		if q, ok := db.cfg.Applier.Parked(r.part, id); ok {
@@ -224,7 +227,7 @@ func hashOf(ms []Mutation) wal.Hash {
 	for i := range ms {
 		m := ms[i]
 		if m.Op == OpBeginUpload {
-			m.Upload.ID = UploadID{} // is the token's
+			m.Upload.ID = UploadID{} // follows from the token
 			m.Upload.Expiry = 0
 		}
 		buf = appendMutation(buf, &m)
@@ -286,7 +289,7 @@ func expire(r *Request, accepted int64, opts *Options) {
 	for i := range r.Mutations {
 		m := &r.Mutations[i]
 		if m.Op == OpBeginUpload {
-			m.Upload.ID, m.Upload.Expiry = r.Token.Nonce, accepted+UploadLease.Microseconds()
+			m.Upload.ID, m.Upload.Expiry = r.id, accepted+UploadLease.Microseconds()
 		}
 		for j := range m.Items {
 			m.Items[j].Expiry = expiry(&m.Items[j], accepted, opts.DefaultTTL.Microseconds())
@@ -323,7 +326,7 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 		res.Err, res.Unknown = err, true
 		return
 	}
-	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.Token.Nonce)
+	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.id)
 	switch {
 	case err != nil:
 		res.Err, res.Unknown = err, true

@@ -137,7 +137,7 @@ func TestPendingCountsBuffered(t *testing.T) {
 func TestBufferedAppendIsAdmittedAndSettlesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{MaxUnapplied: 1})
-	r, _, err := s.Reserve(t.Context(), 0, wal.NewNonce(), wal.Hash{})
+	r, _, err := s.Reserve(t.Context(), 0, wal.TokenID(wal.NewNonce()), wal.Hash{})
 	if err != nil {
 		t.Fatal(err)
 	}

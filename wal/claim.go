@@ -26,19 +26,19 @@ type Claim[E Decided] struct {
 }
 
 // ClaimToken finds out whether a request comes for the first time in a partition,
-// and reserves its token if it does. lookup is the store's. ErrTokenReused: the
-// token is another request's. unknown says of any other error that an earlier copy
+// and reserves its identity if it does. generated is the time of its token, lookup
+// the store's. ErrTokenReused: the token is another request's. unknown says of any other error that an earlier copy
 // may have taken place.
-func ClaimToken[E Decided](ctx context.Context, s *Stream, p Partition, tok *Token, h Hash, window time.Duration, wait bool,
-	lookup func(context.Context, Partition, Nonce) (E, bool, error),
+func ClaimToken[E Decided](ctx context.Context, s *Stream, p Partition, id TokenID, generated int64, h Hash, window time.Duration, wait bool,
+	lookup func(context.Context, Partition, TokenID) (E, bool, error),
 ) (c Claim[E], unknown bool, err error) {
 	for {
-		r, owner, err := s.Reserve(ctx, p, tok.Nonce, h)
+		r, owner, err := s.Reserve(ctx, p, id, h)
 		if err != nil {
 			return Claim[E]{}, !errors.Is(err, ErrTokenReused), err
 		}
 		if owner {
-			r.Time = tok.GenerationTime
+			r.Time = generated
 			c.Own = r
 			break
 		}
@@ -54,7 +54,7 @@ func ClaimToken[E Decided](ctx context.Context, s *Stream, p Partition, tok *Tok
 		}
 		// Of unknown outcome: Reserve finds out. Refused: this copy may fare better.
 	}
-	e, ok, err := lookup(ctx, p, tok.Nonce)
+	e, ok, err := lookup(ctx, p, id)
 	if err != nil {
 		s.Release(c.Own, err)
 		return Claim[E]{}, false, err

@@ -21,8 +21,8 @@ type Messages struct {
 
 type messagePart struct {
 	mu      sync.Mutex // guards all
-	tokens  map[Nonce]MessageToken
-	order   []Nonce // by offset
+	tokens  map[TokenID]MessageToken
+	order   []TokenID // by offset
 	logTime int64
 	next    Offset
 	resumed bool
@@ -40,7 +40,7 @@ type MessageToken struct {
 func NewMessages(stream *Stream, now func() time.Time, window func() time.Duration) *Messages {
 	m := &Messages{stream: stream, now: now, window: window, parts: make([]messagePart, stream.Info().Partitions)}
 	for i := range m.parts {
-		m.parts[i].tokens = make(map[Nonce]MessageToken)
+		m.parts[i].tokens = make(map[TokenID]MessageToken)
 	}
 	return m
 }
@@ -93,18 +93,19 @@ func (m *Messages) Apply(_ context.Context, p Partition, entries []Entry) error 
 func (m *Messages) remember(part *messagePart, rec *Record, o Offset) {
 	oldest := part.logTime - m.window().Microseconds()
 	for len(part.order) > 0 {
-		n := part.order[0]
-		if t := part.tokens[n]; t.LogTime >= oldest {
+		id := part.order[0]
+		if t := part.tokens[id]; t.LogTime >= oldest {
 			break
 		}
-		delete(part.tokens, n)
+		delete(part.tokens, id)
 		part.order = part.order[1:]
 	}
-	if _, ok := part.tokens[rec.Token.Nonce]; ok {
+	id := IDOf(rec.RoutingKey, rec.Token.Nonce)
+	if _, ok := part.tokens[id]; ok {
 		return
 	}
-	part.tokens[rec.Token.Nonce] = MessageToken{Hash: rec.RequestHash, Offset: o, LogTime: part.logTime, GenerationTime: rec.Token.GenerationTime}
-	part.order = append(part.order, rec.Token.Nonce)
+	part.tokens[id] = MessageToken{Hash: rec.RequestHash, Offset: o, LogTime: part.logTime, GenerationTime: rec.Token.GenerationTime}
+	part.order = append(part.order, id)
 }
 
 // Live is the number of tokens that are remembered.
@@ -118,18 +119,18 @@ func (m *Messages) Live() int64 {
 	return n
 }
 
-func (m *Messages) token(p Partition, n Nonce) (MessageToken, bool) {
+func (m *Messages) token(p Partition, id TokenID) (MessageToken, bool) {
 	part := &m.parts[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	t, ok := part.tokens[n]
+	t, ok := part.tokens[id]
 	return t, ok && t.LogTime >= part.logTime-m.window().Microseconds()
 }
 
-// First reports whether the message at o is the one that its token put there,
+// First reports whether the message rec at o is the one that its token put there,
 // and not a copy of it. The partition must be applied up to o.
-func (m *Messages) First(p Partition, o Offset, n Nonce) bool {
-	t, ok := m.token(p, n)
+func (m *Messages) First(p Partition, o Offset, rec *Record) bool {
+	t, ok := m.token(p, IDOf(rec.RoutingKey, rec.Token.Nonce))
 	return !ok || t.Offset >= o
 }
 
@@ -147,14 +148,14 @@ type Written struct {
 func (m *Messages) Write(ctx context.Context, rec *Record) (Written, error) {
 	rec.Kind = KindMessage
 	rec.RequestHash = HashOf(rec.RoutingKey, rec.Payload)
-	p := m.stream.PartitionOf(rec.RoutingKey)
+	p, id := m.stream.PartitionOf(rec.RoutingKey), IDOf(rec.RoutingKey, rec.Token.Nonce)
 	for {
-		r, owner, err := m.stream.Reserve(ctx, p, rec.Token.Nonce, rec.RequestHash)
+		r, owner, err := m.stream.Reserve(ctx, p, id, rec.RequestHash)
 		if err != nil {
 			return Written{}, err
 		}
 		if owner {
-			return m.append(ctx, p, rec, r)
+			return m.append(ctx, p, id, rec, r)
 		}
 		if err := r.Wait(ctx); err == nil {
 			return Written{p, r.Offset, Token{r.Time, rec.Token.Nonce}, true}, nil
@@ -164,8 +165,8 @@ func (m *Messages) Write(ctx context.Context, rec *Record) (Written, error) {
 	}
 }
 
-func (m *Messages) append(ctx context.Context, p Partition, rec *Record, r *Reservation) (Written, error) {
-	if t, ok := m.token(p, rec.Token.Nonce); ok {
+func (m *Messages) append(ctx context.Context, p Partition, id TokenID, rec *Record, r *Reservation) (Written, error) {
+	if t, ok := m.token(p, id); ok {
 		if t.Hash != rec.RequestHash {
 			m.stream.Release(r, ErrTokenReused)
 			return Written{}, ErrTokenReused

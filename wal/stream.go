@@ -55,8 +55,8 @@ type tokenShard struct {
 // tokenKey is what is reserved. A call that spans partitions carries one token
 // into each of them, and has an outcome in each.
 type tokenKey struct {
-	nonce Nonce
-	part  Partition
+	id   TokenID
+	part Partition
 }
 
 // streamPart keeps the reservations of acknowledged records until they are
@@ -123,7 +123,7 @@ type positionText struct {
 	text   string
 }
 
-// Reservation is a token that a request of this process is busy with in a
+// Reservation is a write that a request of this process is busy with in a
 // partition, or that it has appended there and that is not applied yet.
 type Reservation struct {
 	tokenKey
@@ -139,15 +139,15 @@ type Reservation struct {
 	Time       int64  // the token's generation time
 }
 
-// Reserve takes a token for a request in one partition. The caller that gets
+// Reserve takes an identity for a request in one partition. The caller that gets
 // owner true must end it with Release, Append or AppendAll. Otherwise the same
 // request is under way or was just acknowledged: r.Wait tells. An append of the
-// token whose outcome was unknown makes Reserve wait until the log has been
+// identity whose outcome was unknown makes Reserve wait until the log has been
 // applied past it, so that the store can answer whether it took place.
-// ErrTokenReused when the token is busy with another request in p.
-func (s *Stream) Reserve(ctx context.Context, p Partition, n Nonce, h Hash) (r *Reservation, owner bool, err error) {
+// ErrTokenReused when it is busy with another request in p.
+func (s *Stream) Reserve(ctx context.Context, p Partition, id TokenID, h Hash) (r *Reservation, owner bool, err error) {
 	for {
-		r, owner, err = s.TryReserve(p, n, h)
+		r, owner, err = s.TryReserve(p, id, h)
 		if owner || err != nil || !r.Done() || !errors.Is(r.err, ErrUnknown) {
 			return r, owner, err
 		}
@@ -159,10 +159,10 @@ func (s *Stream) Reserve(ctx context.Context, p Partition, n Nonce, h Hash) (r *
 }
 
 // TryReserve is Reserve that never waits. With owner false and no error another
-// copy of the same request has the token, be it under way, acknowledged, or of
+// copy of the same request has it, be it under way, acknowledged, or of
 // unknown outcome.
-func (s *Stream) TryReserve(p Partition, n Nonce, h Hash) (r *Reservation, owner bool, err error) {
-	key := tokenKey{n, p}
+func (s *Stream) TryReserve(p Partition, id TokenID, h Hash) (r *Reservation, owner bool, err error) {
+	key := tokenKey{id, p}
 	shard := s.shard(key)
 	shard.mu.Lock()
 	r = shard.m[key]
@@ -178,7 +178,7 @@ func (s *Stream) TryReserve(p Partition, n Nonce, h Hash) (r *Reservation, owner
 	return r, owner, nil
 }
 
-func (s *Stream) shard(k tokenKey) *tokenShard { return &s.shards[k.nonce[NonceSize-1]%tokenShards] }
+func (s *Stream) shard(k tokenKey) *tokenShard { return &s.shards[k.id[len(k.id)-1]%tokenShards] }
 
 // Done reports whether the append of r has an outcome, so that Wait does not
 // block.

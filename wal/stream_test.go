@@ -49,12 +49,12 @@ func newStream(t *testing.T, cfg wal.StreamConfig) *wal.Stream {
 func TestOneTokenIsAppendedOnce(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{})
-	nonce, hash := wal.NewNonce(), wal.HashOf([]byte("request"))
+	id, hash := wal.TokenID(wal.NewNonce()), wal.HashOf([]byte("request"))
 	var owners, others sync.Map
 	var wg sync.WaitGroup
 	for i := range 32 {
 		wg.Go(func() {
-			r, owner, err := s.Reserve(t.Context(), 1, nonce, hash)
+			r, owner, err := s.Reserve(t.Context(), 1, id, hash)
 			if err != nil {
 				t.Errorf("reserve: %v", err)
 				return
@@ -93,11 +93,11 @@ func TestOneTokenIsAppendedOnce(t *testing.T) {
 	if b, err := s.Log().Bounds(t.Context(), 1); err != nil || b.End != 1 {
 		t.Errorf("the log has %d records, %v; want 1", b.End, err)
 	}
-	if _, _, err := s.Reserve(t.Context(), 1, nonce, wal.HashOf([]byte("another"))); !errors.Is(err, wal.ErrTokenReused) {
+	if _, _, err := s.Reserve(t.Context(), 1, id, wal.HashOf([]byte("another"))); !errors.Is(err, wal.ErrTokenReused) {
 		t.Errorf("another request under the token: %v, want ErrTokenReused", err)
 	}
 	s.Progress().Advance(1, 0, 1)
-	if _, owner, err := s.Reserve(t.Context(), 1, nonce, hash); err != nil || !owner {
+	if _, owner, err := s.Reserve(t.Context(), 1, id, hash); err != nil || !owner {
 		t.Errorf("after it is applied the store knows the token, the stream forgets it: owner %v, %v", owner, err)
 	}
 }
@@ -128,8 +128,8 @@ func (l *unknownLog) Append(ctx context.Context, d wal.Durability, entries []wal
 func TestUnknownOutcomeIsFoundOut(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{Log: &unknownLog{Log: newLog(t, 1)}})
-	nonce, hash := wal.NewNonce(), wal.Hash{1}
-	r, owner, err := s.Reserve(t.Context(), 0, nonce, hash)
+	id, hash := wal.TokenID(wal.NewNonce()), wal.Hash{1}
+	r, owner, err := s.Reserve(t.Context(), 0, id, hash)
 	if err != nil || !owner {
 		t.Fatal(owner, err)
 	}
@@ -138,11 +138,11 @@ func TestUnknownOutcomeIsFoundOut(t *testing.T) {
 	}
 	short, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := s.Reserve(short, 0, nonce, hash); err == nil {
+	if _, _, err := s.Reserve(short, 0, id, hash); err == nil {
 		t.Fatal("a resend was let in before the first copy's outcome was known")
 	}
 	s.Progress().Advance(0, 0, 1) // the applier gets there
-	if _, owner, err := s.Reserve(t.Context(), 0, nonce, hash); err != nil || !owner {
+	if _, owner, err := s.Reserve(t.Context(), 0, id, hash); err != nil || !owner {
 		t.Errorf("resend: owner %v, %v", owner, err)
 	}
 }
@@ -152,9 +152,9 @@ func TestUnknownOutcomeIsFoundOut(t *testing.T) {
 func TestATokenIsReservedInEachPartition(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{})
-	nonce := wal.NewNonce()
+	id := wal.TokenID(wal.NewNonce())
 	for p := range wal.Partition(2) {
-		r, owner, err := s.Reserve(t.Context(), p, nonce, wal.Hash{byte(p)})
+		r, owner, err := s.Reserve(t.Context(), p, id, wal.Hash{byte(p)})
 		if err != nil || !owner {
 			t.Fatalf("partition %d: owner %v, %v", p, owner, err)
 		}
@@ -163,10 +163,10 @@ func TestATokenIsReservedInEachPartition(t *testing.T) {
 		}
 	}
 	s.Progress().Advance(0, 0, 1)
-	if _, owner, err := s.TryReserve(0, nonce, wal.Hash{0}); !owner || err != nil {
+	if _, owner, err := s.TryReserve(0, id, wal.Hash{0}); !owner || err != nil {
 		t.Errorf("partition 0 is applied, its store knows: owner %v, %v", owner, err)
 	}
-	if r, owner, err := s.TryReserve(1, nonce, wal.Hash{1}); owner || err != nil || r.Wait(t.Context()) != nil {
+	if r, owner, err := s.TryReserve(1, id, wal.Hash{1}); owner || err != nil || r.Wait(t.Context()) != nil {
 		t.Errorf("partition 1 is not applied: owner %v, %v", owner, err)
 	}
 }
@@ -174,17 +174,17 @@ func TestATokenIsReservedInEachPartition(t *testing.T) {
 func TestTryReserveNeverWaits(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{Log: &unknownLog{Log: newLog(t, 1)}})
-	nonce, hash := wal.NewNonce(), wal.Hash{1}
-	mine, owner, err := s.TryReserve(0, nonce, hash)
+	id, hash := wal.TokenID(wal.NewNonce()), wal.Hash{1}
+	mine, owner, err := s.TryReserve(0, id, hash)
 	if err != nil || !owner {
 		t.Fatal(owner, err)
 	}
 	held := func(what string) {
 		t.Helper()
-		if r, owner, err := s.TryReserve(0, nonce, hash); owner || err != nil || r != mine {
+		if r, owner, err := s.TryReserve(0, id, hash); owner || err != nil || r != mine {
 			t.Errorf("%s: owner %v, %v", what, owner, err)
 		}
-		if _, _, err := s.TryReserve(0, nonce, wal.Hash{2}); !errors.Is(err, wal.ErrTokenReused) {
+		if _, _, err := s.TryReserve(0, id, wal.Hash{2}); !errors.Is(err, wal.ErrTokenReused) {
 			t.Errorf("%s, another request: %v", what, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -11,10 +10,10 @@ import (
 	"github.com/segmentio/ksuid"
 )
 
-// NonceSize is the length of a token's identity in bytes.
+// NonceSize is the length of a nonce in bytes.
 const NonceSize = 16
 
-// Nonce is the identity of a token.
+// Nonce tells tokens apart. What a token was used for is told apart by TokenID.
 type Nonce [NonceSize]byte
 
 func (n Nonce) String() string { return hex.EncodeToString(n[:]) }
@@ -39,7 +38,7 @@ func HashOf(parts ...[]byte) (h Hash) {
 	return h
 }
 
-// Token makes a mutation happen once, however often it is sent.
+// Token makes a mutation of a routing key happen once, however often it is sent.
 type Token struct {
 	GenerationTime int64 // microseconds since 1970
 	Nonce          Nonce
@@ -48,17 +47,16 @@ type Token struct {
 // IsZero reports whether t is absent.
 func (t Token) IsZero() bool { return t.Nonce == Nonce{} && t.GenerationTime == 0 }
 
-// NonceOfKey is the identity of a token that is given by a business key: the
-// first 16 bytes of the key's SHA-256.
+// NonceOfKey is the nonce of a token that is given by a business key: the 16 bytes of the key's SHA-256.
 func NonceOfKey(key string) (n Nonce) {
 	sum := sha256.Sum256([]byte(key))
 	copy(n[:], sum[:])
 	return n
 }
 
-// NewNonce draws an identity: the first 16 bytes of a ksuid, which are 4 bytes of
-// seconds and 12 of randomness, so that the tokens of one moment lie together
-// in a store.
+// NewNonce draws a nonce: the first 16 bytes of a ksuid, which are 4 bytes of
+// seconds and 12 of randomness, so that the writes of one moment lie together
+// in a store; see IDOf.
 func NewNonce() (n Nonce) {
 	id := ksuid.New()
 	copy(n[:], id.Bytes())
@@ -120,6 +118,3 @@ type DriftError struct {
 func (e *DriftError) Error() string {
 	return fmt.Sprintf("the token's generation_time is off by %v; allowed are %v into the past and %v into the future", e.Drift, e.Past, e.Future)
 }
-
-// CompareNonce orders nonces.
-func CompareNonce(a, b Nonce) int { return bytes.Compare(a[:], b[:]) }

@@ -138,7 +138,7 @@ func synced[S comparable, E Entry](s *suite[S, E]) {
 func (s *suite[S, E]) calls(ctx context.Context, p wal.Partition) map[string]error {
 	errs := make(map[string]error)
 	_, errs["State"] = s.l.State(ctx, p)
-	_, _, errs["Token"] = s.l.Token(ctx, p, nonce(1))
+	_, _, errs["Token"] = s.l.Token(ctx, p, tokenID(1))
 	_, errs["Parked"] = s.l.Parked(ctx, p)
 	errs["Exceptions"] = s.l.Exceptions(ctx, p, 0, 1<<62, func(wal.Offset, []byte) error { return nil })
 	b := s.h.Begin(s.l, p)

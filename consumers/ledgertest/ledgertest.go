@@ -35,9 +35,9 @@ type Harness[S comparable, E Entry] struct {
 	// Saved reads all of the state that was saved.
 	Saved func(l consumers.Ledger[E], p wal.Partition) (S, error)
 	// Entry is an entry of a token. What it says beside differs with i.
-	Entry func(n wal.Nonce, o wal.Offset, logTime int64, i int) E
+	Entry func(n wal.TokenID, o wal.Offset, logTime int64, i int) E
 	// Key returns what an entry was made with.
-	Key func(e *E) (wal.Nonce, wal.Offset)
+	Key func(e *E) (wal.TokenID, wal.Offset)
 	// Evict sweeps a whole round, and returns how many entries were evicted.
 	Evict func(l consumers.Ledger[E], p wal.Partition, horizon int64) (int, error)
 	// Lacks names the cases that the implementation cannot meet, with the reason.
@@ -152,12 +152,12 @@ func (s *suite[S, E]) checkKept() {
 
 // token is an entry of token i.
 func (s *suite[S, E]) token(i int, o wal.Offset, logTime int64) *E {
-	e := s.h.Entry(nonce(i), o, logTime, i)
+	e := s.h.Entry(tokenID(i), o, logTime, i)
 	return &e
 }
 
-// nonce is different for every i.
-func nonce(i int) (n wal.Nonce) {
+// tokenID is different for every i.
+func tokenID(i int) (n wal.TokenID) {
 	binary.BigEndian.PutUint64(n[4:], uint64(i)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint32(n[12:], uint32(i))
 	return n

@@ -68,7 +68,7 @@ func concurrent[S comparable, E Entry](s *suite[S, E]) {
 		if err != nil {
 			return 0, err
 		}
-		if _, ok, err := s.l.Token(bg, p, nonce(int(st.Applied))); err != nil || !ok {
+		if _, ok, err := s.l.Token(bg, p, tokenID(int(st.Applied))); err != nil || !ok {
 			// A reader that was held up for a hundred commits may be behind the sweep.
 			if now, err := s.l.State(bg, p); err != nil || now.Applied-st.Applied < 90 {
 				return 0, differs(err, "the token of commit %d, which has returned, is not found", st.Applied)

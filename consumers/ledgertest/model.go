@@ -16,8 +16,8 @@ type model[S comparable, E Entry] struct {
 	h          *Harness[S, E]
 	common     consumers.State
 	state      S
-	tokens     map[wal.Nonce]E // of each the newest
-	horizon    int64           // entries logged before it may be gone
+	tokens     map[wal.TokenID]E // of each the newest
+	horizon    int64             // entries logged before it may be gone
 	parked     map[string]consumers.ParkedQueue
 	exceptions map[wal.Offset]string
 }
@@ -25,7 +25,7 @@ type model[S comparable, E Entry] struct {
 func newModel[S comparable, E Entry](h *Harness[S, E]) *model[S, E] {
 	m := &model[S, E]{h: h, common: consumers.State{Applied: wal.NoOffset}, horizon: -1 << 62}
 	m.state = h.Fresh
-	m.tokens, m.parked, m.exceptions = map[wal.Nonce]E{}, map[string]consumers.ParkedQueue{}, map[wal.Offset]string{}
+	m.tokens, m.parked, m.exceptions = map[wal.TokenID]E{}, map[string]consumers.ParkedQueue{}, map[wal.Offset]string{}
 	return m
 }
 

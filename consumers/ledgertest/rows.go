@@ -117,7 +117,7 @@ func exceptionsCallback[S comparable, E Entry](s *suite[S, E]) {
 		if seen++; seen == 5 {
 			return stop
 		}
-		if _, ok, err := s.l.Token(bg, 0, nonce(int(o))); err != nil || !ok {
+		if _, ok, err := s.l.Token(bg, 0, tokenID(int(o))); err != nil || !ok {
 			s.Errorf("token of %d: %v %v", o, ok, err)
 		}
 		// A commit does not change what the walk shows, and does not wait for it.

@@ -22,7 +22,7 @@ func tokensFound[S comparable, E Entry](s *suite[S, E]) {
 			}
 		})
 		last := i + 99
-		if e, ok, err := s.l.Token(bg, 0, nonce(last)); err != nil || !ok || e != *s.token(last, wal.Offset(last), at(last)) {
+		if e, ok, err := s.l.Token(bg, 0, tokenID(last)); err != nil || !ok || e != *s.token(last, wal.Offset(last), at(last)) {
 			s.Fatalf("token of the last commit: %+v %v %v", e, ok, err)
 		}
 		if i == n/2 {
@@ -32,10 +32,10 @@ func tokensFound[S comparable, E Entry](s *suite[S, E]) {
 	for range 2 {
 		s.check()
 		for i := range n {
-			if e, ok, err := s.l.Token(bg, 0, nonce(n+i)); err != nil || ok {
+			if e, ok, err := s.l.Token(bg, 0, tokenID(n+i)); err != nil || ok {
 				s.Fatalf("a token that was never saved: %+v %v", e, err)
 			}
-			if e, ok, err := s.l.Token(bg, 1, nonce(i)); err != nil || ok {
+			if e, ok, err := s.l.Token(bg, 1, tokenID(i)); err != nil || ok {
 				s.Fatalf("a token of another partition: %+v %v", e, err)
 			}
 		}
@@ -108,7 +108,7 @@ func tokensEvicted[S comparable, E Entry](s *suite[S, E]) {
 		}
 		gone := 0
 		for i := range n {
-			if _, ok, err := s.l.Token(bg, 0, nonce(i)); err != nil {
+			if _, ok, err := s.l.Token(bg, 0, tokenID(i)); err != nil {
 				s.Fatal(err)
 			} else if !ok {
 				gone++

@@ -30,7 +30,7 @@ type work struct {
 // savedToken is a token whose entry ends at end of values, and begins where the
 // one before it ends.
 type savedToken struct {
-	nonce   wal.Nonce
+	id      wal.TokenID
 	logTime int64
 	end     int
 }
@@ -91,9 +91,9 @@ func (b *Batch[S, E]) SaveToken(e *E) {
 		return
 	}
 	t := b.s.layout.TokenOf(e)
-	b.order.Add(&t.Nonce, len(b.tokens))
+	b.order.Add(&t.ID, len(b.tokens))
 	b.values = b.s.layout.AppendToken(b.values, e)
-	b.tokens = append(b.tokens, savedToken{t.Nonce, t.LogTime, len(b.values)})
+	b.tokens = append(b.tokens, savedToken{t.ID, t.LogTime, len(b.values)})
 }
 
 func (b *Batch[S, E]) addTokens(c *pebbletokens.Change) error {
@@ -102,7 +102,7 @@ func (b *Batch[S, E]) addTokens(c *pebbletokens.Change) error {
 		if at > 0 {
 			begin = b.tokens[at-1].end
 		}
-		op := c.Add(b.W, &t.nonce, t.logTime, t.end-begin)
+		op := c.Add(b.W, &t.id, t.logTime, t.end-begin)
 		copy(op.Value, b.values[begin:t.end])
 		if err := op.Finish(); err != nil {
 			return err

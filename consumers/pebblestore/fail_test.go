@@ -27,7 +27,7 @@ func commitOne(s *store, n int) error {
 	row := make([]byte, 2000)
 	row[n%len(row)] = byte(n)
 	b.SaveException(wal.Offset(n), row)
-	b.SaveToken(&entry{wal.Nonce{byte(n), byte(n >> 8), 1}, int64(n), wal.Offset(n)})
+	b.SaveToken(&entry{wal.TokenID{byte(n), byte(n >> 8), 1}, int64(n), wal.Offset(n)})
 	return b.Commit(context.Background(), state{State: consumers.State{Applied: wal.Offset(n)}})
 }
 

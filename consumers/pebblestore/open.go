@@ -47,7 +47,7 @@ type Config struct {
 	// changed while the store is open.
 	TokenWindow time.Duration
 	// TokenFilterBytes bounds the memory that saves a look into the store for a
-	// nonce that was never seen. Beyond it such look-ups cost a read, and stay
+	// identity that was never seen. Beyond it such look-ups cost a read, and stay
 	// right. About 1.5 bytes are used for an entry. 0 is 64 MiB.
 	TokenFilterBytes int64
 }

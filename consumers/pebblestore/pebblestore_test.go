@@ -29,7 +29,7 @@ type state struct {
 }
 
 type entry struct {
-	nonce   wal.Nonce
+	id      wal.TokenID
 	logTime int64
 	offset  wal.Offset
 }
@@ -53,15 +53,15 @@ func open(cfg pebblestore.Config) (*store, error) {
 			return r.Rest(), err
 		},
 		TokenOf: func(e *entry) pebblestore.Token {
-			return pebblestore.Token{Nonce: e.nonce, LogTime: e.logTime, Offset: e.offset}
+			return pebblestore.Token{ID: e.id, LogTime: e.logTime, Offset: e.offset}
 		},
 		AppendToken: func(dst []byte, e *entry) []byte {
 			return binary.AppendVarint(binary.AppendVarint(dst, e.logTime), int64(e.offset))
 		},
-		DecodeToken: func(n wal.Nonce, b []byte) (entry, error) {
+		DecodeToken: func(id wal.TokenID, b []byte) (entry, error) {
 			logTime, size := binary.Varint(b)
 			o, _ := binary.Varint(b[size:])
-			return entry{n, logTime, wal.Offset(o)}, nil
+			return entry{id, logTime, wal.Offset(o)}, nil
 		},
 	})
 }
@@ -81,19 +81,19 @@ func TestStateAndTokensComeBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	cfg := pebblestore.Config{FS: vfs.NewMem(), Partitions: 3}
-	nonce := wal.Nonce{1}
+	id := wal.TokenID{1}
 	for run := range 3 {
 		s := mustOpen(t, cfg)
 		want := state{consumers.State{Applied: wal.Offset(run - 1)}, uint64(run + 1)}
 		if got, err := s.Saved(ctx, 2); err != nil || got != want || s.Fresh(2) != (run == 0) || !s.Fresh(1) {
 			t.Errorf("run %d: state %+v, %v; want %+v; fresh %v", run, got, err, want, s.Fresh(2))
 		}
-		if e, ok, err := s.Token(ctx, 2, nonce); err != nil || ok != (run > 0) || ok && e != (entry{nonce, 9, 3}) {
+		if e, ok, err := s.Token(ctx, 2, id); err != nil || ok != (run > 0) || ok && e != (entry{id, 9, 3}) {
 			t.Errorf("run %d: token %+v %v %v", run, e, ok, err)
 		}
 		b := s.Begin(2)
 		if run == 0 {
-			b.SaveToken(&entry{nonce, 9, 3})
+			b.SaveToken(&entry{id, 9, 3})
 		}
 		if err := b.Commit(ctx, state{consumers.State{Applied: wal.Offset(run)}, uint64(run + 2)}); err != nil {
 			t.Fatal(err)

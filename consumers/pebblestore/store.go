@@ -36,15 +36,15 @@ type Layout[S any, E wal.Decided] struct {
 	// AppendToken and DecodeToken write and read an entry. DecodeToken keeps nothing
 	// of b. Its errors wrap wal.ErrCorrupt.
 	AppendToken func(dst []byte, e *E) []byte
-	DecodeToken func(n wal.Nonce, b []byte) (E, error)
+	DecodeToken func(id wal.TokenID, b []byte) (E, error)
 	// BatchBytes is up to what size the memory of a batch is used again.
 	BatchBytes int
 }
 
-// Token is what an entry is found by. Of two entries of a nonce that of the
+// Token is what an entry is found by. Of two entries of an identity that of the
 // larger offset counts.
 type Token struct {
-	Nonce   wal.Nonce
+	ID      wal.TokenID
 	LogTime int64
 	Offset  wal.Offset
 }
@@ -168,14 +168,14 @@ func (s *Store[S, E]) State(ctx context.Context, p wal.Partition) (consumers.Sta
 }
 
 // Token implements consumers.Ledger.
-func (s *Store[S, E]) Token(ctx context.Context, p wal.Partition, n wal.Nonce) (newest E, ok bool, err error) {
+func (s *Store[S, E]) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (newest E, ok bool, err error) {
 	if err := s.Enter(ctx, p); err != nil {
 		return newest, false, err
 	}
 	defer s.Leave()
 	var at wal.Offset
-	err = s.DB.Tokens.Lookup(p, n, func(value []byte) error {
-		e, err := s.layout.DecodeToken(n, value)
+	err = s.DB.Tokens.Lookup(p, id, func(value []byte) error {
+		e, err := s.layout.DecodeToken(id, value)
 		if err != nil {
 			return err
 		}

@@ -198,7 +198,7 @@ func (m *Model) checkReservations(ctx context.Context, s counter.Store, p wal.Pa
 			held++
 		}
 	}
-	seen := make(map[wal.Nonce]bool)
+	seen := make(map[wal.TokenID]bool)
 	err := s.HeldReservations(ctx, p, func(v *counter.Reservation) error {
 		want := m.reservations[v.ID]
 		if want.State != counter.Held || !sameReservation(v, &want) || seen[v.ID] {

@@ -88,10 +88,10 @@ func concurrent(t *testing.T, h Harness) {
 			now, err := p.s.State(bg, part)
 			return err == nil && now.Applied-st.Applied >= 90
 		}
-		if _, ok, err := p.s.Token(bg, part, nonce(int(st.Applied))); err != nil || !ok && !swept() {
+		if _, ok, err := p.s.Token(bg, part, tokenID(int(st.Applied))); err != nil || !ok && !swept() {
 			return 0, differs(err, "the token of commit %d, which has returned, is not found", st.Applied)
 		}
-		if _, ok, err := p.s.Reservation(bg, part, nonce(int(st.Applied))); err != nil || !ok && !swept() {
+		if _, ok, err := p.s.Reservation(bg, part, tokenID(int(st.Applied))); err != nil || !ok && !swept() {
 			return 0, differs(err, "the reservation of commit %d, which has returned, is not found", st.Applied)
 		}
 		rows, found := make([]counter.Row, counters), make([]bool, counters)

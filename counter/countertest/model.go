@@ -21,8 +21,8 @@ type Model struct {
 	bases        map[uint64]counter.Base
 	retired      map[uint64]wal.Offset
 	events       map[wal.Offset][]byte
-	tokens       map[wal.Nonce]counter.TokenEntry
-	reservations map[wal.Nonce]counter.Reservation
+	tokens       map[wal.TokenID]counter.TokenEntry
+	reservations map[wal.TokenID]counter.Reservation
 	// horizon is the highest that was swept with: what it frees may be there or
 	// not.
 	horizon int64
@@ -43,8 +43,8 @@ func NewModel() *Model {
 		bases:        make(map[uint64]counter.Base),
 		retired:      make(map[uint64]wal.Offset),
 		events:       make(map[wal.Offset][]byte),
-		tokens:       make(map[wal.Nonce]counter.TokenEntry),
-		reservations: make(map[wal.Nonce]counter.Reservation),
+		tokens:       make(map[wal.TokenID]counter.TokenEntry),
+		reservations: make(map[wal.TokenID]counter.Reservation),
 		horizon:      -1 << 63,
 	}
 }
@@ -110,8 +110,8 @@ func (m *Model) DropEvents(o wal.Offset) {
 
 // SaveToken is counter.Batch.SaveToken.
 func (m *Model) SaveToken(e *counter.TokenEntry) {
-	if old, ok := m.tokens[e.Nonce]; !ok || e.Offset >= old.Offset {
-		m.tokens[e.Nonce] = *e
+	if old, ok := m.tokens[e.ID]; !ok || e.Offset >= old.Offset {
+		m.tokens[e.ID] = *e
 	}
 }
 

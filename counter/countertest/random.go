@@ -28,7 +28,7 @@ type Program struct {
 	History [programPartitions][]*Model
 
 	cursor [programPartitions][]byte
-	nonces int
+	tokens int
 }
 
 // NewProgram returns a program over a store that is empty.
@@ -75,8 +75,8 @@ func (g *Program) change(t *rapid.T, m *Model, st *counter.State) func(w changes
 		if len(m.retired) > 2 { // leave some to be looked at
 			return func(changes) {}
 		}
-		g.nonces++
-		id = uint64(1000 + g.nonces)
+		g.tokens++
+		id = uint64(1000 + g.tokens)
 		return func(w changes) { w.AddBase(id, counter.Base{Events: 1}); w.Retire(id, st.Applied) }
 	case "window":
 		size := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(t, "size")
@@ -94,13 +94,13 @@ func (g *Program) change(t *rapid.T, m *Model, st *counter.State) func(w changes
 		o := st.Folded
 		return func(w changes) { w.DropEvents(o) }
 	case "token":
-		g.nonces++
-		e := token(g.nonces, st.LogTime)
+		g.tokens++
+		e := token(g.tokens, st.LogTime)
 		e.Offset = st.Applied
 		return func(w changes) { w.SaveToken(e) }
 	case "reserve":
-		g.nonces++
-		r := reservation(g.nonces, counter.Held)
+		g.tokens++
+		r := reservation(g.tokens, counter.Held)
 		return func(w changes) { w.SaveReservation(r) }
 	case "end":
 		for _, r := range m.reservations {

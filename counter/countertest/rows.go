@@ -243,7 +243,7 @@ func reads(ctx context.Context, s counter.Store, p wal.Partition) map[string]err
 	errs := make(map[string]error)
 	errs["Counters"] = s.Counters(ctx, p, [][]byte{{1}, {2}}, make([]counter.Row, 2), make([]bool, 2))
 	errs["Counters of one"] = s.Counters(ctx, p, [][]byte{{1}}, make([]counter.Row, 1), make([]bool, 1))
-	_, _, errs["Reservation"] = s.Reservation(ctx, p, nonce(1))
+	_, _, errs["Reservation"] = s.Reservation(ctx, p, tokenID(1))
 	errs["HeldReservations"] = s.HeldReservations(ctx, p, func(*counter.Reservation) error { return nil })
 	_, errs["Snapshot"] = s.Snapshot(ctx, p)
 	_, errs["Sweep"] = s.Sweep(ctx, &counter.SweepRequest{Partition: p, Limit: 10})

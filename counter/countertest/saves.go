@@ -16,15 +16,15 @@ var tokenCases = []testCase{
 	{"a reservation is found in every state, and held ones are listed", reservationStates},
 }
 
-// nonce is different for every i.
-func nonce(i int) (n wal.Nonce) {
+// tokenID is different for every i.
+func tokenID(i int) (n wal.TokenID) {
 	binary.BigEndian.PutUint64(n[4:], uint64(i)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint32(n[12:], uint32(i))
 	return n
 }
 
 func token(i int, logTime int64) *counter.TokenEntry {
-	e := &counter.TokenEntry{Nonce: nonce(i), Hash: wal.Hash{byte(i), 15: 1}, Offset: wal.Offset(i), LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7, Outcome: counter.Applied}
+	e := &counter.TokenEntry{ID: tokenID(i), Hash: wal.Hash{byte(i), 15: 1}, Offset: wal.Offset(i), LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7, Outcome: counter.Applied}
 	if i%3 == 0 {
 		e.Value, e.Held, e.AppliedDelta = int64(i), 7, int64(-i)
 	}
@@ -32,7 +32,7 @@ func token(i int, logTime int64) *counter.TokenEntry {
 }
 
 func reservation(i int, state counter.ReservationState) *counter.Reservation {
-	r := &counter.Reservation{ID: nonce(i), Counter: fmt.Append(nil, "counter ", i%10), Amount: int64(i) + 1, ExpiresAt: int64(i) * second, State: state}
+	r := &counter.Reservation{ID: tokenID(i), Counter: fmt.Append(nil, "counter ", i%10), Amount: int64(i) + 1, ExpiresAt: int64(i) * second, State: state}
 	if state != counter.Held {
 		r.EndedAt = int64(i) * 2 * second
 	}
@@ -44,7 +44,7 @@ func tokenAnswers(t *testing.T, h Harness) {
 	p.commit(0, func(w changes, _ *counter.State) {
 		i := 0
 		save := func(e counter.TokenEntry) {
-			e.Nonce = nonce(i)
+			e.ID = tokenID(i)
 			i++
 			w.SaveToken(&e)
 		}
@@ -91,7 +91,7 @@ func reservationStates(t *testing.T, h Harness) {
 		w.SaveReservation(reservation(0, counter.Held)) // once more
 	})
 	p.checkKept()
-	if _, ok, err := p.s.Reservation(bg, 0, nonce(5000)); err != nil || ok {
+	if _, ok, err := p.s.Reservation(bg, 0, tokenID(5000)); err != nil || ok {
 		t.Fatalf("a reservation that was never made: %v %v", ok, err)
 	}
 	stop := errors.New("stop")

@@ -60,7 +60,7 @@ func reservationsForgotten(t *testing.T, h Harness) {
 		}
 		p.checkKept()
 		for i := range n {
-			_, ok, err := p.s.Reservation(bg, 0, nonce(i))
+			_, ok, err := p.s.Reservation(bg, 0, tokenID(i))
 			if want := i%4 == 0 || i >= 20; err != nil || ok != want {
 				t.Fatalf("reservation %d after the sweep: %v %v, want %v", i, ok, err, want)
 			}
@@ -68,7 +68,7 @@ func reservationsForgotten(t *testing.T, h Harness) {
 		if r := p.sweep(0, horizon, limit); r.Reservations != 0 {
 			t.Fatalf("%d more", r.Reservations)
 		}
-		// A nonce that was forgotten may be used again, and one that is not yet.
+		// An identity that was forgotten may be used again, and one that is not yet.
 		p.commit(0, func(w changes, _ *counter.State) {
 			w.SaveReservation(reservation(1, counter.Held))
 			w.SaveReservation(reservation(30, counter.Held))

@@ -115,7 +115,7 @@ func (b *batch) AddBase(id uint64, base counter.Base) {
 }
 
 // SaveReservation implements counter.Batch. What is held and what has ended are
-// two tables; of one that stands in both, as a nonce of long ago can when it is
+// two tables; of one that stands in both, as an identity of long ago can when it is
 // used again, the held one counts.
 func (b *batch) SaveReservation(r *counter.Reservation) {
 	if !b.Ready() {
@@ -126,13 +126,13 @@ func (b *batch) SaveReservation(r *counter.Reservation) {
 	case counter.Held:
 		table = tableHeld
 	case counter.Settled, counter.Cancelled, counter.Expired:
-		b.Buf = appendNonceKey(b.Buf[:0], tableHeld, b.p, &r.ID)
+		b.Buf = appendTokenKey(b.Buf[:0], tableHeld, b.p, &r.ID)
 		b.delete()
 	default:
 		b.SetErr(fmt.Errorf("reservation in state %d", r.State))
 		return
 	}
-	b.Buf = appendNonceKey(b.Buf[:0], table, b.p, &r.ID)
+	b.Buf = appendTokenKey(b.Buf[:0], table, b.p, &r.ID)
 	b.Buf = appendReservation(b.Buf, r)
-	b.set(nonceLen)
+	b.set(tokenIDLen)
 }

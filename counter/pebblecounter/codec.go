@@ -217,7 +217,7 @@ func appendReservation(dst []byte, v *counter.Reservation) []byte {
 }
 
 // decodeReservation keeps nothing of b.
-func decodeReservation(id wal.Nonce, b []byte) (v counter.Reservation, err error) {
+func decodeReservation(id wal.TokenID, b []byte) (v counter.Reservation, err error) {
 	r, err := open("reservation", b)
 	if err != nil {
 		return v, err

@@ -37,10 +37,10 @@ func everything(t testing.TB, s *Store) {
 	b.Retire(9, 100)
 	b.Retire(10, 7)
 	b.SaveEvents(0x0a0b0c, []byte("events"))
-	b.SaveToken(&counter.TokenEntry{Nonce: wal.Nonce{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 1<<40 + 5, Outcome: counter.Applied})
-	b.SaveToken(&counter.TokenEntry{Nonce: wal.Nonce{0xcd}, LogTime: 1 << 40, AcceptedAt: 1 << 40, Time: 1 << 40, Outcome: counter.Rejected, Value: -9, Held: 8, AppliedDelta: 300, Violation: counter.AtFloor, ExpiresAt: 1 << 41, Ended: counter.Expired})
-	b.SaveReservation(&counter.Reservation{ID: wal.Nonce{0xaa}, Counter: []byte("counter"), Amount: 3, ExpiresAt: 1 << 41, State: counter.Held})
-	b.SaveReservation(&counter.Reservation{ID: wal.Nonce{0xab}, Counter: []byte("counter"), Amount: 4, ExpiresAt: 1 << 41, State: counter.Cancelled, EndedAt: 1 << 40})
+	b.SaveToken(&counter.TokenEntry{ID: wal.TokenID{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 1<<40 + 5, Outcome: counter.Applied})
+	b.SaveToken(&counter.TokenEntry{ID: wal.TokenID{0xcd}, LogTime: 1 << 40, AcceptedAt: 1 << 40, Time: 1 << 40, Outcome: counter.Rejected, Value: -9, Held: 8, AppliedDelta: 300, Violation: counter.AtFloor, ExpiresAt: 1 << 41, Ended: counter.Expired})
+	b.SaveReservation(&counter.Reservation{ID: wal.TokenID{0xaa}, Counter: []byte("counter"), Amount: 3, ExpiresAt: 1 << 41, State: counter.Held})
+	b.SaveReservation(&counter.Reservation{ID: wal.TokenID{0xab}, Counter: []byte("counter"), Amount: 4, ExpiresAt: 1 << 41, State: counter.Cancelled, EndedAt: 1 << 40})
 	b.SaveParked(&consumers.ParkedChange{Key: []byte("parked"), Head: consumers.ParkedHead{Reason: "poison", Attempts: 3, At: 7, LogTime: 1 << 40}})
 	b.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedAdd, Key: []byte("parked"), Ref: wal.Ref{Partition: 1, Offset: 7, Index: wal.WholeRecord}})
 	b.SaveException(7, []byte("exception"))
@@ -100,7 +100,7 @@ func eachRow(s *Store, f func(k, v []byte)) error {
 func TestUnreadableRowsAreCorruption(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	id := wal.Nonce{1}
+	id := wal.TokenID{1}
 	name := []byte("name")
 	at := func(key []byte) func(*Store, []byte) error {
 		return func(s *Store, v []byte) error { return s.DB.Set(key, v, pebble.NoSync) }
@@ -149,10 +149,10 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 		"window merged":    {merged(appendWindowKey(nil, 0, 1, 60, 0)), windows},
 		"base":             {at(appendIDKey(nil, tableBase, 0, 1)), base},
 		"base merged":      {merged(appendIDKey(nil, tableBase, 0, 1)), base},
-		"reservation":      {at(appendNonceKey(nil, tableHeld, 0, &id)), func(s *Store) error { _, _, err := s.Reservation(ctx, 0, id); return err }},
-		"held":             {at(appendNonceKey(nil, tableHeld, 0, &id)), held},
+		"reservation":      {at(appendTokenKey(nil, tableHeld, 0, &id)), func(s *Store) error { _, _, err := s.Reservation(ctx, 0, id); return err }},
+		"held":             {at(appendTokenKey(nil, tableHeld, 0, &id)), held},
 		"key of a held":    {at(pebblestore.AppendTable(nil, tableHeld, 0)), held},
-		"ended":            {at(appendNonceKey(nil, tableEnded, 0, &id)), sweep},
+		"ended":            {at(appendTokenKey(nil, tableEnded, 0, &id)), sweep},
 		"retired":          {at(appendIDKey(nil, tableRetired, 0, 1)), sweep},
 		"key of a retired": {at(pebblestore.AppendTable(nil, tableRetired, 0)), sweep},
 		"parked":           {at(append(pebblestore.AppendTable(nil, pebblestore.TableParked, 0), name...)), func(s *Store) error { _, err := s.Parked(ctx, 0); return err }},
@@ -252,7 +252,7 @@ func FuzzDecoders(f *testing.F) {
 			b2, err := decodeBase(appendBase(nil, &b))
 			same("base", b, b2, err)
 		}
-		n := wal.Nonce{7}
+		n := wal.TokenID{7}
 		if e, err := decodeToken(n, v); !corrupt("token", err) {
 			e2, err := decodeToken(n, appendToken(nil, &e))
 			same("token", e, e2, err)

@@ -42,7 +42,7 @@ func commitOne(s *Store, m *countertest.Model, n int) error {
 	row := benchRow(n)
 	events := make([]byte, 2000)
 	events[n%len(events)] = byte(n)
-	e := counter.TokenEntry{Nonce: wal.Nonce{byte(n), byte(n >> 8), 1}, Offset: o, LogTime: int64(n), Outcome: counter.Applied}
+	e := counter.TokenEntry{ID: wal.TokenID{byte(n), byte(n >> 8), 1}, Offset: o, LogTime: int64(n), Outcome: counter.Applied}
 	b.SaveCounter(fmt.Append(nil, n), &row)
 	b.AddWindow(1, 60e9, 0, counter.Bucket{Lo: 1, Adds: 1})
 	b.SaveEvents(o, events)

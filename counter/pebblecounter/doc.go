@@ -25,7 +25,7 @@
 // varint of up to 128 bits, a bucket is adds (i), sum (wide).
 //
 //	's' p                         of a state: v, flags (1 expiring), next id u, folded i
-//	't' p bucket nonce            token: v, hash (16), outcome, offset i, log time i, accepted at and time
+//	't' p bucket id(16)           token: v, hash (16), outcome, offset i, log time i, accepted at and time
 //	                              less the log time i i; with an answer: violation, ended, value i, held i,
 //	                              applied delta i, expires at i
 //	'c' p name                    counter: v, flags (1 fixed, 2 starts are in microseconds, not seconds),
@@ -37,6 +37,6 @@
 //	'd' p id(8)                   retired, windows not freed: v, offset i
 //	'g' p offset(8) id(8)         retired at offset, waits for the fold: v
 //	'e' p offset(8)               event row, as the applier wrote it
-//	'h' p nonce(16)               held reservation: v, state, amount i, expires at i, ended at i, name
-//	'r' p nonce(16)               ended reservation, the same
+//	'h' p id(16)                  held reservation: v, state, amount i, expires at i, ended at i, name
+//	'r' p id(16)                  ended reservation, the same
 package pebblecounter

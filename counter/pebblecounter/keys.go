@@ -22,12 +22,12 @@ const (
 	tableHeld    = 'h' // reservations that are held
 	tableEnded   = 'r' // reservations that are not
 
-	tableLen  = pebblestore.TableLen
-	idLen     = tableLen + 8
-	goneLen   = tableLen + 8 + 8
-	windowLen = idLen + 4 + 8
-	offsetLen = tableLen + 8
-	nonceLen  = tableLen + wal.NonceSize
+	tableLen   = pebblestore.TableLen
+	idLen      = tableLen + 8
+	goneLen    = tableLen + 8 + 8
+	windowLen  = idLen + 4 + 8
+	offsetLen  = tableLen + 8
+	tokenIDLen = tableLen + len(wal.TokenID{})
 )
 
 func appendCounterKey(dst []byte, p wal.Partition, name []byte) []byte {
@@ -74,6 +74,6 @@ func eventsOffset(key []byte) wal.Offset {
 	return wal.Offset(binary.BigEndian.Uint64(key[tableLen:]))
 }
 
-func appendNonceKey(dst []byte, table byte, p wal.Partition, n *wal.Nonce) []byte {
+func appendTokenKey(dst []byte, table byte, p wal.Partition, n *wal.TokenID) []byte {
 	return append(pebblestore.AppendTable(dst, table, p), n[:]...)
 }

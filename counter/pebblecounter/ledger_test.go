@@ -13,9 +13,9 @@ import (
 type testLedger = consumers.Ledger[counter.TokenEntry]
 
 // ledgerEntry is as the applier makes it, with an answer and without.
-func ledgerEntry(n wal.Nonce, o wal.Offset, logTime int64, i int) counter.TokenEntry {
+func ledgerEntry(n wal.TokenID, o wal.Offset, logTime int64, i int) counter.TokenEntry {
 	e := counter.TokenEntry{
-		Nonce: n, Hash: wal.Hash{byte(i), 15: 1}, Offset: o, LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7,
+		ID: n, Hash: wal.Hash{byte(i), 15: 1}, Offset: o, LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7,
 		Outcome: counter.Applied,
 	}
 	if i%3 == 0 {
@@ -45,7 +45,7 @@ func TestLedger(t *testing.T) {
 			return l.(*Store).Saved(context.Background(), p)
 		},
 		Entry: ledgerEntry,
-		Key:   func(e *counter.TokenEntry) (wal.Nonce, wal.Offset) { return e.Nonce, e.Offset },
+		Key:   func(e *counter.TokenEntry) (wal.TokenID, wal.Offset) { return e.ID, e.Offset },
 		Evict: func(l testLedger, p wal.Partition, horizon int64) (n int, err error) {
 			r := counter.SweepRequest{Partition: p, Horizon: horizon, Limit: 10}
 			for {

@@ -81,13 +81,13 @@ func (s *Store) iter(table byte, p wal.Partition) (*pebble.Iterator, error) {
 
 // Reservation implements counter.Store. It looks among the held ones first: one
 // that ends between the two looks is found by the second.
-func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.Nonce) (v counter.Reservation, ok bool, err error) {
+func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.TokenID) (v counter.Reservation, ok bool, err error) {
 	if err := s.Enter(ctx, p); err != nil {
 		return v, false, err
 	}
 	defer s.Leave()
 	for _, table := range []byte{tableHeld, tableEnded} {
-		ok, err = s.DB.View(appendNonceKey(make([]byte, 0, nonceLen), table, p, &id), func(b []byte) (err error) {
+		ok, err = s.DB.View(appendTokenKey(make([]byte, 0, tokenIDLen), table, p, &id), func(b []byte) (err error) {
 			v, err = decodeReservation(id, b)
 			return err
 		})
@@ -115,14 +115,14 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 			return stop
 		}
 		k := it.Key()
-		if len(k) != nonceLen {
+		if len(k) != tokenIDLen {
 			return errBadKey
 		}
 		b, err := it.ValueAndErr()
 		if err != nil {
 			return err
 		}
-		v, err := decodeReservation(wal.Nonce(k[tableLen:]), b)
+		v, err := decodeReservation(wal.TokenID(k[tableLen:]), b)
 		if err != nil {
 			return err
 		}

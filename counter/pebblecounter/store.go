@@ -35,7 +35,7 @@ func Open(cfg Config) (*Store, error) {
 		Common:      func(st *counter.State) *consumers.State { return &st.State },
 		AppendState: appendState, DecodeState: decodeState,
 		TokenOf: func(e *counter.TokenEntry) pebblestore.Token {
-			return pebblestore.Token{Nonce: e.Nonce, LogTime: e.LogTime, Offset: e.Offset}
+			return pebblestore.Token{ID: e.ID, LogTime: e.LogTime, Offset: e.Offset}
 		},
 		AppendToken: appendToken, DecodeToken: decodeToken,
 	})

@@ -182,14 +182,14 @@ func (sw *sweep) freeWindows(id uint64) (err error) {
 // ended frees a reservation that nothing can ask for any more.
 func (sw *sweep) ended(it *pebble.Iterator) error {
 	k := it.Key()
-	if len(k) != nonceLen {
+	if len(k) != tokenIDLen {
 		return errBadKey
 	}
 	b, err := it.ValueAndErr()
 	if err != nil {
 		return err
 	}
-	v, err := decodeReservation(wal.Nonce(k[tableLen:]), b)
+	v, err := decodeReservation(wal.TokenID(k[tableLen:]), b)
 	if err != nil || v.EndedAt >= sw.r.Horizon {
 		return err
 	}

@@ -30,12 +30,12 @@ func appendToken(dst []byte, e *counter.TokenEntry) []byte {
 }
 
 // decodeToken keeps nothing of b.
-func decodeToken(n wal.Nonce, b []byte) (e counter.TokenEntry, err error) {
+func decodeToken(n wal.TokenID, b []byte) (e counter.TokenEntry, err error) {
 	r, err := open("token entry", b)
 	if err != nil {
 		return e, err
 	}
-	e.Nonce = n
+	e.ID = n
 	copy(e.Hash[:], r.Bytes(len(e.Hash)))
 	e.Outcome = counter.Outcome(r.Byte())
 	e.Offset = wal.Offset(r.Int())

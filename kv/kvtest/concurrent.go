@@ -51,7 +51,7 @@ func concurrent(t *testing.T, h Harness) {
 					t.Errorf("state: %v", err)
 					return
 				}
-				if _, ok, err := p.s.Token(bg, 0, nonce(int(st.Applied))); err != nil || !ok {
+				if _, ok, err := p.s.Token(bg, 0, tokenID(int(st.Applied))); err != nil || !ok {
 					t.Errorf("the token of commit %d, which has returned, is not found: %v", st.Applied, err)
 					return
 				}

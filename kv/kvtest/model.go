@@ -20,7 +20,7 @@ type Model struct {
 type modelPartition struct {
 	state   kv.State
 	records map[string]*modelRecord
-	tokens  map[wal.Nonce]kv.TokenEntry
+	tokens  map[wal.TokenID]kv.TokenEntry
 	uploads map[kv.UploadID]kv.StoredUpload
 	chunks  map[kv.UploadID]map[int][]byte
 }
@@ -44,7 +44,7 @@ func (m *Model) partition(p wal.Partition) *modelPartition {
 		mp = &modelPartition{
 			state:   kv.State{Applied: wal.NoOffset},
 			records: make(map[string]*modelRecord),
-			tokens:  make(map[wal.Nonce]kv.TokenEntry),
+			tokens:  make(map[wal.TokenID]kv.TokenEntry),
 			uploads: make(map[kv.UploadID]kv.StoredUpload),
 			chunks:  make(map[kv.UploadID]map[int][]byte),
 		}
@@ -106,7 +106,7 @@ func (m *Model) DeleteRecord(p wal.Partition, id []byte, v wal.Version) {
 }
 
 // SaveToken is kv.Batch.SaveToken.
-func (m *Model) SaveToken(p wal.Partition, e *kv.TokenEntry) { m.partition(p).tokens[e.Nonce] = *e }
+func (m *Model) SaveToken(p wal.Partition, e *kv.TokenEntry) { m.partition(p).tokens[e.ID] = *e }
 
 // SaveUpload is kv.Batch.SaveUpload.
 func (m *Model) SaveUpload(p wal.Partition, u *kv.StoredUpload) {
@@ -213,7 +213,7 @@ func (m *Model) Records(p wal.Partition, now int64) []string {
 }
 
 // Token is kv.Store.Token.
-func (m *Model) Token(p wal.Partition, n wal.Nonce) (kv.TokenEntry, bool) {
+func (m *Model) Token(p wal.Partition, n wal.TokenID) (kv.TokenEntry, bool) {
 	e, ok := m.partition(p).tokens[n]
 	return e, ok
 }

@@ -35,7 +35,7 @@ type Program struct {
 	logTime map[wal.Partition]int64
 	horizon map[wal.Partition]int64
 	cursor  map[wal.Partition][]byte
-	nonces  int
+	tokens  int
 }
 
 // NewProgram returns a program over a store and a model that are equal.
@@ -99,13 +99,13 @@ func (g *Program) change(t *rapid.T, w *write, offset wal.Offset) {
 	case "record":
 		w.deleteRecord(id, g.version(t, w.p, wal.Deleted, offset))
 	case "token":
-		g.nonces++
-		e := entry(g.nonces, max(g.logTime[w.p], 1))
+		g.tokens++
+		e := entry(g.tokens, max(g.logTime[w.p], 1))
 		e.Offset = offset
 		w.token(e)
 	case "upload":
-		g.nonces++
-		staged(w, kv.UploadID{1, byte(g.nonces >> 8), byte(g.nonces)}, id, k, g.version(t, w.p, wal.Live, offset).Time, 1+g.nonces%3, 5)
+		g.tokens++
+		staged(w, kv.UploadID{1, byte(g.tokens >> 8), byte(g.tokens)}, id, k, g.version(t, w.p, wal.Live, offset).Time, 1+g.tokens%3, 5)
 	}
 }
 
@@ -153,7 +153,7 @@ func (g *Program) run(rt *rapid.T, p *pair) {
 			for part := range wal.Partition(2) {
 				p.checkAll(part, g.logTime[part])
 				for _, e := range g.Model.Tokens(part) {
-					got, ok, err := g.Store.Token(bg, part, e.Nonce)
+					got, ok, err := g.Store.Token(bg, part, e.ID)
 					if err != nil || (ok && got != e) || (!ok && e.LogTime >= g.horizon[part]) {
 						t.Fatalf("token %+v: %+v %v %v", e, got, ok, err)
 					}

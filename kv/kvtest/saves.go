@@ -18,15 +18,15 @@ var lifeCases = []testCase{
 	{"readers see whole commits while the applier writes", concurrent},
 }
 
-// nonce is different for every i.
-func nonce(i int) (n wal.Nonce) {
+// tokenID is different for every i.
+func tokenID(i int) (n wal.TokenID) {
 	binary.BigEndian.PutUint64(n[4:], uint64(i)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint32(n[12:], uint32(i))
 	return n
 }
 
 func entry(i int, logTime int64) kv.TokenEntry {
-	e := kv.TokenEntry{Nonce: nonce(i), Hash: wal.Hash{byte(i)}, Offset: wal.Offset(i), LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7, Outcome: kv.Applied}
+	e := kv.TokenEntry{ID: tokenID(i), Hash: wal.Hash{byte(i)}, Offset: wal.Offset(i), LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7, Outcome: kv.Applied}
 	if i%3 == 0 {
 		e.Outcome, e.Current = kv.ConditionFailed, expiring(logTime, 99)
 	}
@@ -38,8 +38,8 @@ func entry(i int, logTime int64) kv.TokenEntry {
 
 func (p *pair) checkToken(part wal.Partition, i int) {
 	p.t.Helper()
-	got, ok, err := p.s.Token(bg, part, nonce(i))
-	want, wantOK := p.m.Token(part, nonce(i))
+	got, ok, err := p.s.Token(bg, part, tokenID(i))
+	want, wantOK := p.m.Token(part, tokenID(i))
 	if err != nil || ok != wantOK || got != want {
 		p.t.Fatalf("token %d of partition %d: %+v %v %v, want %+v %v", i, part, got, ok, err, want, wantOK)
 	}

@@ -287,7 +287,7 @@ func scribble(t *testing.T, h Harness) {
 	p := open(t, h, 1)
 	id, k, v := []byte("record"), []byte("key"), []byte("value")
 	start, end := []byte("x"), []byte("z")
-	token := kv.TokenEntry{Nonce: wal.Nonce{1}, LogTime: 1, Outcome: kv.Applied}
+	token := kv.TokenEntry{ID: wal.TokenID{1}, LogTime: 1, Outcome: kv.Applied}
 	b := p.s.Begin(0)
 	b.Put(id, at(5), &kv.StoredItem{Key: k, Value: v})
 	b.DeleteRange(id, kv.Range{Start: start, End: end}, deleted(5), false)
@@ -315,7 +315,7 @@ func scribble(t *testing.T, h Harness) {
 		}
 		clear(c)
 	}
-	if _, ok, err := p.s.Token(bg, 0, wal.Nonce{1}); err != nil || !ok {
+	if _, ok, err := p.s.Token(bg, 0, wal.TokenID{1}); err != nil || !ok {
 		t.Fatalf("token: %v, %v", ok, err)
 	}
 }

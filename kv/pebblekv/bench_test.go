@@ -22,13 +22,13 @@ func applyPuts(b testing.TB, s *Store, from, n int) {
 	key := []byte("item-key")
 	it := kv.StoredItem{Key: key, Value: value}
 	st := kv.State{Applied: wal.Offset(from) - 1}
-	nonces := make([]wal.Nonce, benchBatch) // drawn by clients, not by the applier
+	tokens := make([]wal.TokenID, benchBatch) // drawn by clients, not by the applier
 	for i := 0; i < n; i += benchBatch {
 		if tb, ok := b.(*testing.B); ok {
 			tb.StopTimer()
 		}
-		for j := range nonces {
-			nonces[j] = wal.NewNonce()
+		for j := range tokens {
+			tokens[j] = wal.TokenID(wal.NewNonce())
 		}
 		if tb, ok := b.(*testing.B); ok {
 			tb.StartTimer()
@@ -40,7 +40,7 @@ func applyPuts(b testing.TB, s *Store, from, n int) {
 			v := wal.Version{Time: int64(from + j + 1), Offset: wal.Offset(from + j)}
 			binary.BigEndian.PutUint64(value, uint64(j)*0xbf58476d1ce4e5b9)
 			batch.Put(id, v, &it)
-			batch.SaveToken(&kv.TokenEntry{Nonce: nonces[j-i], Hash: wal.Hash(value[:16]), Offset: v.Offset, LogTime: v.Time, AcceptedAt: v.Time, Time: v.Time, Outcome: kv.Applied})
+			batch.SaveToken(&kv.TokenEntry{ID: tokens[j-i], Hash: wal.Hash(value[:16]), Offset: v.Offset, LogTime: v.Time, AcceptedAt: v.Time, Time: v.Time, Outcome: kv.Applied})
 		}
 		st.Applied = wal.Offset(min(i+benchBatch, n))
 		if err := batch.Commit(ctx, st); err != nil {
@@ -109,7 +109,7 @@ func BenchmarkPointGet(b *testing.B) {
 		}
 	})
 	b.Run("unknown token", func(b *testing.B) {
-		n := wal.NewNonce()
+		n := wal.TokenID(wal.NewNonce())
 		for i := range b.N {
 			binary.BigEndian.PutUint64(n[:], uint64(i))
 			if _, ok, err := s.Token(ctx, 0, n); ok || err != nil {

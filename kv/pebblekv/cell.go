@@ -13,7 +13,7 @@ const (
 	cellHasMeta   = 1 << 0
 	cellHasUpload = 1 << 1
 
-	uploadMetaLen = wal.NonceSize + 4 + 8 + 32
+	uploadMetaLen = len(wal.TokenID{}) + 4 + 8 + 32
 )
 
 // cellLen is the length of the encoding of it.

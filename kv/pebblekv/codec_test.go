@@ -33,10 +33,10 @@ func everything(t testing.TB, s *Store) {
 	b.DeleteRange(id, kv.Range{Start: []byte("a"), End: []byte("b")}, wal.Version{Time: 5, Class: wal.Deleted, Offset: 7}, false)
 	b.DeleteRange(id, kv.Range{Start: []byte("x"), Open: true}, wal.Version{Time: 6, Class: wal.Deleted, Offset: 7}, false)
 	b.DeleteRecord(id, wal.Version{Time: 4, Class: wal.Deleted, Offset: 7}, false)
-	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 4, Outcome: kv.Applied})
-	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcd}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v})
-	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xce}, LogTime: 1 << 40, Outcome: kv.Applied, DefaultTTL: 3_600_000_000, HasDefaultTTL: true})
-	b.SaveToken(&kv.TokenEntry{Nonce: wal.Nonce{0xcf}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v, HasDefaultTTL: true})
+	b.SaveToken(&kv.TokenEntry{ID: wal.TokenID{0xcc}, Hash: wal.Hash{0xdd}, Offset: 7, LogTime: 1 << 40, AcceptedAt: 3, Time: 4, Outcome: kv.Applied})
+	b.SaveToken(&kv.TokenEntry{ID: wal.TokenID{0xcd}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v})
+	b.SaveToken(&kv.TokenEntry{ID: wal.TokenID{0xce}, LogTime: 1 << 40, Outcome: kv.Applied, DefaultTTL: 3_600_000_000, HasDefaultTTL: true})
+	b.SaveToken(&kv.TokenEntry{ID: wal.TokenID{0xcf}, LogTime: 1 << 40, Outcome: kv.ConditionFailed, Current: v, HasDefaultTTL: true})
 	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xaa}, Record: id, Key: []byte("upload"), Expiry: 55, Committed: true, Version: v, Chunks: 2})
 	b.SaveUpload(&kv.StoredUpload{ID: kv.UploadID{0xab}, Record: id, Key: []byte("k"), Expiry: 55})
 	b.SaveChunk(kv.UploadID{0xaa}, 1, []byte("chunk"))
@@ -118,14 +118,14 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 		"a token entry of another length": {
 			func(s *Store) error {
 				w, c := s.DB.NewBatch(), s.DB.Tokens.NewChange(0)
-				op := c.Add(w, new(wal.Nonce), 1, 1)
+				op := c.Add(w, new(wal.TokenID), 1, 1)
 				op.Value[0] = 'x'
 				err := errors.Join(op.Finish(), s.DB.Apply(w), w.Close())
 				c.Committed()
 				return err
 			},
 			func(s *Store) error {
-				_, _, err := s.Token(ctx, 0, wal.Nonce{})
+				_, _, err := s.Token(ctx, 0, wal.TokenID{})
 				return err
 			},
 		},
@@ -169,10 +169,10 @@ func TestTokensBeyondTheFilterBudgetAreFound(t *testing.T) {
 	cfg.TokenFilterBytes = 10_000 // for 6,000 entries or so
 	s := mustOpen(t, cfg)
 	const n = 12_000
-	nonce := func(i int) wal.Nonce { return wal.Nonce{byte(i), byte(i >> 8), byte(i >> 16), 1} }
+	tokenID := func(i int) wal.TokenID { return wal.TokenID{byte(i), byte(i >> 8), byte(i >> 16), 1} }
 	b := s.Begin(0)
 	for i := range n {
-		b.SaveToken(&kv.TokenEntry{Nonce: nonce(i), LogTime: 5, Offset: wal.Offset(i), Outcome: kv.Applied})
+		b.SaveToken(&kv.TokenEntry{ID: tokenID(i), LogTime: 5, Offset: wal.Offset(i), Outcome: kv.Applied})
 	}
 	if err := b.Commit(ctx, kv.State{LogTime: 5}); err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestTokensBeyondTheFilterBudgetAreFound(t *testing.T) {
 	}
 	for range 2 {
 		for i := 0; i < 2*n; i += step {
-			if e, ok, err := s.Token(ctx, 0, nonce(i)); err != nil || ok != (i < n) || (ok && e.Offset != wal.Offset(i)) {
+			if e, ok, err := s.Token(ctx, 0, tokenID(i)); err != nil || ok != (i < n) || (ok && e.Offset != wal.Offset(i)) {
 				t.Fatalf("token %d: %+v %v %v", i, e, ok, err)
 			}
 		}
@@ -234,7 +234,7 @@ func FuzzDecoders(f *testing.F) {
 				t.Errorf("upload %x: %v", v, err)
 			}
 		}
-		if e, err := decodeToken(wal.Nonce{}, v); err == nil && len(appendToken(nil, &e)) > len(v) {
+		if e, err := decodeToken(wal.TokenID{}, v); err == nil && len(appendToken(nil, &e)) > len(v) {
 			t.Errorf("token entry %x grows", v)
 		}
 		if fr, err := parseFragment(k, v); err == nil && len(fr.end) > len(v) {

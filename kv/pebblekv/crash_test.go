@@ -52,9 +52,9 @@ func equal(s *Store, m *kvtest.Model) error {
 			return fmt.Errorf("partition %d at %d: %d records, want %d", p, st.Applied, len(got), len(want))
 		}
 		for _, e := range m.Tokens(p) {
-			found, ok, err := s.Token(ctx, p, e.Nonce)
+			found, ok, err := s.Token(ctx, p, e.ID)
 			if err != nil || !ok || found != e {
-				return fmt.Errorf("partition %d: token %s: %+v %v %w", p, e.Nonce, found, ok, err)
+				return fmt.Errorf("partition %d: token %s: %+v %v %w", p, e.ID, found, ok, err)
 			}
 		}
 	}

@@ -30,7 +30,7 @@
 //	'r' p len(2) id 0x00                  MERGE: newest record tombstone (25), newest range tombstone ever (25)
 //	'r' p len(2) id 0x01 layer(1) start   range tombstone: version (25), open (1), end
 //	'r' p len(2) id 0x02 key              MERGE: cell
-//	't' p bucket nonce                    token: hash (16), offset (8), log time (8), accepted at (8),
+//	't' p bucket id(16)                   token: hash (16), offset (8), log time (8), accepted at (8),
 //	                                      time (8), outcome (1), the version found (25) if any,
 //	                                      and the default time to live if known (u, us)
 //	'u' p upload(16)                      upload: flags (1), expiry (8), time to live (8), if committed

@@ -22,10 +22,10 @@ const (
 	kindItem    = 0x02
 	kindEnd     = 0x03 // above everything of the record
 
-	maxIDLen  = math.MaxUint16
-	tableLen  = pebblestore.TableLen
-	headerLen = 5 // table, partition, length of the id
-	nonceLen  = wal.NonceSize
+	maxIDLen   = math.MaxUint16
+	tableLen   = pebblestore.TableLen
+	headerLen  = 5 // table, partition, length of the id
+	tokenIDLen = len(wal.TokenID{})
 )
 
 var errBadKey = errors.New("key of no known form")
@@ -61,12 +61,12 @@ func splitRecordKey(k []byte) (id []byte, kind byte, rest []byte, err error) {
 }
 
 func uploadKey(p wal.Partition, id kv.UploadID) []byte {
-	k := pebblestore.AppendTable(make([]byte, 0, tableLen+nonceLen), tableUpload, p)
+	k := pebblestore.AppendTable(make([]byte, 0, tableLen+tokenIDLen), tableUpload, p)
 	return append(k, id[:]...)
 }
 
 func chunkPrefix(p wal.Partition, id kv.UploadID) []byte {
-	k := pebblestore.AppendTable(make([]byte, 0, tableLen+nonceLen+4), tableChunk, p)
+	k := pebblestore.AppendTable(make([]byte, 0, tableLen+tokenIDLen+4), tableChunk, p)
 	return append(k, id[:]...)
 }
 

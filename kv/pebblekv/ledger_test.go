@@ -13,9 +13,9 @@ import (
 type testLedger = consumers.Ledger[kv.TokenEntry]
 
 // ledgerEntry is as the applier makes it, in each of its forms.
-func ledgerEntry(n wal.Nonce, o wal.Offset, logTime int64, i int) kv.TokenEntry {
+func ledgerEntry(n wal.TokenID, o wal.Offset, logTime int64, i int) kv.TokenEntry {
 	e := kv.TokenEntry{
-		Nonce: n, Hash: wal.Hash{byte(i), 15: 1}, Offset: o, LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7,
+		ID: n, Hash: wal.Hash{byte(i), 15: 1}, Offset: o, LogTime: logTime, AcceptedAt: logTime - 5, Time: logTime - 7,
 		Outcome: kv.Applied,
 	}
 	if i%3 == 0 {
@@ -44,7 +44,7 @@ func TestLedger(t *testing.T) {
 			return l.(*Store).Saved(context.Background(), p)
 		},
 		Entry: ledgerEntry,
-		Key:   func(e *kv.TokenEntry) (wal.Nonce, wal.Offset) { return e.Nonce, e.Offset },
+		Key:   func(e *kv.TokenEntry) (wal.TokenID, wal.Offset) { return e.ID, e.Offset },
 		Evict: func(l testLedger, p wal.Partition, horizon int64) (n int, err error) {
 			r := kv.SweepRequest{Partition: p, LogTime: horizon, Horizon: horizon, Limit: 10}
 			for {

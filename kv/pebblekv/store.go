@@ -47,7 +47,7 @@ func Open(cfg Config) (*Store, error) {
 		Fresh:  kv.State{Applied: wal.NoOffset},
 		Common: func(st *kv.State) *kv.State { return st },
 		TokenOf: func(e *kv.TokenEntry) pebblestore.Token {
-			return pebblestore.Token{Nonce: e.Nonce, LogTime: e.LogTime, Offset: e.Offset}
+			return pebblestore.Token{ID: e.ID, LogTime: e.LogTime, Offset: e.Offset}
 		},
 		AppendToken: appendToken, DecodeToken: decodeToken,
 	})

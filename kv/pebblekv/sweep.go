@@ -339,7 +339,7 @@ func (sw *sweep) uploads() (done bool, err error) {
 	}
 	for ok := it.SeekGE(lo); ok; ok = it.Next() {
 		k := it.Key()
-		if len(k) != tableLen+nonceLen {
+		if len(k) != tableLen+tokenIDLen {
 			return false, errBadCell
 		}
 		more, err := sw.Look()

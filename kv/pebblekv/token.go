@@ -28,11 +28,11 @@ func appendToken(dst []byte, e *kv.TokenEntry) []byte {
 }
 
 // decodeToken keeps nothing of b.
-func decodeToken(n wal.Nonce, b []byte) (e kv.TokenEntry, err error) {
+func decodeToken(n wal.TokenID, b []byte) (e kv.TokenEntry, err error) {
 	if len(b) < tokenLen {
 		return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))
 	}
-	e.Nonce = n
+	e.ID = n
 	copy(e.Hash[:], b)
 	e.Offset = wal.Offset(binary.BigEndian.Uint64(b[16:]))
 	e.LogTime = int64(binary.BigEndian.Uint64(b[24:]))

@@ -17,17 +17,17 @@ func BenchmarkAdd(b *testing.B) {
 	const perBatch = 512
 	c, w := s.tab.NewChange(0), s.db.NewBatch()
 	var order Order
-	nonces := make([]wal.Nonce, perBatch)
+	ids := make([]wal.TokenID, perBatch)
 	var state []byte
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		nonces[i%perBatch] = nonce(i)
-		order.Add(&nonces[i%perBatch], i%perBatch)
+		ids[i%perBatch] = identity(i)
+		order.Add(&ids[i%perBatch], i%perBatch)
 		if i%perBatch < perBatch-1 {
 			continue
 		}
 		for at := range order.Sorted() {
-			op := c.Add(w, &nonces[at], int64(i), 49)
+			op := c.Add(w, &ids[at], int64(i), 49)
 			op.Value[0] = byte(i)
 			if err := op.Finish(); err != nil {
 				b.Fatal(err)
@@ -54,7 +54,7 @@ func BenchmarkLookupNeverSeen(b *testing.B) {
 	})
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if err := s.tab.Lookup(0, nonce(1<<40+i), func([]byte) error { return errors.New("found") }); err != nil {
+		if err := s.tab.Lookup(0, identity(1<<40+i), func([]byte) error { return errors.New("found") }); err != nil {
 			b.Fatal(err)
 		}
 	}

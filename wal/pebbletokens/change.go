@@ -39,14 +39,14 @@ func (t *Table) NewChange(p wal.Partition) *Change { return &Change{t: t, p: p} 
 // caller fills Value of what it returns and calls Finish, before it does
 // anything else with w. logTime is in microseconds.
 //
-// The nonce is in the filter when Add returns, so it is there before the entry is
+// The identity is in the filter when Add returns, so it is there before the entry is
 // visible. A change that is then discarded leaves it there, which costs its
 // look-ups a read.
-func (c *Change) Add(w *pebble.Batch, n *wal.Nonce, logTime int64, size int) *pebble.DeferredBatchOp {
+func (c *Change) Add(w *pebble.Batch, n *wal.TokenID, logTime int64, size int) *pebble.DeferredBatchOp {
 	b := c.bucket(logTime)
 	op := w.SetDeferred(keyLen, size)
 	appendKey(op.Key[:0], c.t.cfg.Table, c.p, b.id, n)
-	b.filter.add(nonceHash(n))
+	b.filter.add(idHash(n))
 	return op
 }
 

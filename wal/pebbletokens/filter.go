@@ -16,13 +16,13 @@ const (
 	lastSegment        = 1 << 24
 )
 
-// filter answers "never seen" for nonces without a look into the store: a split
+// filter answers "never seen" for identities without a look into the store: a split
 // block Bloom filter (one bit in each of eight 32-bit lanes of one block; about
 // 0.5 % false positives when full) that grows by segments. Adding is done under
 // mu, asking without a lock.
 type filter struct {
 	budget *atomic.Int64
-	// complete: a nonce that is not in the filter is not in the bucket. It becomes
+	// complete: an identity that is not in the filter is not in the bucket. It becomes
 	// true after the last segment it stands for is there, and false before they go.
 	complete atomic.Bool
 	segments atomic.Pointer[[]*segment]
@@ -39,7 +39,7 @@ type segment struct {
 
 func (g *segment) bytes() int64 { return int64(len(g.words) * 8) }
 
-func nonceHash(n *wal.Nonce) uint64 { return xxhash.Sum64(n[:]) }
+func idHash(n *wal.TokenID) uint64 { return xxhash.Sum64(n[:]) }
 
 // salts spread the lower half of a hash over the eight lanes of a block.
 var salts = [8]uint32{0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7, 0x2df1424b, 0x9efc4947, 0x5c6bfb31}
@@ -69,7 +69,7 @@ func (g *segment) has(h uint64) bool {
 	return true
 }
 
-// mayHave reports whether a nonce of hash h may be in the bucket.
+// mayHave reports whether an identity of hash h may be in the bucket.
 func (f *filter) mayHave(h uint64) bool {
 	if !f.complete.Load() {
 		return true

@@ -84,8 +84,8 @@ func (s *store) get(key []byte) []byte {
 	return b
 }
 
-// nonce is spread over the key space, as nonces are.
-func nonce(i int) (n wal.Nonce) {
+// identity is spread over the key space, as identities are.
+func identity(i int) (n wal.TokenID) {
 	binary.BigEndian.PutUint64(n[:], uint64(i+1)*0x9e3779b97f4a7c15)
 	binary.BigEndian.PutUint64(n[8:], uint64(i))
 	return n
@@ -93,7 +93,7 @@ func nonce(i int) (n wal.Nonce) {
 
 func add(t testing.TB, c *Change, w *pebble.Batch, i int, logTime int64, value string) {
 	t.Helper()
-	n := nonce(i)
+	n := identity(i)
 	op := c.Add(w, &n, logTime, len(value))
 	copy(op.Value, value)
 	if err := op.Finish(); err != nil {
@@ -129,10 +129,10 @@ func (s *store) apply(c *Change, w *pebble.Batch) {
 	c.Committed()
 }
 
-// find returns the values of a nonce of partition 0.
+// find returns the values of an identity of partition 0.
 func (s *store) find(i int) (values []string) {
 	s.t.Helper()
-	err := s.tab.Lookup(0, nonce(i), func(v []byte) error {
+	err := s.tab.Lookup(0, identity(i), func(v []byte) error {
 		values = append(values, string(v))
 		return nil
 	})

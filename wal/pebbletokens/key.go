@@ -9,7 +9,7 @@ import (
 const (
 	tableLen  = 3 // table, partition
 	bucketLen = 9 // start of a bucket, exponent of its width
-	keyLen    = tableLen + bucketLen + wal.NonceSize
+	keyLen    = tableLen + bucketLen + len(wal.TokenID{})
 )
 
 // bucketID names a bucket: entries with a log time of start <= t < start + 2^exp
@@ -34,7 +34,7 @@ func appendBucket(dst []byte, table byte, p wal.Partition, b bucketID) []byte {
 	return append(dst, b.exp)
 }
 
-func appendKey(dst []byte, table byte, p wal.Partition, b bucketID, n *wal.Nonce) []byte {
+func appendKey(dst []byte, table byte, p wal.Partition, b bucketID, n *wal.TokenID) []byte {
 	return append(appendBucket(dst, table, p, b), n[:]...)
 }
 

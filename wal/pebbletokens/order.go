@@ -9,28 +9,28 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Order sorts the entries of a commit by nonce before they are added, because
+// Order sorts the entries of a commit by identity before they are added, because
 // neighbours are cheaper to write than strangers. The zero value is ready; it
 // keeps its memory over Reset. It belongs to one goroutine at a time.
 type Order struct{ places []place }
 
-// place is the beginning of a nonce and where its entry is.
+// place is the beginning of an identity and where its entry is.
 type place struct {
-	nonce uint64
-	at    int
+	id uint64
+	at int
 }
 
-// Add takes the nonce of an entry which is at index at of the caller's.
-func (o *Order) Add(n *wal.Nonce, at int) {
+// Add takes the identity of an entry which is at index at of the caller's.
+func (o *Order) Add(n *wal.TokenID, at int) {
 	o.places = append(o.places, place{binary.BigEndian.Uint64(n[:]), at})
 }
 
 // Sorted yields the indexes in the order in which to add their entries. Those of
-// one nonce come in ascending order of their indexes, so that the later one
+// one identity come in ascending order of their indexes, so that the later one
 // stays.
 func (o *Order) Sorted() iter.Seq[int] {
 	slices.SortFunc(o.places, func(x, y place) int {
-		if c := cmp.Compare(x.nonce, y.nonce); c != 0 {
+		if c := cmp.Compare(x.id, y.id); c != 0 {
 			return c
 		}
 		return cmp.Compare(x.at, y.at)

@@ -87,7 +87,7 @@ func TestCommitsInTheBackgroundLoseNoEntry(t *testing.T) {
 				}
 				commit := last - rng.IntN(min(last+1, 20)) // of a bucket that stays
 				found := 0
-				err := s.tab.Lookup(0, nonce(commit*perCommit+rng.IntN(perCommit)), func([]byte) error { found++; return nil })
+				err := s.tab.Lookup(0, identity(commit*perCommit+rng.IntN(perCommit)), func([]byte) error { found++; return nil })
 				if err != nil || found != 1 {
 					t.Errorf("commit %d of %d: found %d times, %v", commit, last, found, err)
 					return
@@ -152,8 +152,8 @@ func TestAFilterThatIsGivenUpNeverSaysNo(t *testing.T) {
 	t.Parallel()
 	s := load(t, vfs.NewMem(), 0, nil0)
 	defer s.close()
-	n := nonce(1)
-	h := nonceHash(&n)
+	n := identity(1)
+	h := idHash(&n)
 	var current atomic.Pointer[filter]
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

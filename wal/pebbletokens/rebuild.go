@@ -56,7 +56,7 @@ func (t *Table) rebuildFilter(ctx context.Context, p wal.Partition, b *bucket) e
 				err := fmt.Errorf("%w: key of a token of %d bytes", wal.ErrCorrupt, len(k))
 				return errors.Join(err, it.Close())
 			}
-			b.filter.add(nonceHash((*wal.Nonce)(k[tableLen+bucketLen:])))
+			b.filter.add(idHash((*wal.TokenID)(k[tableLen+bucketLen:])))
 			lo = append(append(lo[:0], k...), 0)
 			n++
 		}

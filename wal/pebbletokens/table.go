@@ -43,7 +43,7 @@ type Config struct {
 	// choose its buckets: any value is correct. 0 is 15 minutes. It can be changed
 	// by SetWindow.
 	Window time.Duration
-	// FilterBytes bounds the memory of all filters. Beyond it a look-up of a nonce
+	// FilterBytes bounds the memory of all filters. Beyond it a look-up of an identity
 	// that was never seen costs reads, and stays right. About 1.5 bytes are used
 	// for an entry. 0 is 64 MiB, negative is no filters.
 	FilterBytes int64
@@ -192,17 +192,17 @@ func (p *partition) removeLocked(gone []*bucket) {
 	p.buckets.Store(&left)
 }
 
-// Lookup calls found with the value of each entry of a nonce, in the order in
-// which their buckets were made. There is none for a nonce that was not added or
-// whose buckets were evicted, mostly one, and more when the nonce was added in
+// Lookup calls found with the value of each entry of an identity, in the order in
+// which their buckets were made. There is none for an identity that was not added or
+// whose buckets were evicted, mostly one, and more when the identity was added in
 // different buckets: which counts is for the caller to say. The value is valid
 // until found returns; an error of found ends the look-up and is returned as it
 // is. Damage wraps wal.ErrCorrupt.
 //
 // An entry is found as soon as its batch was applied; one whose batch is being
 // applied may be found or not.
-func (t *Table) Lookup(p wal.Partition, n wal.Nonce, found func(value []byte) error) error {
-	h := nonceHash(&n)
+func (t *Table) Lookup(p wal.Partition, n wal.TokenID, found func(value []byte) error) error {
+	h := idHash(&n)
 	for _, b := range t.parts[p].list() {
 		if !b.filter.mayHave(h) {
 			continue
@@ -214,7 +214,7 @@ func (t *Table) Lookup(p wal.Partition, n wal.Nonce, found func(value []byte) er
 	return nil
 }
 
-func (t *Table) read(p wal.Partition, id bucketID, n wal.Nonce, found func([]byte) error) error {
+func (t *Table) read(p wal.Partition, id bucketID, n wal.TokenID, found func([]byte) error) error {
 	v, c, err := t.cfg.DB.Get(appendKey(make([]byte, 0, keyLen), t.cfg.Table, p, id, &n))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil

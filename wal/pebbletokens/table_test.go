@@ -21,7 +21,7 @@ func TestFormatIsAsWrittenDown(t *testing.T) {
 	defer s.close()
 	s.tab.SetWindow(8 * time.Second)
 	c, w := s.tab.NewChange(1), s.db.NewBatch()
-	n := wal.Nonce{0xaa, 15: 0xbb}
+	n := wal.TokenID{0xaa, 15: 0xbb}
 	op := c.Add(w, &n, 0x0102030405060708, 2)
 	copy(op.Value, "v!")
 	state, err := c.AppendState([]byte{0xff})
@@ -66,9 +66,9 @@ func TestAnEntryIsFoundOnceItsBatchIsApplied(t *testing.T) {
 		t.Errorf("the empty entry: %q", got)
 	}
 	if got := s.find(3); got != nil {
-		t.Errorf("a nonce never added: %q", got)
+		t.Errorf("an identity never added: %q", got)
 	}
-	err := s.tab.Lookup(1, nonce(1), func(v []byte) error { return fmt.Errorf("found %q", v) })
+	err := s.tab.Lookup(1, identity(1), func(v []byte) error { return fmt.Errorf("found %q", v) })
 	if err != nil {
 		t.Errorf("in another partition: %v", err)
 	}
@@ -77,7 +77,7 @@ func TestAnEntryIsFoundOnceItsBatchIsApplied(t *testing.T) {
 	}
 }
 
-func TestANonceOfTwoBucketsIsFoundInBoth(t *testing.T) {
+func TestAnIdentityOfTwoBucketsIsFoundInBoth(t *testing.T) {
 	t.Parallel()
 	s := open(t, vfs.NewMem(), 0)
 	defer s.close()
@@ -93,7 +93,7 @@ func TestANonceOfTwoBucketsIsFoundInBoth(t *testing.T) {
 	}
 	failed := errors.New("not that one")
 	calls := 0
-	err := s.tab.Lookup(0, nonce(1), func([]byte) error { calls++; return failed })
+	err := s.tab.Lookup(0, identity(1), func([]byte) error { calls++; return failed })
 	if !errors.Is(err, failed) || calls != 1 {
 		t.Errorf("an error of found: %v after %d calls", err, calls)
 	}
@@ -148,7 +148,7 @@ func TestReopenedTableFindsEverything(t *testing.T) {
 		}
 		for i := 0; i < n; i += step {
 			if got := s.find(n + i); got != nil {
-				t.Fatalf("%s: a nonce never added: %q", when, got)
+				t.Fatalf("%s: an identity never added: %q", when, got)
 			}
 		}
 		if s.tab.Live(0) != n {
@@ -179,24 +179,24 @@ func TestFilterNeverSaysNoOfWhatItHas(t *testing.T) {
 	b := s.tab.newBucket(bucketID{})
 	b.filter.complete.Store(true)
 	const n = 21 * firstSegment // 1, 4 and 16 firstSegments: full
-	hash := func(i int) uint64 { n := nonce(i); return nonceHash(&n) }
+	hash := func(i int) uint64 { n := identity(i); return idHash(&n) }
 	wrong := 0
 	for i := range n {
 		b.filter.add(hash(i))
 		if !b.filter.mayHave(hash(i)) {
-			t.Fatalf("nonce %d of %d is not in the filter", i, n)
+			t.Fatalf("identity %d of %d is not in the filter", i, n)
 		}
 	}
 	for i := range n {
 		if !b.filter.mayHave(hash(i)) {
-			t.Fatalf("nonce %d of %d is not in the filter any more", i, n)
+			t.Fatalf("identity %d of %d is not in the filter any more", i, n)
 		}
 		if b.filter.mayHave(hash(n + i)) {
 			wrong++
 		}
 	}
 	if wrong > n/50 {
-		t.Errorf("%d of %d nonces that were never added look as if they were", wrong, n)
+		t.Errorf("%d of %d identities that were never added look as if they were", wrong, n)
 	}
 	if used := s.tab.FilterBytes(); used != n*filterBitsPerEntry/8 {
 		t.Errorf("%d bytes for %d entries", used, n)
@@ -222,7 +222,7 @@ func TestEntriesBeyondTheBudgetAreFound(t *testing.T) {
 			<-s.tab.Rebuilt()
 			for i := 0; i < 2*n; i += step {
 				if got := s.find(i); (got != nil) != (i < n) {
-					t.Fatalf("nonce %d of %d: %q", i, n, got)
+					t.Fatalf("identity %d of %d: %q", i, n, got)
 				}
 			}
 			if s.tab.FilterBytes() != 0 {
@@ -310,12 +310,12 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func TestOrderIsByNonceAndOfOneNonceByIndex(t *testing.T) {
+func TestOrderIsByIdentityAndOfOneByIndex(t *testing.T) {
 	t.Parallel()
 	var o Order
 	for range 2 {
 		for i, b := range []byte{9, 3, 9, 1, 3} {
-			o.Add(&wal.Nonce{b}, i)
+			o.Add(&wal.TokenID{b}, i)
 		}
 		if got := slices.Collect(o.Sorted()); !slices.Equal(got, []int{3, 1, 4, 0, 2}) {
 			t.Errorf("order %v", got)

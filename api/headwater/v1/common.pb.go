@@ -196,16 +196,17 @@ func (WriteResult_Duplicate) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_common_proto_rawDescGZIP(), []int{1, 1}
 }
 
-// IdempotencyToken names one mutation. Sending the same request again with the
-// same token changes nothing and gets the first answer; another request with
-// the token is refused (ALREADY_EXISTS).
+// IdempotencyToken names one mutation of a record, a counter or a log key. Sending
+// the same request again with the same token changes nothing and gets the first
+// answer; another request of the same record, counter or log key with the token
+// is refused (ALREADY_EXISTS). The same token on another one is another write.
 type IdempotencyToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the mutation was made, by the client's clock, strictly increasing per
 	// client. Part of the version that decides which write is newer. Absent: the
 	// server stamps it.
 	GenerationTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=generation_time,json=generationTime,proto3" json:"generation_time,omitempty"`
-	// The identity of the token. Exactly one is set, unless the whole token is
+	// What tells the token apart. Exactly one is set, unless the whole token is
 	// left to the server.
 	//
 	// Types that are valid to be assigned to Identity:

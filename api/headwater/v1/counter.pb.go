@@ -194,7 +194,8 @@ type CounterAdd struct {
 	// Above zero: if this add creates the counter, it disappears so long after it,
 	// whatever is added later (a fixed window). Ignored by a counter that exists.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// Absent: the call's token covers the add.
+	// Of this add of this counter, whatever call it comes in, AddCount too. Absent:
+	// the call's token covers the add.
 	Token         *IdempotencyToken `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -43,7 +43,8 @@ const (
 // is acknowledged when the log has it, unless it says otherwise; a resend with
 // the same token has no second effect.
 type CounterServiceClient interface {
-	// AddCount adds to one counter. An add that the counter's limits or int64
+	// AddCount adds to one counter. It is an AddCounts of one add whose own token
+	// is the request's, so the same add in an AddCounts is a copy of it. An add that the counter's limits or int64
 	// refuse has no effect and becomes a dead letter, since nobody waits for it.
 	AddCount(ctx context.Context, in *AddCountRequest, opts ...grpc.CallOption) (*AddCountResponse, error)
 	// AddCounts adds to many counters under one token, one log record for each
@@ -219,7 +220,8 @@ func (c *counterServiceClient) VerifyCount(ctx context.Context, in *VerifyCountR
 // is acknowledged when the log has it, unless it says otherwise; a resend with
 // the same token has no second effect.
 type CounterServiceServer interface {
-	// AddCount adds to one counter. An add that the counter's limits or int64
+	// AddCount adds to one counter. It is an AddCounts of one add whose own token
+	// is the request's, so the same add in an AddCounts is a copy of it. An add that the counter's limits or int64
 	// refuse has no effect and becomes a dead letter, since nobody waits for it.
 	AddCount(context.Context, *AddCountRequest) (*AddCountResponse, error)
 	// AddCounts adds to many counters under one token, one log record for each
