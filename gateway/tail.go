@@ -44,58 +44,6 @@ func (t *tail) filter(f *headwaterv1.LogFilter) error {
 	return nil
 }
 
-// starts is where each partition is read from, and up to where without follow.
-// A partition that the read does not touch has Start equal to End.
-func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
-	log := t.ns.Stream.Log()
-	n := log.Info().Partitions
-	t.at = wal.Position{Namespace: t.ns.Name, Incarnation: log.Info().Incarnation}
-	bounds := make([]wal.Bounds, n)
-	var after wal.Position
-	if pos, ok := t.req.GetFrom().GetStart().(*headwaterv1.LogStart_Position); ok {
-		var err error
-		if after, err = t.ns.Stream.MergeAfter([]string{pos.Position}); err != nil {
-			if errors.Is(err, wal.ErrMalformed) {
-				return nil, apierrors.Wrap(apierrors.BadPosition, err, "from.position is not one that an answer gave")
-			}
-			return nil, fromDomain(err)
-		}
-	}
-	for i := range bounds {
-		p := wal.Partition(i)
-		b, err := log.Bounds(ctx, p)
-		if err != nil {
-			return nil, fromDomain(err)
-		}
-		switch from := t.req.GetFrom().GetStart().(type) {
-		case *headwaterv1.LogStart_Earliest_:
-		case *headwaterv1.LogStart_Latest_:
-			b.Start = b.End
-		case *headwaterv1.LogStart_Time:
-			if err := from.Time.CheckValid(); err != nil {
-				return nil, apierrors.New(apierrors.BadLogStart, "from.time is not a time")
-			}
-			if b.Start, err = log.OffsetAt(ctx, p, from.Time.AsTime().UnixMicro()); err != nil {
-				return nil, fromDomain(err)
-			}
-		case *headwaterv1.LogStart_Position:
-			if o, ok := after.Offsets[p]; ok {
-				if o+1 < b.Start || o+1 > b.End {
-					return nil, apierrors.New(apierrors.Trimmed, "partition %d of the position is not in the log any more; start from earliest", p)
-				}
-				b.Start = o + 1
-			}
-		default:
-			return nil, apierrors.New(apierrors.BadLogStart, "from is missing; say earliest, latest, a position or a time")
-		}
-		bounds[i] = b
-		if b.Start > 0 {
-			t.at.Merge(wal.NewPosition(t.ns.Name, log.Info().Incarnation, p, b.Start-1))
-		}
-	}
-	return bounds, nil
-}
-
 // partition streams one partition.
 func (t *tail) partition(ctx context.Context, p wal.Partition, from, end wal.Offset) error {
 	if from >= end && !t.req.GetFollow() {

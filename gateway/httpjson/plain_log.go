@@ -86,7 +86,10 @@ func (x *exchange) readLog(namespace string) error {
 	if err != nil {
 		return err
 	}
-	req := &headwaterv1.ReadLogRequest{Namespace: namespace, From: logStart(query.Get("from"))}
+	req := &headwaterv1.ReadLogRequest{Namespace: namespace, From: earliest()}
+	if query.Has("from") {
+		req.From = logStart(query.Get("from"))
+	}
 	if query.Has("follow") {
 		if req.Follow, err = strconv.ParseBool(query.Get("follow")); err != nil {
 			return apierrors.New(apierrors.BadParameter, "follow is %s; use true or false", clip(query.Get("follow")))
@@ -107,12 +110,16 @@ func (x *exchange) readLog(namespace string) error {
 	return nil
 }
 
-// logStart reads from: earliest (also when absent), latest, a time as RFC 3339,
-// or a position.
+func earliest() *headwaterv1.LogStart {
+	return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Earliest_{Earliest: &headwaterv1.LogStart_Earliest{}}}
+}
+
+// logStart reads from: earliest, latest, a time as RFC 3339, or a position, which
+// the service checks.
 func logStart(from string) *headwaterv1.LogStart {
 	switch from {
-	case "", "earliest":
-		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Earliest_{Earliest: &headwaterv1.LogStart_Earliest{}}}
+	case "earliest":
+		return earliest()
 	case "latest":
 		return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Latest_{Latest: &headwaterv1.LogStart_Latest{}}}
 	}

@@ -196,6 +196,10 @@ func TestPlainLog(t *testing.T) {
 		"": func() bool {
 			return read.GetFrom().GetEarliest() != nil && !read.GetFollow() && read.GetFilter() == nil
 		},
+		"?from=": func() bool { // which the service refuses
+			p, ok := read.GetFrom().GetStart().(*headwaterv1.LogStart_Position)
+			return ok && p.Position == ""
+		},
 		"?from=earliest":           func() bool { return read.GetFrom().GetEarliest() != nil },
 		"?from=latest&follow=true": func() bool { return read.GetFrom().GetLatest() != nil && read.GetFollow() },
 		"?from=2026-01-02T03:04:05Z&follow=false": func() bool {

@@ -366,7 +366,9 @@ type LogStart_Latest_ struct {
 }
 
 type LogStart_Position struct {
-	// The first record after this position, in every partition.
+	// Behind what the position names, and in a partition that it does not name at
+	// the first record appended at or after the time of the position's newest
+	// record: so what a write answered leaves out what is older, wherever it is.
 	Position string `protobuf:"bytes,3,opt,name=position,proto3,oneof"`
 }
 
@@ -386,7 +388,8 @@ func (*LogStart_Time) isLogStart_Start() {}
 // LogFilter leaves out what does not match every field that is set.
 type LogFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Key   *string                `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	// Empty: that of messages without one.
+	Key *string `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// See ReadLogResponse.kind.
 	Kind          *string `protobuf:"bytes,2,opt,name=kind,proto3,oneof" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -440,8 +443,7 @@ func (x *LogFilter) GetKind() string {
 type ReadLogRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Absent: earliest.
-	From *LogStart `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	From      *LogStart              `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	// Wait for new messages at the end.
 	Follow        bool       `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
 	Filter        *LogFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`

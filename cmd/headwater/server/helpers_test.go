@@ -61,6 +61,14 @@ type reply struct {
 
 func (r reply) String() string { return fmt.Sprintf("%d %.300s", r.status, r.body) }
 
+// lines are those of an answer that is a stream.
+func (r reply) lines() []string {
+	if r.body == "" {
+		return nil
+	}
+	return strings.Split(r.body, "\n")
+}
+
 func (r reply) field(t *testing.T, path string) any {
 	t.Helper()
 	var v any
