@@ -124,8 +124,10 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 		case <-ctx.Done():
 			return
 		}
+		what := "writing counters to their store failed; it is tried again, and the log has them"
 		err := b.do(ctx, p, func(ctx context.Context) error { return b.applier.Flush(ctx, p) })
 		if err == nil {
+			what = "moving an idle log on failed; it is tried again, and what ends by log time ends later"
 			err = b.x.tick(ctx, p)
 		}
 		switch {
@@ -135,7 +137,7 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 			return
 		case err.Error() != failed:
 			failed = err.Error()
-			b.x.s.log.Warn("writing counters to their store failed; it is tried again, and the log has them", "namespace", b.x.ns.Name, "partition", uint32(p), "reason", err)
+			b.x.s.log.Warn(what, "namespace", b.x.ns.Name, "partition", uint32(p), "reason", err)
 		}
 	}
 }

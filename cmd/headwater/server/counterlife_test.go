@@ -81,11 +81,6 @@ func (l *life) sweepUntil(what string, done func() bool) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("after 20 s of sweeping: not %s", what)
 		}
-		x.mu.Lock()
-		for p := range x.upkeep {
-			x.upkeep[p].sweepAt = time.Time{}
-		}
-		x.mu.Unlock()
 		for i := range x.log.Info().Partitions {
 			for more := true; more; {
 				var err error

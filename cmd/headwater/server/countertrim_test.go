@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/headwater-db/headwater/retention"
 )
 
 // trim trims the log to the store and the tokens with no window, which a
@@ -21,11 +23,15 @@ func (l *life) trim() {
 	}
 	for i := range x.log.Info().Partitions {
 		p := partition(i)
-		if _, err := x.trimPartition(l.t.Context(), p, durable, 0, x.ns.Config().Retention); err != nil {
-			l.t.Fatal(err)
-		}
 		b, err := x.log.Bounds(l.t.Context(), p)
 		if err != nil {
+			l.t.Fatal(err)
+		}
+		f := retention.Floor{Durable: int64(durable[p] + 1), Parked: retention.Unparked}
+		if err := x.trimTo(l.t.Context(), p, b, f, 0, x.ns.Config().Retention); err != nil {
+			l.t.Fatal(err)
+		}
+		if b, err = x.log.Bounds(l.t.Context(), p); err != nil {
 			l.t.Fatal(err)
 		}
 		if b.Start == 0 || b.Start > durable[p]+1 {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ const (
 	verifySample = 8
 	// maxDrifting bounds how many counters with a drift are remembered.
 	maxDrifting = 10_000
+	// verifyTimeout bounds the listing of a sample and the recount of a counter: a
+	// partition that does not answer must not keep the others from being verified.
+	verifyTimeout = 10 * time.Second
 )
 
 // verifier counts the counters of a namespace again, a few at a time and all of
@@ -101,15 +105,23 @@ func (v *verifier) run(ctx context.Context, b *counterBackend) {
 }
 
 // sample verifies the counters after a name and returns the last of them, nil
-// when it has come round.
+// when it has come round. A counter that cannot be recounted in time is passed by.
 func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) ([]byte, error) {
-	list, _, more, err := b.db.List(ctx, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
+	bounded, cancel := context.WithTimeout(ctx, verifyTimeout)
+	list, _, more, err := b.db.List(bounded, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
+	cancel()
 	if err != nil {
 		return after, err
 	}
 	for i := range list {
 		name := list[i].Name
-		r, err := b.db.Verify(ctx, name, counter.Eventual, wal.Position{})
+		bounded, cancel := context.WithTimeout(ctx, verifyTimeout)
+		r, err := b.db.Verify(bounded, name, counter.Eventual, wal.Position{})
+		slow := bounded.Err() != nil
+		cancel()
+		if err != nil && slow {
+			return name, fmt.Errorf("recount counter %q: %w", name, err)
+		}
 		if err != nil {
 			return after, err
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -139,4 +140,45 @@ func TestLagIsToldInAnOutage(t *testing.T) {
 	lost.Remove()
 	unread.Remove()
 	until(t, "all is applied", func() bool { return metric(t, s, lag) == 0 && metric(t, s, seconds) == 0 })
+}
+
+// TestOneLeaderlessPartitionHoldsNoOther: neither the other partition of its
+// namespace nor another namespace, in what is done in the background.
+func TestOneLeaderlessPartitionHoldsNoOther(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	s := onKafka(t, o.brokers, newPrefix(), t.TempDir())
+	defer closeServer(t, s)
+	expectBody(t, call(t, s, "Namespace.ApplyNamespace", oneOfTwo), 200, "")
+	e, _ := s.names.Get("two")
+	lost := o.lose(e.Topic, 0)
+	defer lost.Remove()
+	keys := keysOf(t, s, "two")
+	expectBody(t, send(t, s, "PUT", "/v1/kv/two/"+keys[1]+"/k", "goes on"), 204, "")
+	later := `{"config":"namespace: later\nabstraction: kv\nlog: {partitions: 1}\ntokens: {max_live: 3}\n"}`
+	expectBody(t, call(t, s, "Namespace.ApplyNamespace", later), 200, "")
+
+	// Trimming has looked at what it could.
+	blocked := func(name string, p int) string {
+		var st struct {
+			Namespaces []struct {
+				Partitions []struct{ TrimBlockedBy string }
+			}
+		}
+		if err := json.Unmarshal([]byte(call(t, s, "Admin.Status", `{"namespace":"`+name+`"}`).body), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Namespaces[0].Partitions[p].TrimBlockedBy
+	}
+	n := 0
+	until(t, "the tokens of a later namespace are counted, and writes shed", func() bool {
+		n++
+		r := send(t, s, "PUT", "/v1/kv/later/key/k", "v", "Idempotency-Key", fmt.Sprint(n))
+		return strings.Contains(r.body, "HW-1403")
+	})
+	until(t, "a later namespace is trimmed", func() bool { return blocked("later", 0) != "" })
+	until(t, "the partition beside the lost one is trimmed", func() bool { return blocked("two", 1) != "" })
+	lost.Remove()
+	eventually(t, 204, func() reply { return send(t, s, "PUT", "/v1/kv/two/"+keys[0]+"/k", "is back") })
+	until(t, "the partition that is back is trimmed", func() bool { return blocked("two", 0) != "" })
 }

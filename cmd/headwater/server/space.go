@@ -33,10 +33,11 @@ type space struct {
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 	ready   chan struct{} // closed when it takes writes, or never will
-	upkeep  []upkeep
 
-	mu    sync.Mutex // guards entry
-	entry *namespace.Entry
+	mu      sync.Mutex // guards what follows
+	entry   *namespace.Entry
+	upkeep  []upkeep                     // by partition
+	durable map[wal.Partition]wal.Offset // of the store, as of the last keep; nil before the first
 }
 
 // openSpace opens a namespace and starts applying its log. It returns before the
