@@ -167,9 +167,11 @@ func crashes[S comparable, E Entry](s *suite[S, E]) {
 			case "commit":
 				m.common.LogTime += rapid.Int64Range(0, 3*minute/60).Draw(t, "log time passes")
 				var do []func(w changes[E])
+				next := m.clone() // with the changes so far
 				for range rapid.IntRange(0, 5).Draw(t, "changes") {
 					tokens++
-					do = append(do, c.change(t, m, tokens))
+					do = append(do, c.change(t, next, tokens))
+					do[len(do)-1](next)
 				}
 				c.commit(wal.Partition(p), func(w changes[E]) {
 					for _, f := range do {

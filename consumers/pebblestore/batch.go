@@ -140,15 +140,14 @@ func (b *Batch[S, E]) commit(ctx context.Context, st *S) error {
 		return err
 	}
 	defer b.s.Leave()
-	writing := &b.s.parts[b.p].writing
-	writing.Lock()
-	defer writing.Unlock()
-	change := b.s.DB.Tokens.NewChange(b.p)
-	if err := b.addTokens(change); err != nil {
-		change.Discard()
+	part := &b.s.parts[b.p]
+	part.writing.Lock()
+	defer part.writing.Unlock()
+	if err := b.addTokens(part.change); err != nil {
+		part.change.Discard()
 		return err
 	}
-	lost, err := b.s.commit(b.p, b.W, change, st, b.Removes)
+	lost, err := b.s.commit(b.p, b.W, st, b.Removes)
 	if lost {
 		b.work = nil // Pebble may still be reading it
 	}

@@ -72,7 +72,9 @@ type partition[S any] struct {
 	fresh    bool // as of Open: nothing was committed yet
 	// writing is held by a commit and by a sweep, both of which write the state.
 	writing sync.Mutex
-	row     []byte // the state's, encoded; kept for its memory. Guarded by writing
+	// Guarded by writing:
+	change *pebbletokens.Change // what the commit or sweep does to the token table
+	row    []byte               // the state's, encoded; kept for its memory
 }
 
 // Open opens the store in cfg.Dir and makes it if there is none. What was
@@ -86,6 +88,9 @@ func Open[S any, E wal.Decided](cfg Config, l Layout[S, E]) (_ *Store[S, E], err
 	s.DB, err = openDB(cfg, layout{name: l.Name, version: l.Version, merger: l.Merger, load: s.load})
 	if err != nil {
 		return nil, err
+	}
+	for p := range s.parts {
+		s.parts[p].change = s.DB.Tokens.NewChange(wal.Partition(p))
 	}
 	s.works.New = func() any {
 		size, kept := pebble.WithInitialSizeBytes(batchInitialBytes), pebble.WithMaxRetainedSizeBytes(l.BatchBytes)
@@ -258,12 +263,11 @@ func (s *Store[S, E]) Close() error {
 }
 
 // commit applies w, with the state and the list of token buckets, and ends the
-// change. lost: w must not be touched any more, and nobody knows whether it is
+// partition's change. lost: w must not be touched any more, and nobody knows whether it is
 // there. The partition's writing is held.
-func (s *Store[S, E]) commit(
-	p wal.Partition, w *pebble.Batch, change *pebbletokens.Change, st *S, removes bool,
-) (lost bool, err error) {
+func (s *Store[S, E]) commit(p wal.Partition, w *pebble.Batch, st *S, removes bool) (lost bool, err error) {
 	part := &s.parts[p]
+	change := part.change
 	if part.row, err = change.AppendState(s.layout.appendState(part.row[:0], st)); err == nil {
 		err = w.Set(StateKey(p), part.row, nil)
 	}

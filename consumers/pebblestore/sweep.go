@@ -71,12 +71,12 @@ func (s *Store[S, E]) sweep(
 	if err := walk(sw); err != nil {
 		return 0, false, err
 	}
-	change := s.DB.Tokens.NewChange(p)
+	change := s.parts[p].change
 	_, tokens, err = change.Evict(sw.W, horizon)
 	if err != nil || sw.W.Empty() {
 		change.Discard()
 		return 0, false, err
 	}
-	lost, err = s.commit(p, sw.W, change, sw.State, true)
+	lost, err = s.commit(p, sw.W, sw.State, true)
 	return tokens, lost, err
 }
