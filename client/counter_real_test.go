@@ -85,7 +85,7 @@ func TestConcurrentAddsCountOnceOverABadNetwork(t *testing.T) {
 	}
 }
 
-// An add whose own token was used for another one fails alone.
+// An add whose own token was used for another one of its counter fails alone.
 func TestAConflictingAddFailsAlone(t *testing.T) {
 	t.Parallel()
 	n := clienttest.New(t).Counter("demo-counter")
@@ -99,7 +99,7 @@ func TestAConflictingAddFailsAlone(t *testing.T) {
 		wg.Go(func() {
 			for i := range 10 {
 				if g%8 == 0 && i%5 == 0 {
-					_, err := n.AddWith(t.Context(), "other", 1, used)
+					_, err := n.AddWith(t.Context(), "first", 2, used)
 					e, ok := errors.AsType[*client.Error](err)
 					if !ok || !errors.Is(err, client.ErrConflict) || e.Outcome != client.NotApplied || e.Token.Key != "used" {
 						t.Errorf("%v", err)

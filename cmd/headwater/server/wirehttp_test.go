@@ -93,7 +93,11 @@ func TestEveryErrorOfHTTPHasItsCode(t *testing.T) {
 			t.Errorf("%s: %s, %v", c.name, r, r.header)
 			continue
 		}
-		if r.field(t, "reason") != c.reason || r.field(t, "outcome") != "NOT_APPLIED" || r.field(t, "token") != nil ||
+		var outcome any = "NOT_APPLIED"
+		if strings.HasPrefix(c.request, "OPTIONS") { // which never writes
+			outcome = nil
+		}
+		if r.field(t, "reason") != c.reason || r.field(t, "outcome") != outcome || r.field(t, "token") != nil ||
 			r.field(t, "requestId") == "" || r.field(t, "requestId") != r.header.Get("X-Request-Id") {
 			t.Errorf("%s: %s, %v", c.name, r, r.header)
 		}
