@@ -124,10 +124,10 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 		case <-ctx.Done():
 			return
 		}
-		what := "writing counters to their store failed; it is tried again, and the log has them"
+		step := "write counters to their store"
 		err := b.do(ctx, p, func(ctx context.Context) error { return b.applier.Flush(ctx, p) })
 		if err == nil {
-			what = "moving an idle log on failed; it is tried again, and what ends by log time ends later"
+			step = "move an idle log on, so that leases end"
 			err = b.x.tick(ctx, p)
 		}
 		switch {
@@ -137,7 +137,7 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 			return
 		case err.Error() != failed:
 			failed = err.Error()
-			b.x.s.log.Warn(what, "namespace", b.x.ns.Name, "partition", uint32(p), "reason", err)
+			b.x.s.log.Warn("a step of counters failed; it is tried again, and the log has them", "step", step, "namespace", b.x.ns.Name, "partition", uint32(p), "reason", err)
 		}
 	}
 }
