@@ -124,7 +124,7 @@ func (d *DB) usage() (u consumers.Usage, err error) {
 func (d *DB) Close(before func() error) error {
 	d.Tokens.Close()
 	err := d.Sync()
-	closeErr := d.fail.WhileNotStuck(func() error { return errors.Join(before(), d.DB.Close()) })
+	closeErr := d.fail.Close(func() error { return errors.Join(before(), d.DB.Close()) })
 	if err == nil {
 		err = closeErr
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblecompact/compacttest"
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // small is a configuration with which flushes and compactions happen in tests.
@@ -34,6 +35,12 @@ func commitOne(s *store, n int) error {
 func TestOpenDoesNotWaitForCompactions(t *testing.T) {
 	t.Parallel()
 	compacttest.Open(t, func(fs vfs.FS) (*store, error) { return open(small(fs, 2)) }, commitOne)
+}
+
+// TestAFailedDiskIsSaidAndNotTriedAgain leaves goroutines behind.
+func TestAFailedDiskIsSaidAndNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	failtest.Disk(t, func(fs vfs.FS) (*store, error) { return open(small(fs, 2)) }, commitOne, nil)
 }
 
 // TestFailedSyncStopsTheStore fails every n-th sync of a file in turn, once, and

@@ -98,9 +98,8 @@ func (d *DB) open(cfg *Config, l *layout) error {
 		if d.Tokens != nil {
 			d.Tokens.Close()
 		}
-		return errors.Join(err, d.fail.WhileNotStuck(d.DB.Close))
+		return d.fail.GiveUp(err, d.DB.Close)
 	}
-	fs.Arm()
 	compactions.Begin()
 	return nil
 }

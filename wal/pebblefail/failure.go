@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -21,14 +22,31 @@ type Failure struct {
 	halt   sync.Once
 	err    error // read only after failed is closed
 	onFail func(error)
+
+	open       atomic.Bool   // Pebble is open
+	background atomic.Int32  // errors of background work
+	held       chan struct{} // closed when some of it waits for closing
+	hold       sync.Once
+	closing    chan struct{} // closed when Pebble is about to be closed
+	shut       sync.Once
 }
+
+// maxBackground is after how many errors of background work the goroutine that
+// meets one more has to wait until Pebble is closed. Pebble does some of it again
+// at once, whatever comes of it: a flush, and reading the properties of a table. It
+// can hold its lock when it tells of one, which readers need at times; so not the
+// first has to wait, but each new file that is to be written: see FS.
+const maxBackground = 16
 
 // New returns the Failure of a store that has not failed. The error of one that
 // has wraps what, which says so, and the reason. onFail, if not nil, is called
 // once, with that error, after Err returns it. Whoever met the failure calls it,
 // perhaps with locks of Pebble held: it must not block, nor use the store.
 func New(what error, onFail func(error)) *Failure {
-	return &Failure{what: what, failed: make(chan struct{}), stuck: make(chan struct{}), onFail: onFail}
+	return &Failure{
+		what: what, onFail: onFail,
+		failed: make(chan struct{}), stuck: make(chan struct{}), held: make(chan struct{}), closing: make(chan struct{}),
+	}
 }
 
 // Fail ends the store. It never blocks: Pebble calls it with its locks held.
@@ -83,9 +101,14 @@ func (f *Failure) Guard(do func() error) error {
 	}
 }
 
-// WhileNotStuck runs do, which needs Pebble to be able to go on, also in a store
-// that has failed. It returns the failure, if there is one.
-func (f *Failure) WhileNotStuck(do func() error) error {
+// Close runs do, which closes Pebble, also in a store that has failed, but not
+// where Pebble cannot go on. It returns the failure, if there is one.
+func (f *Failure) Close(do func() error) error {
+	f.shut.Do(func() { close(f.closing) })
+	return f.whileNotStuck(do)
+}
+
+func (f *Failure) whileNotStuck(do func() error) error {
 	done := make(chan error, 1)
 	select {
 	case <-f.stuck:
@@ -99,6 +122,16 @@ func (f *Failure) WhileNotStuck(do func() error) error {
 	case <-f.stuck:
 		return f.err
 	}
+}
+
+// GiveUp is Close of what could not be opened because of err. It returns err, with
+// what goes wrong in do where that says more.
+func (f *Failure) GiveUp(err error, do func() error) error {
+	closeErr := f.Close(do)
+	if f.Err() != nil {
+		return err // it is the failure, or the failure comes of it
+	}
+	return errors.Join(err, closeErr)
 }
 
 // stopHere fails the store and never returns.
@@ -125,7 +158,17 @@ func Corrupt(err error) error {
 // Events fails the store when background work of Pebble fails or finds damage.
 func (f *Failure) Events() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: func(err error) { f.Fail(fmt.Errorf("background work: %w", Corrupt(err))) },
+		BackgroundError: func(err error) {
+			f.Fail(fmt.Errorf("background work: %w", Corrupt(err)))
+			if f.background.Add(1) <= maxBackground {
+				return
+			}
+			if !f.open.Load() {
+				f.stopHere(err) // Open waits for it
+			}
+			f.hold.Do(func() { close(f.held) })
+			<-f.closing
+		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			f.Fail(fmt.Errorf("%w: %s: %w", wal.ErrCorrupt, i.Path, i.Details))
 		},

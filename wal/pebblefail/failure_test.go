@@ -34,7 +34,7 @@ func TestTheFirstFailureHoldsAndIsToldOnce(t *testing.T) {
 		t.Errorf("guard: %v", err)
 	}
 	ran := false
-	if err := f.WhileNotStuck(func() error { ran = true; return nil }); !errors.Is(err, first) || !ran {
+	if err := f.Close(func() error { ran = true; return nil }); !errors.Is(err, first) || !ran {
 		t.Errorf("close of a store that is not stuck: %v, done: %v", err, ran)
 	}
 	select {

@@ -4,17 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// FS is a file system that ends the store at the first failed write, once it is
-// armed. Until then errors are Pebble's to return.
+// FS is a file system that ends the store at the first failed write, once Pebble is
+// open. Until then errors are Pebble's to return, but for those of a sync, which
+// ends the store at any time: of some Pebble dies, and none may be tried again,
+// since the data is gone from the page cache. A store that has failed, for whatever
+// reason, begins no new file.
 type FS struct {
 	vfs.FS
-	f     *Failure
-	armed atomic.Bool
+	f *Failure
 }
 
 // FS wraps the file system that the store is opened on; nil is the operating
@@ -26,20 +27,37 @@ func (f *Failure) FS(fs vfs.FS) *FS {
 	return &FS{FS: fs, f: f}
 }
 
-// Arm says that the store is open.
-func (g *FS) Arm() { g.armed.Store(true) }
-
 // Unwrap implements vfs.FS.
 func (g *FS) Unwrap() vfs.FS { return g.FS }
 
 func (g *FS) check(what, name string, err error) error {
-	if err != nil && g.armed.Load() {
-		if _, named := errors.AsType[*os.PathError](err); !named {
-			err = fmt.Errorf("%s %s: %w", what, name, err)
-		}
-		g.f.stopHere(err)
+	if err != nil && g.f.open.Load() {
+		g.f.stopHere(named(what, name, err))
 	}
 	return err
+}
+
+func (g *FS) checkSync(name string, err error) error {
+	if err != nil {
+		g.f.stopHere(named("sync", name, err))
+	}
+	return nil
+}
+
+// named says what failed, unless err does.
+func named(what, name string, err error) error {
+	if _, is := errors.AsType[*os.PathError](err); is {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", what, name, err)
+}
+
+// begin does not return in a store that has failed. Pebble tries a failed flush
+// again at once, for ever, and would take a file for each attempt.
+func (g *FS) begin() {
+	if err := g.f.Err(); err != nil {
+		g.f.stopHere(err)
+	}
 }
 
 func (g *FS) wrap(what, name string, f vfs.File, err error) (vfs.File, error) {
@@ -51,18 +69,21 @@ func (g *FS) wrap(what, name string, f vfs.File, err error) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (g *FS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.begin()
 	f, err := g.FS.Create(name, c)
 	return g.wrap("create", name, f, err)
 }
 
 // ReuseForWrite implements vfs.FS.
 func (g *FS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.begin()
 	f, err := g.FS.ReuseForWrite(oldname, newname, c)
 	return g.wrap("reuse", newname, f, err)
 }
 
 // OpenReadWrite implements vfs.FS.
 func (g *FS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	g.begin()
 	f, err := g.FS.OpenReadWrite(name, c, opts...)
 	return g.wrap("open", name, f, err)
 }
@@ -105,13 +126,13 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return n, f.fs.check("write", f.name, err)
 }
 
-func (f *file) Sync() error { return f.fs.check("sync", f.name, f.File.Sync()) }
+func (f *file) Sync() error { return f.fs.checkSync(f.name, f.File.Sync()) }
 
-func (f *file) SyncData() error { return f.fs.check("sync", f.name, f.File.SyncData()) }
+func (f *file) SyncData() error { return f.fs.checkSync(f.name, f.File.SyncData()) }
 
 func (f *file) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
-	return full, f.fs.check("sync", f.name, err)
+	return full, f.fs.checkSync(f.name, err)
 }
 
 func (f *file) Close() error { return f.fs.check("close", f.name, f.File.Close()) }

@@ -124,7 +124,7 @@ func neverReturns(t *testing.T, f *pebblefail.Failure, name string, write func()
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := f.WhileNotStuck(func() error { t.Error("work in a store that is stuck"); return nil }); !errors.Is(err, errBroken) {
+	if err := f.Close(func() error { t.Error("work in a store that is stuck"); return nil }); !errors.Is(err, errBroken) {
 		t.Errorf("%s: close: %v", name, err)
 	}
 }

@@ -31,7 +31,7 @@ func (b *Broker) Close() error {
 }
 
 func (b *Broker) shut() error {
-	err := b.fault.WhileNotStuck(func() error {
+	err := b.fault.Close(func() error {
 		b.loops.Wait()
 		b.ops.Wait()
 		var err error

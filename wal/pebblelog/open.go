@@ -53,8 +53,8 @@ func (b *Broker) open() (err error) {
 		return fmt.Errorf("lock directory (is another process using it?): %w", err)
 	}
 	defer func() {
-		if err != nil && !b.fault.Stuck() {
-			err = errors.Join(err, b.lock.Close())
+		if err != nil {
+			err = b.fault.GiveUp(err, b.lock.Close)
 		}
 	}()
 	known, err := readEnds(fs, dir)
@@ -72,8 +72,8 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil && !b.fault.Stuck() {
-			err = errors.Join(err, b.db.Close())
+		if err != nil {
+			err = b.fault.GiveUp(err, b.db.Close)
 		}
 	}()
 	if err := b.load(known); err != nil {
@@ -82,7 +82,6 @@ func (b *Broker) open() (err error) {
 	if err := keep.release(); err != nil {
 		return fmt.Errorf("remove files that are no longer needed: %w", err)
 	}
-	disk.Arm()
 	compactions.Begin()
 	b.checkSpace()
 	return nil
@@ -121,7 +120,7 @@ func (b *Broker) load(known partitionEndsByTopic) error {
 		return err
 	}
 	switch {
-	case format == nil && known != nil:
+	case format == nil && len(known) > 0:
 		return fmt.Errorf("%w: %s is here but the log's files are not", wal.ErrCorrupt, endsFile)
 	case format == nil:
 		return b.initialise()
@@ -144,7 +143,8 @@ func (b *Broker) load(known partitionEndsByTopic) error {
 	return b.checkEnds(known)
 }
 
-// initialise makes an empty log. ENDS comes first: a log that has a format has it.
+// initialise makes an empty log, also where an earlier start came to an end in the
+// middle of it. ENDS comes first: a log that has a format has it.
 func (b *Broker) initialise() error {
 	if err := writeEnds(b.cfg.FS, b.cfg.Dir, nil); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (b *Broker) initialise() error {
 	if err == nil {
 		// The WAL of a new database is begun in an old format, without the synced
 		// offsets that tell damage from a torn write. A flush begins the next one.
-		err = b.db.Flush()
+		err = b.fault.Guard(b.db.Flush)
 	}
 	if err != nil {
 		return fmt.Errorf("initialise: %w", err)
