@@ -87,6 +87,9 @@ func (o *TailOptions) start() *headwaterv1.LogStart {
 	return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Earliest_{Earliest: &headwaterv1.LogStart_Earliest{}}}
 }
 
+// positionHeader is that of the position behind which a read of a log begins.
+const positionHeader = "headwater-position"
+
 // Message is one record of a log.
 type Message struct {
 	Partition int
@@ -104,8 +107,7 @@ type Message struct {
 
 // Tail reads a log, each partition in order and the partitions side by side. A
 // failure ends it, as its last pair, unless it passes: then the reading goes on
-// behind the last message that was seen. (A reading from Latest that has not
-// seen one yet begins anew at what is the end then.)
+// behind the last message that was seen, or where it began.
 func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		req := &headwaterv1.ReadLogRequest{Namespace: l.namespace, From: o.start(), Follow: o.Follow}
@@ -118,18 +120,24 @@ func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error]
 				req.Filter.Kind = &o.Kind
 			}
 		}
-		// Behind what was seen: of each partition the last position, merged when
-		// there is need to go on from there.
-		last := map[int32]string{}
+		last := "" // behind what was seen, of all partitions
 		follow(ctx, l.c, o.Follow,
 			func(ctx context.Context, opts ...grpc.CallOption) (grpc.ServerStreamingClient[headwaterv1.ReadLogResponse], error) {
-				if len(last) > 0 {
-					req.From = &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: merge(o.Position, last)}}
+				if last != "" {
+					req.From = &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: last}}
 				}
-				return l.c.log.ReadLog(ctx, req, opts...)
+				stream, err := l.c.log.ReadLog(ctx, req, opts...)
+				if err != nil {
+					return nil, err
+				}
+				// The server tells at once where the read begins. An error comes with Recv.
+				if md, err := stream.Header(); err == nil && len(md.Get(positionHeader)) == 1 {
+					last = md.Get(positionHeader)[0]
+				}
+				return stream, nil
 			},
 			func(m *headwaterv1.ReadLogResponse) bool {
-				last[m.GetPartition()] = m.GetPosition()
+				last = m.GetPosition()
 				return yield(messageOf(m), nil)
 			},
 			func(err error) { yield(Message{}, err) })

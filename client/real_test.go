@@ -447,6 +447,56 @@ func TestLogWritesOnceAndTailFollows(t *testing.T) {
 	}
 }
 
+// cutOnce breaks the first stream that is read, once it has begun.
+type cutOnce struct {
+	grpc.ClientStream
+	cut func() bool
+}
+
+func (s cutOnce) RecvMsg(m any) error {
+	if s.cut() {
+		return status.Error(codes.Unavailable, "the connection is lost")
+	}
+	return s.ClientStream.RecvMsg(m)
+}
+
+// A tail from the latest record that loses its connection before it has seen one
+// goes on from where it began.
+func TestATailOfTheLatestMissesNothing(t *testing.T) {
+	t.Parallel()
+	s, writer := clienttest.NewServer(t, clienttest.Config{})
+	words := writer.Log("demo-log")
+	var once sync.Once
+	reader, err := client.Dial(s.GRPCAddr(), client.Config{DialOptions: []grpc.DialOption{grpc.WithStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			stream, err := next(ctx, desc, cc, method, opts...)
+			return cutOnce{stream, func() (cut bool) {
+				once.Do(func() {
+					cut = true
+					if _, err := words.Write(t.Context(), "k", []byte("unseen")); err != nil {
+						t.Error(err)
+					}
+				})
+				return cut
+			}}, err
+		})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := words.Write(t.Context(), "k", []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for m, err := range reader.Log("demo-log").Tail(ctx, client.TailOptions{Latest: true, Follow: true}) {
+		if err != nil || string(m.Payload) != "unseen" {
+			t.Errorf("%q, %v", m.Payload, err)
+		}
+		break
+	}
+}
+
 func TestNamespacesAreAppliedWatchedAndDeleted(t *testing.T) {
 	t.Parallel()
 	c := clienttest.New(t)

@@ -90,21 +90,6 @@ func (s *session) forget(position string) {
 	}
 }
 
-// merge is the position that covers start and all of last.
-func merge[K comparable](start string, last map[K]string) string {
-	var s session
-	s.add(start)
-	some := start
-	for _, p := range last {
-		s.add(p)
-		some = p
-	}
-	if p, unread := s.after(); p != "" && !unread {
-		return p
-	}
-	return some // of a form that this client cannot merge
-}
-
 func (p place) String() string {
 	b := append(make([]byte, 0, len(p.life)+8+12*len(p.offsets)), p.life...)
 	b = binary.AppendUvarint(b, uint64(len(p.offsets)))

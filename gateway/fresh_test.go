@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -131,6 +132,8 @@ type oneMessage struct {
 }
 
 func (s *oneMessage) Context() context.Context { return s.ctx }
+
+func (s *oneMessage) SendHeader(metadata.MD) error { return nil }
 
 func (s *oneMessage) RecvMsg(v any) error {
 	if s.client && s.got {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
@@ -13,6 +15,10 @@ import (
 
 // MaxLogKey is the longest key of a message.
 const MaxLogKey = 1024
+
+// PositionHeader names, in the headers of ReadLog's answer, the position that the
+// read has begun behind.
+const PositionHeader = "headwater-position"
 
 // Log is the LogService.
 type Log struct {
@@ -112,6 +118,11 @@ func (s *Log) ReadLog(req *headwaterv1.ReadLogRequest, stream headwaterv1.LogSer
 	}
 	starts, err := t.starts(ctx)
 	if err != nil {
+		return err
+	}
+	// A message may be long in coming: the caller learns now that it is served, and
+	// from where on.
+	if err := stream.SendHeader(metadata.Pairs(PositionHeader, t.at.String())); err != nil {
 		return err
 	}
 	errs := make(chan error, len(starts))

@@ -134,7 +134,14 @@ func (s *Namespaces) WatchNamespaces(req *headwaterv1.WatchNamespacesRequest, st
 	if req.GetSinceVersion() < 0 {
 		return apierrors.New(apierrors.BadSelection, "since_version is negative")
 	}
-	for e, err := range s.reg.Watch(stream.Context(), uint64(req.GetSinceVersion())) {
+	since := uint64(req.GetSinceVersion())
+	if err := s.reg.Reach(stream.Context(), since); err != nil {
+		return namespaceError(err)
+	}
+	if err := stream.SendHeader(nil); err != nil { // a change may be long in coming
+		return err
+	}
+	for e, err := range s.reg.Watch(stream.Context(), since) {
 		if err != nil {
 			return namespaceError(err)
 		}

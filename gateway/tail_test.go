@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
 )
+
+// SendHeader is what tells a follower that it is served.
+func (l *lines) SendHeader(metadata.MD) error { return nil }
 
 // say writes a message and returns its position.
 func (r *room) say(namespace, key, payload string) string {

@@ -29,17 +29,11 @@ type Event struct {
 // not had version since. An end of ctx is no error.
 func (r *Registry) Watch(ctx context.Context, since uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if since > r.Version() { // another process may be ahead of this one
-			err := r.Sync(ctx)
-			if err == nil && since > r.Version() {
-				err = fmt.Errorf("watch from version %d: %w, which is at %d", since, ErrAhead, r.Version())
+		if err := r.Reach(ctx, since); err != nil {
+			if ctx.Err() == nil {
+				yield(Event{}, err)
 			}
-			if err != nil {
-				if ctx.Err() == nil {
-					yield(Event{}, err)
-				}
-				return
-			}
+			return
 		}
 		for {
 			snap := r.snap.Load()
@@ -62,6 +56,21 @@ func (r *Registry) Watch(ctx context.Context, since uint64) iter.Seq2[Event, err
 			}
 		}
 	}
+}
+
+// Reach returns once the registry is known to have had a version; ErrAhead when it
+// has not, ErrStopped, ErrClosed.
+func (r *Registry) Reach(ctx context.Context, version uint64) error {
+	if version <= r.Version() {
+		return nil
+	}
+	if err := r.Sync(ctx); err != nil { // another process may be ahead of this one
+		return err
+	}
+	if now := r.Version(); version > now {
+		return fmt.Errorf("watch from version %d: %w, which is at %d", version, ErrAhead, now)
+	}
+	return nil
 }
 
 // after returns what has changed since a version.

@@ -111,7 +111,10 @@ func plainLogPaths(paths object, s schemas) {
 		parameter("query", "key", "Only messages of this key.", text()),
 		parameter("query", "kind", "Only records of this kind.", text()),
 	}, object{
-		"description": "The messages.",
-		"content":     object{"application/x-ndjson": object{"schema": s.message((&headwaterv1.ReadLogResponse{}).ProtoReflect().Descriptor())}},
+		"description": "The messages. The head comes at once, also where there is none yet.",
+		"headers": object{positionHeader: object{
+			"description": "Behind which the read begins; each message has the position behind itself.", "schema": text(),
+		}},
+		"content": object{"application/x-ndjson": object{"schema": s.message((&headwaterv1.ReadLogResponse{}).ProtoReflect().Descriptor())}},
 	}, "200")}
 }

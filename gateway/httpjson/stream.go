@@ -55,7 +55,7 @@ func (x *exchange) stream(desc *grpc.StreamDesc, srv any, fullMethod string, md 
 		}
 		s.body, s.hasBody = body, true
 	}
-	s.send = x.sendLine
+	s.send, s.ndjson = x.sendLine, !desc.ClientStreams
 	if desc.ClientStreams {
 		s.send = func(m proto.Message) error { s.last = m; return nil }
 	}
@@ -96,15 +96,29 @@ type stream struct {
 	body    []byte        // of a server stream
 	hasBody bool          // body was not received yet
 	lines   *bufio.Reader // of a client stream
+	ndjson  bool          // messages are lines of the answer
 	last    proto.Message // the answer to a client stream
 }
 
 var _ grpc.ServerStream = (*stream)(nil)
 
-func (s *stream) SetHeader(md metadata.MD) error  { s.x.setHeader(md); return nil }
-func (s *stream) SendHeader(md metadata.MD) error { s.x.setHeader(md); return nil }
-func (s *stream) SetTrailer(metadata.MD)          {}
-func (s *stream) Context() context.Context        { return s.ctx }
+func (s *stream) SetHeader(md metadata.MD) error { s.x.setHeader(md); return nil }
+func (s *stream) SetTrailer(metadata.MD)         {}
+func (s *stream) Context() context.Context       { return s.ctx }
+
+// SendHeader sends the head of a newline-delimited answer now, before there is a
+// message. Other streams have their headers with the first message.
+func (s *stream) SendHeader(md metadata.MD) error {
+	s.x.setHeader(md)
+	if !s.ndjson || s.x.started {
+		return nil
+	}
+	s.x.startLines()
+	if err := s.x.endHead(); err != nil {
+		return err
+	}
+	return s.x.push(nil)
+}
 
 func (s *stream) SendMsg(v any) error {
 	m, ok := v.(proto.Message)

@@ -36,7 +36,8 @@ type LogServiceClient interface {
 	// WriteToLog appends one message and answers when the log has it.
 	WriteToLog(ctx context.Context, in *WriteToLogRequest, opts ...grpc.CallOption) (*WriteToLogResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
-	// end by itself.
+	// end by itself. The headers come at once; headwater-position in them is what
+	// the read begins behind.
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
 	// ListDeadLetters shows what was refused after the log or could not be
 	// applied.
@@ -125,7 +126,8 @@ type LogServiceServer interface {
 	// WriteToLog appends one message and answers when the log has it.
 	WriteToLog(context.Context, *WriteToLogRequest) (*WriteToLogResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
-	// end by itself.
+	// end by itself. The headers come at once; headwater-position in them is what
+	// the read begins behind.
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
 	// ListDeadLetters shows what was refused after the log or could not be
 	// applied.

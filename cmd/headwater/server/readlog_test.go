@@ -1,7 +1,17 @@
 package server
 
 import (
+	"bufio"
+	"context"
+	"net/http"
+	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
 
 // TestAReadOfTheLogThatBeginsNowhereIsRefused: over HTTP, with a status.
@@ -29,4 +39,88 @@ func TestAReadOfTheLogThatBeginsNowhereIsRefused(t *testing.T) {
 			t.Errorf("from=%q: %d lines, want %d: %s", from, got, lines, r)
 		}
 	}
+}
+
+// TestAFollowerOfWhatIsQuietHasItsHeaders: before there is anything to send, so
+// that it knows that it is served, and where its read has begun.
+func TestAFollowerOfWhatIsQuietHasItsHeaders(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	send(t, s, "POST", "/v1/log/demo-log/k", "old")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for hangs, not to measure
+	defer cancel()
+	say := func(payload string) {
+		t.Helper()
+		if r := send(t, s, "POST", "/v1/log/demo-log/k", payload); r.status != 200 {
+			t.Fatal(r)
+		}
+	}
+	// goesOn: behind where a read began, there is what it was to be sent and no more.
+	goesOn := func(what, position, want string) {
+		t.Helper()
+		r := send(t, s, "GET", "/v1/log/demo-log?from="+position, "")
+		if r.status != 200 || len(r.lines()) != 1 || !strings.Contains(r.body, b64([]byte(want))) {
+			t.Errorf("%s: behind %q there is %s; want %s alone", what, position, r, want)
+		}
+	}
+
+	conn, err := grpc.NewClient(s.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	latest := &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Latest_{Latest: &headwaterv1.LogStart_Latest{}}}
+	tail, err := headwaterv1.NewLogServiceClient(conn).ReadLog(ctx, &headwaterv1.ReadLogRequest{Namespace: "demo-log", From: latest, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	md, err := tail.Header()
+	if err != nil || len(md.Get("headwater-position")) != 1 {
+		t.Fatalf("headers over gRPC: %v, %v", md, err)
+	}
+	say("one")
+	goesOn("gRPC", md.Get("headwater-position")[0], "one")
+	if m, err := tail.Recv(); err != nil || string(m.GetPayload()) != "one" {
+		t.Errorf("%v, %v", m, err)
+	}
+	watch, err := headwaterv1.NewNamespaceServiceClient(conn).WatchNamespaces(ctx, &headwaterv1.WatchNamespacesRequest{SinceVersion: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Header(); err != nil {
+		t.Errorf("headers of a watch: %v", err)
+	}
+
+	get := func(method, path, body string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, method, "http://"+s.HTTPAddr()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req) // returns with the headers
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/x-ndjson" {
+			t.Errorf("%s: %s %v", path, res.Status, res.Header)
+		}
+		return res
+	}
+	for path, body := range map[string]string{
+		"/v1/log/demo-log?from=latest&follow=true": "",
+		"/headwater.v1.LogService/ReadLog":         `{"namespace": "demo-log", "from": {"latest": {}}, "follow": true}`,
+	} {
+		method := "GET"
+		if body != "" {
+			method = "POST"
+		}
+		res := get(method, path, body)
+		say("two " + path)
+		goesOn(path, res.Header.Get("Headwater-Position"), "two "+path)
+		if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || !strings.Contains(line, b64([]byte("two "+path))) {
+			t.Errorf("%s: %q, %v", path, line, err)
+		}
+		res.Body.Close()
+	}
+	get("POST", "/headwater.v1.NamespaceService/WatchNamespaces", `{"sinceVersion": "4"}`).Body.Close()
 }
