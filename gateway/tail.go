@@ -22,7 +22,7 @@ type tail struct {
 	stream headwaterv1.LogService_ReadLogServer
 	// at is how far every partition has been read: the position of a message is
 	// where a read of all of them goes on.
-	at wal.Position
+	at *wal.PositionCursor
 }
 
 // filter checks what is asked for.
@@ -82,6 +82,7 @@ func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, en
 			if skip, err := t.skip(ctx, e, &rec); err != nil {
 				return err
 			} else if skip {
+				t.pass(e)
 				continue
 			}
 			if err := t.send(e, &rec); err != nil {
@@ -107,6 +108,13 @@ func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, e
 	return !t.ns.Messages.First(e.Partition, e.Offset, rec), nil
 }
 
+// pass leaves a record out. Nobody comes back to it.
+func (t *tail) pass(e *wal.Entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at.Move(e.Partition, e.Offset)
+}
+
 // keyOf is the key of a record as its writer gave it: none, of a message that was
 // written without one and is routed by its token.
 func keyOf(rec *wal.Record) string {
@@ -126,7 +134,7 @@ func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.at.Merge(wal.NewPosition(t.ns.Name, t.ns.Stream.Info().Incarnation, e.Partition, e.Offset))
+	t.at.Move(e.Partition, e.Offset)
 	m.Position = t.at.String()
 	return t.stream.Send(m)
 }

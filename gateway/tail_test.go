@@ -103,6 +103,11 @@ func TestAReadOfTheLogBeginsWhereItIsTold(t *testing.T) {
 			t.Errorf("behind %q, as the %d. message: %q, want %v", m.GetPayload(), i, got, rest)
 		}
 	}
+	// What a filter leaves out is behind the position too.
+	one, err := r.readLog(&headwaterv1.ReadLogRequest{Namespace: "words", From: fromPosition(empty.String()), Filter: &headwaterv1.LogFilter{Key: &keys[2]}})
+	if err != nil || len(one) != 1 || string(one[0].GetPayload()) != "d" {
+		t.Errorf("one key: %v, %v", one, err)
+	}
 	for what, c := range map[string]struct {
 		from *headwaterv1.LogStart
 		want string

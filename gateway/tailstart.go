@@ -42,10 +42,11 @@ func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.at = wal.Position{Namespace: t.ns.Name, Incarnation: log.Info().Incarnation, Offsets: make(map[wal.Partition]wal.Offset, len(bounds))}
+	behind := make([]wal.Offset, len(bounds))
 	for i, b := range bounds {
-		t.at.Offsets[wal.Partition(i)] = b.Start - 1
+		behind[i] = b.Start - 1
 	}
+	t.at = wal.NewPositionCursor(t.ns.Name, log.Info().Incarnation, behind)
 	return bounds, nil
 }
 
