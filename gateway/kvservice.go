@@ -176,6 +176,9 @@ func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItems
 				return fail(apierrors.New(apierrors.BadToken, "mutation %d has a token of its own; the group's token covers it", i))
 			}
 		default:
+			if hasUnknown(m) {
+				return fail(laterError("MutateItems"))
+			}
 			return fail(apierrors.New(apierrors.MissingField, "mutation %d is neither put nor delete", i))
 		}
 		if i == 0 {

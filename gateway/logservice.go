@@ -42,6 +42,9 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	if err != nil {
 		return nil, forWrite(err, false, req.GetToken())
 	}
+	if hasUnknown(req) {
+		return nil, forWrite(laterError("WriteToLog"), false, req.GetToken())
+	}
 	if len(req.GetKey()) > MaxLogKey || !utf8.ValidString(req.GetKey()) {
 		return nil, forWrite(apierrors.New(apierrors.BadLogKey, "key has %d bytes; it may have %d of UTF-8", len(req.GetKey()), MaxLogKey), false, req.GetToken())
 	}

@@ -101,6 +101,9 @@ func (x *exchange) decode(data []byte, m proto.Message) error {
 		return apierrors.New(apierrors.MalformedRequest, "the request's body is empty; send one JSON object, {} for a request without fields")
 	}
 	if err := protojson.Unmarshal(data, m); err != nil {
+		if later := laterField(m, err); later != nil {
+			return later
+		}
 		return apierrors.Wrap(apierrors.MalformedRequest, err, "the request's body cannot be read: %s; see /openapi.json for its fields", jsonErrorText(err))
 	}
 	if t, ok := m.(interface {

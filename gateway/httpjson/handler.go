@@ -202,6 +202,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.plainCounter(strings.Split(path[len(plainCounterPrefix):], "/"))
 	case h.log != nil && strings.HasPrefix(path, plainLogPrefix):
 		x.plainLog(strings.Split(path[len(plainLogPrefix):], "/"))
+	case rpcPath(path), strings.HasPrefix(path, plainTimeSeriesPrefix):
+		x.notOffered()
 	default:
 		x.notFound()
 	}

@@ -45,6 +45,9 @@ func (x *exchange) plainLog(escaped []string) {
 }
 
 func (x *exchange) writeLog(namespace, key string) error {
+	if err := laterHeader(x.r.Header); err != nil {
+		return err
+	}
 	token, err := x.plainToken()
 	if err != nil {
 		return err

@@ -257,7 +257,10 @@ func TestMethodsAndPaths(t *testing.T) {
 			t.Errorf("%s: Allow %q", method, a.Header.Get("Allow"))
 		}
 	}
-	for _, path := range []string{"/", "/v1", "/headwater.v1.KeyValueService/Nope", "/headwater.v1.Nope/Get", putPath + "/", "/" + putPath, "/v1/kv/a", "/v1/kv/a/b/c/d", "/v1/log/a/b/c"} {
+	for _, path := range []string{"/headwater.v1.KeyValueService/Nope", "/headwater.v1.Nope/Get"} { // as over gRPC
+		f.do("POST", path, `{}`).wantError(t, 501, apierrors.NotOffered)
+	}
+	for _, path := range []string{"/", "/v1", "/headwater.v1.KeyValueService", "/headwater.v1.", putPath + "/", "/" + putPath, "/v1/kv/a", "/v1/kv/a/b/c/d", "/v1/log/a/b/c"} {
 		f.do("POST", path, `{}`).wantError(t, 404, apierrors.PathNotFound)
 	}
 	f.do("POST", putPath, `{}`, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site").wantError(t, 403, apierrors.CrossOrigin)

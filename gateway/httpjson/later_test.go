@@ -1,0 +1,46 @@
+package httpjson
+
+import (
+	"testing"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// TestWhatIsNotInThisBuildIsRefusedByName: nothing that a caller asks for is passed
+// over, and none of it is called a mistake.
+func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Config{})
+	f.log.write = func(*headwaterv1.WriteToLogRequest) (*headwaterv1.WriteToLogResponse, error) {
+		t.Error("a message was written without what was asked for")
+		return &headwaterv1.WriteToLogResponse{}, nil
+	}
+	const write, mutate = "/headwater.v1.LogService/WriteToLog", "/headwater.v1.KeyValueService/MutateItems"
+	for _, c := range []struct{ method, path, body, header string }{
+		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`, ""},
+		{"POST", "/headwater.v1.TimeSeriesService/WriteEventRecordsSync", `{}`, ""},
+		{"POST", "/v1/ts/n/s", `{"eventTime": "2026-01-01T00:00:00Z", "items": {"k": 1}}`, ""},
+		{"GET", "/v1/ts/n/s?order=oldest", "", ""},
+		{"POST", write, `{"namespace": "n", "targets": ["x"]}`, ""},
+		{"POST", write, `{"namespace": "n", "lifecycle": {"delay": "10s"}}`, ""},
+		{"POST", write, `{"namespace": "n", "headers": {"k": "v"}}`, ""},
+		{"POST", mutate, `{"mutations": [{"add": {"namespace": "n", "counter": "c", "delta": 1}}]}`, ""},
+		{"POST", mutate, `{"mutations": [{"event": {"namespace": "n"}}]}`, ""},
+		{"POST", mutate, `{"mutations": [{"message": {"namespace": "n"}}]}`, ""},
+		{"POST", "/v1/log/n/k", "x", "Headwater-Delay"},
+		{"POST", "/v1/log/n/k", "x", "Headwater-Target"},
+		{"POST", "/v1/log/n/k", "x", "Headwater-Header-Color"},
+	} {
+		header := []string{}
+		if c.header != "" {
+			header = []string{c.header, "10s"}
+		}
+		body := f.do(c.method, c.path, c.body, header...).wantError(t, 501, apierrors.NotOffered)
+		if c.method == "POST" && body["outcome"] != "NOT_APPLIED" {
+			t.Errorf("%s %s: outcome %v", c.path, c.body, body["outcome"])
+		}
+	}
+	f.do("POST", write, `{"namespace": "n", "target": "x"}`).wantError(t, 400, apierrors.MalformedRequest)
+	f.do("POST", putPath, `{"namespace": "n", "lifecycle": {}}`).wantError(t, 400, apierrors.MalformedRequest)
+}
