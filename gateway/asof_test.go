@@ -1,8 +1,13 @@
 package gateway
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -62,6 +67,34 @@ func TestTheTimeOfAnAnswerIsOneThatCanBeVouchedFor(t *testing.T) {
 		at := asOf.GetTime().AsTime().UnixMicro()
 		if c.barrier && at < before || !c.barrier && at != last[c.namespace] {
 			t.Errorf("%s, barrier %v: as of %d; the read began at %d, the last record is of %d", c.what, c.barrier, at, before, last[c.namespace])
+		}
+	}
+}
+
+// awayLog is one whose brokers cannot be reached.
+type awayLog struct{ wal.Log }
+
+func (awayLog) Barrier(context.Context, wal.Partition) (wal.Offset, error) {
+	return wal.NoOffset, fmt.Errorf("append barrier: %w", wal.ErrUnavailable)
+}
+
+// TestAReadThatCannotHaveItsBarrierSaysHowFarItIs: also where the log says at once
+// that it cannot be had.
+func TestAReadThatCannotHaveItsBarrierSaysHowFarItIs(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t)
+	r.wrap = func(l wal.Log) wal.Log { return awayLog{l} }
+	r.open("plays", "abstraction: kv\nlog: { partitions: 1 }\n")
+	r.open("counts", "abstraction: counter\nlog: { partitions: 1 }\n")
+	r.put("plays", "id", "k", "v")
+	for method, request := range map[string]string{
+		"KeyValueService.GetItems": `{"namespace": "plays", "id": "id", "consistency": "LATEST"}`,
+		"CounterService.GetCount":  `{"namespace": "counts", "counter": "c", "accuracy": "ACCURATE"}`,
+	} {
+		_, err := r.call(method, request)
+		e := apierrors.From(err)
+		if err == nil || e.Reason != apierrors.NotCaughtUp || e.Code != codes.Unavailable || e.Metadata["wanted"] == "" || e.Metadata["applied"] == "" {
+			t.Errorf("%s: %v, %v", method, err, e.Metadata)
 		}
 	}
 }

@@ -245,8 +245,7 @@ func (s *Stream) Barrier(ctx context.Context, p Partition) error {
 	mark := s.parts[p].doubted.Load()
 	o, err := s.cfg.Log.Barrier(ctx, p)
 	if err != nil && ctx.Err() != nil {
-		g := s.cfg.Progress // how far it would have had to be is not known; what is known is told
-		return &BehindError{Partition: p, Wanted: g.Acked(p), Applied: g.Applied(p), Cause: err}
+		return s.behind(p, err)
 	}
 	if err != nil {
 		return fmt.Errorf("barrier of partition %d: %w", p, err)
@@ -256,6 +255,13 @@ func (s *Stream) Barrier(ctx context.Context, p Partition) error {
 	}
 	s.parts[p].clear(mark)
 	return nil
+}
+
+// behind says how far p is for a read whose barrier cannot be had: how far it would
+// have had to be is not known; what is known is told.
+func (s *Stream) behind(p Partition, cause error) error {
+	g := s.cfg.Progress
+	return &BehindError{Partition: p, Wanted: g.Acked(p), Applied: g.Applied(p), Cause: cause}
 }
 
 // Consistency is what a read waits for.
@@ -286,7 +292,9 @@ func (s *Stream) WaitRead(ctx context.Context, p Partition, point *ReadPoint) er
 	}
 	switch point.Consistency {
 	case Latest:
-		if err := s.Barrier(ctx, p); err != nil {
+		if err := s.Barrier(ctx, p); errors.Is(err, ErrUnavailable) {
+			return s.behind(p, err)
+		} else if err != nil {
 			return err
 		}
 	case ReadYourWrites:
