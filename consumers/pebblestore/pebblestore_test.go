@@ -75,6 +75,20 @@ func mustOpen(t testing.TB, cfg pebblestore.Config) *store {
 	return s
 }
 
+// openBreakable opens a store of one partition whose writes fail while broken is
+// true.
+func openBreakable(t testing.TB) (_ *store, broken *atomic.Bool) {
+	t.Helper()
+	broken = new(atomic.Bool)
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errInjected
+		}
+		return nil
+	}))
+	return mustOpen(t, pebblestore.Config{FS: fs, Partitions: 1}), broken
+}
+
 // TestStateAndTokensComeBack: each partition is loaded with what was committed
 // for it, and its tokens are found.
 func TestStateAndTokensComeBack(t *testing.T) {
@@ -150,14 +164,7 @@ func TestCallsWhileItCloses(t *testing.T) {
 func TestRemovalsTellOfCommitsThatRemove(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	var broken atomic.Bool
-	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-			return errInjected
-		}
-		return nil
-	}))
-	s := mustOpen(t, pebblestore.Config{FS: fs, Partitions: 1})
+	s, broken := openBreakable(t)
 	commit := func(ctx context.Context, removes bool) error {
 		b := s.Begin(0)
 		b.Removes = removes
@@ -238,14 +245,7 @@ func TestAFailedWriteEndsOpen(t *testing.T) {
 func TestCloseClosesWhatIsOpenInPebble(t *testing.T) {
 	t.Parallel()
 	for _, fails := range []bool{false, true} {
-		var broken atomic.Bool
-		fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-				return errInjected
-			}
-			return nil
-		}))
-		s := mustOpen(t, pebblestore.Config{FS: fs, Partitions: 1})
+		s, broken := openBreakable(t)
 		it, err := s.DB.NewIter(nil)
 		if err != nil {
 			t.Fatal(err)
