@@ -85,10 +85,18 @@ type Handler struct {
 	cfg      Config
 	methods  map[string]*method // by path, "/headwater.v1.AdminService/Status"
 	services []protoreflect.ServiceDescriptor
-	kv       headwaterv1.KeyValueServiceServer
-	counter  headwaterv1.CounterServiceServer
-	log      headwaterv1.LogServiceServer
+	plain    []plainRoutes
 	openapi  func() ([]byte, error)
+}
+
+// plainRoutes are the plain routes of one abstraction.
+type plainRoutes struct {
+	prefix string // of their paths, with a slash at its end
+	// serve answers a request for prefix and what follows it, split at slashes and
+	// still escaped.
+	serve func(x *exchange, escaped []string)
+	// document puts them into the paths of the OpenAPI document.
+	document func(paths object, s schemas)
 }
 
 var _ grpc.ServiceRegistrar = (*Handler)(nil)
@@ -155,17 +163,16 @@ func Writes(m protoreflect.MethodDescriptor) bool {
 	return !ok || opts.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
-// RegisterPlainKV serves /v1/kv/ with the service that is also registered as
-// KeyValueService.
-func (h *Handler) RegisterPlainKV(srv headwaterv1.KeyValueServiceServer) { h.kv = srv }
-
-// RegisterPlainCounter serves /v1/counter/ with the service that is also
-// registered as CounterService.
-func (h *Handler) RegisterPlainCounter(srv headwaterv1.CounterServiceServer) { h.counter = srv }
-
-// RegisterPlainLog serves /v1/log/ with the service that is also registered as
-// LogService.
-func (h *Handler) RegisterPlainLog(srv headwaterv1.LogServiceServer) { h.log = srv }
+// registerPlain adds routes, in place of those of the same prefix.
+func (h *Handler) registerPlain(r plainRoutes) {
+	for i := range h.plain {
+		if h.plain[i].prefix == r.prefix {
+			h.plain[i] = r
+			return
+		}
+	}
+	h.plain = append(h.plain, r)
+}
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -193,15 +200,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.rpc(m)
 		return
 	}
+	for i := range h.plain {
+		if rest, ok := strings.CutPrefix(path, h.plain[i].prefix); ok {
+			h.plain[i].serve(x, strings.Split(rest, "/"))
+			return
+		}
+	}
 	switch {
 	case path == "/openapi.json":
 		x.serveOpenAPI()
-	case h.kv != nil && strings.HasPrefix(path, plainKVPrefix):
-		x.plainKV(strings.Split(path[len(plainKVPrefix):], "/"))
-	case h.counter != nil && strings.HasPrefix(path, plainCounterPrefix):
-		x.plainCounter(strings.Split(path[len(plainCounterPrefix):], "/"))
-	case h.log != nil && strings.HasPrefix(path, plainLogPrefix):
-		x.plainLog(strings.Split(path[len(plainLogPrefix):], "/"))
 	case rpcPath(path), strings.HasPrefix(path, plainTimeSeriesPrefix):
 		x.notOffered()
 	default:

@@ -47,14 +47,8 @@ func (h *Handler) OpenAPI() ([]byte, error) {
 			"description": "The document.",
 			"content":     object{"application/json": object{"schema": object{"type": "object"}}},
 		}, "200")}
-	if h.kv != nil {
-		plainKVPaths(paths)
-	}
-	if h.counter != nil {
-		plainCounterPaths(paths, s)
-	}
-	if h.log != nil {
-		plainLogPaths(paths, s)
+	for i := range h.plain {
+		h.plain[i].document(paths, s)
 	}
 	for _, path := range paths {
 		if get, ok := path.(object)["get"].(object); ok {

@@ -33,7 +33,7 @@ func operation(id, tag, summary string, parameters []object, success object, sta
 	}
 }
 
-func plainKVPaths(paths object) {
+func plainKVPaths(paths object, _ schemas) {
 	const tag = "Plain key-value"
 	namespace := parameter("path", "namespace", "", text())
 	id := parameter("path", "id", "Percent-encoded, / as %2F.", text())

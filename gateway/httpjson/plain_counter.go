@@ -11,8 +11,17 @@ import (
 
 const plainCounterPrefix = "/v1/counter/"
 
+// RegisterPlainCounter serves /v1/counter/ with the service that is also registered as
+// CounterService.
+func (h *Handler) RegisterPlainCounter(srv headwaterv1.CounterServiceServer) {
+	h.registerPlain(plainRoutes{
+		prefix: plainCounterPrefix, document: plainCounterPaths,
+		serve: func(x *exchange, escaped []string) { x.plainCounter(srv, escaped) },
+	})
+}
+
 // plainCounter serves POST and GET /v1/counter/{namespace}/{counter}.
-func (x *exchange) plainCounter(escaped []string) {
+func (x *exchange) plainCounter(srv headwaterv1.CounterServiceServer, escaped []string) {
 	if len(escaped) != 2 {
 		x.notFound()
 		return
@@ -24,9 +33,9 @@ func (x *exchange) plainCounter(escaped []string) {
 	path, err := unescape(escaped, -1)
 	if err == nil {
 		if x.write {
-			err = x.addCounter(path[0], path[1])
+			err = x.addCounter(srv, path[0], path[1])
 		} else {
-			err = x.getCounter(path[0], path[1])
+			err = x.getCounter(srv, path[0], path[1])
 		}
 	}
 	if err != nil {
@@ -34,7 +43,7 @@ func (x *exchange) plainCounter(escaped []string) {
 	}
 }
 
-func (x *exchange) addCounter(namespace, name string) error {
+func (x *exchange) addCounter(srv headwaterv1.CounterServiceServer, namespace, name string) error {
 	token, err := x.plainToken()
 	if err != nil {
 		return err
@@ -65,8 +74,8 @@ func (x *exchange) addCounter(namespace, name string) error {
 	const method = headwaterv1.CounterService_AddAndGetCount_FullMethodName
 	ctx, cancel := x.context(method, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.counter, method,
-		&headwaterv1.AddAndGetCountRequest{Namespace: namespace, Counter: name, Delta: by, Token: token}, x.h.counter.AddAndGetCount)
+	res, err := invoke(ctx, x, srv, method,
+		&headwaterv1.AddAndGetCountRequest{Namespace: namespace, Counter: name, Delta: by, Token: token}, srv.AddAndGetCount)
 	if err != nil {
 		return err
 	}
@@ -75,7 +84,7 @@ func (x *exchange) addCounter(namespace, name string) error {
 	return nil
 }
 
-func (x *exchange) getCounter(namespace, name string) error {
+func (x *exchange) getCounter(srv headwaterv1.CounterServiceServer, namespace, name string) error {
 	timeout, err := x.deadline()
 	if err != nil {
 		return err
@@ -91,8 +100,8 @@ func (x *exchange) getCounter(namespace, name string) error {
 	const method = headwaterv1.CounterService_GetCount_FullMethodName
 	ctx, cancel := x.context(method, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.counter, method,
-		&headwaterv1.GetCountRequest{Namespace: namespace, Counter: name, Accuracy: accuracy, After: query["after"]}, x.h.counter.GetCount)
+	res, err := invoke(ctx, x, srv, method,
+		&headwaterv1.GetCountRequest{Namespace: namespace, Counter: name, Accuracy: accuracy, After: query["after"]}, srv.GetCount)
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,18 @@ const (
 	plainPage = 4 << 20
 )
 
+// RegisterPlainKV serves /v1/kv/ with the service that is also registered as
+// KeyValueService.
+func (h *Handler) RegisterPlainKV(srv headwaterv1.KeyValueServiceServer) {
+	h.registerPlain(plainRoutes{
+		prefix: plainKVPrefix, document: plainKVPaths,
+		serve: func(x *exchange, escaped []string) { x.plainKV(srv, escaped) },
+	})
+}
+
 // plainKV serves /v1/kv/{namespace}/{id}/{key} and, to delete a whole record,
 // /v1/kv/{namespace}/{id}. A trailing slash is the empty key.
-func (x *exchange) plainKV(escaped []string) {
+func (x *exchange) plainKV(srv headwaterv1.KeyValueServiceServer, escaped []string) {
 	if len(escaped) < 2 || len(escaped) > 3 {
 		x.notFound()
 		return
@@ -36,12 +45,12 @@ func (x *exchange) plainKV(escaped []string) {
 	if !x.allow(methods...) {
 		return
 	}
-	if err := x.serveKV(escaped); err != nil {
+	if err := x.serveKV(srv, escaped); err != nil {
 		x.fail(err)
 	}
 }
 
-func (x *exchange) serveKV(escaped []string) error {
+func (x *exchange) serveKV(srv headwaterv1.KeyValueServiceServer, escaped []string) error {
 	path, err := unescape(escaped, 2)
 	if err != nil {
 		return err
@@ -52,15 +61,15 @@ func (x *exchange) serveKV(escaped []string) error {
 	}
 	switch x.r.Method {
 	case http.MethodPut:
-		return x.putKV(path[0], path[1], []byte(path[2]), timeout)
+		return x.putKV(srv, path[0], path[1], []byte(path[2]), timeout)
 	case http.MethodDelete:
-		return x.deleteKV(path, timeout)
+		return x.deleteKV(srv, path, timeout)
 	default:
-		return x.getKV(path[0], path[1], []byte(path[2]), timeout)
+		return x.getKV(srv, path[0], path[1], []byte(path[2]), timeout)
 	}
 }
 
-func (x *exchange) putKV(namespace, id string, key []byte, timeout time.Duration) error {
+func (x *exchange) putKV(srv headwaterv1.KeyValueServiceServer, namespace, id string, key []byte, timeout time.Duration) error {
 	token, err := x.plainToken()
 	if err != nil {
 		return err
@@ -84,8 +93,8 @@ func (x *exchange) putKV(namespace, id string, key []byte, timeout time.Duration
 	}
 	ctx, cancel := x.context(headwaterv1.KeyValueService_PutItems_FullMethodName, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.kv, headwaterv1.KeyValueService_PutItems_FullMethodName,
-		&headwaterv1.PutItemsRequest{Namespace: namespace, Id: id, Items: []*headwaterv1.PutItem{item}, Token: token, Condition: condition}, x.h.kv.PutItems)
+	res, err := invoke(ctx, x, srv, headwaterv1.KeyValueService_PutItems_FullMethodName,
+		&headwaterv1.PutItemsRequest{Namespace: namespace, Id: id, Items: []*headwaterv1.PutItem{item}, Token: token, Condition: condition}, srv.PutItems)
 	if err != nil {
 		return err
 	}
@@ -96,7 +105,7 @@ func (x *exchange) putKV(namespace, id string, key []byte, timeout time.Duration
 	return nil
 }
 
-func (x *exchange) deleteKV(path []string, timeout time.Duration) error {
+func (x *exchange) deleteKV(srv headwaterv1.KeyValueServiceServer, path []string, timeout time.Duration) error {
 	token, err := x.plainToken()
 	if err != nil {
 		return err
@@ -114,8 +123,8 @@ func (x *exchange) deleteKV(path []string, timeout time.Duration) error {
 	}
 	ctx, cancel := x.context(headwaterv1.KeyValueService_DeleteItems_FullMethodName, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.kv, headwaterv1.KeyValueService_DeleteItems_FullMethodName,
-		&headwaterv1.DeleteItemsRequest{Namespace: path[0], Id: path[1], Predicate: predicate, Token: token, Condition: condition}, x.h.kv.DeleteItems)
+	res, err := invoke(ctx, x, srv, headwaterv1.KeyValueService_DeleteItems_FullMethodName,
+		&headwaterv1.DeleteItemsRequest{Namespace: path[0], Id: path[1], Predicate: predicate, Token: token, Condition: condition}, srv.DeleteItems)
 	if err != nil {
 		return err
 	}
@@ -123,7 +132,7 @@ func (x *exchange) deleteKV(path []string, timeout time.Duration) error {
 	return nil
 }
 
-func (x *exchange) getKV(namespace, id string, key []byte, timeout time.Duration) error {
+func (x *exchange) getKV(srv headwaterv1.KeyValueServiceServer, namespace, id string, key []byte, timeout time.Duration) error {
 	query, err := x.query([]string{"consistency"}, "after")
 	if err != nil {
 		return err
@@ -134,10 +143,10 @@ func (x *exchange) getKV(namespace, id string, key []byte, timeout time.Duration
 	}
 	ctx, cancel := x.context(headwaterv1.KeyValueService_GetItems_FullMethodName, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.kv, headwaterv1.KeyValueService_GetItems_FullMethodName, &headwaterv1.GetItemsRequest{
+	res, err := invoke(ctx, x, srv, headwaterv1.KeyValueService_GetItems_FullMethodName, &headwaterv1.GetItemsRequest{
 		Namespace: namespace, Id: id, Predicate: matchKey(key), Selection: &headwaterv1.Selection{PageSizeBytes: proto.Int64(plainPage)},
 		After: query["after"], Consistency: consistency,
-	}, x.h.kv.GetItems)
+	}, srv.GetItems)
 	if err != nil {
 		return err
 	}
@@ -150,7 +159,7 @@ func (x *exchange) getKV(namespace, id string, key []byte, timeout time.Duration
 		x.send(items[0].GetValue())
 		return nil
 	case len(items) == 1:
-		return x.getChunked(&headwaterv1.GetItemRequest{Namespace: namespace, Id: id, Key: key, After: query["after"], Consistency: consistency}, timeout)
+		return x.getChunked(srv, &headwaterv1.GetItemRequest{Namespace: namespace, Id: id, Key: key, After: query["after"], Consistency: consistency}, timeout)
 	case len(items) == 0 && !res.GetPartial() && res.GetNextPageToken() == "":
 		x.setPosition(position)
 		return apierrors.New(apierrors.ItemNotFound, "there is no item under this id and key; nothing was stored, or it was deleted or has expired")
@@ -163,14 +172,14 @@ func (x *exchange) getKV(namespace, id string, key []byte, timeout time.Duration
 
 // getChunked streams a value that is too large for a page. An error after the
 // first piece cuts the connection, so that the body is not taken for whole.
-func (x *exchange) getChunked(req *headwaterv1.GetItemRequest, timeout time.Duration) error {
+func (x *exchange) getChunked(srv headwaterv1.KeyValueServiceServer, req *headwaterv1.GetItemRequest, timeout time.Duration) error {
 	const method = headwaterv1.KeyValueService_GetItem_FullMethodName
 	ctx, cancel := x.context(method, timeout)
 	defer cancel()
 	defer x.endPush()
 	s := &stream{x: x, ctx: ctx, request: req, send: x.sendPiece}
 	desc := &grpc.StreamDesc{StreamName: "GetItem", ServerStreams: true, Handler: getItemHandler}
-	if err := x.runStream(desc, x.h.kv, method, s); err != nil && !x.headSent() {
+	if err := x.runStream(desc, srv, method, s); err != nil && !x.headSent() {
 		return err
 	}
 	if !x.started {

@@ -15,8 +15,17 @@ import (
 
 const plainLogPrefix = "/v1/log/"
 
+// RegisterPlainLog serves /v1/log/ with the service that is also registered as
+// LogService.
+func (h *Handler) RegisterPlainLog(srv headwaterv1.LogServiceServer) {
+	h.registerPlain(plainRoutes{
+		prefix: plainLogPrefix, document: plainLogPaths,
+		serve: func(x *exchange, escaped []string) { x.plainLog(srv, escaped) },
+	})
+}
+
 // plainLog serves POST /v1/log/{namespace}/{key} and GET /v1/log/{namespace}.
-func (x *exchange) plainLog(escaped []string) {
+func (x *exchange) plainLog(srv headwaterv1.LogServiceServer, escaped []string) {
 	if len(escaped) > 2 {
 		x.notFound()
 		return
@@ -35,16 +44,16 @@ func (x *exchange) plainLog(escaped []string) {
 		return
 	}
 	if len(path) == 2 {
-		err = x.writeLog(path[0], path[1])
+		err = x.writeLog(srv, path[0], path[1])
 	} else {
-		err = x.readLog(path[0])
+		err = x.readLog(srv, path[0])
 	}
 	if err != nil {
 		x.fail(err)
 	}
 }
 
-func (x *exchange) writeLog(namespace, key string) error {
+func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key string) error {
 	if err := laterHeader(x.r.Header); err != nil {
 		return err
 	}
@@ -65,8 +74,8 @@ func (x *exchange) writeLog(namespace, key string) error {
 	}
 	ctx, cancel := x.context(headwaterv1.LogService_WriteToLog_FullMethodName, timeout)
 	defer cancel()
-	res, err := invoke(ctx, x, x.h.log, headwaterv1.LogService_WriteToLog_FullMethodName,
-		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token}, x.h.log.WriteToLog)
+	res, err := invoke(ctx, x, srv, headwaterv1.LogService_WriteToLog_FullMethodName,
+		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token}, srv.WriteToLog)
 	if err != nil {
 		return err
 	}
@@ -84,7 +93,7 @@ func (x *exchange) writeLog(namespace, key string) error {
 	}
 }
 
-func (x *exchange) readLog(namespace string) error {
+func (x *exchange) readLog(srv headwaterv1.LogServiceServer, namespace string) error {
 	query, err := x.query([]string{"from", "follow", "key", "kind"})
 	if err != nil {
 		return err
@@ -109,7 +118,7 @@ func (x *exchange) readLog(namespace string) error {
 		}
 	}
 	desc := &grpc.StreamDesc{StreamName: "ReadLog", ServerStreams: true, Handler: readLogHandler}
-	x.stream(desc, x.h.log, headwaterv1.LogService_ReadLog_FullMethodName, nil, req)
+	x.stream(desc, srv, headwaterv1.LogService_ReadLog_FullMethodName, nil, req)
 	return nil
 }
 
