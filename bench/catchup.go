@@ -74,22 +74,16 @@ func (h *harness) apply(ctx context.Context, log wal.Log, dir string) (took time
 	}
 	defer func() { err = errors.Join(err, store.Close(), os.RemoveAll(dir)) }()
 	progress := wal.NewProgress(log.Info().Partitions)
-	applier, err := kv.NewApplier(ctx, kv.ApplierConfig{
-		Store: store, Log: log, Letters: noLetters{}, Progress: progress,
+	applier := kv.NewApplier(kv.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: log, Letters: noLetters{}, Applied: consumers.AdvanceOf(progress), Ledger: store}, Store: store,
 		Settings: func(uint64) (kv.Settings, error) { return kv.Settings{TokenWindow: 15 * time.Minute}, nil },
 	})
-	if err != nil {
+	runner := consumers.New(consumers.Config{Namespace: "bench", Role: "PRIMARY", Log: log, Applier: applier, Stopped: progress.Stop, Logger: quiet})
+	start := time.Now()
+	if err := runner.StartAll(ctx); err != nil {
 		return 0, err
 	}
-	runner := consumers.New(consumers.Config{Namespace: "bench", Role: "PRIMARY", Log: log, Applier: applier, Progress: progress, Logger: quiet})
-	run, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	start := time.Now()
-	go func() { ended <- runner.Run(run) }()
-	defer func() {
-		stop()
-		err = errors.Join(err, <-ended)
-	}()
+	defer func() { err = errors.Join(err, runner.StopAll(ctx)) }()
 	for i := range log.Info().Partitions {
 		p := wal.Partition(i)
 		bounds, err := log.Bounds(ctx, p)

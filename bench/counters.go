@@ -210,18 +210,18 @@ func (h *harness) applyAdds(ctx context.Context, log wal.Log, increments int, di
 	}
 	defer func() { err = errors.Join(err, store.Close(), os.RemoveAll(dir)) }()
 	progress := wal.NewProgress(log.Info().Partitions)
-	applier, err := counter.NewApplier(ctx, counter.ApplierConfig{
-		Store: store, Log: log, Letters: noLetters{}, Progress: progress, Windows: []time.Duration{time.Minute, time.Hour, 24 * time.Hour},
+	applier := counter.NewApplier(counter.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: log, Letters: noLetters{}, Applied: consumers.AdvanceOf(progress), Ledger: store},
+		Store:      store, Windows: []time.Duration{time.Minute, time.Hour, 24 * time.Hour},
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: window}, nil },
 	})
-	if err != nil {
+	runner := consumers.New(consumers.Config{Namespace: "bench", Role: "PRIMARY", Log: log, Applier: applier, Stopped: progress.Stop, Logger: quiet})
+	run, stop := context.WithCancel(ctx)
+	start := time.Now()
+	if err := runner.StartAll(run); err != nil {
+		stop()
 		return 0, err
 	}
-	runner := consumers.New(consumers.Config{Namespace: "bench", Role: "PRIMARY", Log: log, Applier: applier, Progress: progress, Logger: quiet})
-	run, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	start := time.Now()
-	go func() { ended <- runner.Run(run) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	flushes := make(chan struct{})
@@ -244,7 +244,7 @@ func (h *harness) applyAdds(ctx context.Context, log wal.Log, increments int, di
 	end := func() error {
 		stop()
 		<-flushes
-		return <-ended
+		return runner.StopAll(context.WithoutCancel(ctx))
 	}
 	for i := range log.Info().Partitions {
 		p := wal.Partition(i)

@@ -137,7 +137,7 @@ func (s *memServer) position(id string) string {
 }
 
 func version(t *headwaterv1.IdempotencyToken, offset int64) string {
-	return wal.Version{Time: t.GetGenerationTime().AsTime().UnixMicro(), Offset: wal.Offset(offset)}.String()
+	return wal.Version{Time: t.GetGenerationTime().AsTime().UnixMicro(), Nonce: orderedNonce(int64(offset))}.String()
 }
 
 func versionTime(v string) int64 {
@@ -304,3 +304,9 @@ var errNoAnswer = func() *apierrors.Error {
 	e.RetryAfter = time.Millisecond
 	return e
 }()
+
+// orderedNonce is the n-th of some nonces that are in order.
+func orderedNonce(n int64) (x wal.Nonce) {
+	binary.BigEndian.PutUint64(x[8:], uint64(n))
+	return x
+}

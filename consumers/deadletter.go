@@ -62,15 +62,23 @@ const (
 	// OpDrop gives up the poisonous mutation at the head of a key's queue and
 	// applies what waits behind it.
 	OpDrop ControlOp = "drop"
+	// OpPromote has the store named decide the records that follow, and the one that
+	// did follow it.
+	OpPromote ControlOp = "promote"
 )
 
 // Control is the payload of a KindControl record. It stands in the partition of
 // its key, so a rebuild of the store does the same at the same place.
 type Control struct {
 	Op  ControlOp `json:"op"`
-	Key []byte    `json:"key"` // routing key whose queue is meant
-	Ref wal.Ref   `json:"ref"` // for drop: the mutation given up
+	Key []byte    `json:"key,omitempty"` // routing key whose queue is meant
+	Ref wal.Ref   `json:"ref,omitzero"`  // for drop: the mutation given up
 	By  string    `json:"by,omitempty"`
+	// For promote: the name of the store, and the number of the step. Of the records
+	// of one step the first counts in each partition; a step below one that was
+	// applied does nothing.
+	Store string `json:"store,omitempty"`
+	Step  uint64 `json:"step,omitempty"`
 }
 
 // EncodeControl returns the payload of a KindControl record.
@@ -88,7 +96,7 @@ func DecodeControl(b []byte) (*Control, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, fmt.Errorf("%w control record: %w", wal.ErrMalformed, err)
 	}
-	if c.Op != OpRedrive && c.Op != OpDrop {
+	if c.Op != OpRedrive && c.Op != OpDrop && c.Op != OpPromote {
 		return nil, fmt.Errorf("%w control record: operation %q", wal.ErrMalformed, c.Op)
 	}
 	return &c, nil

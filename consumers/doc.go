@@ -1,9 +1,17 @@
-// Package consumers has what the appliers of all abstractions share. A Runner
-// reads a namespace's partitions, hands their records to an Applier in order, and
-// tells the namespace's progress. A Parking sets keys aside whose records cannot be
-// applied, and a DeadLetterLog tells people of them. A Ledger is what every store
-// keeps of a partition beside its data: how far it is, tokens, parked queues and
-// exceptions.
+// Package consumers has what all abstractions do alike between the log and their
+// stores.
+//
+// A Runner reads the partitions of a namespace and hands their records, in order,
+// to a Loop, which is the applier of one store. The Loop asks the abstraction's
+// Machine what is the abstraction's own. A Parking sets keys aside whose records
+// cannot be applied, and a DeadLetterLog tells people of them. A Ledger is what
+// every store keeps of a partition beside its data: how far it is, tokens, parked
+// queues and exceptions. A Front is the other side, where calls come in: it claims
+// their tokens and waits for what was decided; an Owner is all that it knows of the
+// appliers.
+//
+// A store that follows another (State.Follows) does what that one decided: it reads
+// its exceptions, never passes it, and takes its place when a control record says so.
 //
 // # What it guarantees
 //
@@ -21,7 +29,7 @@
 //
 // # What it does not
 //
-// It decides nothing about records: what is refused or parked, and when, is the
-// applier's to say. It owns no store and no log. It does not choose where to
-// resume: the store does.
+// It knows no payload: what a record does is the Machine's to say. It owns no store
+// and no log. It does not choose where to resume: the store does. It makes no store
+// follow, and compares none: the process does, with what is here.
 package consumers

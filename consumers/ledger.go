@@ -20,6 +20,8 @@ type State struct {
 	// Follows: this store follows the decisions of another above Applied. One that
 	// does not decides those records itself: it is the PRIMARY there.
 	Follows bool
+	// Step is that of the last promotion that was applied; see Control.
+	Step uint64
 	// FirstException is the offset from which on the exceptions are complete: the
 	// records below it were applied by a build that kept none. 0 for a new log.
 	FirstException wal.Offset
@@ -83,8 +85,7 @@ type Batch[S any, E wal.Decided] interface {
 	SaveException(o wal.Offset, row []byte)
 	// TrimExceptions removes the rows below an offset.
 	TrimExceptions(before wal.Offset)
-	// SaveParked changes the queue of a key. A change costs the same however long the
-	// queue is.
+	// SaveParked changes the queue of a key.
 	SaveParked(c *ParkedChange)
 	// Empty reports whether nothing has been added.
 	Empty() bool

@@ -120,11 +120,7 @@ func (y *yard) park(t *testing.T, key string, o wal.Offset) {
 
 func (y *yard) control(t *testing.T, c consumers.Control) error {
 	t.Helper()
-	payload, err := consumers.EncodeControl(&c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return y.Control(t.Context(), &wal.Entry{Offset: 99}, &wal.Record{Kind: wal.KindControl, RoutingKey: c.Key, Payload: payload}, 2)
+	return y.Control(t.Context(), 99, &c, 2, false)
 }
 
 func (y *yard) wantQueue(t *testing.T, key string, want ...wal.Ref) {
@@ -312,11 +308,8 @@ func TestParkingRefuses(t *testing.T) {
 	t.Parallel()
 	y := newYard(t, 0)
 	y.Refuse(consumers.DeadLetter{Ref: wal.Ref{Offset: 5, Index: 1}, Key: []byte("k"), Reason: "too_old"})
-	if err := y.Control(t.Context(), &wal.Entry{Offset: 6}, &wal.Record{RoutingKey: []byte("c"), Payload: []byte("{")}, 1); err != nil {
-		t.Error(err)
-	}
 	y.flush(t)
-	y.wantDiary(t, "letter 3-5-1 k too_old REFUSED x1 @5", "letter 3-6 c bad_control REFUSED x1 @6")
+	y.wantDiary(t, "letter 3-5-1 k too_old REFUSED x1 @5")
 }
 
 // TestParkingLoads replaces memory by what the store has, after a batch that was

@@ -33,25 +33,21 @@ func (r *redrive) refused(l *DeadLetter) {
 	}
 }
 
-// Control does what a control record asks for: it redrives what is parked under
-// a key, or drops the head of its queue and redrives the rest.
-func (k *Parking) Control(ctx context.Context, e *wal.Entry, rec *wal.Record, logTime int64) error {
-	c, err := DecodeControl(rec.Payload)
-	if err != nil {
-		// Nothing to park: a control record that says nothing asks for nothing.
-		k.Refuse(DeadLetter{
-			Ref: wal.Ref{Offset: e.Offset, Index: wal.WholeRecord}, Key: bytes.Clone(rec.RoutingKey), Reason: "bad_control",
-			Detail: err.Error(), LogTime: logTime, Record: bytes.Clone(e.Data),
-		})
-		return nil
-	}
+// Control does what the control record at an offset asks for: it redrives what is
+// parked under a key, or drops the head of its queue and redrives the rest. begun
+// says that a part of it was done and saved before: the head of now is not the one
+// that it found.
+func (k *Parking) Control(ctx context.Context, at wal.Offset, c *Control, logTime int64, begun bool) error {
 	q := k.Queue(c.Key)
-	if q == nil || c.Op == OpDrop && q.Refs[0] != c.Ref {
+	if q == nil || c.Op == OpDrop && !begun && q.Refs[0] != c.Ref {
 		return nil // done before, or never parked by this build
 	}
-	k.redrive = redrive{by: c, at: e.Offset, logTime: logTime, queue: q, first: q.Refs[0]}
+	k.redrive = redrive{by: c, at: at, logTime: logTime, queue: q, first: q.Refs[0]}
 	defer func() { k.redrive = redrive{} }()
-	if c.Op == OpDrop {
+	switch {
+	case begun:
+		k.redrive.first = wal.Ref{Offset: wal.NoOffset}
+	case c.Op == OpDrop:
 		if err := k.became(ctx, q.Refs[0], Dropped, q.Attempts); err != nil {
 			return err
 		}
@@ -95,6 +91,9 @@ func (k *Parking) redriveRest(ctx context.Context, q *ParkedQueue) error {
 
 // settle takes what is dealt with out of the queue that is being redriven.
 func (k *Parking) settle() {
+	if k.redrive.queue == nil || k.redrive.done == 0 {
+		return
+	}
 	k.advance(k.redrive.queue, k.redrive.done)
 	k.redrive.done = 0
 }

@@ -5,24 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Applier turns records into changes of a store. The methods are called by one
-// goroutine for each partition.
+// Applier turns records into changes of a store: a Loop. The methods are called by
+// one goroutine for each partition.
 type Applier interface {
+	// Assign loads a partition, before its first Resume.
+	Assign(ctx context.Context, p wal.Partition) error
 	// Resume returns the offset that the partition goes on from, as the store has
 	// it saved. It forgets what an Apply that failed had begun.
 	Resume(ctx context.Context, p wal.Partition) (wal.Offset, error)
-	// Apply applies entries in order and saves the position with the effect. On
-	// an error a prefix may have been applied.
-	Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) error
+	// Ready returns how many of entries may be applied now; where that is not all,
+	// changed is closed when it may be more.
+	Ready(p wal.Partition, entries []wal.Entry) (n int, changed <-chan struct{})
+	// Apply applies entries in order, saves the position with the effect, and returns
+	// how many it applied. On an error a prefix may have been applied.
+	Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) (n int, err error)
+	// Revoke saves what was applied of a partition and gives it up, after its last
+	// Apply.
+	Revoke(ctx context.Context, p wal.Partition) error
 }
 
 // Config is what a Runner is made of.
@@ -31,20 +39,28 @@ type Config struct {
 	Role      string // of the store: PRIMARY, ...
 	Log       wal.Log
 	Applier   Applier
-	Progress  *wal.Progress
-	Logger    *slog.Logger // nil: none
+	// Holding is told which entries are in hand before they are applied, and nil when
+	// that has ended; may be nil.
+	Holding func(p wal.Partition, entries []wal.Entry)
+	// Stopped is told that a partition will not go on, and why; may be nil.
+	Stopped func(p wal.Partition, err error)
+	Logger  *slog.Logger // nil: none
 	// MaxBackoff bounds the pause between two tries of a transient error. Default
 	// 5 s; tries never end.
 	MaxBackoff time.Duration
 }
 
-// Runner drives one applier over the partitions of one namespace.
+// Runner drives one applier over the partitions of one namespace that it is given.
+// Safe for concurrent use.
 type Runner struct {
-	cfg   Config
+	cfg Config
+
+	mu    sync.Mutex // guards what follows
 	parts []*partition
+	ended bool
 }
 
-// New returns a runner that has not started.
+// New returns a runner without partitions.
 func New(cfg Config) *Runner {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -52,34 +68,100 @@ func New(cfg Config) *Runner {
 	if cfg.MaxBackoff == 0 {
 		cfg.MaxBackoff = 5 * time.Second
 	}
-	r := &Runner{cfg: cfg}
-	for i := range cfg.Log.Info().Partitions {
-		r.parts = append(r.parts, &partition{r: r, p: wal.Partition(i), jobs: make(chan job), gone: make(chan struct{})})
-	}
-	return r
+	return &Runner{cfg: cfg, parts: make([]*partition, cfg.Log.Info().Partitions)}
 }
 
-// Run applies until ctx is done, finishes the batches in flight, and returns
-// nil. A partition that stops does not end it.
-func (r *Runner) Run(ctx context.Context) error {
-	var g errgroup.Group
-	for _, p := range r.parts {
-		g.Go(func() error {
-			p.run(ctx)
-			return nil
-		})
+// Errors of a Runner.
+var (
+	// ErrNotRunning: the partition is not run here, or no longer.
+	ErrNotRunning = errors.New("the partition is not running here")
+	errRunning    = errors.New("the partition is running already")
+)
+
+// Start loads a partition and applies it until Stop, or until ctx is done: then it
+// finishes the batch in flight. The error is that of loading it.
+func (r *Runner) Start(ctx context.Context, p wal.Partition) error {
+	run, cancel := context.WithCancel(ctx)
+	part := &partition{r: r, p: p, jobs: make(chan job), gone: make(chan struct{}), cancel: cancel}
+	r.mu.Lock()
+	if r.ended || r.parts[p] != nil {
+		r.mu.Unlock()
+		cancel()
+		return fmt.Errorf("start partition %d: %w", p, errRunning)
 	}
-	return g.Wait()
+	r.parts[p] = part
+	r.mu.Unlock()
+	if err := r.cfg.Applier.Assign(ctx, p); err != nil {
+		r.forget(p)
+		cancel()
+		close(part.gone)
+		return fmt.Errorf("start partition %d: %w", p, err)
+	}
+	go part.run(run)
+	return nil
 }
 
-// ErrNotRunning is returned by Do when the runner has ended.
-var ErrNotRunning = errors.New("runner is not running")
+// StartAll starts every partition.
+func (r *Runner) StartAll(ctx context.Context) error {
+	for p := range wal.Partition(len(r.parts)) {
+		if err := r.Start(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop ends a partition after the batch in flight and saves what was applied.
+// Another runner may start it then. A partition that is not running is left alone.
+func (r *Runner) Stop(ctx context.Context, p wal.Partition) error {
+	part := r.partition(p)
+	if part == nil {
+		return nil
+	}
+	part.cancel()
+	select {
+	case <-part.gone:
+	case <-ctx.Done():
+		return fmt.Errorf("stop partition %d: %w", p, ctx.Err())
+	}
+	err := r.cfg.Applier.Revoke(ctx, p)
+	r.forget(p)
+	return err
+}
+
+// StopAll stops every partition, side by side. Nothing can be started afterwards.
+func (r *Runner) StopAll(ctx context.Context) error {
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	errs := make([]error, len(r.parts))
+	var work sync.WaitGroup
+	for p := range wal.Partition(len(r.parts)) {
+		work.Go(func() { errs[p] = r.Stop(ctx, p) })
+	}
+	work.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *Runner) partition(p wal.Partition) *partition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.parts[p]
+}
+
+func (r *Runner) forget(p wal.Partition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts[p] = nil
+}
 
 // Do runs f in the partition's goroutine, between two batches, and returns what
-// it returns: the place for whatever else writes the store. It waits for the
-// runner to start. ErrNotRunning when the runner has ended.
+// it returns: the place for whatever else writes the store. ErrNotRunning.
 func (r *Runner) Do(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
-	part := r.parts[p]
+	part := r.partition(p)
+	if part == nil {
+		return ErrNotRunning
+	}
 	j := job{f: f, done: make(chan error, 1)}
 	select {
 	case part.jobs <- j:
@@ -101,14 +183,21 @@ type Health struct {
 	Stopped error
 }
 
-// Health reports every partition. Safe for concurrent use.
+// Health reports the partitions that are running. Safe for concurrent use.
 func (r *Runner) Health() []Health {
-	hs := make([]Health, len(r.parts))
-	for i, p := range r.parts {
+	r.mu.Lock()
+	parts := slices.Clone(r.parts)
+	r.mu.Unlock()
+	hs := make([]Health, 0, len(parts))
+	for _, p := range parts {
+		if p == nil {
+			continue
+		}
 		p.mu.Lock()
-		hs[i] = p.health
+		h := p.health
 		p.mu.Unlock()
-		hs[i].Partition = p.p
+		h.Partition = p.p
+		hs = append(hs, h)
 	}
 	return hs
 }
@@ -119,10 +208,11 @@ type job struct {
 }
 
 type partition struct {
-	r    *Runner
-	p    wal.Partition
-	jobs chan job
-	gone chan struct{} // closed when the goroutine has ended
+	r      *Runner
+	p      wal.Partition
+	jobs   chan job
+	gone   chan struct{} // closed when the goroutine has ended
+	cancel context.CancelFunc
 
 	mu     sync.Mutex // guards health
 	health Health
@@ -154,7 +244,7 @@ func (p *partition) run(ctx context.Context) {
 // permanent reports whether trying again cannot help.
 func permanent(err error) bool {
 	for _, e := range []error{wal.ErrUnknownVersion, wal.ErrCorrupt, wal.ErrIncarnation, wal.ErrPartitionCount,
-		wal.ErrTrimmed, wal.ErrBeyondEnd, wal.ErrClosed, wal.ErrTopicNotFound, wal.ErrNoPartition} {
+		wal.ErrTrimmed, wal.ErrBeyondEnd, wal.ErrClosed, wal.ErrTopicNotFound, wal.ErrNoPartition, ErrCannotFollow, ErrNotAssigned} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -168,7 +258,21 @@ func (p *partition) stop(err error) {
 	p.mu.Lock()
 	p.health.Stopped, p.health.Retrying = err, nil
 	p.mu.Unlock()
-	p.r.cfg.Progress.Stop(p.p, err)
+	if p.r.cfg.Stopped != nil {
+		p.r.cfg.Stopped(p.p, err)
+	}
+}
+
+func (p *partition) holding(entries []wal.Entry) {
+	if p.r.cfg.Holding != nil {
+		p.r.cfg.Holding(p.p, entries)
+	}
+}
+
+func (p *partition) stopped() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.health.Stopped
 }
 
 func (p *partition) retrying(err error) {
@@ -213,7 +317,7 @@ func (p *partition) serveJobs(ctx context.Context) {
 	for {
 		select {
 		case j := <-p.jobs:
-			j.done <- p.r.cfg.Progress.Stopped(p.p)
+			j.done <- p.stopped()
 		case <-ctx.Done():
 			return
 		}
@@ -264,27 +368,43 @@ func (p *partition) follow(ctx context.Context, bo *backoff.ExponentialBackOff) 
 			err = fmt.Errorf("close reader: %w", cerr)
 		}
 	}()
+	var hand []wal.Entry // read and not applied: the reader's memory until next is signalled
 	for {
-		select {
-		case b := <-batches:
-			if b.err != nil {
-				return fmt.Errorf("read: %w", b.err)
+		var changed <-chan struct{}
+		for len(hand) > 0 && ctx.Err() == nil {
+			var n int
+			if n, changed = p.r.cfg.Applier.Ready(p.p, hand); n == 0 {
+				break
 			}
 			// A batch that has begun is finished: cancelling it would gain nothing and
 			// make the last second of a shutdown the untested one.
-			p.r.cfg.Progress.Hold(p.p, b.entries)
-			err := p.r.cfg.Applier.Apply(context.WithoutCancel(ctx), p.p, b.entries)
-			p.r.cfg.Progress.Release(p.p)
+			p.holding(hand[:n])
+			n, err = p.r.cfg.Applier.Apply(context.WithoutCancel(ctx), p.p, hand[:n])
+			p.holding(nil)
 			if err != nil {
 				return err
 			}
 			bo.Reset()
 			p.healthy()
-			select {
-			case next <- struct{}{}:
-			case <-ctx.Done():
-				return nil
+			if hand = hand[n:]; len(hand) == 0 {
+				select {
+				case next <- struct{}{}:
+				case <-ctx.Done():
+					return nil
+				}
 			}
+		}
+		in := batches
+		if len(hand) > 0 {
+			in = nil
+		}
+		select {
+		case b := <-in:
+			if b.err != nil {
+				return fmt.Errorf("read: %w", b.err)
+			}
+			hand = b.entries
+		case <-changed: // nil while nothing is waited for
 		case j := <-p.jobs:
 			j.done <- j.f(context.WithoutCancel(ctx))
 		case <-ctx.Done():

@@ -54,6 +54,8 @@ type memory struct {
 	mu       sync.Mutex
 	saved    map[wal.Partition][]wal.Offset
 	fail     func(p wal.Partition, e *wal.Entry) error // asked before an entry is saved
+	ready    func(p wal.Partition, entries []wal.Entry) (int, <-chan struct{})
+	atATime  int // entries that Apply takes; 0: all
 }
 
 func (m *memory) Resume(_ context.Context, p wal.Partition) (wal.Offset, error) {
@@ -62,19 +64,33 @@ func (m *memory) Resume(_ context.Context, p wal.Partition) (wal.Offset, error) 
 	return wal.Offset(len(m.saved[p])), nil
 }
 
-func (m *memory) Apply(_ context.Context, p wal.Partition, entries []wal.Entry) error {
+func (m *memory) Assign(context.Context, wal.Partition) error { return nil }
+
+func (m *memory) Revoke(context.Context, wal.Partition) error { return nil }
+
+func (m *memory) Ready(p wal.Partition, entries []wal.Entry) (int, <-chan struct{}) {
+	if m.ready == nil {
+		return len(entries), nil
+	}
+	return m.ready(p, entries)
+}
+
+func (m *memory) Apply(_ context.Context, p wal.Partition, entries []wal.Entry) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range entries {
 		if m.fail != nil {
 			if err := m.fail(p, &entries[i]); err != nil {
-				return err
+				return i, err
 			}
 		}
 		m.saved[p] = append(m.saved[p], entries[i].Offset)
 		m.progress.Advance(p, entries[i].Offset, entries[i].LogTime)
+		if m.atATime > 0 && i+1 == m.atATime {
+			return i + 1, nil
+		}
 	}
-	return nil
+	return len(entries), nil
 }
 
 // run starts a runner and stops it with the test.
@@ -86,16 +102,15 @@ func run(t *testing.T, l wal.Log, m *memory) (r *consumers.Runner, stop func()) 
 
 func again(t *testing.T, l wal.Log, m *memory) (r *consumers.Runner, stop func()) {
 	t.Helper()
-	r = consumers.New(consumers.Config{Namespace: "plays", Role: "PRIMARY", Log: l, Applier: m, Progress: m.progress, MaxBackoff: 1})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	r = consumers.New(consumers.Config{Namespace: "plays", Role: "PRIMARY", Log: l, Applier: m, Stopped: m.progress.Stop, MaxBackoff: 1})
+	if err := r.StartAll(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("run: %v", err)
+			if err := r.StopAll(context.Background()); err != nil {
+				t.Errorf("stop: %v", err)
 			}
 		})
 	}
@@ -285,4 +300,88 @@ func TestDoRunsBetweenBatches(t *testing.T) {
 	if err := r.Do(t.Context(), 0, func(context.Context) error { return nil }); !errors.Is(err, consumers.ErrNotRunning) {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// TestPartitionsMoveBetweenRunners hands every partition to and fro between two
+// runners of one store while records come: each is applied once, in order.
+func TestPartitionsMoveBetweenRunners(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 2)
+	m := &memory{}
+	one, _ := run(t, l, m)
+	two := consumers.New(consumers.Config{Namespace: "plays", Role: "PRIMARY", Log: l, Applier: m, Stopped: m.progress.Stop, MaxBackoff: 1})
+	t.Cleanup(func() {
+		if err := two.StopAll(context.Background()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	var writes sync.WaitGroup
+	writes.Go(func() {
+		for range 40 {
+			put(t, l, 0, 5)
+			put(t, l, 1, 3)
+		}
+	})
+	from, to := one, two
+	for range 20 {
+		for p := range wal.Partition(2) {
+			if err := from.Stop(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if err := from.Do(t.Context(), p, func(context.Context) error { return nil }); !errors.Is(err, consumers.ErrNotRunning) {
+				t.Errorf("a job of a partition that was given up: %v", err)
+			}
+			if err := to.Start(context.Background(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from, to = to, from
+	}
+	writes.Wait()
+	for p, n := range map[wal.Partition]int{0: 200, 1: 120} {
+		if err := m.progress.Wait(t.Context(), p, wal.Offset(n-1)); err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, p, n)
+	}
+}
+
+// TestABatchWaitsUntilItMayBeApplied: entries that are not ready are kept, jobs run
+// meanwhile, and what Apply leaves over comes again.
+func TestABatchWaitsUntilItMayBeApplied(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 1)
+	put(t, l, 0, 6)
+	var allowed atomic.Int64
+	var mu sync.Mutex
+	changed := make(chan struct{})
+	m := &memory{atATime: 2, ready: func(_ wal.Partition, entries []wal.Entry) (n int, _ <-chan struct{}) {
+		mu.Lock()
+		defer mu.Unlock()
+		for n < len(entries) && int64(entries[n].Offset) < allowed.Load() {
+			n++
+		}
+		return n, changed
+	}}
+	r, stop := run(t, l, m)
+	for n := range int64(7) {
+		mu.Lock()
+		allowed.Store(n)
+		close(changed)
+		changed = make(chan struct{})
+		mu.Unlock()
+		if err := m.progress.Wait(t.Context(), 0, wal.Offset(n-1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Do(t.Context(), 0, func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock()
+		if got := len(m.saved[0]); got != int(n) {
+			t.Errorf("%d records applied, %d may be", got, n)
+		}
+		m.mu.Unlock()
+	}
+	stop()
+	m.check(t, 0, 6)
 }

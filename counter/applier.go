@@ -23,22 +23,14 @@ type Settings struct {
 
 // ApplierConfig is what an Applier is made of.
 type ApplierConfig struct {
-	Store    Store
-	Log      wal.Log // read again when parked records are redriven
-	Letters  consumers.DeadLetters
-	Progress *wal.Progress
+	consumers.LoopConfig
+	Store Store
 	// Settings returns the settings of a namespace version. An error is transient:
 	// the record waits until the version is known.
 	Settings func(version uint64) (Settings, error)
 	// Windows that are kept, smallest first; they never change in the life of a
 	// namespace.
 	Windows []time.Duration
-	// Clock learns of the times of tokens, so that later ones are above; may be
-	// nil.
-	Clock *wal.Clock
-	// MaxParked is how many records may wait behind one poisonous counter before
-	// its partition is held. Default 100,000.
-	MaxParked int
 	// HotBytes bounds the memory of counters kept in memory, all partitions
 	// together, about. Default 128 MiB.
 	HotBytes int64
@@ -47,182 +39,159 @@ type ApplierConfig struct {
 	FlushCounters int
 }
 
-// Stats counts decisions since the process started. Adds are counted one by
-// one, everything else by call.
-type Stats struct {
-	Applied, Duplicates, Conflicts, TooOld, Refused, Parked atomic.Int64 // Refused: by a bound, overflow, reservation
-	Flushes                                                 atomic.Int64
-}
-
 // Applier applies the log to a Rollup for each partition, and flushes what it
 // decided to the store: from time to time, so that a counter that is added to a
-// thousand times is written once. It is the one place that decides what a call
-// did, and it reads no clock but the log's.
+// thousand times is written once. It is the loop that all abstractions share, with
+// a machine for each partition.
 //
 // What is applied can be read at once, from memory; what is saved is behind it,
-// and a crash costs the reading of the log from there. Apply, Resume, Flush,
-// Sweep and Due are called by one goroutine for each partition, everything else
-// by anyone.
+// and a crash costs the reading of the log from there. Flush, Sweep and Due are
+// called by one goroutine for each partition, as the loop is.
 type Applier struct {
-	cfg   ApplierConfig
-	parts []*partApplier
-	stats Stats
+	*consumers.Loop
+	cfg     ApplierConfig
+	flushes atomic.Int64
 }
 
-// partApplier is one partition. What its goroutine changes under mu, readers see
-// under mu; what it keeps to itself needs no lock.
-type partApplier struct {
-	a *Applier
-	p wal.Partition
+// machine is the rules of one partition. What its goroutine changes under mu,
+// readers see under mu; what it keeps to itself needs no lock.
+type machine struct {
+	a    *Applier
+	part *consumers.Part
+	p    wal.Partition
 
 	mu     sync.RWMutex // guards rollup against its readers
 	rollup *Rollup
 
-	parking *consumers.Parking
-	saved   *wal.Watermark // what the store has
-	flight  *flight        // under way, or nil
-	// broken: memory may hold a part of a record. It is read back from the store
-	// before anything else happens.
+	underWay *flush // to the store, or nil
+	// broken: memory may hold a part of a record, or a flush failed. It is read back
+	// from the store before anything else happens.
 	broken bool
-	// partial: the record in hand has changed something. When it fails then, memory
-	// holds a part of it.
-	partial bool
-	// panicked are the calls that made this build panic: they are parked without
-	// another try.
-	panicked map[wal.Ref]error
-	cursor   sweepCursor
+	cursor sweepCursor
 
-	record  wal.Record // of the loop, to save allocations
-	call    Call
+	call    Call // of the loop, to save allocations
 	scratch scratch
 }
 
-// flight is a flush on its way to the store.
-type flight struct {
+// flush is a batch on its way to the store.
+type flush struct {
 	done chan struct{} // closed when err is set
 	upTo wal.Offset
 	err  error
 }
 
-// NewApplier loads where the store is and what is parked.
-func NewApplier(ctx context.Context, cfg ApplierConfig) (*Applier, error) {
+// NewApplier returns an applier that has no partitions yet; see Loop.Assign.
+func NewApplier(cfg ApplierConfig) *Applier {
 	if cfg.HotBytes == 0 {
 		cfg.HotBytes = 128 << 20
 	}
 	if cfg.FlushCounters == 0 {
 		cfg.FlushCounters = 1 << 16
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = &wal.Clock{}
+	a := &Applier{}
+	cfg.Kind = wal.KindCounter
+	cfg.Machine = func(p *consumers.Part) consumers.Machine {
+		return &machine{a: a, part: p, p: p.Partition()}
 	}
-	a := &Applier{cfg: cfg}
-	for i := range cfg.Log.Info().Partitions {
-		p := wal.Partition(i)
-		pa := &partApplier{a: a, p: p, panicked: make(map[wal.Ref]error), saved: wal.NewWatermark(wal.NoOffset)}
-		pa.parking = consumers.NewParking(consumers.ParkingConfig{
-			Partition: p, Letters: cfg.Letters, MaxParked: cfg.MaxParked,
-			Save: func(c *consumers.ParkedChange) {
-				pa.rollup.parked, pa.partial = append(pa.rollup.parked, *c), true
-			},
-			Log:   cfg.Log,
-			Again: pa.again,
-		})
-		if err := pa.load(ctx); err != nil {
-			return nil, err
-		}
-		a.parts = append(a.parts, pa)
-		cfg.Progress.Advance(p, pa.rollup.state.Applied, pa.rollup.state.LogTime)
-	}
-	return a, nil
+	a.cfg = cfg
+	a.Loop = consumers.NewLoop(cfg.LoopConfig)
+	return a
 }
 
-// load begins with what the store has, forgetting what is in memory.
-func (pa *partApplier) load(ctx context.Context) error {
-	store := pa.a.cfg.Store
-	st, err := store.Saved(ctx, pa.p)
-	if err != nil {
-		return fmt.Errorf("read the state of partition %d: %w", pa.p, err)
+// machine returns that of a partition, consumers.ErrNotAssigned.
+func (a *Applier) machine(p wal.Partition) (*machine, error) {
+	q := a.Part(p)
+	if q == nil {
+		return nil, consumers.ErrNotAssigned
 	}
-	queues, err := store.Parked(ctx, pa.p)
-	if err != nil {
-		return fmt.Errorf("read the parked records of partition %d: %w", pa.p, err)
+	return q.Machine().(*machine), nil
+}
+
+// Flushes counts the batches that reached the store.
+func (a *Applier) Flushes() int64 { return a.flushes.Load() }
+
+// Load implements consumers.Machine. Where nothing was lost, memory is kept: it is
+// ahead of the store.
+func (m *machine) Load(ctx context.Context, lost bool) (st consumers.State, queues []consumers.ParkedQueue, kept bool, err error) {
+	m.broken = m.broken || lost
+	if m.rollup != nil && !m.broken {
+		return m.rollup.state.State, nil, true, nil
 	}
-	r := NewRollup(pa.a.cfg.Windows, st)
-	err = store.HeldReservations(ctx, pa.p, func(v *Reservation) error {
+	if err := m.wait(ctx); err != nil {
+		return st, nil, false, err
+	}
+	store := m.a.cfg.Store
+	saved, err := store.Saved(ctx, m.p)
+	if err != nil {
+		return st, nil, false, fmt.Errorf("read the state: %w", err)
+	}
+	if queues, err = store.Parked(ctx, m.p); err != nil {
+		return st, nil, false, fmt.Errorf("read the parked records: %w", err)
+	}
+	r := NewRollup(m.a.cfg.Windows, saved)
+	err = store.HeldReservations(ctx, m.p, func(v *Reservation) error {
 		kept := *v
 		kept.Counter = append([]byte(nil), v.Counter...)
 		r.leases.add(&kept)
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read the reservations of partition %d: %w", pa.p, err)
+		return st, nil, false, fmt.Errorf("read the reservations: %w", err)
 	}
-	pa.a.cfg.Clock.Observe(st.MaxTime)
-	pa.mu.Lock()
-	pa.rollup = r
-	pa.mu.Unlock()
-	pa.parking.Load(queues)
-	pa.broken = false
-	pa.saved.Advance(st.Applied)
-	return nil
+	m.mu.Lock()
+	m.rollup = r
+	m.mu.Unlock()
+	m.broken = false
+	return saved.State, queues, false, nil
 }
 
-// Stats returns the counts of decisions; they may be read at any time.
-func (a *Applier) Stats() *Stats { return &a.stats }
-
-// Resume says where a partition goes on: the offset after the last one applied.
-func (a *Applier) Resume(ctx context.Context, p wal.Partition) (wal.Offset, error) {
-	pa := a.parts[p]
-	if pa.broken {
-		if err := pa.wait(ctx); err != nil {
-			return wal.NoOffset, err
-		}
-		if err := pa.load(ctx); err != nil {
-			return wal.NoOffset, err
-		}
-	}
-	if err := pa.settle(ctx); err != nil {
-		return wal.NoOffset, err
-	}
-	return pa.rollup.state.Applied + 1, nil
+// SaveParked implements consumers.Machine.
+func (m *machine) SaveParked(c *consumers.ParkedChange) {
+	m.rollup.parked = append(m.rollup.parked, *c)
 }
 
-// Apply applies entries of one partition, which follow what was applied before.
-// On nil the progress has advanced past them and readers see them; the store
-// has them after a flush. On an error a part of them may be applied; call
-// Resume before the next Apply. wal.ErrUnknownVersion, wal.ErrCorrupt: the
-// partition cannot go on; anything else may pass.
-func (a *Applier) Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) error {
-	pa := a.parts[p]
-	if pa.broken { // since a flush failed: what it was to write is in no later one
-		return fmt.Errorf("apply partition %d: %w", p, ErrReloading)
-	}
-	for i := range entries {
-		if err := pa.entry(ctx, &entries[i]); err != nil {
-			return fmt.Errorf("apply partition %d offset %d: %w", p, entries[i].Offset, err)
-		}
-		if pa.rollup.full(a.cfg.FlushCounters) {
-			if err := pa.settle(ctx); err != nil {
-				return err
-			}
-			if err := pa.wait(ctx); err != nil {
-				return err
-			}
-			pa.flush()
-		}
-	}
-	return pa.settle(ctx)
+// SaveException implements consumers.Machine.
+func (m *machine) SaveException(o wal.Offset, row []byte) { m.rollup.except(o, row) }
+
+// TrimExceptions implements consumers.Machine.
+func (m *machine) TrimExceptions(before wal.Offset) { m.rollup.trim = max(m.rollup.trim, before) }
+
+// Moved implements consumers.Machine: readers see the record from here on.
+func (m *machine) Moved(st *consumers.State) {
+	m.mu.Lock()
+	m.rollup.move(st)
+	m.mu.Unlock()
 }
 
-// settle makes the letters of what was refused durable, and then lets everybody
-// know how far the partition is applied.
-func (pa *partApplier) settle(ctx context.Context) error {
-	if err := pa.parking.Flush(ctx); err != nil {
-		return fmt.Errorf("partition %d: %w", pa.p, err)
+// Commit implements consumers.Machine: what was applied is in memory, where readers
+// look.
+func (m *machine) Commit(context.Context, *consumers.State) error { return nil }
+
+// Save implements consumers.Machine.
+func (m *machine) Save(ctx context.Context, _ *consumers.State) error {
+	if err := m.wait(ctx); err != nil {
+		return err
 	}
-	st := &pa.rollup.state
-	pa.a.cfg.Clock.Observe(st.MaxTime)
-	pa.a.cfg.Progress.Advance(pa.p, st.Applied, st.LogTime)
+	if m.broken || !m.rollup.changed(m.part.SavedOffset()) {
+		return nil
+	}
+	m.flush()
+	return m.wait(ctx)
+}
+
+// makeRoom flushes what has changed before the record in hand, where that is so
+// much that it should not grow.
+func (m *machine) makeRoom(ctx context.Context, r *consumers.Run) error {
+	if !m.rollup.full(m.a.cfg.FlushCounters) {
+		return nil
+	}
+	if err := r.Settled(ctx); err != nil {
+		return err
+	}
+	if err := m.wait(ctx); err != nil {
+		return err
+	}
+	m.flush()
 	return nil
 }
 
@@ -230,64 +199,67 @@ func (pa *partApplier) settle(ctx context.Context) error {
 // flush is under way. In the partition's goroutine (consumers.Runner.Do), about
 // once a second; it does not wait for the store.
 func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
-	pa := a.parts[p]
-	if pa.flight != nil {
+	m, err := a.machine(p)
+	if err != nil {
+		return err
+	}
+	if m.underWay != nil {
 		select {
-		case <-pa.flight.done:
+		case <-m.underWay.done:
 		default:
 			return nil
 		}
 	}
-	if err := pa.wait(ctx); err != nil || pa.broken || pa.parking.Owes() {
+	if err := m.wait(ctx); err != nil || m.broken || m.part.OwesLetters() {
 		return err
 	}
-	if pa.rollup.changed(pa.saved.Applied()) {
-		pa.flush()
+	if m.rollup.changed(m.part.SavedOffset()) {
+		m.flush()
 	}
 	return nil
 }
 
 // evict brings the memory of counters below its bound, as far as they are saved
 // and nothing is on its way to the store.
-func (pa *partApplier) evict() {
+func (m *machine) evict() {
 	const atOnce = 1024 // so that readers are not kept waiting
-	limit := pa.a.cfg.HotBytes / int64(len(pa.a.parts))
-	for range 2*len(pa.rollup.hand)/atOnce + 1 { // the first time round the hand only takes note
-		if pa.rollup.hotBytes <= limit {
+	limit := m.a.cfg.HotBytes / int64(m.a.cfg.Log.Info().Partitions)
+	for range 2*len(m.rollup.hand)/atOnce + 1 { // the first time round the hand only takes note
+		if m.rollup.hotBytes <= limit {
 			return
 		}
-		pa.mu.Lock()
-		pa.rollup.evict(limit, atOnce)
-		pa.mu.Unlock()
+		m.mu.Lock()
+		m.rollup.evict(limit, atOnce)
+		m.mu.Unlock()
 	}
 }
 
 // flush cuts the rollup and has it committed by a goroutine of its own. No flush
 // is under way.
-func (pa *partApplier) flush() {
-	pa.evict()
-	b := pa.a.cfg.Store.Begin(pa.p)
-	pa.rollup.fill(b)
-	pa.mu.Lock()
-	st := pa.rollup.cut()
-	pa.mu.Unlock()
-	f := &flight{done: make(chan struct{}), upTo: st.Applied}
-	pa.flight = f
+func (m *machine) flush() {
+	m.evict()
+	b := m.a.cfg.Store.Begin(m.p)
+	m.rollup.fill(b)
+	m.mu.Lock()
+	st := m.rollup.cut()
+	m.mu.Unlock()
+	f := &flush{done: make(chan struct{}), upTo: st.Applied}
+	m.underWay = f
 	go func() {
 		defer close(f.done)
 		defer b.Abort()
 		// A flush that has begun is finished: it is what the next start saves reading.
 		if f.err = b.Commit(context.Background(), st); f.err == nil {
-			pa.a.stats.Flushes.Add(1)
-			pa.saved.Advance(st.Applied)
+			m.a.flushes.Add(1)
+			m.part.Saved(st.Applied)
 		}
 	}()
 }
 
 // wait returns when no flush is under way. An error is that of the flush: what it
 // was to write is not saved, and memory is read back from the store.
-func (pa *partApplier) wait(ctx context.Context) error {
-	f := pa.flight
+func (m *machine) wait(ctx context.Context) error {
+	f := m.underWay
 	if f == nil {
 		return nil
 	}
@@ -296,43 +268,13 @@ func (pa *partApplier) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	pa.flight = nil
+	m.underWay = nil
 	if f.err != nil {
-		pa.broken = true
-		return fmt.Errorf("flush partition %d at %d: %w", pa.p, f.upTo, f.err)
+		m.broken = true
+		return fmt.Errorf("flush partition %d at %d: %w", m.p, f.upTo, f.err)
 	}
-	pa.mu.Lock()
-	pa.rollup.landed()
-	pa.mu.Unlock()
+	m.mu.Lock()
+	m.rollup.landed()
+	m.mu.Unlock()
 	return nil
-}
-
-// Drain flushes everything and waits for it. After the runner has ended, before
-// the store is closed.
-func (a *Applier) Drain(ctx context.Context) error {
-	for _, pa := range a.parts {
-		if err := pa.wait(ctx); err != nil {
-			return err
-		}
-		if pa.broken || pa.parking.Owes() || !pa.rollup.changed(pa.saved.Applied()) {
-			continue // the log has it
-		}
-		pa.flush()
-		if err := pa.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Parked returns the queue of a counter, and whether it is parked. Any goroutine.
-func (a *Applier) Parked(p wal.Partition, key []byte) (q consumers.ParkedQueue, ok bool) {
-	return a.parts[p].parking.Find(key)
-}
-
-// ParkedKeys returns how many counters of a partition are parked, and the lowest
-// offset that only the log still holds for them (wal.NoOffset when none).
-func (a *Applier) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
-	k := a.parts[p].parking
-	return k.Len(), k.Lowest()
 }

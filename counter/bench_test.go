@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
 	"github.com/headwater-db/headwater/wal"
@@ -25,11 +26,11 @@ func BenchmarkApply(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	a, err := counter.NewApplier(b.Context(), counter.ApplierConfig{
-		Store: store, Log: oneTopic{}, Progress: wal.NewProgress(1), Windows: windows,
+	a := counter.NewApplier(counter.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: oneTopic{}, Ledger: store}, Store: store, Windows: windows,
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: 15 * time.Minute}, nil },
 	})
-	if err != nil {
+	if err := a.Assign(b.Context(), 0); err != nil {
 		b.Fatal(err)
 	}
 	const perRecord = 250
@@ -50,7 +51,7 @@ func BenchmarkApply(b *testing.B) {
 		tok := wal.Token{GenerationTime: now, Nonce: wal.NewNonce()}
 		rec := &wal.Record{RoutingKey: []byte("x"), Kind: wal.KindCounter, Token: tok, RequestHash: wal.Hash{1}, AcceptedAt: now + int64(o)*200, Payload: payloads[o%4096]}
 		entries[0] = wal.Entry{Offset: o, LogTime: now + int64(o)*200, Data: wal.AppendRecord(nil, rec)}
-		if err := a.Apply(b.Context(), 0, entries); err != nil {
+		if _, err := a.Apply(b.Context(), 0, entries); err != nil {
 			b.Fatal(err)
 		}
 		if o%2000 == 1999 {

@@ -14,7 +14,7 @@ func (r *Rollup) changed(saved wal.Offset) bool { return r.state.Applied > saved
 func (r *Rollup) full(counters int) bool {
 	return len(r.dirty) >= counters || len(r.events.buf) >= 16<<20 || len(r.buckets) >= 1<<17 ||
 		len(r.pending.tokens) >= 1<<17 || len(r.pending.reservations) >= 1<<16 ||
-		len(r.parked) >= 1<<16
+		len(r.exceptions.buf) >= 4<<20 || len(r.parked) >= 1<<16
 }
 
 // fill writes what has changed since the last cut into a batch. It changes
@@ -47,6 +47,12 @@ func (r *Rollup) fill(b Batch) {
 	for i := range r.parked {
 		b.SaveParked(&r.parked[i])
 	}
+	for _, s := range r.exceptions.rows {
+		b.SaveException(s.offset, r.exceptions.buf[s.start:s.end])
+	}
+	if r.trim > 0 {
+		b.TrimExceptions(r.trim)
+	}
 }
 
 // cut begins anew after fill: what was filled in is on its way to the store, and
@@ -62,6 +68,7 @@ func (r *Rollup) cut() State {
 	}
 	r.events.buf, r.events.rows = r.events.buf[:0], r.events.rows[:0]
 	r.retired = r.retired[:0]
+	r.exceptions.buf, r.exceptions.rows, r.trim = r.exceptions.buf[:0], r.exceptions.rows[:0], 0
 	clear(r.parked)
 	r.parked = r.parked[:0]
 	r.flying, r.pending = r.pending, newDecisions()

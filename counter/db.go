@@ -1,10 +1,9 @@
 package counter
 
 import (
-	"context"
-	"sync/atomic"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -21,11 +20,7 @@ const (
 // Options are the parts of a namespace's configuration that a DB acts on. They
 // may change from one call to the next.
 type Options struct {
-	Version       uint64 // of the namespace; stamped on every record
-	DriftPast     time.Duration
-	DriftFuture   time.Duration
-	TokenWindow   time.Duration
-	MaxLiveTokens int64
+	consumers.FrontOptions
 	// Accuracy of the namespace: of reads that ask for none, and BestEffort makes
 	// adds that nobody waits for buffered.
 	Accuracy Accuracy
@@ -35,15 +30,10 @@ type Options struct {
 // DBConfig is what a DB is made of.
 type DBConfig struct {
 	Stream  *wal.Stream
-	Store   Store
-	Applier *Applier
+	Owner   Owner
 	Clock   *wal.Clock       // makes generation times
 	Now     func() time.Time // the log's clock; see wal.Broker.Now
 	Options func() Options
-	Origin  string // region that records are first written in
-	// Do runs f in the goroutine that applies p, between two batches; see
-	// consumers.Runner.Do.
-	Do func(ctx context.Context, p wal.Partition, f func(context.Context) error) error
 	// BufferedLoss is the longest time that a buffered add waits to be durable.
 	BufferedLoss time.Duration
 }
@@ -52,8 +42,8 @@ type DBConfig struct {
 // them (BestEffort: when they are queued for it), calls that answer a count when
 // they are applied. Safe for concurrent use.
 type DB struct {
-	cfg    DBConfig
-	tokens atomic.Int64 // live tokens as of the last look; see NoteUsage
+	*consumers.Front[TokenEntry]
+	cfg DBConfig
 }
 
 // NewDB returns a DB. The namespace must be caught up to the log's end as of
@@ -62,12 +52,8 @@ func NewDB(cfg DBConfig) *DB {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &DB{cfg: cfg}
+	return &DB{&consumers.Front[TokenEntry]{Stream: cfg.Stream, Owner: cfg.Owner, Clock: cfg.Clock, Now: cfg.Now}, cfg}
 }
-
-// NoteUsage tells the DB how many tokens are live, from time to time, so that it
-// can shed writes above the limit.
-func (db *DB) NoteUsage(liveTokens int64) { db.tokens.Store(liveTokens) }
 
 // AsOf is the position and time that an answer is exact as of.
 type AsOf = wal.AsOf

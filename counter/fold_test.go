@@ -96,17 +96,17 @@ func newFold(t *testing.T, seed uint64, doubled bool) *fold {
 // restart forgets what is in memory.
 func (f *fold) restart() {
 	if f.applier != nil {
-		if err := f.applier.parts[0].wait(f.t.Context()); err != nil {
+		if err := f.machine().wait(f.t.Context()); err != nil {
 			f.t.Fatal(err)
 		}
 		f.copies += f.applier.Stats().Duplicates.Load()
 	}
-	a, err := NewApplier(f.t.Context(), ApplierConfig{
-		Store: f.store, Log: f.log, Letters: f.letters, Progress: wal.NewProgress(1), Windows: foldWindows,
+	a := NewApplier(ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: f.log, Letters: f.letters, Ledger: f.store}, Store: f.store, Windows: foldWindows,
 		Settings: func(v uint64) (Settings, error) { return foldSettings[v], nil },
 		HotBytes: 100 << 10, FlushCounters: 1000,
 	})
-	if err != nil {
+	if err := a.Assign(f.t.Context(), 0); err != nil {
 		f.t.Fatal(err)
 	}
 	f.applier = a
@@ -115,6 +115,14 @@ func (f *fold) restart() {
 		f.t.Fatal(err)
 	}
 	f.next = int(from)
+}
+
+func (f *fold) machine() *machine {
+	m, err := f.applier.machine(0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return m
 }
 
 func (f *fold) token() wal.Token {
@@ -279,7 +287,7 @@ func (f *fold) deliver() {
 	ctx := f.t.Context()
 	for f.next < len(f.entries) {
 		n := min(1+f.rng.IntN(20), len(f.entries)-f.next)
-		if err := f.applier.Apply(ctx, 0, f.entries[f.next:f.next+n]); err != nil {
+		if _, err := f.applier.Apply(ctx, 0, f.entries[f.next:f.next+n]); err != nil {
 			f.t.Fatal(err)
 		}
 		f.next += n
@@ -301,18 +309,18 @@ func (f *fold) deliver() {
 // check compares everything with the naive fold.
 func (f *fold) check() {
 	t, ctx := f.t, f.t.Context()
-	pa := f.applier.parts[0]
+	m := f.machine()
 	names := make([]string, 0, len(f.n.counters))
 	for name := range f.n.counters {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	out := make([]seen, len(names))
-	if _, err := f.applier.view(ctx, 0, names, f.now, out); err != nil {
+	out := make([]Amount, len(names))
+	if _, err := f.applier.view(ctx, 0, names, f.now, wal.NoOffset, out); err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range names {
-		if c := f.n.counters[name]; out[i].value != f.n.value(c) || out[i].held != c.held {
+		if c := f.n.counters[name]; out[i].Value != f.n.value(c) || out[i].Held != c.held {
 			t.Fatalf("%s reads %+v, want %d, %d held", name, out[i], f.n.value(c), c.held)
 		}
 	}
@@ -330,14 +338,14 @@ func (f *fold) check() {
 		f.checkRow(name, f.n.counters[name], windows)
 	}
 	for id, want := range f.answers {
-		e, ok, err := f.applier.Token(ctx, 0, id)
+		e, ok, err := f.applier.Known(ctx, 0, id)
 		got := naiveAnswer{outcome: e.Outcome, value: e.Value, held: e.Held, applied: e.AppliedDelta, violation: e.Violation, ended: e.Ended}
 		if err != nil || !ok || got != want {
 			t.Fatalf("call %s is told %+v %v %v, want %+v", id, got, ok, err, want)
 		}
 	}
 	for id, want := range f.n.leases {
-		v, err := pa.reservation(ctx, id)
+		v, err := m.reservation(ctx, id)
 		if err != nil || v == nil || v.State != want.state || v.Amount != want.amount || v.ExpiresAt != want.ends || string(v.Counter) != want.counter {
 			t.Fatalf("reservation %s: %+v %v, want %+v", id, v, err, want)
 		}
@@ -458,7 +466,7 @@ func (f *fold) run() {
 			f.t.Fatal(err)
 		}
 	}
-	if got := f.applier.parts[0].rollup.hotBytes; got > 100<<10 {
+	if got := f.machine().rollup.hotBytes; got > 100<<10 {
 		f.t.Errorf("%d bytes of counters are in memory, %d are allowed", got, 100<<10)
 	}
 	if p := f.applier.Stats().Parked.Load(); p != 0 {

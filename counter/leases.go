@@ -109,65 +109,62 @@ func (row *Row) value(t int64) int64 {
 	return 0
 }
 
-// reserve holds a part of what is available.
-func (r *Rollup) reserve(h *hot, id wal.TokenID, amount, lease int64, at *at, e *TokenEntry) {
+// judgeReserve decides whether a part of what is available can be held.
+func (r *Rollup) judgeReserve(h *hot, amount, lease int64, at *at, e *TokenEntry) {
 	switch {
 	case amount > available(h.row.value(at.logTime), h.row.Held):
 		e.Outcome = Insufficient
-		return
 	case len(r.leases.held) >= MaxReservations:
 		e.Outcome = TooMany
-		return
+	default:
+		e.ExpiresAt = later(at.logTime, lease)
 	}
-	r.touch(h, at, 0)
-	v := &Reservation{ID: id, Counter: []byte(h.name), Amount: amount, ExpiresAt: later(at.logTime, lease), State: Held}
-	h.row.Held += amount
-	r.leases.add(v)
-	r.pending.reservations[id] = *v
-	e.Outcome, e.ExpiresAt = Applied, v.ExpiresAt
 }
 
-// settle takes an amount from the value and frees the hold. v is nil when there
+// held holds a part of a counter.
+func (r *Rollup) held(h *hot, v *Reservation, at *at) {
+	r.touch(h, at, 0)
+	h.row.Held += v.Amount
+	r.leases.add(v)
+	r.pending.reservations[v.ID] = *v
+}
+
+// judgeSettle decides what a settlement takes from the value. v is nil when there
 // is no such reservation.
-func (r *Rollup) settle(h *hot, v *Reservation, amount int64, all bool, at *at, e *TokenEntry) {
+func (r *Rollup) judgeSettle(h *hot, v *Reservation, amount int64, all bool, at *at, e *TokenEntry) {
 	if all && v != nil {
 		amount = v.Amount
 	}
 	switch {
 	case v == nil || string(v.Counter) != h.name:
 		e.Outcome = NoReservation
-		return
 	case v.State != Held:
 		e.Outcome, e.Ended = ReservationEnded, v.State
-		return
 	case amount > v.Amount || amount < 0:
 		e.Outcome, e.AppliedDelta = TooMuch, v.Amount
-		return
 	case h.row.value(at.logTime) < math.MinInt64+amount:
 		e.Outcome = Overflow
-		return
+	default:
+		e.AppliedDelta = -amount
 	}
+}
+
+// settled takes an amount from the value and frees the hold.
+func (r *Rollup) settled(h *hot, v *Reservation, amount int64, at *at) {
 	r.touch(h, at, 0)
 	h.row.Value -= amount
 	r.end(h, r.leases.held[v.ID], Settled, at.logTime)
 	r.event(h, EventSettle, -amount, at.acceptedAt)
 	r.window(h, -amount, at.acceptedAt)
-	e.Outcome, e.AppliedDelta = Applied, -amount
 }
 
-// cancel frees the hold. A reservation that was cancelled, or whose lease has
-// ended, is left as it is.
-func (r *Rollup) cancel(h *hot, v *Reservation, at *at, e *TokenEntry) {
+// judgeCancel decides whether a reservation can be cancelled. One that was
+// cancelled, or whose lease has ended, is left as it is.
+func (r *Rollup) judgeCancel(h *hot, v *Reservation, e *TokenEntry) {
 	switch {
 	case v == nil || string(v.Counter) != h.name:
 		e.Outcome = NoReservation
 	case v.State == Settled:
 		e.Outcome, e.Ended = ReservationEnded, Settled
-	case v.State == Held:
-		r.end(h, r.leases.held[v.ID], Cancelled, at.logTime)
-		r.mark(h)
-		e.Outcome = Applied
-	default:
-		e.Outcome = Applied
 	}
 }

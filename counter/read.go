@@ -3,8 +3,8 @@ package counter
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
+	"sync"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -26,35 +26,35 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 	}
 	if mustBeWhole(accuracy, after) {
 		for i := range parts {
-			if n, _ := db.cfg.Applier.ParkedKeys(parts[i].p); n == 0 {
+			if n, _ := db.Owner.ParkedKeys(parts[i].p); n == 0 {
 				continue
 			}
 			for _, name := range parts[i].names {
-				if err := db.parkedErr(parts[i].p, []byte(name)); err != nil {
+				if err := db.ParkedErr(parts[i].p, []byte(name)); err != nil {
 					return nil, AsOf{}, err
 				}
 			}
 		}
 	}
-	now := db.cfg.Now().UnixMicro()
+	now := db.Now().UnixMicro()
 	counts = make([]Count, len(names))
 	all := make([]wal.Seen, 0, len(parts))
 	for i := range parts {
 		q := &parts[i]
 		before := db.look(q.p)
-		out := make([]seen, len(q.names))
-		st, err := db.cfg.Applier.view(ctx, q.p, q.names, now, out)
+		out := make([]Amount, len(q.names))
+		st, err := db.cfg.Owner.Counts(ctx, q.p, q.names, now, out)
 		if err != nil {
 			return nil, AsOf{}, err
 		}
 		seen := db.seen(q.p, &st, &before, barrier)
-		one, pending := db.cfg.Stream.AsOf(seen), before.above(&st, accuracy)
+		one, pending := db.Stream.AsOf(seen), before.above(&st, accuracy)
 		for j, place := range q.places {
-			counts[place] = Count{Value: out[j].value, Held: out[j].held, Accuracy: accuracy, AsOf: one, Pending: pending}
+			counts[place] = Count{Value: out[j].Value, Held: out[j].Held, Accuracy: accuracy, AsOf: one, Pending: pending}
 		}
 		all = append(all, seen)
 	}
-	return counts, db.cfg.Stream.AsOf(all...), nil
+	return counts, db.Stream.AsOf(all...), nil
 }
 
 // before is what is known of a partition's log before a read of it.
@@ -64,7 +64,7 @@ type before struct {
 }
 
 func (db *DB) look(p wal.Partition) before {
-	return before{db.cfg.Stream.Pending(p), db.cfg.Stream.Log().LastEnd(p)}
+	return before{db.Stream.Pending(p), db.Stream.Log().LastEnd(p)}
 }
 
 // above is how many records are known to be above the position of st. After a
@@ -79,7 +79,7 @@ func (b *before) above(st *State, accuracy Accuracy) int64 {
 
 // seen is what a read that found st has seen.
 func (db *DB) seen(p wal.Partition, st *State, b *before, barrier int64) wal.Seen {
-	return db.cfg.Stream.SeenAt(p, st.Applied, st.LogTime, b.end, barrier)
+	return db.Stream.SeenAt(p, st.Applied, st.LogTime, b.end, barrier)
 }
 
 // partNames are the names of a read that lie in one partition.
@@ -90,7 +90,7 @@ type partNames struct {
 }
 
 func (db *DB) spread(names []string) []partNames {
-	n := db.cfg.Stream.Info().Partitions
+	n := db.Stream.Info().Partitions
 	if len(names) == 1 {
 		return []partNames{{p: wal.PartitionOfString(names[0], n), names: names, places: []int{0}}}
 	}
@@ -122,9 +122,9 @@ func (db *DB) waitRead(ctx context.Context, ps []wal.Partition, asked Accuracy, 
 	}
 	point := &wal.ReadPoint{Consistency: wal.Eventual, After: after}
 	if accuracy == Accurate {
-		point.Consistency, barrier = wal.Latest, db.cfg.Now().UnixMicro()
+		point.Consistency, barrier = wal.Latest, db.Now().UnixMicro()
 	}
-	err = each(ps, func(p wal.Partition) error { return db.cfg.Stream.WaitRead(ctx, p, point) })
+	err = each(ps, func(p wal.Partition) error { return db.Stream.WaitRead(ctx, p, point) })
 	return accuracy, barrier, err
 }
 
@@ -135,7 +135,7 @@ func mustBeWhole(accuracy Accuracy, after wal.Position) bool {
 
 // partitions are all of the namespace.
 func (db *DB) partitions() []wal.Partition {
-	ps := make([]wal.Partition, db.cfg.Stream.Info().Partitions)
+	ps := make([]wal.Partition, db.Stream.Info().Partitions)
 	for i := range ps {
 		ps[i] = wal.Partition(i)
 	}
@@ -162,17 +162,17 @@ func (db *DB) List(ctx context.Context, q *ListQuery) (list []Named, seen []wal.
 	if err != nil {
 		return nil, nil, false, err
 	}
-	if err := db.saveAllOf(ctx, parts); err != nil {
+	now := db.Now().UnixMicro()
+	lists := make([][]Named, len(parts))
+	seen = make([]wal.Seen, len(parts))
+	err = each(parts, func(p wal.Partition) (err error) { // the partitions are all, in order
+		lists[p], seen[p], err = db.listPart(ctx, p, q, accuracy, barrier, now)
+		return err
+	})
+	if err != nil {
 		return nil, nil, false, err
 	}
-	now := db.cfg.Now().UnixMicro()
-	for _, p := range parts {
-		one, saw, err := db.listPart(ctx, p, q, accuracy, barrier, now)
-		if err != nil {
-			return nil, nil, false, err
-		}
-		list, seen = append(list, one...), append(seen, saw)
-	}
+	list = slices.Concat(lists...)
 	slices.SortFunc(list, func(a, b Named) int { return bytes.Compare(a.Name, b.Name) })
 	if len(list) > q.Limit {
 		return list[:q.Limit], seen, true, nil
@@ -181,47 +181,38 @@ func (db *DB) List(ctx context.Context, q *ListQuery) (list []Named, seen []wal.
 }
 
 // listPart reads up to one more than q.Limit counters of a partition.
-func (db *DB) listPart(ctx context.Context, p wal.Partition, q *ListQuery, accuracy Accuracy, barrier, now int64) (list []Named, seen wal.Seen, err error) {
+func (db *DB) listPart(ctx context.Context, p wal.Partition, q *ListQuery, accuracy Accuracy, barrier, now int64) ([]Named, wal.Seen, error) {
 	known := db.look(p)
-	snap, err := db.cfg.Store.Snapshot(ctx, p)
+	found, st, err := db.cfg.Owner.List(ctx, p, q.Prefix, q.Above, q.Limit+1, now)
 	if err != nil {
-		return nil, seen, err
+		return nil, wal.Seen{}, err
 	}
-	defer func() { err = errors.Join(err, snap.Close()) }()
-	st := snap.State()
-	seen = db.seen(p, &st, &known, barrier)
-	asOf, pending := db.cfg.Stream.AsOf(seen), known.above(&st, accuracy)
-	t := max(now, st.LogTime)
-	err = snap.List(q.Prefix, q.Above, func(name []byte, row *Row) bool {
-		if !row.alive(t) {
-			return true
-		}
-		list = append(list, Named{Name: append([]byte(nil), name...), Count: Count{
-			Value: row.Value, Held: row.Held, Accuracy: accuracy, AsOf: asOf, Pending: pending,
-		}})
-		return len(list) <= q.Limit
-	})
-	if err != nil {
-		return nil, seen, err
-	}
-	db.cfg.Applier.correctHeld(p, list, t)
-	if n, _ := db.cfg.Applier.ParkedKeys(p); n > 0 {
-		for i := range list {
-			list[i].Parked = db.parkedErr(p, list[i].Name) != nil
-		}
+	seen := db.seen(p, &st, &known, barrier)
+	asOf, pending := db.Stream.AsOf(seen), known.above(&st, accuracy)
+	parked, _ := db.Owner.ParkedKeys(p)
+	list := make([]Named, len(found))
+	for i, f := range found {
+		list[i] = Named{Name: f.Name, Count: Count{Value: f.Value, Held: f.Held, Accuracy: accuracy, AsOf: asOf, Pending: pending}}
+		list[i].Parked = parked > 0 && db.ParkedErr(p, f.Name) != nil
 	}
 	return list, seen, nil
 }
 
-// correctHeld takes off what is held by leases that have ended and that no record
-// has ended yet.
-func (a *Applier) correctHeld(p wal.Partition, list []Named, t int64) {
-	pa := a.parts[p]
-	pa.mu.RLock()
-	defer pa.mu.RUnlock()
-	for i := range list {
-		if c := &list[i].Count; c.Held != 0 {
-			c.Held = max(0, c.Held-pa.rollup.leases.overdue(string(list[i].Name), t))
+// each calls f for every partition, side by side, and returns the first error.
+func each(parts []wal.Partition, f func(wal.Partition) error) error {
+	if len(parts) == 1 {
+		return f(parts[0])
+	}
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		wg.Go(func() { errs[i] = f(p) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }

@@ -27,10 +27,14 @@ type Rollup struct {
 	dirty   []*hot
 	pending decisions // since the last cut
 	flying  decisions // cut, and not yet in the store
-	events  eventLog
-	buckets map[windowKey]Bucket
-	retired []retiredID
-	parked  []consumers.ParkedChange
+	events  rowLog
+	// exceptions of the records since the last cut, and below which offset older
+	// ones are to be removed.
+	exceptions rowLog
+	trim       wal.Offset
+	buckets    map[windowKey]Bucket
+	retired    []retiredID
+	parked     []consumers.ParkedChange
 
 	leases leases
 	row    EventRow // of the record in hand
@@ -74,13 +78,13 @@ type windowKey struct {
 	index uint8 // of the window
 }
 
-// eventLog is the event rows since the last cut, one after the other.
-type eventLog struct {
+// rowLog is rows since the last cut, one after the other.
+type rowLog struct {
 	buf  []byte
-	rows []eventSpan
+	rows []span
 }
 
-type eventSpan struct {
+type span struct {
 	offset     wal.Offset
 	start, end int
 }
@@ -94,7 +98,6 @@ func NewRollup(windows []time.Duration, s State) *Rollup {
 	for _, w := range windows {
 		r.windows = append(r.windows, w.Microseconds())
 	}
-	r.state.NextID = max(r.state.NextID, 1)
 	return r
 }
 
@@ -132,11 +135,11 @@ func (r *Rollup) bytesOf(h *hot) int64 { return int64(hotOverhead + len(h.name))
 
 // token returns what a token did, as far as it is not in the store yet. Readers
 // may call it.
-func (r *Rollup) token(id wal.TokenID) (TokenEntry, bool) {
-	if e, ok := r.pending.tokens[id]; ok {
+func (r *Rollup) token(n wal.TokenID) (TokenEntry, bool) {
+	if e, ok := r.pending.tokens[n]; ok {
 		return e, true
 	}
-	e, ok := r.flying.tokens[id]
+	e, ok := r.flying.tokens[n]
 	return e, ok
 }
 
@@ -160,13 +163,19 @@ func (r *Rollup) begin(o wal.Offset, logTime, acceptedAt int64, nonce wal.Nonce)
 	r.row = EventRow{Offset: o, LogTime: logTime, AcceptedAt: acceptedAt, Nonce: nonce}
 }
 
-// move notes that everything up to o is applied.
-func (r *Rollup) move(o wal.Offset, logTime int64) {
-	r.state.Applied = o
-	r.state.LogTime = max(r.state.LogTime, logTime)
+// move notes that the record in hand is done and the partition stands at st.
+func (r *Rollup) move(st *consumers.State) {
+	r.state.State = *st
 	if n := len(r.events.rows); n > 0 && r.events.rows[n-1].offset == r.row.Offset {
 		r.events.rows[n-1].end = len(r.events.buf)
 	}
+}
+
+// except keeps the exceptions of the record at o for the next cut.
+func (r *Rollup) except(o wal.Offset, row []byte) {
+	start := len(r.exceptions.buf)
+	r.exceptions.buf = append(r.exceptions.buf, row...)
+	r.exceptions.rows = append(r.exceptions.rows, span{offset: o, start: start, end: len(r.exceptions.buf)})
 }
 
 // alive reports whether a counter exists at log time t.
@@ -177,18 +186,20 @@ func (row *Row) alive(t int64) bool {
 // at is when and under which rules something is decided.
 type at struct {
 	offset     wal.Offset // of the record, which the answer names
+	index      int        // of the call in the record
 	logTime    int64
 	acceptedAt int64
 	settings   *Settings
 }
 
-// add decides a delta and does what was decided.
-func (r *Rollup) add(h *hot, a *Add, b *Bounds, at *at) (out Outcome, applied int64, v Violation) {
-	value := int64(0)
-	if h.row.alive(at.logTime) {
-		value = h.row.Value
-	}
-	delta := a.Delta
+// life names the life of a counter that begins here, after the position of the add
+// that begins it: a record has fewer calls than 1<<14. Never 0.
+func (at *at) life() uint64 { return uint64(at.offset+1)<<14 | uint64(at.index) }
+
+// judgeAdd decides a delta: what of it is to be added, and why not all.
+func (r *Rollup) judgeAdd(h *hot, a *Add, b *Bounds, at *at) (out Outcome, delta int64, v Violation) {
+	value := h.row.value(at.logTime)
+	delta = a.Delta
 	sum := value + delta
 	if over := (delta > 0 && sum < value) || (delta < 0 && sum > value); over || b.any() || at.settings.Bounds.any() {
 		if delta, v = bounded(value, delta, b, &at.settings.Bounds); v != NoViolation && delta == 0 && a.Delta != 0 {
@@ -197,17 +208,57 @@ func (r *Rollup) add(h *hot, a *Add, b *Bounds, at *at) (out Outcome, applied in
 		if over && v == NoViolation {
 			return Overflow, 0, NoViolation
 		}
-		sum = value + delta
 	}
+	return Applied, delta, v
+}
+
+// added adds what was decided of an add.
+func (r *Rollup) added(h *hot, a *Add, delta int64, at *at) {
 	r.touch(h, at, a.TTL)
-	h.row.Value = sum
+	h.row.Value += delta
 	eventTime := a.EventTime
 	if eventTime == 0 {
 		eventTime = at.acceptedAt
 	}
 	r.event(h, EventAdd, delta, eventTime)
 	r.window(h, delta, eventTime)
-	return Applied, delta, v
+}
+
+// decide settles what a call that answers a count does: the outcome and the
+// answer but for the value after it. v is the reservation that it names, nil where
+// there is none.
+func (r *Rollup) decide(h *hot, v *Reservation, c *Call, at *at, e *TokenEntry) {
+	switch c.Op {
+	case OpAddAndGet:
+		e.Outcome, e.AppliedDelta, e.Violation = r.judgeAdd(h, &c.Add, &c.Bounds, at)
+	case OpReserve:
+		r.judgeReserve(h, c.Amount, c.Lease.Microseconds(), at, e)
+	case OpSettle:
+		r.judgeSettle(h, v, c.Amount, c.All, at, e)
+	case OpCancel:
+		r.judgeCancel(h, v, e)
+	case OpClear, OpAdd:
+	}
+}
+
+// effect does what was decided of a call, by its entry.
+func (r *Rollup) effect(h *hot, v *Reservation, c *Call, at *at, e *TokenEntry) {
+	switch c.Op {
+	case OpAddAndGet:
+		r.added(h, &c.Add, e.AppliedDelta, at)
+	case OpReserve:
+		r.held(h, &Reservation{ID: e.ID, Counter: []byte(h.name), Amount: c.Amount, ExpiresAt: e.ExpiresAt, State: Held}, at)
+	case OpSettle:
+		r.settled(h, v, -e.AppliedDelta, at)
+	case OpCancel:
+		if v.State == Held {
+			r.end(h, r.leases.held[v.ID], Cancelled, at.logTime)
+			r.mark(h)
+		}
+	case OpClear:
+		r.clear(h, at)
+	case OpAdd:
+	}
 }
 
 func (b *Bounds) any() bool { return b != nil && (b.HasFloor || b.HasCeiling) }
@@ -263,9 +314,8 @@ func (r *Rollup) touch(h *hot, at *at, ttl int64) {
 		if row.ID != 0 {
 			r.retired = append(r.retired, retiredID{row.ID, r.row.Offset})
 		}
-		*row = Row{ID: r.state.NextID, Held: row.Held, LastEvent: wal.NoOffset, Open: h.open[:len(r.windows)]}
+		*row = Row{ID: at.life(), Held: row.Held, LastEvent: wal.NoOffset, Open: h.open[:len(r.windows)]}
 		clear(row.Open)
-		r.state.NextID++
 		if ttl > 0 {
 			row.ExpiresAt, row.Fixed = later(at.logTime, ttl), true
 			r.state.Expiring, r.expiring = true, true
@@ -303,7 +353,7 @@ func (r *Rollup) event(h *hot, kind EventKind, delta, eventTime int64) {
 	if n == 0 || r.events.rows[n-1].offset != r.row.Offset {
 		start := len(r.events.buf)
 		r.events.buf = appendEventHead(r.events.buf, &r.row)
-		r.events.rows = append(r.events.rows, eventSpan{offset: r.row.Offset, start: start})
+		r.events.rows = append(r.events.rows, span{offset: r.row.Offset, start: start})
 	}
 	e := Event{ID: h.row.ID, Kind: kind, Prev: h.row.LastEvent, Delta: delta, Time: eventTime}
 	r.events.buf = appendEvent(r.events.buf, &r.row, &e)
@@ -364,5 +414,4 @@ func (r *Rollup) clear(h *hot, at *at) {
 // saveToken remembers what a token did.
 func (r *Rollup) saveToken(e *TokenEntry) {
 	r.pending.tokens[e.ID] = *e
-	r.state.MaxTime = max(r.state.MaxTime, e.Time)
 }

@@ -243,10 +243,8 @@ func (r *room) settingsOf(v uint64) (counter.Settings, error) {
 func (r *room) options() counter.Options {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return counter.Options{
-		Version: r.version, DriftPast: time.Hour, DriftFuture: time.Hour, TokenWindow: r.settings[r.version].TokenWindow,
-		Accuracy: r.cfg.accuracy, Windows: r.cfg.windows,
-	}
+	o := consumers.FrontOptions{Version: r.version, DriftPast: time.Hour, DriftFuture: time.Hour, TokenWindow: r.settings[r.version].TokenWindow}
+	return counter.Options{FrontOptions: o, Accuracy: r.cfg.accuracy, Windows: r.cfg.windows}
 }
 
 func (r *room) open() {
@@ -274,22 +272,22 @@ func (r *room) open() {
 	r.progress = wal.NewProgress(r.cfg.partitions)
 	r.stream = wal.NewStream(wal.StreamConfig{Namespace: "test", Log: r.log, Progress: r.progress})
 	clock := &wal.Clock{}
-	r.applier, err = counter.NewApplier(ctx, counter.ApplierConfig{
-		Store: r.store, Log: r.log, Letters: r.letters, Progress: r.progress, Settings: r.settingsOf, Windows: r.cfg.windows, Clock: clock,
-		HotBytes: r.cfg.hotBytes, FlushCounters: r.cfg.flushCounters, MaxParked: r.cfg.maxParked,
+	r.applier = counter.NewApplier(counter.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{
+			Log: r.log, Letters: r.letters, Clock: clock, MaxParked: r.cfg.maxParked, Ledger: r.store,
+			Applied: consumers.AdvanceOf(r.progress),
+		},
+		Store: r.store, Settings: r.settingsOf, Windows: r.cfg.windows, HotBytes: r.cfg.hotBytes, FlushCounters: r.cfg.flushCounters,
 	})
-	must(err)
-	r.runner = consumers.New(consumers.Config{Namespace: "test", Role: "PRIMARY", Log: r.log, Applier: r.applier, Progress: r.progress, MaxBackoff: 20 * time.Millisecond})
+	r.runner = consumers.New(consumers.Config{Namespace: "test", Role: "PRIMARY", Log: r.log, Applier: r.applier, Stopped: r.progress.Stop, MaxBackoff: 20 * time.Millisecond})
+	owner := counter.NewLocal(r.progress, &counter.Replica{Store: r.store, Applier: r.applier, Do: r.runner.Do})
 	r.db = counter.NewDB(counter.DBConfig{
-		Stream: r.stream, Store: r.store, Applier: r.applier, Clock: clock, Options: r.options, Do: r.runner.Do,
+		Stream: r.stream, Owner: owner, Clock: clock, Options: r.options,
 		Now: func() time.Time { return time.UnixMicro(r.clock.wall.Load()) }, BufferedLoss: time.Second,
 	})
-	runCtx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- r.runner.Run(runCtx) }()
+	must(r.runner.StartAll(context.Background()))
 	r.stop = func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := r.runner.StopAll(context.Background()); err != nil {
 			r.t.Error(err)
 		}
 	}

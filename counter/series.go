@@ -2,7 +2,6 @@ package counter
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
@@ -23,53 +22,34 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 	if err != nil {
 		return nil, AsOf{}, err
 	}
-	p := db.cfg.Stream.PartitionOf(q.Counter)
-	_, barrier, err := db.waitSaved(ctx, p, q.Counter, q.Accuracy, q.After)
+	p := db.Stream.PartitionOf(q.Counter)
+	_, barrier, err := db.waitOne(ctx, p, q.Counter, q.Accuracy, q.After)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
-	known, now := db.look(p), db.cfg.Now().UnixMicro()
-	snap, err := db.cfg.Store.Snapshot(ctx, p)
+	known, now := db.look(p), db.Now().UnixMicro()
+	sums, st, err := db.cfg.Owner.Series(ctx, p, q.Counter, edges, now)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
-	defer func() { err = errors.Join(err, snap.Close()) }()
-	st := snap.State()
-	asOf = db.cfg.Stream.AsOf(db.seen(p, &st, &known, barrier))
-	points = make([]Point, len(edges)-1)
+	points = make([]Point, len(sums))
 	for i := range points {
-		points[i].Start = edges[i]
+		points[i] = Point{Start: edges[i], Sum: sums[i].Sum(), Adds: sums[i].Adds}
 	}
-	row, ok, err := snap.Counter(q.Counter)
-	if err != nil || !ok || !row.alive(max(now, st.LogTime)) {
-		return points, asOf, err
-	}
-	r := seriesReader{snap: snap, row: &row, windows: opts.Windows}
-	for i := range points {
-		if err := ctx.Err(); err != nil {
-			return nil, AsOf{}, err
-		}
-		var b Bucket
-		if err := r.sum(&b, edges[i], edges[i+1], len(opts.Windows)-1); err != nil {
-			return nil, AsOf{}, err
-		}
-		points[i].Sum, points[i].Adds = b.Sum(), b.Adds
-	}
-	return points, asOf, nil
+	return points, db.Stream.AsOf(db.seen(p, &st, &known, barrier)), nil
 }
 
-// waitSaved is waitRead of one counter, for a read that takes it from the store:
-// what was applied is saved there on return.
-func (db *DB) waitSaved(ctx context.Context, p wal.Partition, name []byte, asked Accuracy, after wal.Position) (accuracy Accuracy, barrier int64, err error) {
+// waitOne is waitRead of one counter, which must not be parked.
+func (db *DB) waitOne(ctx context.Context, p wal.Partition, name []byte, asked Accuracy, after wal.Position) (accuracy Accuracy, barrier int64, err error) {
 	if accuracy, barrier, err = db.waitRead(ctx, []wal.Partition{p}, asked, after); err != nil {
 		return 0, 0, err
 	}
 	if mustBeWhole(accuracy, after) {
-		if err := db.parkedErr(p, name); err != nil {
+		if err := db.ParkedErr(p, name); err != nil {
 			return 0, 0, err
 		}
 	}
-	return accuracy, barrier, db.saveAll(ctx, p)
+	return accuracy, barrier, nil
 }
 
 // edges are the starts of the points and the end of the last. Points are aligned
@@ -172,30 +152,21 @@ func (r *seriesReader) sum(b *Bucket, from, to int64, i int) error {
 // applied when it was called is in it, and what the accuracy asks for. accuracy 0
 // is the namespace's. Errors as of Get.
 func (db *DB) Verify(ctx context.Context, name []byte, accuracy Accuracy, after wal.Position) (v Verification, err error) {
-	p := db.cfg.Stream.PartitionOf(name)
-	accuracy, barrier, err := db.waitSaved(ctx, p, name, accuracy, after)
+	p := db.Stream.PartitionOf(name)
+	accuracy, barrier, err := db.waitOne(ctx, p, name, accuracy, after)
 	if err != nil {
 		return v, err
 	}
-	known, now := db.look(p), db.cfg.Now().UnixMicro()
-	snap, err := db.cfg.Store.Snapshot(ctx, p)
+	known, now := db.look(p), db.Now().UnixMicro()
+	c, st, err := db.cfg.Owner.Recount(ctx, p, name, now)
 	if err != nil {
 		return v, err
 	}
-	defer func() { err = errors.Join(err, snap.Close()) }()
-	st := snap.State()
 	v.Stored = Count{
-		Accuracy: accuracy, AsOf: db.cfg.Stream.AsOf(db.seen(p, &st, &known, barrier)), Pending: known.above(&st, accuracy),
+		Value: c.Stored.Value, Held: c.Stored.Held, Accuracy: accuracy, AsOf: db.Stream.AsOf(db.seen(p, &st, &known, barrier)),
+		Pending: known.above(&st, accuracy),
 	}
-	row, ok, err := snap.Counter(name)
-	if err != nil || !ok || !row.alive(max(now, st.LogTime)) {
-		return v, err
-	}
-	v.Stored.Value, v.Stored.Held = row.Value, row.Held
-	if v.Recounted, v.Events, err = recount(ctx, snap, &row); err != nil {
-		return v, err
-	}
-	v.Drift = v.Stored.Value - v.Recounted
+	v.Recounted, v.Events, v.Drift = c.Recounted, c.Events, c.Stored.Value-c.Recounted
 	return v, nil
 }
 

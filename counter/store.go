@@ -53,7 +53,6 @@ type Store interface {
 // State is what a store saves of a partition with every commit.
 type State struct {
 	consumers.State
-	NextID uint64 // of the next life of a counter; from 1
 	// Folded is the highest offset whose events are in the bases and no longer
 	// rows; wal.NoOffset for none.
 	Folded wal.Offset

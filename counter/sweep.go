@@ -33,21 +33,24 @@ const (
 // partition's goroutine. It looks at up to limit keys; more says that the round
 // is not over.
 func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventRetention time.Duration, limit int) (more bool, err error) {
-	pa := a.parts[p]
-	if err := pa.wait(ctx); err != nil {
+	m, err := a.machine(p)
+	if err != nil {
 		return false, err
 	}
-	if pa.broken {
+	if err := m.wait(ctx); err != nil {
+		return false, err
+	}
+	if m.broken {
 		return false, nil // the runner reads it back first
 	}
-	switch c := &pa.cursor; c.stage {
+	switch c := &m.cursor; c.stage {
 	case sweepStore:
-		err = pa.sweepStore(ctx, window, limit)
+		err = m.sweepStore(ctx, window, limit)
 	case sweepExpired:
-		err = pa.sweepExpired(ctx, limit)
+		err = m.sweepExpired(ctx, limit)
 	case sweepEvents:
 		var done bool
-		if done, err = pa.fold(ctx, eventRetention, limit); err == nil && done {
+		if done, err = m.fold(ctx, eventRetention, limit); err == nil && done {
 			*c = sweepCursor{}
 			return false, nil
 		}
@@ -58,29 +61,29 @@ func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventReten
 	return true, nil
 }
 
-func (pa *partApplier) sweepStore(ctx context.Context, window time.Duration, limit int) error {
-	req := SweepRequest{Partition: pa.p, Horizon: pa.rollup.state.LogTime - window.Microseconds(), Limit: limit, Cursor: pa.cursor.store}
-	if pa.parking.Len() > 0 {
+func (m *machine) sweepStore(ctx context.Context, window time.Duration, limit int) error {
+	req := SweepRequest{Partition: m.p, Horizon: m.rollup.state.LogTime - window.Microseconds(), Limit: limit, Cursor: m.cursor.store}
+	if m.part.Parking().Len() > 0 {
 		req.Horizon = 0 // a parked call may be older than anything
 	}
-	res, err := pa.a.cfg.Store.Sweep(ctx, &req)
+	res, err := m.a.cfg.Store.Sweep(ctx, &req)
 	if err != nil {
 		return err
 	}
-	if pa.cursor.store = res.Cursor; res.Cursor == nil {
-		pa.cursor.stage = sweepExpired
+	if m.cursor.store = res.Cursor; res.Cursor == nil {
+		m.cursor.stage = sweepExpired
 	}
 	return nil
 }
 
 // sweepExpired drops counters that have expired. The next flush frees them.
-func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) {
-	c, r := &pa.cursor, pa.rollup
+func (m *machine) sweepExpired(ctx context.Context, limit int) (err error) {
+	c, r := &m.cursor, m.rollup
 	if !r.state.Expiring {
 		c.stage = sweepEvents
 		return nil
 	}
-	snap, err := pa.a.cfg.Store.Snapshot(ctx, pa.p)
+	snap, err := m.a.cfg.Store.Snapshot(ctx, m.p)
 	if err != nil {
 		return err
 	}
@@ -107,19 +110,19 @@ func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) 
 		return err
 	}
 	for _, name := range due {
-		h, err := pa.find(ctx, name)
+		h, err := m.find(ctx, name)
 		if err != nil {
 			return err
 		}
-		pa.mu.Lock()
+		m.mu.Lock()
 		r.drop(h, r.state.LogTime)
-		pa.mu.Unlock()
+		m.mu.Unlock()
 	}
 	if n < limit {
 		if !c.expiring && !r.expiring {
-			pa.mu.Lock()
+			m.mu.Lock()
 			r.state.Expiring = false // until a counter gets a time to live again
-			pa.mu.Unlock()
+			m.mu.Unlock()
 		}
 		c.stage, c.after, c.expiring = sweepEvents, nil, false
 	}
@@ -127,12 +130,12 @@ func (pa *partApplier) sweepExpired(ctx context.Context, limit int) (err error) 
 }
 
 // fold takes the oldest event rows into the bases of their counters.
-func (pa *partApplier) fold(ctx context.Context, retention time.Duration, limit int) (done bool, err error) {
+func (m *machine) fold(ctx context.Context, retention time.Duration, limit int) (done bool, err error) {
 	if retention == 0 {
 		return true, nil
 	}
-	r := pa.rollup
-	snap, err := pa.a.cfg.Store.Snapshot(ctx, pa.p)
+	r := m.rollup
+	snap, err := m.a.cfg.Store.Snapshot(ctx, m.p)
 	if err != nil {
 		return false, err
 	}
@@ -172,19 +175,19 @@ func (pa *partApplier) fold(ctx context.Context, retention time.Duration, limit 
 	if rows == 0 {
 		return true, nil
 	}
-	b := pa.a.cfg.Store.Begin(pa.p)
+	b := m.a.cfg.Store.Begin(m.p)
 	defer b.Abort()
 	for _, id := range slices.Sorted(maps.Keys(bases)) {
 		b.AddBase(id, bases[id])
 	}
 	b.DropEvents(st.Folded)
 	if err := b.Commit(ctx, st); err != nil {
-		pa.broken = true
+		m.broken = true
 		return false, err
 	}
-	pa.mu.Lock()
+	m.mu.Lock()
 	r.state.Folded = st.Folded
-	pa.mu.Unlock()
+	m.mu.Unlock()
 	return done, nil
 }
 
@@ -206,13 +209,16 @@ func foldRow(rd *EventReader, bases map[uint64]Base) error {
 // (microseconds since 1970) something is due that only a record can end. In the
 // partition's goroutine.
 func (a *Applier) Due(p wal.Partition, now int64, window time.Duration) bool {
-	pa := a.parts[p]
-	st := &pa.rollup.state
-	if pa.broken {
+	m, err := a.machine(p)
+	if err != nil {
+		return false
+	}
+	st := &m.rollup.state
+	if m.broken {
 		return true // the runner reads it back when there is something to apply
 	}
-	if pa.rollup.leases.due(now) {
-		if v := pa.firstLease(); v != nil && v.ExpiresAt <= now {
+	if m.rollup.leases.due(now) {
+		if v := m.firstLease(); v != nil && v.ExpiresAt <= now {
 			return true
 		}
 	}

@@ -3,45 +3,43 @@ package counter
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/headwater-db/headwater/wal"
 )
 
-// seen is a counter's value as a reader sees it.
-type seen struct{ value, held int64 }
-
-// view reads counters of a partition as of one position, which it returns. now
-// is what expiry is judged by. ErrReloading while what is in memory is behind
-// what readers have seen.
-func (a *Applier) view(ctx context.Context, p wal.Partition, names []string, now int64, out []seen) (State, error) {
-	pa := a.parts[p]
+// view reads counters of a partition as of one position, at or above shown. See
+// Owner.Counts.
+func (a *Applier) view(ctx context.Context, p wal.Partition, names []string, now int64, shown wal.Offset, out []Amount) (State, error) {
+	m, err := a.machine(p)
+	if err != nil {
+		return State{}, err
+	}
 	for {
-		st, missing, err := pa.look(names, now, out)
+		st, missing, err := m.look(names, now, shown, out)
 		if err != nil || len(missing) == 0 {
 			return st, err
 		}
 		keys := make([][]byte, len(missing))
-		for i, m := range missing {
-			keys[i] = []byte(names[m])
+		for i, at := range missing {
+			keys[i] = []byte(names[at])
 		}
 		rows, found := make([]Row, len(keys)), make([]bool, len(keys))
 		if err := a.cfg.Store.Counters(ctx, p, keys, rows, found); err != nil {
 			return State{}, fmt.Errorf("read counters of partition %d: %w", p, err)
 		}
 		newer := false
-		pa.mu.RLock()
-		for i, m := range missing {
+		m.mu.RLock()
+		for i, at := range missing {
 			switch {
 			case !found[i]:
-				out[m] = seen{}
+				out[at] = Amount{}
 			case rows[i].LastOffset > st.Applied:
 				newer = true // it was changed, flushed and evicted since the look
 			default:
-				out[m].value, out[m].held = pa.rollup.look(&rows[i], keys[i], now)
+				out[at].Value, out[at].Held = m.rollup.look(&rows[i], keys[i], now)
 			}
 		}
-		pa.mu.RUnlock()
+		m.mu.RUnlock()
 		if !newer {
 			return st, nil
 		}
@@ -49,31 +47,34 @@ func (a *Applier) view(ctx context.Context, p wal.Partition, names []string, now
 }
 
 // look reads what is in memory and returns the places of what is not.
-func (pa *partApplier) look(names []string, now int64, out []seen) (State, []int, error) {
+func (m *machine) look(names []string, now int64, shown wal.Offset, out []Amount) (State, []int, error) {
 	var missing []int
-	pa.mu.RLock()
-	defer pa.mu.RUnlock()
-	st := pa.rollup.state
-	if st.Applied < pa.a.cfg.Progress.Applied(pa.p) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	st := m.rollup.state
+	if st.Applied < shown {
 		return st, nil, ErrReloading
 	}
 	for i, n := range names {
-		h := pa.rollup.find([]byte(n))
+		h := m.rollup.find([]byte(n))
 		if h == nil {
 			missing = append(missing, i)
 			continue
 		}
-		out[i].value, out[i].held = pa.rollup.look(&h.row, []byte(n), now)
+		out[i].Value, out[i].Held = m.rollup.look(&h.row, []byte(n), now)
 	}
 	return st, missing, nil
 }
 
-// Token returns what the write of an identity did, saved or not.
-func (a *Applier) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
-	pa := a.parts[p]
-	pa.mu.RLock()
-	e, ok := pa.rollup.token(id)
-	pa.mu.RUnlock()
+// Known returns what a token did, saved or not. Any goroutine.
+func (a *Applier) Known(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
+	m, err := a.machine(p)
+	if err != nil {
+		return TokenEntry{}, false, err
+	}
+	m.mu.RLock()
+	e, ok := m.rollup.token(id)
+	m.mu.RUnlock()
 	if ok {
 		return e, true, nil
 	}
@@ -85,64 +86,40 @@ func (a *Applier) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (T
 // goroutine. It returns the position that must be saved, and a channel to wait
 // on before asking again; nil when it is saved.
 func (a *Applier) flushing(ctx context.Context, p wal.Partition, target *wal.Offset) (<-chan struct{}, error) {
-	pa := a.parts[p]
-	if *target == wal.NoOffset {
-		*target = pa.rollup.state.Applied
+	m, err := a.machine(p)
+	if err != nil {
+		return nil, err
 	}
-	if pa.saved.Applied() >= *target {
+	if *target == wal.NoOffset {
+		*target = m.rollup.state.Applied
+	}
+	if m.part.SavedOffset() >= *target {
 		return nil, nil
 	}
-	if pa.broken || pa.parking.Owes() {
+	if m.broken || m.part.OwesLetters() {
 		return nil, ErrReloading
 	}
 	if err := a.Flush(ctx, p); err != nil {
 		return nil, err
 	}
-	if pa.flight == nil {
+	if m.underWay == nil {
 		return nil, nil
 	}
-	return pa.flight.done, nil
+	return m.underWay.done, nil
 }
 
-// saveAll returns once everything applied to p before the call is in the store.
-func (db *DB) saveAll(ctx context.Context, p wal.Partition) error {
-	target := wal.NoOffset
-	for {
-		var done <-chan struct{}
-		err := db.cfg.Do(ctx, p, func(ctx context.Context) (err error) {
-			done, err = db.cfg.Applier.flushing(ctx, p, &target)
-			return err
-		})
-		if err != nil || done == nil {
-			return err
-		}
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the store: %w", ctx.Err())
-		}
+// correctHeld takes off what is held by leases that have ended and that no record
+// has ended yet.
+func (a *Applier) correctHeld(p wal.Partition, list []Listed, t int64) error {
+	m, err := a.machine(p)
+	if err != nil {
+		return err
 	}
-}
-
-// saveAllOf is saveAll of several partitions, side by side.
-func (db *DB) saveAllOf(ctx context.Context, parts []wal.Partition) error {
-	return each(parts, func(p wal.Partition) error { return db.saveAll(ctx, p) })
-}
-
-// each calls f for every partition, side by side, and returns the first error.
-func each(parts []wal.Partition, f func(wal.Partition) error) error {
-	if len(parts) == 1 {
-		return f(parts[0])
-	}
-	errs := make([]error, len(parts))
-	var wg sync.WaitGroup
-	for i, p := range parts {
-		wg.Go(func() { errs[i] = f(p) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for i := range list {
+		if c := &list[i]; c.Held != 0 {
+			c.Held = max(0, c.Held-m.rollup.leases.overdue(string(c.Name), t))
 		}
 	}
 	return nil

@@ -13,11 +13,8 @@ import (
 // Otherwise it is as AddCounts, but for *AddError.
 func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result) {
 	opts := db.cfg.Options()
-	serverTime, err := db.complete(&tok, &opts)
+	serverTime, err := db.Complete(&tok, &opts.FrontOptions)
 	res.Token = tok
-	if err == nil {
-		err = db.admit(&opts)
-	}
 	a := db.NewAdds()
 	defer a.release()
 	add.Token = tok
@@ -37,13 +34,13 @@ func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result
 		return res
 	}
 	own := &a.owned[0]
-	c, unknown, err := db.claim(ctx, own.part, own.id, tok.GenerationTime, own.hash, &opts)
+	c, unknown, err := db.Claim(ctx, own.part, own.id, tok.GenerationTime, own.hash, &opts.FrontOptions, true)
 	if err != nil {
 		res.Err, res.Unknown = err, unknown
 		return res
 	}
 	if c.Own != nil {
-		if _, err := db.cfg.Stream.Append(ctx, own.part, x.record(int(own.part)), c.Own); err != nil {
+		if _, err := db.Stream.Append(ctx, own.part, x.record(int(own.part)), c.Own); err != nil {
 			res.Err, res.Unknown = err, errors.Is(err, wal.ErrUnknown)
 			return res
 		}
@@ -60,6 +57,6 @@ func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result
 	if serverTime {
 		res.Token.GenerationTime = generated
 	}
-	res.Position = db.cfg.Stream.Position(own.part, at)
+	res.Position = db.Stream.Position(own.part, at)
 	return res
 }

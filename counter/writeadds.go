@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -17,11 +18,8 @@ import (
 func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result) {
 	defer a.release()
 	opts := db.cfg.Options()
-	serverTime, err := db.complete(&tok, &opts)
+	serverTime, err := db.Complete(&tok, &opts.FrontOptions)
 	res.Token = tok
-	if err == nil {
-		err = db.admit(&opts)
-	}
 	if err == nil {
 		err = db.checkParked(a)
 	}
@@ -60,7 +58,7 @@ func (e *AddError) Unwrap() error { return e.Err }
 func (db *DB) checkParked(a *Adds) error {
 	for i := range a.parts {
 		p := wal.Partition(i)
-		if n, _ := db.cfg.Applier.ParkedKeys(p); n == 0 || !a.parts[i].used {
+		if n, _ := db.Owner.ParkedKeys(p); n == 0 || !a.parts[i].used {
 			continue
 		}
 		r := NewAddReader(a.parts[i].buf[2:])
@@ -70,7 +68,7 @@ func (db *DB) checkParked(a *Adds) error {
 			if err != nil || !ok {
 				break
 			}
-			if q, ok := db.cfg.Applier.Parked(p, add.Counter); ok && len(q.Refs) >= softParked {
+			if q, ok := db.Owner.Parked(p, add.Counter); ok && len(q.Refs) >= consumers.SoftParked {
 				return q.Err()
 			}
 		}
@@ -80,7 +78,7 @@ func (db *DB) checkParked(a *Adds) error {
 
 // checkOwn refuses adds whose own token is from another time.
 func (db *DB) checkOwn(a *Adds, opts *Options) error {
-	now := db.cfg.Now()
+	now := db.Now()
 	for i := range a.owned {
 		if t := a.owned[i].token.GenerationTime; t != 0 {
 			if err := wal.CheckDrift(t, now, opts.DriftPast, opts.DriftFuture); err != nil {
@@ -108,7 +106,7 @@ type addsCall struct {
 
 func (x *addsCall) run(ctx context.Context, res *Result) {
 	db := x.db
-	if x.at, res.Err = db.cfg.Stream.MergeAfter(nil); res.Err != nil { // a position of this stream, covering nothing
+	if x.at, res.Err = db.Stream.MergeAfter(nil); res.Err != nil { // a position of this stream, covering nothing
 		return
 	}
 	touched := 0
@@ -118,7 +116,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		}
 		touched++
 		id := wal.CallIDOf(x.a.parts[i].routingKey(), x.tok.Nonce)
-		c, unknown, err := db.claim(ctx, wal.Partition(i), id, x.tok.GenerationTime, x.hash, x.opts)
+		c, unknown, err := db.Claim(ctx, wal.Partition(i), id, x.tok.GenerationTime, x.hash, &x.opts.FrontOptions, true)
 		if err != nil {
 			x.giveUp(err)
 			res.Err, res.Unknown = err, unknown || x.dups > 0
@@ -139,7 +137,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		return
 	}
 	if len(x.as) > 0 {
-		db.cfg.Stream.AppendAll(ctx, x.as)
+		db.Stream.AppendAll(ctx, x.as)
 	}
 	taken := x.dups
 	for i := range x.as {
@@ -171,7 +169,7 @@ func (x *addsCall) record(part int) *wal.Record {
 	p := &x.a.parts[part]
 	return &wal.Record{
 		RoutingKey: p.routingKey(), Kind: wal.KindCounter, Token: x.tok, RequestHash: x.hash, NamespaceVersion: x.opts.Version,
-		AcceptedAt: x.db.cfg.Now().UnixMicro(), Origin: x.db.cfg.Origin, Payload: p.buf,
+		AcceptedAt: x.db.Now().UnixMicro(), Payload: p.buf,
 	}
 }
 
@@ -185,7 +183,7 @@ func (x *addsCall) cover(p wal.Partition, o wal.Offset) {
 func (x *addsCall) position() string {
 	if len(x.at.Offsets) == 1 {
 		for p, o := range x.at.Offsets {
-			return x.db.cfg.Stream.Position(p, o)
+			return x.db.Stream.Position(p, o)
 		}
 	}
 	return x.at.String()
@@ -195,7 +193,7 @@ func (x *addsCall) position() string {
 func (x *addsCall) giveUp(err error) {
 	for i := range x.as {
 		for _, r := range x.as[i].Reservations {
-			x.db.cfg.Stream.Release(r, err)
+			x.db.Stream.Release(r, err)
 		}
 	}
 	x.as = nil
@@ -209,7 +207,7 @@ func (x *addsCall) claimOwn(ctx context.Context) error {
 	for i := range x.a.owned {
 		o := &x.a.owned[i]
 		if own := x.appending(o.part); own != nil {
-			r, owner, err := x.db.cfg.Stream.TryReserve(o.part, o.id, o.hash)
+			r, owner, err := x.db.Stream.TryReserve(o.part, o.id, o.hash)
 			if err != nil {
 				return &AddError{o.index, err}
 			}
@@ -221,17 +219,14 @@ func (x *addsCall) claimOwn(ctx context.Context) error {
 				continue
 			}
 		}
-		e, ok, err := x.db.cfg.Applier.Token(ctx, o.part, o.id)
-		if err != nil {
+		switch known, err := x.db.Known(ctx, o.part, o.id, o.hash, &x.opts.FrontOptions); {
+		case errors.Is(err, wal.ErrTokenReused):
+			return &AddError{o.index, err}
+		case err != nil:
 			return err
+		case known:
+			x.ownDups++
 		}
-		if !ok || e.LogTime < x.db.logTime(o.part)-x.opts.TokenWindow.Microseconds() {
-			continue
-		}
-		if e.Hash != o.hash {
-			return &AddError{o.index, wal.ErrTokenReused}
-		}
-		x.ownDups++
 	}
 	return nil
 }
@@ -254,7 +249,7 @@ func (x *addsCall) buffered(ctx context.Context) (res Result) {
 			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i)})
 		}
 	}
-	x.db.cfg.Stream.AppendBuffered(ctx, x.as)
+	x.db.Stream.AppendBuffered(ctx, x.as)
 	res = Result{Token: x.tok, Buffered: true}
 	queued := 0
 	for i := range x.as {

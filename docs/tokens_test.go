@@ -39,7 +39,7 @@ func TestTokensOfCountersTakeWhatThePageSays(t *testing.T) {
 			b.SaveToken(&e)
 			n++
 		}
-		err := b.Commit(t.Context(), counter.State{State: consumers.State{Applied: wal.Offset(n), LogTime: at, MaxTime: at}, NextID: 1, Folded: wal.NoOffset})
+		err := b.Commit(t.Context(), counter.State{State: consumers.State{Applied: wal.Offset(n), LogTime: at, MaxTime: at}, Folded: wal.NoOffset})
 		if err != nil {
 			t.Fatal(err)
 		}

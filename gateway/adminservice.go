@@ -31,6 +31,8 @@ type AdminConfig struct {
 	TokensLive func(ctx context.Context, namespace string) int64
 	// Unready returns why writes are not taken, or nil.
 	Unready func() error
+	// Stores changes the stores of namespaces.
+	Stores Stores
 	// Warnings are what should be mended though everything runs.
 	Warnings func() []string
 }

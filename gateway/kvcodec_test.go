@@ -86,7 +86,7 @@ func drawItem(t *rapid.T) kv.StoredItem {
 	it := kv.StoredItem{
 		Key: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "key"), ContentType: text.Draw(t, "content type"),
 		Compression: rapid.SampledFrom([]string{"", "", "zstd", "s2"}).Draw(t, "compression"),
-		Version:     wal.Version{Time: drawMicros(t, "time"), Offset: wal.Offset(rapid.Int64Range(0, 1<<40).Draw(t, "offset"))},
+		Version:     wal.Version{Time: drawMicros(t, "time"), Nonce: wal.Nonce(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "nonce"))},
 	}
 	n := rapid.SampledFrom([]int{0, 1, 127, 128, 400, 600, 20_000, pieceBytes - 1, pieceBytes, pieceBytes + 1, MaxPageBytes}).Draw(t, "length")
 	it.Value = bytes.Repeat([]byte{byte(n), 1, 2}, n/3+1)[:n]

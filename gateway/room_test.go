@@ -57,7 +57,7 @@ type gated struct {
 	gate *sync.RWMutex
 }
 
-func (g gated) Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) error {
+func (g gated) Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) (int, error) {
 	g.gate.RLock()
 	defer g.gate.RUnlock()
 	return g.Applier.Apply(ctx, p, entries)
@@ -149,14 +149,13 @@ func (r *room) open(name, doc string) *Namespace {
 		applier = n.Messages
 	}
 	run.Runner = consumers.New(consumers.Config{
-		Namespace: name, Role: "PRIMARY", Log: log, Applier: gated{applier, &run.gate}, Progress: progress,
+		Namespace: name, Role: "PRIMARY", Log: log, Applier: gated{applier, &run.gate}, Stopped: progress.Stop,
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run.Run(ctx) }()
+	if err := run.StartAll(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
+		if err := run.StopAll(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -177,18 +176,16 @@ func (r *room) openKV(n *Namespace, progress *wal.Progress) consumers.Applier {
 			t.Error(err)
 		}
 	})
-	a, err := kv.NewApplier(t.Context(), kv.ApplierConfig{
-		Store: store, Log: n.Stream.Log(), Letters: n.Letters, Progress: progress, Clock: &r.clock,
+	a := kv.NewApplier(kv.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: n.Stream.Log(), Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &r.clock, Ledger: store}, Store: store,
 		Settings: func(uint64) (kv.Settings, error) {
-			return kv.Settings{TokenWindow: c.Tokens.Window, DefaultTTL: &c.KV.DefaultTTL}, nil
+			return kv.Settings{TokenWindow: c.Tokens.Window, DefaultTTL: c.KV.DefaultTTL}, nil
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	n.Applier = a
-	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Store: hookedStore{store, r}, Applier: a, Clock: &r.clock, Now: r.broker.Now, Options: func() kv.Options {
-		return kv.Options{DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window, DefaultTTL: c.KV.DefaultTTL}
+	owner := kv.NewLocal(progress, &kv.Replica{Store: hookedStore{store, r}, Applier: a})
+	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: owner, Clock: &r.clock, Now: r.broker.Now, Options: func() kv.Options {
+		return kv.Options{FrontOptions: frontOptions(c), DefaultTTL: c.KV.DefaultTTL}
 	}})
 	return a
 }
@@ -204,13 +201,11 @@ func (r *room) openCounter(n *Namespace, progress *wal.Progress, run *roomRunner
 			t.Error(err)
 		}
 	})
-	a, err := counter.NewApplier(t.Context(), counter.ApplierConfig{
-		Store: store, Log: n.Stream.Log(), Letters: n.Letters, Progress: progress, Clock: &r.clock, Windows: c.Counter.Windows,
+	a := counter.NewApplier(counter.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: n.Stream.Log(), Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &r.clock, Ledger: store},
+		Store:      store, Windows: c.Counter.Windows,
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: c.Tokens.Window}, nil },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if err := a.Drain(context.Background()); err != nil {
 			t.Error(err)
@@ -219,16 +214,16 @@ func (r *room) openCounter(n *Namespace, progress *wal.Progress, run *roomRunner
 	n.Applier = a
 	accuracies := map[string]counter.Accuracy{"best_effort": counter.BestEffort, "eventual": counter.Eventual, "accurate": counter.Accurate}
 	n.Counter = counter.NewDB(counter.DBConfig{
-		Stream: n.Stream, Store: store, Applier: a, Clock: &r.clock, Now: r.broker.Now, BufferedLoss: r.broker.BufferedLoss(),
+		Stream: n.Stream, Clock: &r.clock, Now: r.broker.Now, BufferedLoss: r.broker.BufferedLoss(),
 		Options: func() counter.Options {
-			return counter.Options{
-				DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
-				Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows,
-			}
+			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows}
 		},
-		Do: func(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
-			return run.Do(ctx, p, f)
-		},
+		Owner: counter.NewLocal(progress, &counter.Replica{
+			Store: store, Applier: a,
+			Do: func(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
+				return run.Do(ctx, p, f)
+			},
+		}),
 	})
 	return a
 }
@@ -281,4 +276,9 @@ func (r *room) readLog(req *headwaterv1.ReadLogRequest) ([]*headwaterv1.ReadLogR
 
 func fromPosition(p string) *headwaterv1.LogStart {
 	return &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: p}}
+}
+
+// frontOptions are those of a configuration.
+func frontOptions(c *namespace.Config) consumers.FrontOptions {
+	return consumers.FrontOptions{DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window}
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -28,7 +29,7 @@ func samplePayload() Payload {
 			{Op: OpDeleteRange, ID: []byte("r"), Range: Range{Start: []byte("a"), End: []byte("b")}},
 			{Op: OpDeleteRange, ID: []byte("r"), Range: Range{Start: []byte("a"), Open: true}},
 			{Op: OpDeleteRecord, ID: []byte("r")},
-			{Op: OpPut, ID: []byte("s"), Items: []Item{{Key: []byte("x"), Value: []byte("y")}}, Condition: Condition{Kind: IfVersion, Version: wal.Version{Time: 5, Offset: 1}}},
+			{Op: OpPut, ID: []byte("s"), Items: []Item{{Key: []byte("x"), Value: []byte("y")}}, Condition: Condition{Kind: IfVersion, Version: wal.Version{Time: 5, Nonce: nonceOf(1)}}},
 		}},
 		{Mutations: []Mutation{{Op: OpBeginUpload, ID: []byte("r"), Items: []Item{bare}, Upload: Upload{ID: id, Expiry: 12}}}},
 		{Mutations: []Mutation{{Op: OpChunk, ID: []byte("r"), Upload: Upload{ID: id, Index: 3, Data: []byte("data")}}}},
@@ -191,4 +192,10 @@ func TestNormaliseIsOneAfterTheOther(t *testing.T) {
 			}
 		}
 	})
+}
+
+// nonceOf is the n-th of some nonces that are in order.
+func nonceOf(n int64) (x wal.Nonce) {
+	binary.BigEndian.PutUint64(x[8:], uint64(n))
+	return x
 }

@@ -3,10 +3,12 @@ package kv
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -19,84 +21,54 @@ const (
 	MaxValueBytes = 64 << 20
 )
 
-// place is where a call stands in the log.
-type place struct {
-	offset     wal.Offset
-	logTime    int64
-	acceptedAt int64
-	settings   Settings
-}
+// decidedEntry is the exception of a call that was decided otherwise than its
+// record says: its Data is the outcome. See appendDecided.
+const decidedEntry = consumers.FirstOwn
 
-// errPoison marks what can never be applied, as opposed to what may pass.
-var errPoison = errors.New("cannot be applied")
-
-// errPanic makes the runner resume from what is committed.
-var errPanic = errors.New("panic while applying")
-
-// tryCall applies one call. poison says that it can never be applied; err that
-// the store could not be asked, and nothing is known.
-func (pa *partApplier) tryCall(ctx context.Context, c *Call, rec *wal.Record, index int, at place) (poison, err error) {
-	ref := wal.Ref{Partition: pa.p, Offset: at.offset, Index: index}
-	if p := pa.panicked[ref]; p != nil {
-		return p, nil
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			// The batch may hold a part of the call. It is given up, and on the way
-			// back here the call is parked.
-			pa.panicked[ref] = fmt.Errorf("panic: %v", r)
-			err = fmt.Errorf("%w %s: %v", errPanic, ref, r)
-		}
-	}()
+// call decides one call and writes its effect. consumers.ErrPoison says that it
+// can never be applied; any other error that the store could not be asked.
+func (m *machine) call(ctx context.Context, r *consumers.Run, index int, c *Call, s *Settings) error {
 	if err := check(c); err != nil {
-		return err, nil
+		return fmt.Errorf("%w: %w", consumers.ErrPoison, err)
 	}
 	tok, hash := c.Token, c.Hash
 	if tok.IsZero() {
-		tok, hash = rec.Token, rec.RequestHash
+		tok, hash = r.Record.Token, r.Record.RequestHash
 	}
 	if tok.IsZero() {
-		return pa.untokened(ctx, c, at)
-	}
-	window := at.settings.TokenWindow.Microseconds()
-	if tok.GenerationTime < at.logTime-window {
-		pa.a.stats.TooOld.Add(1)
-		pa.refuse(c, index, at, "too_old", fmt.Sprintf("the token was generated %d us before the token window", at.logTime-window-tok.GenerationTime))
-		return nil, nil
+		return m.untokened(ctx, r, c)
 	}
 	id := IdentityOf(c.Mutations, tok.Nonce)
-	seen, ok := pa.pending[id]
-	if !ok {
-		if seen, ok, err = pa.a.cfg.Store.Token(ctx, pa.p, id); err != nil {
-			return nil, err
+	window := s.TokenWindow.Microseconds()
+	if v, err := r.Judge(ctx, index, c.Mutations[0].ID, tok, id, hash, window); err != nil || v != consumers.Fresh {
+		return err
+	}
+	e := TokenEntry{
+		ID: id, Hash: hash, Offset: r.Entry.Offset, LogTime: r.LogTime, AcceptedAt: r.AcceptedAt,
+		Time: tok.GenerationTime, Outcome: Applied, DefaultTTL: s.DefaultTTL.Microseconds(),
+	}
+	if r.Follows() {
+		if d := r.Decision(index, decidedEntry); d != nil {
+			if err := decodeDecided(d.Data, &e); err != nil {
+				return err
+			}
 		}
+	} else if err := m.decide(ctx, r, c, &e); err != nil {
+		return err
 	}
-	if ok && seen.LogTime >= at.logTime-window {
-		if seen.Hash == hash {
-			pa.a.stats.Duplicates.Add(1)
-			return nil, nil
-		}
-		pa.a.stats.Conflicts.Add(1)
-		pa.refuse(c, index, at, "token_conflict", "the token was used for another request before")
-		return nil, nil
+	if e.Outcome != Applied || e.Time != tok.GenerationTime {
+		r.Except(index, decidedEntry, appendDecided(nil, &e))
 	}
-	e := TokenEntry{ID: id, Hash: hash, Offset: at.offset, LogTime: at.logTime, AcceptedAt: at.acceptedAt, Time: tok.GenerationTime, Outcome: Applied}
-	if ttl := at.settings.DefaultTTL; ttl != nil {
-		e.DefaultTTL, e.HasDefaultTTL = ttl.Microseconds(), true
-	}
-	if err := pa.decide(ctx, c, &e, at); err != nil {
-		if errors.Is(err, errPoison) {
-			return err, nil
-		}
-		return nil, err
-	}
+	r.Changed()
 	if e.Outcome == Applied {
-		pa.effect(c, &e)
-		pa.a.stats.Applied.Add(1)
+		m.effect(r, c, &e, tok.Nonce)
+		r.CountApplied(1)
+	} else {
+		r.CountRefused(1)
 	}
-	pa.batch.SaveToken(&e)
-	pa.pending[e.ID] = e
-	return nil, nil
+	m.open().SaveToken(&e)
+	m.pending[id] = e
+	return nil
 }
 
 // check refuses what the store's layout cannot hold.
@@ -126,65 +98,69 @@ func check(c *Call) error {
 	return nil
 }
 
-// untokened applies the mutations whose place is their identity.
-func (pa *partApplier) untokened(ctx context.Context, c *Call, at place) (poison, err error) {
+// decided reports whether a call has something to decide beyond its token. Such a
+// call is alone in its record, so that the store can be brought up to date before
+// the record has changed anything.
+func (c *Call) decided() bool {
 	for i := range c.Mutations {
-		m := &c.Mutations[i]
-		switch m.Op {
-		case OpChunk:
-			u, ok, err := pa.upload(ctx, m.Upload.ID)
-			if err != nil {
-				return nil, err
-			}
-			if ok && !u.Committed && u.Expiry > at.logTime {
-				pa.batch.SaveChunk(m.Upload.ID, m.Upload.Index, m.Upload.Data)
-			}
-		case OpAbortUpload:
-			u, ok, err := pa.upload(ctx, m.Upload.ID)
-			if err != nil {
-				return nil, err
-			}
-			if ok && !u.Committed {
-				pa.batch.DropUpload(m.Upload.ID)
-				u.Expiry = 0 // for what follows in this batch
-				pa.uploads[m.Upload.ID] = u
-			}
-		default:
-			return fmt.Errorf("operation %d without a token", m.Op), nil
+		if m := &c.Mutations[i]; m.Condition.Kind != Always || m.Op == OpCommitUpload {
+			return true
 		}
 	}
-	return nil, nil
+	return false
 }
 
-func (pa *partApplier) upload(ctx context.Context, id UploadID) (StoredUpload, bool, error) {
-	if u, ok := pa.uploads[id]; ok {
+// untokened applies the mutations whose place is their identity.
+func (m *machine) untokened(ctx context.Context, r *consumers.Run, c *Call) error {
+	for i := range c.Mutations {
+		x := &c.Mutations[i]
+		if x.Op != OpChunk && x.Op != OpAbortUpload {
+			return fmt.Errorf("%w: operation %d without a token", consumers.ErrPoison, x.Op)
+		}
+		u, ok, err := m.upload(ctx, x.Upload.ID)
+		if err != nil {
+			return err
+		}
+		if !ok || u.Committed {
+			continue
+		}
+		switch {
+		case x.Op == OpAbortUpload:
+			m.open().DropUpload(x.Upload.ID)
+			u.Expiry = 0 // for what follows in this batch
+			m.uploads[x.Upload.ID] = u
+		case u.Expiry > r.LogTime:
+			m.open().SaveChunk(x.Upload.ID, x.Upload.Index, x.Upload.Data)
+		}
+		r.Changed()
+	}
+	return nil
+}
+
+func (m *machine) upload(ctx context.Context, id UploadID) (StoredUpload, bool, error) {
+	if u, ok := m.uploads[id]; ok {
 		return u, true, nil
 	}
-	return pa.a.cfg.Store.Upload(ctx, pa.p, id)
+	return m.a.cfg.Store.Upload(ctx, m.p, id)
 }
 
 // decide settles the conditions of a call and the uploads that it commits, and
 // with them e.Outcome and e.Time.
-func (pa *partApplier) decide(ctx context.Context, c *Call, e *TokenEntry, at place) error {
-	flushed := false
+func (m *machine) decide(ctx context.Context, r *consumers.Run, c *Call, e *TokenEntry) error {
+	if !c.decided() {
+		return nil
+	}
+	// The store must show everything before this record.
+	if err := r.Settled(ctx); err != nil {
+		return err
+	}
 	for i := range c.Mutations {
-		m := &c.Mutations[i]
-		if m.Condition.Kind == Always && m.Op != OpCommitUpload {
-			continue
-		}
-		if !flushed {
-			// The store must show everything before this record. The calls of this
-			// record before this one are part of that.
-			if err := pa.flush(ctx); err != nil {
-				return err
-			}
-			flushed = true
-		}
-		if err := pa.condition(ctx, m, e, at); err != nil || e.Outcome != Applied {
+		x := &c.Mutations[i]
+		if err := m.condition(ctx, x, e); err != nil || e.Outcome != Applied {
 			return err
 		}
-		if m.Op == OpCommitUpload {
-			if err := pa.checkUpload(ctx, m, e, at); err != nil || e.Outcome != Applied {
+		if x.Op == OpCommitUpload {
+			if err := m.checkUpload(ctx, x, e); err != nil || e.Outcome != Applied {
 				return err
 			}
 		}
@@ -192,38 +168,37 @@ func (pa *partApplier) decide(ctx context.Context, c *Call, e *TokenEntry, at pl
 	return nil
 }
 
-// condition checks m's condition against every key that it names and raises
+// condition checks x's condition against every key that it names and raises
 // e.Time above what it replaces, so that what is acknowledged is what readers
 // see.
-func (pa *partApplier) condition(ctx context.Context, m *Mutation, e *TokenEntry, at place) error {
-	if m.Condition.Kind == Always {
+func (m *machine) condition(ctx context.Context, x *Mutation, e *TokenEntry) error {
+	if x.Condition.Kind == Always {
 		return nil
 	}
-	keys := m.Keys
-	if len(m.Items) > 0 {
+	keys := x.Keys
+	if len(x.Items) > 0 {
 		keys = keys[:0:0]
-		for i := range m.Items {
-			keys = append(keys, m.Items[i].Key)
+		for i := range x.Items {
+			keys = append(keys, x.Items[i].Key)
 		}
 	}
-	if len(keys) == 0 || m.Condition.Kind == IfVersion && len(keys) != 1 {
-		return fmt.Errorf("%w: a condition on %d keys", errPoison, len(keys))
+	if len(keys) == 0 || x.Condition.Kind == IfVersion && len(keys) != 1 {
+		return fmt.Errorf("%w: a condition on %d keys", consumers.ErrPoison, len(keys))
 	}
 	for _, k := range keys {
-		it, newest, found, err := pa.a.cfg.Store.Item(ctx, pa.p, m.ID, k, at.logTime)
+		it, newest, found, err := m.a.cfg.Store.Item(ctx, m.p, x.ID, k, e.LogTime)
 		if err != nil {
 			return err
 		}
 		holds := !found
-		if m.Condition.Kind == IfVersion {
-			holds = found && it.Version == m.Condition.Version
+		if x.Condition.Kind == IfVersion {
+			holds = found && it.Version == x.Condition.Version
 		}
 		if !holds {
 			e.Outcome = ConditionFailed
 			if found {
 				e.Current = it.Version
 			}
-			pa.a.stats.ConditionsFailed.Add(1)
 			return nil
 		}
 		if newest != (wal.Version{}) && newest.Time >= e.Time {
@@ -234,19 +209,19 @@ func (pa *partApplier) condition(ctx context.Context, m *Mutation, e *TokenEntry
 }
 
 // checkUpload verifies that an upload is whole.
-func (pa *partApplier) checkUpload(ctx context.Context, m *Mutation, e *TokenEntry, at place) error {
-	id := m.Upload.ID
-	u, ok, err := pa.a.cfg.Store.Upload(ctx, pa.p, id)
+func (m *machine) checkUpload(ctx context.Context, x *Mutation, e *TokenEntry) error {
+	id := x.Upload.ID
+	u, ok, err := m.a.cfg.Store.Upload(ctx, m.p, id)
 	if err != nil {
 		return err
 	}
-	if !ok || u.Committed || u.Expiry <= at.logTime || string(u.Record) != string(m.ID) || string(u.Key) != string(m.Items[0].Key) {
+	if !ok || u.Committed || u.Expiry <= e.LogTime || string(u.Record) != string(x.ID) || string(u.Key) != string(x.Items[0].Key) {
 		e.Outcome = UploadUnknown
 		return nil
 	}
 	sum, size := sha256.New(), int64(0)
-	for i := range m.Upload.Chunks {
-		n, err := pa.hashChunk(ctx, sum, id, i)
+	for i := range x.Upload.Chunks {
+		n, err := m.hashChunk(ctx, sum, id, i)
 		if errors.Is(err, ErrNoChunk) {
 			e.Outcome = UploadBroken
 			return nil
@@ -258,14 +233,14 @@ func (pa *partApplier) checkUpload(ctx context.Context, m *Mutation, e *TokenEnt
 			break
 		}
 	}
-	if size != m.Upload.Size || [32]byte(sum.Sum(nil)) != m.Upload.SHA256 {
+	if size != x.Upload.Size || [32]byte(sum.Sum(nil)) != x.Upload.SHA256 {
 		e.Outcome = UploadBroken
 	}
 	return nil
 }
 
-func (pa *partApplier) hashChunk(ctx context.Context, sum hash.Hash, id UploadID, index int) (int64, error) {
-	data, err := pa.a.cfg.Store.ReadChunk(ctx, pa.p, id, index)
+func (m *machine) hashChunk(ctx context.Context, sum hash.Hash, id UploadID, index int) (int64, error) {
+	data, err := m.a.cfg.Store.ReadChunk(ctx, m.p, id, index)
 	if err != nil {
 		return 0, err
 	}
@@ -276,70 +251,104 @@ func (pa *partApplier) hashChunk(ctx context.Context, sum hash.Hash, id UploadID
 // effect writes what a call that holds does. Early mutations come first: they
 // are older than the others, and a range that is deleted at once must not take
 // the puts of its own group along.
-func (pa *partApplier) effect(c *Call, e *TokenEntry) {
-	before := pa.state.MaxTime
+func (m *machine) effect(r *consumers.Run, c *Call, e *TokenEntry, n wal.Nonce) {
+	before := r.MaxTime()
 	for _, early := range [2]bool{true, false} {
 		for i := range c.Mutations {
-			if m := &c.Mutations[i]; m.Early == early {
+			if x := &c.Mutations[i]; x.Early == early {
 				t := e.Time
 				if early {
 					t--
 				}
-				pa.mutate(m, t, e, t > before)
-				pa.state.MaxTime = max(pa.state.MaxTime, t)
+				m.mutate(x, t, n, t > before)
+				r.Observe(t)
 			}
 		}
 	}
 }
 
+// poisonUnlessNewer marks a payload that cannot be decoded; one of a newer build
+// stops the partition instead.
+func poisonUnlessNewer(err error) error {
+	if errors.Is(err, wal.ErrUnknownVersion) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", consumers.ErrPoison, err)
+}
+
+// appendDecided writes how a call was decided: outcome (1), version time (8), and
+// of a failed condition the version that it met.
+func appendDecided(dst []byte, e *TokenEntry) []byte {
+	dst = append(dst, byte(e.Outcome))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Time))
+	if e.Current != (wal.Version{}) {
+		dst = wal.AppendVersion(dst, e.Current)
+	}
+	return dst
+}
+
+func decodeDecided(b []byte, e *TokenEntry) (err error) {
+	if len(b) < 9 || len(b) > 9 && len(b) != 9+wal.VersionSize {
+		return fmt.Errorf("%w: decision of %d bytes", wal.ErrCorrupt, len(b))
+	}
+	e.Outcome, e.Time = Outcome(b[0]), int64(binary.BigEndian.Uint64(b[1:]))
+	if len(b) > 9 {
+		if e.Current, err = wal.DecodeVersion(b[9:]); err != nil {
+			return fmt.Errorf("%w: version of a decision", wal.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
 // mutate writes one mutation with version time t. newest: nothing in the
 // partition is as new.
-func (pa *partApplier) mutate(m *Mutation, t int64, e *TokenEntry, newest bool) {
-	switch m.Op {
+func (m *machine) mutate(x *Mutation, t int64, n wal.Nonce, newest bool) {
+	b := m.open()
+	switch x.Op {
 	case OpPut:
-		for i := range m.Items {
-			it := &m.Items[i]
-			pa.batch.Put(m.ID, itemVersion(t, it.Expiry, e.Offset), &StoredItem{
+		for i := range x.Items {
+			it := &x.Items[i]
+			b.Put(x.ID, itemVersion(t, it.Expiry, n), &StoredItem{
 				Key: it.Key, Value: it.Value, Size: int64(len(it.Value)), Compression: it.Compression, ContentType: it.ContentType,
 			})
 		}
 	case OpDeleteKeys:
-		for _, k := range m.Keys {
-			pa.batch.Put(m.ID, deleteVersion(t, e.Offset), &StoredItem{Key: k})
+		for _, k := range x.Keys {
+			b.Put(x.ID, deleteVersion(t, n), &StoredItem{Key: k})
 		}
 	case OpDeleteRange:
-		pa.batch.DeleteRange(m.ID, m.Range, deleteVersion(t, e.Offset), newest)
+		b.DeleteRange(x.ID, x.Range, deleteVersion(t, n), newest)
 	case OpDeleteRecord:
-		pa.batch.DeleteRecord(m.ID, deleteVersion(t, e.Offset), newest)
+		b.DeleteRecord(x.ID, deleteVersion(t, n), newest)
 	case OpBeginUpload:
-		it := &m.Items[0]
+		it := &x.Items[0]
 		u := StoredUpload{
-			ID: m.Upload.ID, Record: m.ID, Key: it.Key, Expiry: m.Upload.Expiry, TTL: it.TTL,
+			ID: x.Upload.ID, Record: x.ID, Key: it.Key, Expiry: x.Upload.Expiry, TTL: it.TTL,
 			Compression: it.Compression, ContentType: it.ContentType,
 		}
-		pa.batch.SaveUpload(&u)
+		b.SaveUpload(&u)
 		u.Record = append([]byte(nil), u.Record...)
 		u.Key = append([]byte(nil), u.Key...)
-		pa.uploads[u.ID] = u
+		m.uploads[u.ID] = u
 	case OpCommitUpload:
-		it := &m.Items[0]
-		v := itemVersion(t, it.Expiry, e.Offset)
-		pa.batch.Put(m.ID, v, &StoredItem{
-			Key: it.Key, Size: m.Upload.Size, Compression: it.Compression, ContentType: it.ContentType,
-			Upload: m.Upload.ID, Chunks: m.Upload.Chunks, SHA256: m.Upload.SHA256,
+		it := &x.Items[0]
+		v := itemVersion(t, it.Expiry, n)
+		b.Put(x.ID, v, &StoredItem{
+			Key: it.Key, Size: x.Upload.Size, Compression: it.Compression, ContentType: it.ContentType,
+			Upload: x.Upload.ID, Chunks: x.Upload.Chunks, SHA256: x.Upload.SHA256,
 		})
-		pa.batch.SaveUpload(&StoredUpload{ID: m.Upload.ID, Record: m.ID, Key: it.Key, Committed: true, Version: v, Chunks: m.Upload.Chunks})
+		b.SaveUpload(&StoredUpload{ID: x.Upload.ID, Record: x.ID, Key: it.Key, Committed: true, Version: v, Chunks: x.Upload.Chunks})
 	case OpChunk, OpAbortUpload: // have no token; see untokened
 	}
 }
 
-func itemVersion(t, expiry int64, o wal.Offset) wal.Version {
+func itemVersion(t, expiry int64, n wal.Nonce) wal.Version {
 	if expiry != 0 {
-		return wal.Version{Time: t, Class: wal.Expiring, Expiry: expiry, Offset: o}
+		return wal.Version{Time: t, Class: wal.Expiring, Expiry: expiry, Nonce: n}
 	}
-	return wal.Version{Time: t, Class: wal.Live, Offset: o}
+	return wal.Version{Time: t, Class: wal.Live, Nonce: n}
 }
 
-func deleteVersion(t int64, o wal.Offset) wal.Version {
-	return wal.Version{Time: t, Class: wal.Deleted, Offset: o}
+func deleteVersion(t int64, n wal.Nonce) wal.Version {
+	return wal.Version{Time: t, Class: wal.Deleted, Nonce: n}
 }

@@ -36,7 +36,7 @@
 //	  6 chunk          16 bytes id | index | data blob
 //	  7 commit upload  16 bytes id | chunks | size | 32 bytes SHA-256 | items (one) without value
 //	  8 abort upload   16 bytes id
-//	condition kind (1 byte: 1 if absent, 2 if version) | 25 bytes version
+//	condition kind (1 byte: 1 if absent, 2 if version) | 33 bytes version
 //	item      flags | key blob | [1: expiry] | [2: compression blob, content type blob] | [value blob]
 //
 // Flag 1 of a mutation stamps it one microsecond before its token's time. A call

@@ -26,7 +26,7 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.S
 	if err := db.wait(ctx, q.Partition, q.ID, point); err != nil {
 		return nil, wal.Seen{}, err
 	}
-	q.Now = db.readTime(q.Partition)
+	q.Now = db.ReadTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
 	seen := db.cfg.Stream.Seen(q.Partition, barrier)
@@ -37,7 +37,7 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.S
 			return each(it)
 		}
 	}
-	page, err := db.cfg.Store.Get(ctx, q)
+	page, err := db.cfg.Owner.Get(ctx, q)
 	if err != nil {
 		return nil, wal.Seen{}, err
 	}
@@ -56,7 +56,7 @@ func (db *DB) wait(ctx context.Context, p wal.Partition, key []byte, point *Read
 	if point.Consistency == wal.Eventual && len(point.After.Offsets) == 0 {
 		return nil
 	}
-	return db.parkedErr(p, key)
+	return db.ParkedErr(p, key)
 }
 
 // barrier is the time of a read that begins now and waits for a barrier, 0 of
@@ -66,12 +66,6 @@ func (db *DB) barrier(point *ReadPoint) int64 {
 		return 0
 	}
 	return db.cfg.Now().UnixMicro()
-}
-
-// readTime is what readers judge expiry by: the wall clock, or the log's where
-// that is ahead.
-func (db *DB) readTime(p wal.Partition) int64 {
-	return max(db.cfg.Now().UnixMicro(), db.logTime(p))
 }
 
 // early is when a page is cut so that it arrives before the caller's deadline and
@@ -102,7 +96,7 @@ func (db *DB) Item(ctx context.Context, id, key []byte, point *ReadPoint) (Store
 
 // ReadChunk reads a piece of an uploaded value.
 func (db *DB) ReadChunk(ctx context.Context, id []byte, it *StoredItem, index int) ([]byte, error) {
-	return db.cfg.Store.ReadChunk(ctx, db.cfg.Stream.PartitionOf(id), it.Upload, index)
+	return db.cfg.Owner.ReadChunk(ctx, db.cfg.Stream.PartitionOf(id), it.Upload, index)
 }
 
 // Scan reads a page of one partition, as Get does. Parked reports for each record
@@ -112,16 +106,16 @@ func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *S
 	if err := db.cfg.Stream.WaitRead(ctx, q.Partition, point); err != nil {
 		return nil, nil, wal.Seen{}, err
 	}
-	q.Now = db.readTime(q.Partition)
+	q.Now = db.ReadTime(q.Partition)
 	q.InlineLimit = MaxPageBytes
 	q.Deadline = db.early(ctx)
 	seen = db.cfg.Stream.Seen(q.Partition, barrier)
-	if page, err = db.cfg.Store.Scan(ctx, q); err != nil {
+	if page, err = db.cfg.Owner.Scan(ctx, q); err != nil {
 		return nil, nil, wal.Seen{}, err
 	}
 	parked = make([]bool, len(page.Records))
 	for i := range page.Records {
-		_, parked[i] = db.cfg.Applier.Parked(q.Partition, page.Records[i].ID)
+		_, parked[i] = db.Owner.Parked(q.Partition, page.Records[i].ID)
 	}
 	return page, parked, seen, nil
 }
@@ -139,7 +133,7 @@ func (db *DB) AbortUpload(ctx context.Context, id []byte, upload UploadID) (wal.
 
 func (db *DB) untokened(ctx context.Context, id []byte, m Mutation) (wal.Offset, error) {
 	rec := wal.Record{
-		Kind: wal.KindKV, RoutingKey: id, NamespaceVersion: db.cfg.Options().Version, AcceptedAt: db.cfg.Now().UnixMicro(), Origin: db.cfg.Origin,
+		Kind: wal.KindKV, RoutingKey: id, NamespaceVersion: db.cfg.Options().Version, AcceptedAt: db.cfg.Now().UnixMicro(),
 		Payload: AppendPayload(nil, &Payload{Calls: []Call{{Mutations: []Mutation{m}}}}),
 	}
 	return db.cfg.Stream.Append(ctx, db.cfg.Stream.PartitionOf(id), &rec)
@@ -148,7 +142,7 @@ func (db *DB) untokened(ctx context.Context, id []byte, m Mutation) (wal.Offset,
 // FindUpload returns a staged upload by its id, whichever partition it is in.
 func (db *DB) FindUpload(ctx context.Context, upload UploadID) (StoredUpload, error) {
 	for i := range db.cfg.Stream.Info().Partitions {
-		u, ok, err := db.cfg.Store.Upload(ctx, wal.Partition(i), upload)
+		u, ok, err := db.cfg.Owner.Upload(ctx, wal.Partition(i), upload)
 		if err != nil {
 			return StoredUpload{}, err
 		}

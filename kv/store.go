@@ -32,6 +32,10 @@ type Store interface {
 	// own and does not change.
 	Scan(ctx context.Context, q *ScanQuery) (*ScanPage, error)
 
+	// Snapshot is a view of a partition as of its last commit, which later commits
+	// do not change. Close it.
+	Snapshot(ctx context.Context, p wal.Partition) (Snapshot, error)
+
 	// Upload returns a staged or committed upload.
 	Upload(ctx context.Context, p wal.Partition, id UploadID) (StoredUpload, bool, error)
 
@@ -105,8 +109,7 @@ type TokenEntry struct {
 	Current    wal.Version
 	// DefaultTTL is that of the namespace when the record was accepted,
 	// microseconds, 0 for none; not of entries that were saved before it was kept.
-	DefaultTTL    int64
-	HasDefaultTTL bool
+	DefaultTTL int64
 }
 
 // Request implements wal.Decided.

@@ -65,24 +65,26 @@ func openSmall(t *testing.T) *small {
 		t.Fatal(err)
 	}
 	progress, clock := wal.NewProgress(1), &wal.Clock{}
-	s.a, err = kv.NewApplier(t.Context(), kv.ApplierConfig{Store: store, Log: s.log, Letters: dlq, Progress: progress, Clock: clock,
+	s.a = kv.NewApplier(kv.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: s.log, Letters: dlq, Applied: consumers.AdvanceOf(progress), Clock: clock, Ledger: store}, Store: store,
 		Settings: func(v uint64) (kv.Settings, error) {
 			ttl, ok := defaults[v]
 			if !ok {
 				return kv.Settings{}, fmt.Errorf("no version %d", v)
 			}
-			return kv.Settings{TokenWindow: time.Hour, DefaultTTL: &ttl}, nil
+			return kv.Settings{TokenWindow: time.Hour, DefaultTTL: ttl}, nil
 		}})
-	if err != nil {
+	if err := s.a.Assign(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	s.db = kv.NewDB(kv.DBConfig{
 		Stream: wal.NewStream(wal.StreamConfig{Namespace: "small", Log: s.log, Progress: progress}),
-		Store:  store, Applier: s.a, Clock: clock, Now: b.Now,
+		Owner:  kv.NewLocal(progress, &kv.Replica{Store: store, Applier: s.a}), Clock: clock, Now: b.Now,
 		Options: func() kv.Options {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return kv.Options{Version: s.version, DriftPast: time.Hour, DriftFuture: time.Hour, TokenWindow: time.Hour, DefaultTTL: defaults[s.version]}
+			o := consumers.FrontOptions{Version: s.version, DriftPast: time.Hour, DriftFuture: time.Hour, TokenWindow: time.Hour}
+			return kv.Options{FrontOptions: o, DefaultTTL: defaults[s.version]}
 		},
 	})
 	return s
@@ -108,7 +110,7 @@ func (s *small) run(t *testing.T) {
 		for {
 			entries, err := rd.Next(ctx)
 			if err == nil {
-				err = s.a.Apply(ctx, 0, entries)
+				_, err = s.a.Apply(ctx, 0, entries)
 			}
 			if err != nil {
 				if !errors.Is(err, context.Canceled) {
@@ -165,7 +167,7 @@ func TestDuplicateIsAnsweredByTheFirstDefaultTTL(t *testing.T) {
 				t.Fatalf("first: %+v", first)
 			}
 			if c.applied {
-				if err := s.db.CatchUp(t.Context()); err != nil {
+				if err := s.db.Stream.Barrier(t.Context(), 0); err != nil {
 					t.Fatal(err)
 				}
 			}

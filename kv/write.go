@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -43,10 +44,6 @@ type Result struct {
 	// same token.
 	Unknown bool
 }
-
-// softParked is where the gateway stops taking writes for a parked key, well
-// below where its partition would be held.
-const softParked = 10_000
 
 // maxCallBytes leaves room for a record's envelope within wal.MaxRecordBytes.
 const maxCallBytes = wal.MaxRecordBytes - 16<<10
@@ -112,6 +109,9 @@ func together(reqs []*Request, index []int) int {
 	ids := make(map[string]struct{}, len(index))
 	size := 0
 	for n, i := range index {
+		if decided(reqs[i]) { // its conditions are judged by the store as of its record
+			return max(n, 1)
+		}
 		for j := range reqs[i].Mutations {
 			m := &reqs[i].Mutations[j]
 			if _, twice := ids[string(m.ID)]; twice && n > 0 {
@@ -154,7 +154,7 @@ const (
 
 // reserve reserves the token of a prepared request.
 func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options, wait bool) reserved {
-	c, unknown, err := wal.ClaimToken(ctx, db.cfg.Stream, r.part, r.id, r.Token.GenerationTime, r.hash, opts.TokenWindow, wait, db.cfg.Store.Token)
+	c, unknown, err := db.Claim(ctx, r.part, r.id, r.Token.GenerationTime, r.hash, &opts.FrontOptions, wait)
 	switch {
 	case err != nil:
 		res.Err, res.Unknown = err, unknown
@@ -173,8 +173,6 @@ func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Option
 	return settled
 }
 
-func (db *DB) logTime(p wal.Partition) int64 { return db.cfg.Stream.Progress().LogTime(p) }
-
 // accept checks what only the namespace knows, and completes the token.
 func (db *DB) accept(r *Request, opts *Options) error {
 	r.part = db.cfg.Stream.PartitionOf(r.Mutations[0].ID)
@@ -187,25 +185,19 @@ func (db *DB) accept(r *Request, opts *Options) error {
 		return err
 	}
 	r.hash = hashOf(r.Mutations)
-	made, err := db.cfg.Clock.Stamp(&r.Token, db.cfg.Now(), opts.DriftPast, opts.DriftFuture)
+	made, err := db.Complete(&r.Token, &opts.FrontOptions)
 	if err != nil {
 		return err
 	}
 	r.serverTime = r.serverTime || made
-	if r.Token.Nonce == (wal.Nonce{}) {
-		r.Token.Nonce = wal.NewNonce()
-	}
 	r.id = IdentityOf(r.Mutations, r.Token.Nonce)
 	for i := range r.Mutations {
 		id := r.Mutations[i].ID
-		if q, ok := db.cfg.Applier.Parked(r.part, id); ok {
-			if decided(r) || len(q.Refs) >= softParked {
+		if q, ok := db.Owner.Parked(r.part, id); ok {
+			if decided(r) || len(q.Refs) >= consumers.SoftParked {
 				return q.Err()
 			}
 		}
-	}
-	if opts.MaxLiveTokens > 0 && db.tokens.Load() >= opts.MaxLiveTokens {
-		return wal.ErrTokensFull
 	}
 	return nil
 }
@@ -265,7 +257,7 @@ func (db *DB) appendGroups(ctx context.Context, groups []group, reqs []*Request,
 // record makes the record of the requests at index. That of one call carries the
 // call's token itself.
 func (db *DB) record(reqs []*Request, index []int, accepted int64, opts *Options) (*wal.Record, []*wal.Reservation) {
-	rec := &wal.Record{Kind: wal.KindKV, NamespaceVersion: opts.Version, AcceptedAt: accepted, Origin: db.cfg.Origin}
+	rec := &wal.Record{Kind: wal.KindKV, NamespaceVersion: opts.Version, AcceptedAt: accepted}
 	calls := make([]Call, 0, len(index))
 	rs := make([]*wal.Reservation, 0, len(index))
 	for _, i := range index {
@@ -318,35 +310,20 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 		return // answered from the store
 	}
 	if !decided(r) && r.r.Version == opts.Version {
-		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied}
+		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied, DefaultTTL: opts.DefaultTTL.Microseconds()}
 		db.answer(r, res, &e, opts)
 		return
 	}
-	if err := db.cfg.Stream.WaitApplied(ctx, r.part, res.Offset); err != nil {
-		res.Err, res.Unknown = err, true
+	ids := make([][]byte, len(r.Mutations))
+	for i := range r.Mutations {
+		ids[i] = r.Mutations[i].ID
+	}
+	e, err := db.Decision(ctx, r.part, res.Offset, r.id, r.hash, ids...)
+	if err != nil {
+		res.Err, res.Unknown = err, consumers.Undecided(err)
 		return
 	}
-	e, ok, err := db.cfg.Store.Token(ctx, r.part, r.id)
-	switch {
-	case err != nil:
-		res.Err, res.Unknown = err, true
-	case ok && e.Hash != r.hash:
-		res.Err = wal.ErrTokenReused // another gateway took the first copy
-	case ok:
-		db.answer(r, res, &e, opts)
-	default:
-		for i := range r.Mutations {
-			if err := db.parkedErr(r.part, r.Mutations[i].ID); err != nil {
-				var pe *ParkedError
-				if errors.As(err, &pe) {
-					pe.Appended = true
-				}
-				res.Err, res.Unknown = err, true
-				return
-			}
-		}
-		res.Err = wal.ErrTooOld
-	}
+	db.answer(r, res, e, opts)
 }
 
 // answer fills res in from what was decided, which is the same for the first
@@ -360,17 +337,14 @@ func (db *DB) answer(r *Request, res *Result, e *TokenEntry, opts *Options) {
 	res.Position = db.cfg.Stream.Position(r.part, e.Offset)
 	switch e.Outcome {
 	case Applied:
-		ttl := opts.DefaultTTL.Microseconds()
-		if e.HasDefaultTTL {
-			ttl = e.DefaultTTL // opts may be newer
-		}
+		ttl := e.DefaultTTL // opts may be newer
 		for i := range r.Mutations {
 			m := &r.Mutations[i]
 			if m.Op != OpPut && m.Op != OpCommitUpload {
 				continue
 			}
 			for j := range m.Items {
-				res.Versions = append(res.Versions, itemVersion(e.Time, expiry(&m.Items[j], e.AcceptedAt, ttl), e.Offset))
+				res.Versions = append(res.Versions, itemVersion(e.Time, expiry(&m.Items[j], e.AcceptedAt, ttl), r.Token.Nonce))
 			}
 		}
 	case ConditionFailed:

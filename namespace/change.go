@@ -19,6 +19,7 @@ const (
 	opApply  op = "apply"
 	opDelete op = "delete"
 	opOwner  op = "owner"
+	opStores op = "stores"
 )
 
 // change is the payload of a KindNamespace record; see the package comment.
@@ -32,7 +33,11 @@ type change struct {
 	Config      *Config `json:"config,omitempty"`       // apply: what Document means, defaults and all
 	OwnerBefore string  `json:"owner_before,omitempty"` // owner
 	Owner       string  `json:"owner,omitempty"`        // owner; empty: nobody
-	By          string  `json:"by,omitempty"`
+	// StoresBefore and Stores: of stores, and of an apply that exchanges roles. The
+	// record counts where the lives of the stores were last changed at StoresBefore.
+	StoresBefore uint64      `json:"stores_before,omitempty"`
+	Stores       []StoreLife `json:"stores,omitempty"`
+	By           string      `json:"by,omitempty"`
 }
 
 // changeVersion is the first byte of the payload.
@@ -90,6 +95,8 @@ func (c *change) check() error {
 		return errors.New("a document where none belongs")
 	case c.Op != opOwner && (c.Owner != "" || c.OwnerBefore != ""):
 		return errors.New("an owner where none belongs")
+	case c.Op != opStores && c.Op != opApply && (c.Stores != nil || c.StoresBefore != 0):
+		return errors.New("stores where none belong")
 	}
 	switch c.Op {
 	case opApply:
@@ -109,6 +116,10 @@ func (c *change) check() error {
 	case opOwner:
 		if c.Owner == c.OwnerBefore || c.BaseVersion != 0 {
 			return errors.New("owner does not change")
+		}
+	case opStores:
+		if len(c.Stores) == 0 || c.BaseVersion != 0 {
+			return errors.New("no stores")
 		}
 	default:
 		return errors.New("unknown operation")

@@ -1,6 +1,9 @@
 package namespace
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Abstraction is what a namespace offers.
 type Abstraction string
@@ -80,11 +83,25 @@ type Objective struct {
 
 // StoreConfig is one store of a namespace.
 type StoreConfig struct {
+	// Name is unique in the namespace: the role in small letters unless the document
+	// gives another. Empty in what was accepted before stores had names; see ID.
+	Name    string        `json:"name,omitempty"`
 	Role    string        `json:"role"` // PRIMARY, ...
 	Type    string        `json:"type"` // pebble, ...
 	Cluster string        `json:"cluster,omitempty"`
 	Dataset string        `json:"dataset,omitempty"`
 	TTL     time.Duration `json:"ttl,omitempty"`
+	// MaxLag: how many bytes of log are held for a store that follows before it is
+	// detached. 0: half of the log's max_bytes.
+	MaxLag int64 `json:"max_lag,omitempty"`
+}
+
+// ID is the store's name.
+func (s *StoreConfig) ID() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return strings.ToLower(s.Role)
 }
 
 // KVConfig is the part of a key-value namespace.

@@ -34,8 +34,43 @@ type setting struct {
 }
 
 const (
-	makeNew = "make a new namespace and copy the data into it"
+	makeNew  = "make a new namespace and copy the data into it"
+	newStore = "a store is not moved in place; add one of another name with role SHADOW and promote it"
+	exchange = "a promote exchanges the roles (`headwater store promote`, `headwater store rollback`), a document does not"
 )
+
+// store returns the store of a name, nil when there is none.
+func (c *Config) store(id string) *StoreConfig {
+	for i := range c.Storage {
+		if c.Storage[i].ID() == id {
+			return &c.Storage[i]
+		}
+	}
+	return nil
+}
+
+// storeOf returns the store that a setting is of, "" where it is of none.
+func storeOf(path string) string {
+	parts := strings.Split(path, ".")
+	if len(parts) != 3 || parts[0] != "storage" {
+		return ""
+	}
+	return parts[1]
+}
+
+// comesOrGoes reports whether a setting is of a store that is added or dropped by a
+// change, which is done live. The PRIMARY does neither.
+func comesOrGoes(path string, before, after *Config) bool {
+	id := storeOf(path)
+	if id == "" {
+		return false
+	}
+	was, is := before.store(id), after.store(id)
+	return was == nil && is.Role != primaryRole || is == nil && was.Role != primaryRole
+}
+
+// primaryRole is the role of the store that decides and answers.
+const primaryRole = "PRIMARY"
 
 // settings flattens c, in the order of the document. Everything in a Config is
 // in it but the version.
@@ -73,17 +108,23 @@ func (c *Config) settings() []setting {
 		setting{path: "tokens.max_drift_future", value: formatDuration(c.Tokens.MaxDriftFuture)},
 		setting{path: "tokens.max_live", value: strconv.FormatInt(c.Tokens.MaxLive, 10)},
 	)
-	for _, s := range c.Storage {
-		p := "storage." + s.Role // a role stands for its place in the list; see Marshal
-		ss = append(ss, setting{path: p + ".type", value: s.Type, words: true, notLive: "a store is not moved in place; " + makeNew})
+	for i := range c.Storage {
+		s := &c.Storage[i]
+		p := "storage." + s.ID() // a name stands for its place in the list; see Marshal
+		ss = append(ss,
+			setting{path: p + ".role", value: s.Role, words: true, notLive: exchange},
+			setting{path: p + ".type", value: s.Type, words: true, notLive: newStore})
 		if s.Cluster != "" {
-			ss = append(ss, setting{path: p + ".cluster", value: s.Cluster, words: true, notLive: "a store is not moved in place; " + makeNew})
+			ss = append(ss, setting{path: p + ".cluster", value: s.Cluster, words: true, notLive: newStore})
 		}
 		if s.Dataset != "" {
-			ss = append(ss, setting{path: p + ".dataset", value: s.Dataset, words: true, notLive: "a store is not moved in place; " + makeNew})
+			ss = append(ss, setting{path: p + ".dataset", value: s.Dataset, words: true, notLive: newStore})
 		}
 		if s.TTL != 0 {
 			ss = append(ss, setting{path: p + ".ttl", value: formatDuration(s.TTL)})
+		}
+		if s.MaxLag != 0 {
+			ss = append(ss, setting{path: p + ".max_lag", value: formatBytes(s.MaxLag)})
 		}
 	}
 	if c.Abstraction == KV {
@@ -139,7 +180,7 @@ func Diff(before, after *Config) ([]Change, error) {
 	}
 	var changes []Change
 	add := func(c Change) {
-		if before == nil {
+		if before == nil || comesOrGoes(c.Path, before, after) {
 			c.NotLive = ""
 		}
 		changes = append(changes, c)
@@ -223,6 +264,9 @@ func (c *Config) storageNode() *yaml.Node {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, s := range c.Storage {
 		m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		if s.Name != "" {
+			add(m, "name", str(s.Name))
+		}
 		add(m, "role", str(s.Role))
 		add(m, "type", str(s.Type))
 		if s.Cluster != "" {
@@ -233,6 +277,9 @@ func (c *Config) storageNode() *yaml.Node {
 		}
 		if s.TTL != 0 {
 			add(m, "ttl", &yaml.Node{Kind: yaml.ScalarNode, Value: formatDuration(s.TTL)})
+		}
+		if s.MaxLag != 0 {
+			add(m, "max_lag", &yaml.Node{Kind: yaml.ScalarNode, Value: formatBytes(s.MaxLag)})
 		}
 		list.Content = append(list.Content, m)
 	}

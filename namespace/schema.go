@@ -135,11 +135,13 @@ func documentSchema(r *raw) reader {
 		field{"storage", list(maxStores, func(n int) { c.Storage = make([]StoreConfig, n) }, func(i int) reader {
 			s := &c.Storage[i]
 			return mapping(
+				field{"name", text(&s.Name, 1, 48)},
 				field{"role", oneOf(&s.Role, roleWords...)},
 				field{"type", oneOf(&s.Type, typeWords...)},
 				field{"cluster", text(&s.Cluster, 1, 64)},
 				field{"dataset", text(&s.Dataset, 1, 64)},
 				field{"ttl", duration(&s.TTL, time.Second, tenYears, true)},
+				field{"max_lag", size(&s.MaxLag, mib, 1024*tib, false)},
 			)
 		})},
 		field{"counter", counterSchema(&r.counter)},

@@ -43,8 +43,13 @@ type Entry struct {
 	// when none has claimed it.
 	Owner string
 
-	recent   []*Config // of this life, by version, the newest last; at most twice recentVersions
-	accepted []uint64  // every version of this life, rising
+	// Stores are the stores of the configuration, in its order, as they stand.
+	Stores []StoreLife
+
+	lastStore     uint64    // highest generation of a store of this life
+	storesVersion uint64    // of the change that Stores was last changed by
+	recent        []*Config // of this life, by version, the newest last; at most twice recentVersions
+	accepted      []uint64  // every version of this life, rising
 }
 
 // tombstone remembers a name that was deleted, so that its generations are not
@@ -137,6 +142,9 @@ func (s *state) apply(c *change, o wal.Offset, logTime int64) verdict {
 				c.Config.Abstraction != cur.Config.Abstraction || c.Config.Partitions != cur.Config.Partitions {
 				return refused // it would be another topic
 			}
+			if c.Stores != nil && c.StoresBefore != cur.storesVersion {
+				return refused
+			}
 			if len(cur.accepted) >= MaxVersions {
 				refused.err = fmt.Errorf("%w: %s has %d versions", ErrLimit, c.Name, MaxVersions)
 				return refused
@@ -156,9 +164,24 @@ func (s *state) apply(c *change, o wal.Offset, logTime int64) verdict {
 		e := *cur
 		e.Owner = c.Owner
 		s.names[c.Name] = &e
+	case opStores:
+		if cur == nil || c.Generation != cur.Generation || c.StoresBefore != cur.storesVersion {
+			return refused
+		}
+		e := *cur
+		e.setStores(c.Stores, s.version)
+		s.names[c.Name] = &e
 	}
 	s.dirty = true
 	return verdict{accepted: true, version: s.version}
+}
+
+// setStores replaces the lives of the stores at a version of the registry.
+func (e *Entry) setStores(lives []StoreLife, version uint64) {
+	e.Stores, e.storesVersion = lives, version
+	for i := range lives {
+		e.lastStore = max(e.lastStore, lives[i].Generation)
+	}
 }
 
 // put makes c the current version of its name. cur is what it follows, or nil.
@@ -178,6 +201,15 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 		// The arrays are shared with cur and only grow beyond its length, which it
 		// does not see; recent is copied when its front goes.
 		e.Owner, e.recent, e.accepted = cur.Owner, cur.recent, cur.accepted
+		e.Stores, e.lastStore, e.storesVersion = cur.Stores, cur.lastStore, cur.storesVersion
+	}
+	if c.Stores != nil {
+		e.setStores(c.Stores, s.version)
+	} else {
+		lives, last := e.alive(e.Stores, e.lastStore, &cfg)
+		if !slices.Equal(lives, e.Stores) {
+			e.Stores, e.lastStore, e.storesVersion = lives, last, s.version
+		}
 	}
 	e.accepted = append(e.accepted, s.version)
 	e.recent = append(e.recent, &cfg)

@@ -115,8 +115,18 @@ func (w *walker) validateStorage(c *Config) {
 		return
 	}
 	primaries := 0
-	for i, s := range c.Storage {
+	names := make(map[string]bool, len(c.Storage))
+	for i := range c.Storage {
+		s := &c.Storage[i]
 		path := fmt.Sprintf("storage[%d]", i)
+		switch id := s.ID(); {
+		case s.Name != "" && !nameRE.MatchString(s.Name):
+			w.at(path+".name", "", "%s is not a store's name; it takes 1 to 48 of a-z, 0-9 and -, beginning with a letter", quote(s.Name))
+		case names[id] && s.Role != "PRIMARY":
+			w.at(path+".name", "", "there is a store %s already; give each a name of its own", id)
+		default:
+			names[id] = true
+		}
 		switch {
 		case s.Role == "" && !w.reported(path) && !w.reported(path+".role"):
 			w.at(path+".role", "", "is missing; it takes one of %s", strings.Join(roleWords, ", "))
@@ -126,8 +136,9 @@ func (w *walker) validateStorage(c *Config) {
 			}
 		case s.Role == "EVENTS" && c.Abstraction == Counter:
 			w.at(path+".role", "", "role EVENTS is not in this build of counter; the PRIMARY keeps the events too")
+		case s.Role == "SHADOW":
 		case s.Role != "":
-			w.at(path+".role", "", "role %s is not in this build of %s; it has PRIMARY", s.Role, c.Abstraction)
+			w.at(path+".role", "", "role %s is not in this build of %s; it has PRIMARY and SHADOW", s.Role, c.Abstraction)
 		}
 		switch {
 		case s.Type == "" && !w.reported(path) && !w.reported(path+".type"):
@@ -140,6 +151,9 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".cluster", "", "a pebble store is on the machine itself and has no cluster; leave it out")
 		case s.Type == "pebble" && s.Dataset != "":
 			w.at(path+".dataset", "", "a pebble store is on the machine itself and has no dataset; leave it out")
+		}
+		if w.sets(path+".max_lag") && s.Role == "PRIMARY" {
+			w.at(path+".max_lag", "", "belongs to a store that follows; the log is always held for the PRIMARY")
 		}
 		if w.sets(path+".ttl") && s.Role != "CACHE" && s.Role != "" {
 			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl"}[c.Abstraction])

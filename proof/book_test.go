@@ -154,7 +154,7 @@ func effectsOf(w *write) (es []effect, err error) {
 		}
 	}
 	remove := func(r *headwaterv1.DeleteItemsRequest, t int64) {
-		v := wal.Version{Time: t, Class: wal.Deleted, Offset: a.offset}
+		v := wal.Version{Time: t, Class: wal.Deleted, Nonce: a.nonce}
 		switch p := r.Predicate.GetPredicate().(type) {
 		case *headwaterv1.Predicate_MatchKeys_:
 			for _, k := range p.MatchKeys.Keys {
@@ -183,7 +183,7 @@ func effectsOf(w *write) (es []effect, err error) {
 			}
 			versions := make([]wal.Version, len(m.GetPut().Items))
 			for i := range versions {
-				versions[i] = wal.Version{Time: a.time, Class: wal.Live, Offset: a.offset}
+				versions[i] = wal.Version{Time: a.time, Class: wal.Live, Nonce: a.nonce}
 			}
 			put(m.GetPut(), versions)
 		}

@@ -20,7 +20,7 @@ import (
 // loseCounterStores removes the stores of counters below a data directory, and
 // returns how many there were. It is repeated while a process still writes there.
 func loseCounterStores(dir string) (int, error) {
-	stores, err := filepath.Glob(filepath.Join(dir, "stores", "*", "counter*"))
+	stores, err := filepath.Glob(filepath.Join(dir, "stores", "*", "counter-*"))
 	if err != nil {
 		return 0, err
 	}

@@ -89,7 +89,7 @@ func TestCountersAreLinearizableWhileAppliersPause(t *testing.T) {
 	cancel()
 	<-resting
 	g.check()
-	if n := p.applier.Stats().Flushes.Load(); n == 0 {
+	if n := p.applier.Flushes(); n == 0 {
 		t.Error("nothing was flushed")
 	}
 	if err := p.close(); err != nil {

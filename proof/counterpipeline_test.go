@@ -92,30 +92,24 @@ func openCounterPipeline(fs vfs.FS, now func() time.Time, hotBytes int64) (_ *co
 		return nil, err
 	}
 	windows, window := d.Config.Counter.Windows, d.Config.Tokens.Window
-	p.applier, err = counter.NewApplier(ctx, counter.ApplierConfig{
-		Store: p.store, Log: p.log, Letters: n.Letters, Progress: progress, Clock: &p.clock, Windows: windows, FlushCounters: 64, HotBytes: hotBytes,
+	p.applier = counter.NewApplier(counter.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: p.log, Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.store},
+		Store:      p.store, Windows: windows, FlushCounters: 64, HotBytes: hotBytes,
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: window}, nil },
 	})
-	if err != nil {
-		return nil, err
-	}
 	n.Applier = p.applier
-	p.runner = consumers.New(consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: p.log, Applier: p.applier, Progress: progress, Logger: quiet})
+	p.runner = consumers.New(consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: p.log, Applier: p.applier, Stopped: progress.Stop, Logger: quiet})
 	n.Counter = counter.NewDB(counter.DBConfig{
-		Stream: n.Stream, Store: p.store, Applier: p.applier, Clock: &p.clock, Now: p.broker.Now, Do: p.runner.Do, BufferedLoss: p.broker.BufferedLoss(),
+		Stream: n.Stream, Owner: counter.NewLocal(progress, &counter.Replica{Store: p.store, Applier: p.applier, Do: p.runner.Do}),
+		Clock: &p.clock, Now: p.broker.Now, BufferedLoss: p.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			c := n.Config()
-			return counter.Options{
-				Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
-				MaxLiveTokens: c.Tokens.MaxLive, Accuracy: counter.Eventual, Windows: windows,
-			}
+			return counter.Options{FrontOptions: frontOptions(c), Accuracy: counter.Eventual, Windows: windows}
 		},
 	})
-	p.work.Go(func() {
-		if err := p.runner.Run(ctx); err != nil {
-			n.Fail(err)
-		}
-	})
+	if err := p.runner.StartAll(ctx); err != nil {
+		return nil, err
+	}
 	for i := range wal.Partition(pipelinePartitions) {
 		b, err := p.log.Bounds(ctx, i)
 		if err != nil {
@@ -176,6 +170,9 @@ func (p *counterPipeline) close() error {
 	}
 	p.cancel()
 	p.work.Wait()
+	if p.runner != nil {
+		stopped(p.runner)
+	}
 	var errs []error
 	if p.applier != nil {
 		errs = append(errs, p.applier.Drain(context.Background()))

@@ -85,7 +85,7 @@ func counterPowerLosses(t *testing.T, seed uint64, every int64, most int) {
 	if err := p.close(); err != nil {
 		t.Fatal(err)
 	}
-	behind, saved := 0, p.applier.Stats().Flushes.Load()
+	behind, saved := 0, p.applier.Flushes()
 	for i := range crashes {
 		n, err := crashes[i].checkCounters(b, rand.New(rand.NewPCG(seed, uint64(i))), began)
 		if err != nil {

@@ -182,7 +182,7 @@ func (p *program) put(rt *rapid.T) {
 func (p *program) modelPut(req *headwaterv1.PutItemsRequest, a *answer, t int64) {
 	p.t.Helper()
 	for i, it := range req.Items {
-		v := wal.Version{Time: t, Offset: a.offset}
+		v := wal.Version{Time: t, Nonce: a.nonce}
 		if it.Ttl != nil {
 			v.Class, v.Expiry = wal.Expiring, a.versions[i].Expiry
 		}
@@ -233,7 +233,7 @@ func (p *program) version(id string, key []byte) wal.Version {
 	if found && rapid.IntRange(0, 3).Draw(p.t, "current") > 0 {
 		return it.Version
 	}
-	newest.Offset += wal.Offset(rapid.IntRange(0, 1).Draw(p.t, "another offset"))
+	newest.Nonce[0] += byte(rapid.IntRange(0, 1).Draw(p.t, "another nonce"))
 	return newest
 }
 
@@ -326,8 +326,8 @@ func (p *program) predicate(read bool) (*headwaterv1.Predicate, func(key string)
 
 // modelDelete deletes what a predicate selects, key by key for keys and as a
 // range else: what is put later with an older time stays deleted.
-func (p *program) modelDelete(req *headwaterv1.DeleteItemsRequest, t int64, o wal.Offset) {
-	v := wal.Version{Time: t, Class: wal.Deleted, Offset: o}
+func (p *program) modelDelete(req *headwaterv1.DeleteItemsRequest, t int64, n wal.Nonce) {
+	v := wal.Version{Time: t, Class: wal.Deleted, Nonce: n}
 	switch m := req.Predicate.Predicate.(type) {
 	case *headwaterv1.Predicate_MatchAll_:
 		p.m.DeleteRecord(anyPartition, []byte(req.Id), v)
@@ -357,7 +357,7 @@ func (p *program) remove(rt *rapid.T) {
 	p.t = rt
 	req, _ := p.deletion()
 	a := p.applied(&write{del: req})
-	p.modelDelete(req, a.time, a.offset)
+	p.modelDelete(req, a.time, a.nonce)
 }
 
 func (p *program) removeIf(rt *rapid.T) {
@@ -371,7 +371,7 @@ func (p *program) removeIf(rt *rapid.T) {
 		return
 	}
 	a := p.applied(w)
-	p.modelDelete(req, p.raised(a.time, id, k), a.offset)
+	p.modelDelete(req, p.raised(a.time, id, k), a.nonce)
 }
 
 // group draws puts and deletes of one record that take effect one after the
@@ -428,9 +428,9 @@ func (p *program) group(rt *rapid.T) {
 		for _, s := range steps {
 			switch {
 			case s.del != nil && s.early && early:
-				p.modelDelete(s.del, a.time-1, a.offset)
+				p.modelDelete(s.del, a.time-1, a.nonce)
 			case s.del != nil && !s.early && !early:
-				p.modelDelete(s.del, a.time, a.offset)
+				p.modelDelete(s.del, a.time, a.nonce)
 			case s.put != nil && !early:
 				p.modelPut(s.put, &a, a.time)
 			}

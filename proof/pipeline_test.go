@@ -42,7 +42,9 @@ type pipeline struct {
 	c      *conn
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	server *grpc.Server
+	// runners apply until they are stopped.
+	runners []*consumers.Runner
+	server  *grpc.Server
 }
 
 const (
@@ -83,12 +85,11 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 		return n, progress, nil
 	}
 	start := func(n *gateway.Namespace, a consumers.Applier, progress *wal.Progress) *consumers.Runner {
-		r := consumers.New(consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: n.Stream.Log(), Applier: a, Progress: progress, Logger: quiet})
-		p.work.Go(func() {
-			if err := r.Run(ctx); err != nil {
-				n.Fail(err)
-			}
-		})
+		r := consumers.New(consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: n.Stream.Log(), Applier: a, Stopped: progress.Stop, Logger: quiet})
+		if err := r.StartAll(ctx); err != nil {
+			n.Fail(err)
+		}
+		p.runners = append(p.runners, r)
 		return r
 	}
 
@@ -115,15 +116,14 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 		p.applied = append(p.applied, st.Applied)
 	}
 	window := n.Config().Tokens.Window
-	p.applier, err = kv.NewApplier(ctx, kv.ApplierConfig{Store: p.store, Log: p.log, Letters: n.Letters, Progress: progress, Clock: &p.clock,
+	p.applier = kv.NewApplier(kv.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: p.log, Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.store}, Store: p.store,
 		Settings: func(uint64) (kv.Settings, error) { return kv.Settings{TokenWindow: window}, nil }})
-	if err != nil {
-		return nil, err
-	}
 	n.Applier = p.applier
-	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Store: p.store, Applier: p.applier, Clock: &p.clock, Now: p.broker.Now, Options: func() kv.Options {
+	owner := kv.NewLocal(progress, &kv.Replica{Store: p.store, Applier: p.applier})
+	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: owner, Clock: &p.clock, Now: p.broker.Now, Options: func() kv.Options {
 		c := n.Config()
-		return kv.Options{Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window, MaxLiveTokens: c.Tokens.MaxLive}
+		return kv.Options{FrontOptions: frontOptions(c)}
 	}})
 	p.runner = start(n, p.applier, progress)
 
@@ -180,6 +180,9 @@ func (p *pipeline) close() error {
 	}
 	p.cancel()
 	p.work.Wait()
+	for _, r := range p.runners {
+		stopped(r)
+	}
 	var errs []error
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
@@ -197,4 +200,17 @@ func mustOpenPipeline(t *testing.T, fs vfs.FS, now func() time.Time) *pipeline {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// stopped ends a runner. What its partitions could not save is in the log.
+func stopped(r *consumers.Runner) {
+	_ = r.StopAll(context.Background()) // a store that lost its power says so
+}
+
+// frontOptions are those of a configuration.
+func frontOptions(c *namespace.Config) consumers.FrontOptions {
+	return consumers.FrontOptions{
+		Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
+		MaxLiveTokens: c.Tokens.MaxLive,
+	}
 }

@@ -38,6 +38,7 @@ type answer struct {
 	time     int64 // of the token, microseconds
 	part     wal.Partition
 	offset   wal.Offset
+	nonce    wal.Nonce // of the token
 	versions []wal.Version
 	current  string // refused: the version found
 	err      error
@@ -184,7 +185,7 @@ func success(r *headwaterv1.WriteResult) answer {
 	if err != nil || len(pos.Offsets) != 1 {
 		return answer{err: fmt.Errorf("position %q of an acknowledged write: %w", r.GetPosition(), err)}
 	}
-	a := answer{outcome: acked, position: r.GetPosition(), time: r.GetToken().GetGenerationTime().AsTime().UnixMicro(), again: r.GetDuplicate() == headwaterv1.WriteResult_YES}
+	a := answer{outcome: acked, position: r.GetPosition(), time: r.GetToken().GetGenerationTime().AsTime().UnixMicro(), again: r.GetDuplicate() == headwaterv1.WriteResult_YES, nonce: nonceOf(r.GetToken())}
 	for p, o := range pos.Offsets {
 		a.part, a.offset = p, o
 	}
@@ -217,4 +218,14 @@ func nonceToken(n wal.Nonce, micros int64) *headwaterv1.IdempotencyToken {
 		t.GenerationTime = &timestamppb.Timestamp{Seconds: micros / 1e6, Nanos: int32(micros%1e6) * 1000}
 	}
 	return t
+}
+
+// nonceOf is what a token is told apart by.
+func nonceOf(t *headwaterv1.IdempotencyToken) wal.Nonce {
+	if k := t.GetKey(); k != "" {
+		return wal.NonceOfKey(k)
+	}
+	var n wal.Nonce
+	copy(n[:], t.GetNonce())
+	return n
 }

@@ -67,13 +67,13 @@ func (m *Messages) Resume(ctx context.Context, p Partition) (Offset, error) {
 }
 
 // Apply implements the runner's applier: it remembers tokens.
-func (m *Messages) Apply(_ context.Context, p Partition, entries []Entry) error {
+func (m *Messages) Apply(_ context.Context, p Partition, entries []Entry) (int, error) {
 	part := &m.parts[p]
 	var rec Record
 	for i := range entries {
 		e := &entries[i]
 		if err := DecodeRecord(e.Data, &rec); err != nil {
-			return fmt.Errorf("partition %d offset %d: %w", p, e.Offset, err)
+			return i, fmt.Errorf("partition %d offset %d: %w", p, e.Offset, err)
 		}
 		part.mu.Lock()
 		part.logTime = max(part.logTime, e.LogTime)
@@ -85,8 +85,19 @@ func (m *Messages) Apply(_ context.Context, p Partition, entries []Entry) error 
 	}
 	last := &entries[len(entries)-1]
 	m.stream.Progress().Advance(p, last.Offset, last.LogTime)
-	return nil
+	return len(entries), nil
 }
+
+// Assign implements the runner's applier.
+func (m *Messages) Assign(context.Context, Partition) error { return nil }
+
+// Ready implements the runner's applier.
+func (m *Messages) Ready(_ Partition, entries []Entry) (int, <-chan struct{}) {
+	return len(entries), nil
+}
+
+// Revoke implements the runner's applier.
+func (m *Messages) Revoke(context.Context, Partition) error { return nil }
 
 // remember keeps the first message of a token and forgets what is out of the
 // window. The caller holds part.mu.

@@ -106,10 +106,10 @@ func FuzzPositionBody(f *testing.F) {
 func TestVersionOrder(t *testing.T) {
 	t.Parallel()
 	// Each is newer than the one before it: time, then delete over expiring over
-	// live, then later expiry, then position.
+	// live, then later expiry, then nonce.
 	in := []Version{
-		{}, {Offset: 1}, {Class: Expiring, Expiry: 5}, {Class: Expiring, Expiry: 6}, {Class: Expiring, Expiry: 6, Offset: 2},
-		{Class: Deleted}, {Time: 1}, {Time: 1, Offset: 300}, {Time: 1, Class: Expiring, Expiry: 1}, {Time: 1, Class: Deleted}, {Time: 1 << 60},
+		{}, {Nonce: Nonce{15: 1}}, {Class: Expiring, Expiry: 5}, {Class: Expiring, Expiry: 6}, {Class: Expiring, Expiry: 6, Nonce: Nonce{15: 2}},
+		{Class: Deleted}, {Time: 1}, {Time: 1, Nonce: Nonce{1}}, {Time: 1, Class: Expiring, Expiry: 1}, {Time: 1, Class: Deleted}, {Time: 1 << 60},
 	}
 	for i := range in {
 		for j := range in {

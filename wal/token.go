@@ -21,6 +21,9 @@ func (n Nonce) String() string { return hex.EncodeToString(n[:]) }
 // Hash is the first 16 bytes of a SHA-256: what a token was first used for.
 type Hash [16]byte
 
+// Same reports whether h and other are of the same request.
+func (h Hash) Same(other Hash) bool { return h == other }
+
 // HashOf hashes the parts of a request, each preceded by its length so that no
 // two lists of parts collide.
 func HashOf(parts ...[]byte) (h Hash) {

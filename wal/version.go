@@ -20,16 +20,17 @@ const (
 )
 
 // VersionSize is the length of an encoded Version in bytes.
-const VersionSize = 25
+const VersionSize = 8 + 1 + 8 + NonceSize
 
 // Version decides which write of an item is newer: Time, then Class, then
-// Expiry, then Offset; larger wins. Two versions of one item are never equal
+// Expiry, then Nonce; larger wins. It is known before the write is in the log, and
+// is the same for every copy of it. Two versions of one item are never equal
 // unless they are the same write.
 type Version struct {
 	Time   int64 // the token's generation time, microseconds since 1970
 	Class  Class
 	Expiry int64 // microseconds since 1970; 0 unless Class is Expiring
-	Offset Offset
+	Nonce  Nonce // of the token
 }
 
 // Compare returns -1, 0 or +1 as v is older than, the same as, or newer than w.
@@ -39,22 +40,22 @@ func (v Version) Compare(w Version) int {
 }
 
 // Bytes encodes v so that bytes.Compare orders versions: time, class, expiry,
-// offset, each big-endian.
+// nonce, the numbers big-endian.
 func (v Version) Bytes() (b [VersionSize]byte) {
 	binary.BigEndian.PutUint64(b[0:], uint64(v.Time))
 	b[8] = byte(v.Class)
 	binary.BigEndian.PutUint64(b[9:], uint64(v.Expiry))
-	binary.BigEndian.PutUint64(b[17:], uint64(v.Offset))
+	copy(b[17:], v.Nonce[:])
 	return b
 }
 
-// AppendVersion appends the 25 bytes of v to dst.
+// AppendVersion appends the VersionSize bytes of v to dst.
 func AppendVersion(dst []byte, v Version) []byte {
 	b := v.Bytes()
 	return append(dst, b[:]...)
 }
 
-// DecodeVersion reads a Version from the first 25 bytes of b.
+// DecodeVersion reads a Version from the first VersionSize bytes of b.
 func DecodeVersion(b []byte) (Version, error) {
 	if len(b) < VersionSize {
 		return Version{}, fmt.Errorf("%w version: %d bytes", ErrMalformed, len(b))
@@ -63,9 +64,9 @@ func DecodeVersion(b []byte) (Version, error) {
 		Time:   int64(binary.BigEndian.Uint64(b[0:])),
 		Class:  Class(b[8]),
 		Expiry: int64(binary.BigEndian.Uint64(b[9:])),
-		Offset: Offset(binary.BigEndian.Uint64(b[17:])),
 	}
-	if v.Class > Deleted || v.Time < 0 || v.Expiry < 0 || v.Offset < 0 {
+	copy(v.Nonce[:], b[17:])
+	if v.Class > Deleted || v.Time < 0 || v.Expiry < 0 {
 		return Version{}, fmt.Errorf("%w version", ErrMalformed)
 	}
 	return v, nil

@@ -64,6 +64,8 @@ const (
 	PathNotFound        = "HW-1106"
 	NotOffered          = "HW-1107"
 	ReservationNotFound = "HW-1108"
+	StoreNotFound       = "HW-1109"
+	JobNotFound         = "HW-1110"
 
 	// Conflicts with what is there.
 	TokenReused              = "HW-1201"
@@ -85,6 +87,9 @@ const (
 	Trimmed          = "HW-1304"
 	BeyondEnd        = "HW-1305"
 	NotAccurate      = "HW-1306"
+	StoreNotReady    = "HW-1307"
+	StoreServes      = "HW-1308"
+	LogTooShort      = "HW-1309"
 
 	// Overload and limits: nothing was done, a retry later helps.
 	Overloaded          = "HW-1401"
@@ -292,6 +297,12 @@ var reasons = []Reason{
 	{ID: ReservationNotFound, Code: codes.NotFound,
 		Title: "reservation does not exist",
 		Do:    "It was never made, or it ended longer than a token window ago; reserve again."},
+	{ID: StoreNotFound, Code: codes.NotFound,
+		Title: "namespace has no such store",
+		Do:    "Look at `headwater store list`; stores come from the namespace document."},
+	{ID: JobNotFound, Code: codes.NotFound,
+		Title: "no such job",
+		Do:    "Look at `headwater jobs`; jobs that ended are forgotten after a while and with the process."},
 	{ID: TokenReused, Code: codes.AlreadyExists,
 		Title: "token was used for another request",
 		Do:    "Make a new token for a new request; send a retry unchanged."},
@@ -343,6 +354,15 @@ var reasons = []Reason{
 	{ID: NotAccurate, Code: codes.FailedPrecondition,
 		Title: "the namespace has no accurate reads",
 		Do:    "Its adds are acknowledged before they are durable. Read with accuracy BEST_EFFORT or EVENTUAL, or change counter.accuracy."},
+	{ID: StoreNotReady, Code: codes.FailedPrecondition,
+		Title: "store is not ready for that",
+		Do:    "Look at `headwater store list`: wait until it is COMPARING, and equal, or pass --accept-differences."},
+	{ID: StoreServes, Code: codes.FailedPrecondition,
+		Title: "store serves the namespace",
+		Do:    "Promote another store first; the PRIMARY cannot be dropped or compared with itself."},
+	{ID: LogTooShort, Code: codes.FailedPrecondition,
+		Title: "log no longer reaches back far enough",
+		Do:    "Add a store of role SHADOW instead: it is built from a copy of the PRIMARY and the log after it."},
 	{ID: Overloaded, Code: codes.ResourceExhausted, RetryAfter: 100 * time.Millisecond,
 		Title: "server is overloaded",
 		Do:    "Retry after the hint, with backoff."},

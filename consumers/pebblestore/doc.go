@@ -49,7 +49,7 @@
 // a varint.
 //
 //	'f'              version of the store's format (1), partitions (4)
-//	's' p            state: v, flags (1 follows), applied i, log time i, max time i, first exception i;
+//	's' p            state: v, flags (1 follows), applied i, log time i, max time i, step u, first exception i;
 //	                 what else the store has of it; token buckets (see wal/pebbletokens)
 //	't' p bucket …   tokens (see wal/pebbletokens): the value as the store writes it
 //	'q' p id(16)     parked queue: v, attempts i, at i, log time i, length of the key u, key, reason; the id

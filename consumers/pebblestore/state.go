@@ -20,6 +20,7 @@ func appendState(dst []byte, st *consumers.State) []byte {
 	dst = binary.AppendVarint(dst, int64(st.Applied))
 	dst = binary.AppendVarint(dst, st.LogTime)
 	dst = binary.AppendVarint(dst, st.MaxTime)
+	dst = binary.AppendUvarint(dst, st.Step)
 	return binary.AppendVarint(dst, int64(st.FirstException))
 }
 
@@ -32,7 +33,7 @@ func decodeState(b []byte) (st consumers.State, rest []byte, err error) {
 	flags := r.Byte()
 	st = consumers.State{
 		Follows: flags&stateFollows != 0, Applied: wal.Offset(r.Int()), LogTime: r.Int(), MaxTime: r.Int(),
-		FirstException: wal.Offset(r.Int()),
+		Step: r.Uint(), FirstException: wal.Offset(r.Int()),
 	}
 	if r.Bad() || flags > stateFollows || st.Applied < wal.NoOffset {
 		return st, nil, fmt.Errorf("state: %w", ErrBadValue)

@@ -233,6 +233,37 @@ func (s *Store[S, E]) Sync(ctx context.Context) (map[wal.Partition]wal.Offset, e
 	return durable, nil
 }
 
+// Follow makes the store one that follows: it decides nothing until a record says
+// so. For a store that nobody applies to.
+func (s *Store[S, E]) Follow(ctx context.Context) error {
+	for p := range wal.Partition(len(s.parts)) {
+		st, err := s.Saved(ctx, p)
+		if err != nil {
+			return err
+		}
+		s.layout.Common(&st).Follows = true
+		b := s.Begin(p)
+		if err := b.Commit(ctx, st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Checkpoint copies the store as of one moment into dir, which must not exist. What
+// it holds is durable when it returns. The files that Pebble does not change any
+// more are linked, so that it costs no time and no space.
+func (s *Store[S, E]) Checkpoint(dir string) error {
+	if err := s.enter(context.Background()); err != nil {
+		return err
+	}
+	defer s.Leave()
+	if err := s.DB.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("copy %s: %w", s.layout.Name, err)
+	}
+	return nil
+}
+
 // Usage implements consumers.Ledger.
 func (s *Store[S, E]) Usage(ctx context.Context) (consumers.Usage, error) {
 	if err := s.enter(ctx); err != nil {

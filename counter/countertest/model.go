@@ -37,7 +37,7 @@ type windowKey struct {
 // NewModel returns an empty partition.
 func NewModel() *Model {
 	return &Model{
-		state:        counter.State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset, NextID: 1},
+		state:        counter.State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset},
 		counters:     make(map[string]counter.Row),
 		windows:      make(map[windowKey]counter.Bucket),
 		bases:        make(map[uint64]counter.Base),

@@ -110,7 +110,7 @@ func everything(n int) func(w changes, st *counter.State) {
 		w.SaveToken(token(n, int64(n)*second))
 		w.SaveReservation(reservation(n, counter.Held))
 		w.SaveReservation(reservation(n+1_000_000, counter.Settled))
-		st.LogTime, st.MaxTime, st.NextID, st.Folded, st.Expiring = int64(n)*second, int64(n)*2, id+1, wal.Offset(n-1), n%2 == 0
+		st.LogTime, st.MaxTime, st.Folded, st.Expiring = int64(n)*second, int64(n)*2, wal.Offset(n-1), n%2 == 0
 	}
 }
 

@@ -41,10 +41,10 @@ func everything(t testing.TB, s *Store) {
 	b.SaveToken(&counter.TokenEntry{ID: wal.TokenID{0xcd}, LogTime: 1 << 40, AcceptedAt: 1 << 40, Time: 1 << 40, Outcome: counter.Rejected, Value: -9, Held: 8, AppliedDelta: 300, Violation: counter.AtFloor, ExpiresAt: 1 << 41, Ended: counter.Expired})
 	b.SaveReservation(&counter.Reservation{ID: wal.TokenID{0xaa}, Counter: []byte("counter"), Amount: 3, ExpiresAt: 1 << 41, State: counter.Held})
 	b.SaveReservation(&counter.Reservation{ID: wal.TokenID{0xab}, Counter: []byte("counter"), Amount: 4, ExpiresAt: 1 << 41, State: counter.Cancelled, EndedAt: 1 << 40})
-	b.SaveParked(&consumers.ParkedChange{Key: []byte("parked"), Head: consumers.ParkedHead{Reason: "poison", Attempts: 3, At: 7, LogTime: 1 << 40}})
+	b.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedBegin, Key: []byte("parked"), Head: consumers.ParkedHead{Reason: "poison", Attempts: 3, At: 8, LogTime: 9}})
 	b.SaveParked(&consumers.ParkedChange{Op: consumers.ParkedAdd, Key: []byte("parked"), Ref: wal.Ref{Partition: 1, Offset: 7, Index: wal.WholeRecord}})
 	b.SaveException(7, []byte("exception"))
-	st := counter.State{State: consumers.State{Applied: 7, LogTime: 1 << 40, MaxTime: 1<<40 + 5}, NextID: 300, Folded: wal.NoOffset, Expiring: true}
+	st := counter.State{State: consumers.State{Applied: 7, LogTime: 1 << 40, MaxTime: 1<<40 + 5}, Folded: wal.NoOffset, Expiring: true}
 	if err := b.Commit(context.Background(), st); err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func inChild(t *testing.T) bool {
 // commitOne is record n of partition 0, and the same for a model.
 func commitOne(s *Store, m *countertest.Model, n int) error {
 	o := wal.Offset(n)
-	st := counter.State{State: consumers.State{Applied: o, LogTime: int64(n)}, Folded: wal.NoOffset, NextID: uint64(n) + 2}
+	st := counter.State{State: consumers.State{Applied: o, LogTime: int64(n)}, Folded: wal.NoOffset}
 	b := s.Begin(0)
 	defer b.Abort()
 	row := benchRow(n)

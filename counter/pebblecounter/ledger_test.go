@@ -25,7 +25,7 @@ func ledgerEntry(n wal.TokenID, o wal.Offset, logTime int64, i int) counter.Toke
 }
 
 func ledgerState(st consumers.State, i int) counter.State {
-	return counter.State{State: st, NextID: 1<<64 - 1 - uint64(i), Folded: wal.Offset(i) << 40, Expiring: i%2 == 1}
+	return counter.State{State: st, Folded: wal.Offset(i) << 40, Expiring: i%2 == 1}
 }
 
 func TestLedger(t *testing.T) {
@@ -39,7 +39,7 @@ func TestLedger(t *testing.T) {
 		Begin: func(l testLedger, p wal.Partition) consumers.Batch[counter.State, counter.TokenEntry] {
 			return l.(*Store).Begin(p)
 		},
-		Fresh: counter.State{State: consumers.State{Applied: wal.NoOffset}, NextID: 1, Folded: wal.NoOffset},
+		Fresh: counter.State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset},
 		State: ledgerState,
 		Saved: func(l testLedger, p wal.Partition) (counter.State, error) {
 			return l.(*Store).Saved(context.Background(), p)

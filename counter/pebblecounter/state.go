@@ -18,7 +18,6 @@ func appendState(dst []byte, st *counter.State) []byte {
 		flags = stateExpiring
 	}
 	dst = append(pebblestore.AppendVersion(dst), flags)
-	dst = binary.AppendUvarint(dst, st.NextID)
 	return binary.AppendVarint(dst, int64(st.Folded))
 }
 
@@ -28,7 +27,7 @@ func decodeState(b []byte, st *counter.State) (rest []byte, err error) {
 		return nil, err
 	}
 	flags := r.Byte()
-	st.Expiring, st.NextID, st.Folded = flags&stateExpiring != 0, r.Uint(), wal.Offset(r.Int())
+	st.Expiring, st.Folded = flags&stateExpiring != 0, wal.Offset(r.Int())
 	if r.Bad() || flags > stateExpiring {
 		return nil, fmt.Errorf("state of counters: %w", errBadValue)
 	}

@@ -31,7 +31,7 @@ type ledger = pebblestore.Store[counter.State, counter.TokenEntry]
 func Open(cfg Config) (*Store, error) {
 	l, err := pebblestore.Open(cfg, pebblestore.Layout[counter.State, counter.TokenEntry]{
 		Name: "counter store", Version: formatVersion, Merger: merger, BatchBytes: batchBytes,
-		Fresh:       counter.State{State: consumers.State{Applied: wal.NoOffset}, NextID: 1, Folded: wal.NoOffset},
+		Fresh:       counter.State{State: consumers.State{Applied: wal.NoOffset}, Folded: wal.NoOffset},
 		Common:      func(st *counter.State) *consumers.State { return &st.State },
 		AppendState: appendState, DecodeState: decodeState,
 		TokenOf: func(e *counter.TokenEntry) pebblestore.Token {

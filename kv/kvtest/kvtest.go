@@ -3,6 +3,7 @@ package kvtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -149,15 +150,21 @@ func (p *pair) reopen() {
 	p.s = p.h.Reopen(p.tb, p.s)
 }
 
+// nonce is the n-th of some that are in order.
+func nonce(n int64) (x wal.Nonce) {
+	binary.BigEndian.PutUint64(x[8:], uint64(n))
+	return x
+}
+
 // at and its like are versions of a time above 0: the zero version is none.
-func at(t int64) wal.Version { return wal.Version{Time: t, Offset: wal.Offset(t)} }
+func at(t int64) wal.Version { return wal.Version{Time: t, Nonce: nonce(t)} }
 
 func deleted(t int64) wal.Version {
-	return wal.Version{Time: t, Class: wal.Deleted, Offset: wal.Offset(t)}
+	return wal.Version{Time: t, Class: wal.Deleted, Nonce: nonce(t)}
 }
 
 func expiring(t, expiry int64) wal.Version {
-	return wal.Version{Time: t, Class: wal.Expiring, Expiry: expiry, Offset: wal.Offset(t)}
+	return wal.Version{Time: t, Class: wal.Expiring, Expiry: expiry, Nonce: nonce(t)}
 }
 
 func item(key, value string) kv.StoredItem {

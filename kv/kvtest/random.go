@@ -53,7 +53,7 @@ var (
 )
 
 func (g *Program) version(t *rapid.T, p wal.Partition, class wal.Class, offset wal.Offset) wal.Version {
-	v := wal.Version{Class: class, Offset: offset}
+	v := wal.Version{Class: class, Nonce: nonce(int64(offset))}
 	low := max(g.logTime[p]-window, g.horizon[p])
 	v.Time = rapid.Int64Range(low, g.logTime[p]+2).Draw(t, "time")
 	if class == wal.Expiring {

@@ -31,7 +31,7 @@ func entry(i int, logTime int64) kv.TokenEntry {
 		e.Outcome, e.Current = kv.ConditionFailed, expiring(logTime, 99)
 	}
 	if i%2 == 0 { // other entries are as they were before it was kept
-		e.DefaultTTL, e.HasDefaultTTL = int64(i/2)*1e6, true
+		e.DefaultTTL = int64(i/2) * 1e6
 	}
 	return e
 }

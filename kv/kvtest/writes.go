@@ -62,12 +62,12 @@ func roundTrip(t *testing.T, h Harness) {
 
 // versions covers every rule of a tie: time, class, expiry, offset.
 var versions = []wal.Version{
-	{Time: 10, Offset: 9},
-	{Time: 11, Offset: 1},
-	{Time: 11, Offset: 2},
-	{Time: 11, Class: wal.Expiring, Expiry: 50, Offset: 0},
-	{Time: 11, Class: wal.Expiring, Expiry: 60, Offset: 0},
-	{Time: 11, Class: wal.Deleted, Offset: 0},
+	{Time: 10, Nonce: nonce(9)},
+	{Time: 11, Nonce: nonce(1)},
+	{Time: 11, Nonce: nonce(2)},
+	{Time: 11, Class: wal.Expiring, Expiry: 50, Nonce: nonce(0)},
+	{Time: 11, Class: wal.Expiring, Expiry: 60, Nonce: nonce(0)},
+	{Time: 11, Class: wal.Deleted, Nonce: nonce(0)},
 }
 
 func permutations(n int, do func(order []int)) {

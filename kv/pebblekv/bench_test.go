@@ -37,10 +37,10 @@ func applyPuts(b testing.TB, s *Store, from, n int) {
 		for j := i; j < min(i+benchBatch, n); j++ {
 			// Spread over the key space, as ids are.
 			binary.BigEndian.PutUint64(id[7:], uint64(from+j)*0x9e3779b97f4a7c15)
-			v := wal.Version{Time: int64(from + j + 1), Offset: wal.Offset(from + j)}
+			v := wal.Version{Time: int64(from + j + 1), Nonce: nonceOf(int64(from + j))}
 			binary.BigEndian.PutUint64(value, uint64(j)*0xbf58476d1ce4e5b9)
 			batch.Put(id, v, &it)
-			batch.SaveToken(&kv.TokenEntry{ID: tokens[j-i], Hash: wal.Hash(value[:16]), Offset: v.Offset, LogTime: v.Time, AcceptedAt: v.Time, Time: v.Time, Outcome: kv.Applied})
+			batch.SaveToken(&kv.TokenEntry{ID: tokens[j-i], Hash: wal.Hash(value[:16]), Offset: wal.Offset(from + j), LogTime: v.Time, AcceptedAt: v.Time, Time: v.Time, Outcome: kv.Applied})
 		}
 		st.Applied = wal.Offset(min(i+benchBatch, n))
 		if err := batch.Commit(ctx, st); err != nil {
@@ -129,7 +129,7 @@ func BenchmarkPage(b *testing.B) {
 			ctx := context.Background()
 			w := s.Begin(0)
 			for i := range (4 << 20) / size {
-				w.Put([]byte("r"), wal.Version{Time: 1, Offset: 1}, &kv.StoredItem{Key: fmt.Appendf(nil, "%08d", i), Value: make([]byte, size)})
+				w.Put([]byte("r"), wal.Version{Time: 1, Nonce: nonceOf(1)}, &kv.StoredItem{Key: fmt.Appendf(nil, "%08d", i), Value: make([]byte, size)})
 			}
 			if err := w.Commit(ctx, kv.State{}); err != nil {
 				b.Fatal(err)
@@ -158,7 +158,7 @@ func BenchmarkDeleteRecord(b *testing.B) {
 			for i := 0; i < n; i += 10_000 {
 				w := s.Begin(0)
 				for j := i; j < min(i+10_000, n); j++ {
-					w.Put([]byte("r"), wal.Version{Time: 1, Offset: 1}, &kv.StoredItem{Key: fmt.Appendf(nil, "%08d", j), Value: make([]byte, 100)})
+					w.Put([]byte("r"), wal.Version{Time: 1, Nonce: nonceOf(1)}, &kv.StoredItem{Key: fmt.Appendf(nil, "%08d", j), Value: make([]byte, 100)})
 				}
 				if err := w.Commit(ctx, kv.State{}); err != nil {
 					b.Fatal(err)

@@ -75,7 +75,7 @@ func putVersion(dst []byte, v *wal.Version) {
 	binary.BigEndian.PutUint64(dst[0:], uint64(v.Time))
 	dst[8] = byte(v.Class)
 	binary.BigEndian.PutUint64(dst[9:], uint64(v.Expiry))
-	binary.BigEndian.PutUint64(dst[17:], uint64(v.Offset))
+	copy(dst[17:], v.Nonce[:])
 }
 
 // cell is an encoded cell, split. Its slices point into the encoding.

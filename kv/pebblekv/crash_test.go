@@ -2,6 +2,7 @@ package pebblekv
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -184,7 +185,7 @@ func inChild(t *testing.T) bool {
 func commitOne(s *Store, n int) error {
 	b := s.Begin(0)
 	defer b.Abort()
-	b.Put([]byte("r"), wal.Version{Time: int64(n + 1), Offset: wal.Offset(n)}, &kv.StoredItem{Key: fmt.Append(nil, n), Value: make([]byte, 2000)})
+	b.Put([]byte("r"), wal.Version{Time: int64(n + 1), Nonce: nonceOf(int64(n))}, &kv.StoredItem{Key: fmt.Append(nil, n), Value: make([]byte, 2000)})
 	return b.Commit(context.Background(), kv.State{Applied: wal.Offset(n)})
 }
 
@@ -203,7 +204,7 @@ func TestDamageIsNeverAnotherAnswer(t *testing.T) {
 	write := func(from int) {
 		for i := from; i < from+50; i++ {
 			b := s.Begin(0)
-			v := wal.Version{Time: int64(i + 1), Offset: wal.Offset(i)}
+			v := wal.Version{Time: int64(i + 1), Nonce: nonceOf(int64(i))}
 			it := kv.StoredItem{Key: fmt.Append(nil, i), Value: fmt.Appendf(nil, "%02000d", i)}
 			b.Put([]byte("r"), v, &it)
 			m.Put(0, []byte("r"), v, &it)
@@ -290,4 +291,10 @@ func damaged(t *testing.T, fs vfs.FS, m *kvtest.Model, history map[wal.Offset]*k
 	}
 	t.Errorf("%s, byte %d: %v", name, at, err)
 	return "wrong"
+}
+
+// nonceOf is the n-th of some nonces that are in order.
+func nonceOf(n int64) (x wal.Nonce) {
+	binary.BigEndian.PutUint64(x[8:], uint64(n))
+	return x
 }

@@ -27,19 +27,19 @@
 // Beside the tables of pebblestore, whose words are used here. Integers of a given
 // length are big-endian. A state has nothing of its own.
 //
-//	'r' p len(2) id 0x00                  MERGE: newest record tombstone (25), newest range tombstone ever (25)
-//	'r' p len(2) id 0x01 layer(1) start   range tombstone: version (25), open (1), end
+//	'r' p len(2) id 0x00                  MERGE: newest record tombstone (33), newest range tombstone ever (33)
+//	'r' p len(2) id 0x01 layer(1) start   range tombstone: version (33), open (1), end
 //	'r' p len(2) id 0x02 key              MERGE: cell
 //	't' p bucket id(16)                   token: hash (16), offset (8), log time (8), accepted at (8),
-//	                                      time (8), outcome (1), the version found (25) if any,
+//	                                      time (8), outcome (1), the version found (33) if any,
 //	                                      and the default time to live if known (u, us)
 //	'u' p upload(16)                      upload: flags (1), expiry (8), time to live (8), if committed
-//	                                      version (25) and chunks (4), then record id, compression and
+//	                                      version (33) and chunks (4), then record id, compression and
 //	                                      content type, each behind its length (2), and key
 //	'c' p upload(16) index(4)             chunk: CRC-32C of key and data (4), data
 //
-// A version is the 25 bytes of wal.Version, all zero for none. A cell is version
-// (25), flags (1), with flag 1 compression and content type (length u and bytes
+// A version is the 33 bytes of wal.Version, all zero for none. A cell is version
+// (33), flags (1), with flag 1 compression and content type (length u and bytes
 // each), then the value, or with flag 2 instead of it: upload (16), chunks
 // (4), size (8), SHA-256 (32). The cell of a delete ends after the flags, which
 // are zero. Range tombstones of one layer of a record do not overlap.

@@ -19,10 +19,10 @@ func ledgerEntry(n wal.TokenID, o wal.Offset, logTime int64, i int) kv.TokenEntr
 		Outcome: kv.Applied,
 	}
 	if i%3 == 0 {
-		e.Outcome, e.Current = kv.ConditionFailed, wal.Version{Time: logTime, Class: wal.Expiring, Expiry: 99, Offset: 3}
+		e.Outcome, e.Current = kv.ConditionFailed, wal.Version{Time: logTime, Class: wal.Expiring, Expiry: 99, Nonce: nonceOf(3)}
 	}
 	if i%2 == 0 { // other entries are as they were before it was kept
-		e.DefaultTTL, e.HasDefaultTTL = int64(i/2)*1e6, true
+		e.DefaultTTL = int64(i/2) * 1e6
 	}
 	return e
 }

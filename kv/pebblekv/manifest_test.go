@@ -34,7 +34,7 @@ func TestDamageOfTheManifestIsRefused(t *testing.T) {
 	history := []*kvtest.Model{m.Clone()} // by applied offset, plus one
 	for i := range 6 {
 		b := s.Begin(0)
-		v := wal.Version{Time: int64(i + 1), Offset: wal.Offset(i)}
+		v := wal.Version{Time: int64(i + 1), Nonce: nonceOf(int64(i))}
 		it := kv.StoredItem{Key: fmt.Append(nil, i), Value: []byte("value")}
 		b.Put([]byte("r"), v, &it)
 		m.Put(0, []byte("r"), v, &it)

@@ -34,7 +34,7 @@ func TestRecordsWithTombstonesAreMarked(t *testing.T) {
 		write := func(do func(b kv.Batch, v wal.Version)) {
 			now++
 			b := s.Begin(0)
-			do(b, wal.Version{Time: now, Offset: wal.Offset(now)})
+			do(b, wal.Version{Time: now, Nonce: nonceOf(int64(now))})
 			if rapid.IntRange(0, 5).Draw(t, "abort") == 0 {
 				b.Abort()
 			} else if err := b.Commit(ctx, kv.State{LogTime: now, MaxTime: now}); err != nil {

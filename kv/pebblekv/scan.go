@@ -18,28 +18,33 @@ func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error)
 		return nil, err
 	}
 	defer s.Leave()
-	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes,
-		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
-	page, err := s.scan(&w, q)
+	w := walkOf(ctx, q)
+	page, err := scan(s.DB.DB, &w, q)
 	if err != nil {
 		return nil, s.DB.ReadError("scan", q.Partition, err)
 	}
 	return page, nil
 }
 
-func (s *Store) scan(w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
+func walkOf(ctx context.Context, q *kv.ScanQuery) walk {
+	return walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes,
+		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
+}
+
+// scan reads a page from the store or from a snapshot of it.
+func scan(from pebble.Reader, w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
 	lo, hi := pebblestore.Span(tableRecord, q.Partition)
-	if w.view, err = s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
+	if w.view, err = from.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi}); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.view.Close()) }()
 	page = &kv.ScanPage{}
-	from := kv.Range{Open: true}
+	begin := kv.Range{Open: true}
 	if q.HasAfter {
 		if len(q.AfterID) > maxIDLen {
 			return page, nil
 		}
-		from.Start = append(append(make([]byte, 0, len(q.AfterKey)+1), q.AfterKey...), 0)
+		begin.Start = append(append(make([]byte, 0, len(q.AfterKey)+1), q.AfterKey...), 0)
 		lo = recordKey(q.Partition, q.AfterID, kindSummary, 0)
 		page.LastID, page.LastKey = bytes.Clone(q.AfterID), bytes.Clone(q.AfterKey)
 	}
@@ -50,15 +55,15 @@ func (s *Store) scan(w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
 		}
 		id = bytes.Clone(id)
 		if q.HasAfter && !bytes.Equal(id, q.AfterID) {
-			from.Start = nil
+			begin.Start = nil
 		}
-		done, err := w.scanRecord(q, page, id, &from)
+		done, err := w.scanRecord(q, page, id, &begin)
 		if err != nil || !done {
 			page.More = !done
 			page.Partial = w.partial
 			return page, err
 		}
-		from.Start = nil
+		begin.Start = nil
 		ok = w.view.SeekGE(recordKey(q.Partition, id, kindEnd, 0))
 	}
 	return page, w.view.Error()

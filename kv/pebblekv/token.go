@@ -21,7 +21,7 @@ func appendToken(dst []byte, e *kv.TokenEntry) []byte {
 	if e.Current != (wal.Version{}) {
 		dst = wal.AppendVersion(dst, e.Current)
 	}
-	if e.HasDefaultTTL {
+	if e.DefaultTTL != 0 {
 		dst = binary.AppendUvarint(dst, uint64(e.DefaultTTL))
 	}
 	return dst
@@ -52,7 +52,7 @@ func decodeToken(n wal.TokenID, b []byte) (e kv.TokenEntry, err error) {
 		if n != len(rest) || ttl > math.MaxInt64 {
 			return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))
 		}
-		e.DefaultTTL, e.HasDefaultTTL = int64(ttl), true
+		e.DefaultTTL = int64(ttl)
 	}
 	return e, nil
 }

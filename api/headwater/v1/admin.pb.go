@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -21,6 +22,124 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+type Store_State int32
+
+const (
+	Store_STATE_UNSPECIFIED Store_State = 0
+	// It catches up with the PRIMARY.
+	Store_BUILDING Store_State = 1
+	// It has caught up and is, or was, compared with the PRIMARY.
+	Store_COMPARING Store_State = 2
+	// It is the PRIMARY.
+	Store_SERVING Store_State = 3
+	// It was the PRIMARY and follows on.
+	Store_RETIRING Store_State = 4
+	// It is not applied to any more; see message.
+	Store_FAILED Store_State = 5
+)
+
+// Enum value maps for Store_State.
+var (
+	Store_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "BUILDING",
+		2: "COMPARING",
+		3: "SERVING",
+		4: "RETIRING",
+		5: "FAILED",
+	}
+	Store_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"BUILDING":          1,
+		"COMPARING":         2,
+		"SERVING":           3,
+		"RETIRING":          4,
+		"FAILED":            5,
+	}
+)
+
+func (x Store_State) Enum() *Store_State {
+	p := new(Store_State)
+	*p = x
+	return p
+}
+
+func (x Store_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Store_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (Store_State) Type() protoreflect.EnumType {
+	return &file_headwater_v1_admin_proto_enumTypes[0]
+}
+
+func (x Store_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Store_State.Descriptor instead.
+func (Store_State) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{11, 0}
+}
+
+type Job_State int32
+
+const (
+	Job_STATE_UNSPECIFIED Job_State = 0
+	Job_RUNNING           Job_State = 1
+	Job_DONE              Job_State = 2
+	Job_FAILED            Job_State = 3
+	Job_CANCELLED         Job_State = 4
+)
+
+// Enum value maps for Job_State.
+var (
+	Job_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "RUNNING",
+		2: "DONE",
+		3: "FAILED",
+		4: "CANCELLED",
+	}
+	Job_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"RUNNING":           1,
+		"DONE":              2,
+		"FAILED":            3,
+		"CANCELLED":         4,
+	}
+)
+
+func (x Job_State) Enum() *Job_State {
+	p := new(Job_State)
+	*p = x
+	return p
+}
+
+func (x Job_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Job_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (Job_State) Type() protoreflect.EnumType {
+	return &file_headwater_v1_admin_proto_enumTypes[1]
+}
+
+func (x Job_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Job_State.Descriptor instead.
+func (Job_State) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{22, 0}
+}
 
 type StatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -746,6 +865,1090 @@ func (x *HandshakeResponse) GetAbstraction() string {
 	return ""
 }
 
+type ListStoresRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStoresRequest) Reset() {
+	*x = ListStoresRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStoresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStoresRequest) ProtoMessage() {}
+
+func (x *ListStoresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStoresRequest.ProtoReflect.Descriptor instead.
+func (*ListStoresRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListStoresRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+type ListStoresResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stores        []*Store               `protobuf:"bytes,1,rep,name=stores,proto3" json:"stores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStoresResponse) Reset() {
+	*x = ListStoresResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStoresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStoresResponse) ProtoMessage() {}
+
+func (x *ListStoresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStoresResponse.ProtoReflect.Descriptor instead.
+func (*ListStoresResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListStoresResponse) GetStores() []*Store {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+// Store is a store of a namespace.
+type Store struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Name       string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role       string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Type       string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Generation int64                  `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	State      Store_State            `protobuf:"varint,5,opt,name=state,proto3,enum=headwater.v1.Store_State" json:"state,omitempty"`
+	// Why it is FAILED, or what it waits for. Absent: nothing to say.
+	Message *string `protobuf:"bytes,6,opt,name=message,proto3,oneof" json:"message,omitempty"`
+	// The position that it has applied.
+	Position string `protobuf:"bytes,7,opt,name=position,proto3" json:"position,omitempty"`
+	// Append time of the last record that it has applied. Absent: none.
+	AppliedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`
+	// Records of the log that it has applied, and has to apply, since it is BUILDING.
+	ItemsDone  int64 `protobuf:"varint,9,opt,name=items_done,json=itemsDone,proto3" json:"items_done,omitempty"`
+	ItemsTotal int64 `protobuf:"varint,10,opt,name=items_total,json=itemsTotal,proto3" json:"items_total,omitempty"`
+	// The last comparison of this generation. Absent: none has ended.
+	Compared      *Store_Comparison `protobuf:"bytes,11,opt,name=compared,proto3" json:"compared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Store) Reset() {
+	*x = Store{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Store) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Store) ProtoMessage() {}
+
+func (x *Store) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Store.ProtoReflect.Descriptor instead.
+func (*Store) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Store) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Store) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Store) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Store) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Store) GetState() Store_State {
+	if x != nil {
+		return x.State
+	}
+	return Store_STATE_UNSPECIFIED
+}
+
+func (x *Store) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *Store) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+func (x *Store) GetAppliedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AppliedAt
+	}
+	return nil
+}
+
+func (x *Store) GetItemsDone() int64 {
+	if x != nil {
+		return x.ItemsDone
+	}
+	return 0
+}
+
+func (x *Store) GetItemsTotal() int64 {
+	if x != nil {
+		return x.ItemsTotal
+	}
+	return 0
+}
+
+func (x *Store) GetCompared() *Store_Comparison {
+	if x != nil {
+		return x.Compared
+	}
+	return nil
+}
+
+type CompareStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Store         string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareStoreRequest) Reset() {
+	*x = CompareStoreRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareStoreRequest) ProtoMessage() {}
+
+func (x *CompareStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareStoreRequest.ProtoReflect.Descriptor instead.
+func (*CompareStoreRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CompareStoreRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *CompareStoreRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+type CompareStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareStoreResponse) Reset() {
+	*x = CompareStoreResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareStoreResponse) ProtoMessage() {}
+
+func (x *CompareStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareStoreResponse.ProtoReflect.Descriptor instead.
+func (*CompareStoreResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CompareStoreResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type PromoteStoreRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Store     string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	// Promotes also where the last comparison found differences.
+	AcceptDifferences bool `protobuf:"varint,3,opt,name=accept_differences,json=acceptDifferences,proto3" json:"accept_differences,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *PromoteStoreRequest) Reset() {
+	*x = PromoteStoreRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteStoreRequest) ProtoMessage() {}
+
+func (x *PromoteStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteStoreRequest.ProtoReflect.Descriptor instead.
+func (*PromoteStoreRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PromoteStoreRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PromoteStoreRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *PromoteStoreRequest) GetAcceptDifferences() bool {
+	if x != nil {
+		return x.AcceptDifferences
+	}
+	return false
+}
+
+type PromoteStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Store         *Store                 `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteStoreResponse) Reset() {
+	*x = PromoteStoreResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteStoreResponse) ProtoMessage() {}
+
+func (x *PromoteStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteStoreResponse.ProtoReflect.Descriptor instead.
+func (*PromoteStoreResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PromoteStoreResponse) GetStore() *Store {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+type RollbackStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Store         string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackStoreRequest) Reset() {
+	*x = RollbackStoreRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackStoreRequest) ProtoMessage() {}
+
+func (x *RollbackStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackStoreRequest.ProtoReflect.Descriptor instead.
+func (*RollbackStoreRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RollbackStoreRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RollbackStoreRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+type RollbackStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Store         *Store                 `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackStoreResponse) Reset() {
+	*x = RollbackStoreResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackStoreResponse) ProtoMessage() {}
+
+func (x *RollbackStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackStoreResponse.ProtoReflect.Descriptor instead.
+func (*RollbackStoreResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RollbackStoreResponse) GetStore() *Store {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+type DropStoreRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Store     string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	// The store's name again.
+	Confirm       string `protobuf:"bytes,3,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropStoreRequest) Reset() {
+	*x = DropStoreRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropStoreRequest) ProtoMessage() {}
+
+func (x *DropStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropStoreRequest.ProtoReflect.Descriptor instead.
+func (*DropStoreRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DropStoreRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DropStoreRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *DropStoreRequest) GetConfirm() string {
+	if x != nil {
+		return x.Confirm
+	}
+	return ""
+}
+
+type DropStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropStoreResponse) Reset() {
+	*x = DropStoreResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropStoreResponse) ProtoMessage() {}
+
+func (x *DropStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropStoreResponse.ProtoReflect.Descriptor instead.
+func (*DropStoreResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+type RebuildRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Empty: the PRIMARY.
+	Store string               `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	From  *RebuildRequest_From `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// Records to leave out, by their token.
+	Omit          []*IdempotencyToken `protobuf:"bytes,4,rep,name=omit,proto3" json:"omit,omitempty"`
+	DryRun        bool                `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildRequest) Reset() {
+	*x = RebuildRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildRequest) ProtoMessage() {}
+
+func (x *RebuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildRequest.ProtoReflect.Descriptor instead.
+func (*RebuildRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RebuildRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RebuildRequest) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *RebuildRequest) GetFrom() *RebuildRequest_From {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *RebuildRequest) GetOmit() []*IdempotencyToken {
+	if x != nil {
+		return x.Omit
+	}
+	return nil
+}
+
+func (x *RebuildRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RebuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildResponse) Reset() {
+	*x = RebuildResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildResponse) ProtoMessage() {}
+
+func (x *RebuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildResponse.ProtoReflect.Descriptor instead.
+func (*RebuildResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RebuildResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+// Job is something that runs in the background.
+type Job struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "compare" or "rebuild".
+	Kind          string    `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace     string    `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	State         Job_State `protobuf:"varint,4,opt,name=state,proto3,enum=headwater.v1.Job_State" json:"state,omitempty"`
+	Done          int64     `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Total         int64     `protobuf:"varint,6,opt,name=total,proto3" json:"total,omitempty"`
+	Message       string    `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Job) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Job) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Job) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Job) GetState() Job_State {
+	if x != nil {
+		return x.State
+	}
+	return Job_STATE_UNSPECIFIED
+}
+
+func (x *Job) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Job) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Job) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type ListJobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsRequest) Reset() {
+	*x = ListJobsRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsRequest) ProtoMessage() {}
+
+func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
+func (*ListJobsRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+type ListJobsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsResponse) Reset() {
+	*x = ListJobsResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsResponse) ProtoMessage() {}
+
+func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
+func (*ListJobsResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListJobsResponse) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+type GetJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJobRequest) Reset() {
+	*x = GetJobRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJobRequest) ProtoMessage() {}
+
+func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
+func (*GetJobRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetJobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJobResponse) Reset() {
+	*x = GetJobResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJobResponse) ProtoMessage() {}
+
+func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
+func (*GetJobResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+type CancelJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelJobRequest) Reset() {
+	*x = CancelJobRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelJobRequest) ProtoMessage() {}
+
+func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
+func (*CancelJobRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CancelJobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type CancelJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelJobResponse) Reset() {
+	*x = CancelJobResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelJobResponse) ProtoMessage() {}
+
+func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelJobResponse.ProtoReflect.Descriptor instead.
+func (*CancelJobResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CancelJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 type HandshakeResponse_Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        *durationpb.Duration   `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -756,7 +1959,7 @@ type HandshakeResponse_Objective struct {
 
 func (x *HandshakeResponse_Objective) Reset() {
 	*x = HandshakeResponse_Objective{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[10]
+	mi := &file_headwater_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1971,7 @@ func (x *HandshakeResponse_Objective) String() string {
 func (*HandshakeResponse_Objective) ProtoMessage() {}
 
 func (x *HandshakeResponse_Objective) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[10]
+	mi := &file_headwater_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +2011,7 @@ type HandshakeResponse_Slo struct {
 
 func (x *HandshakeResponse_Slo) Reset() {
 	*x = HandshakeResponse_Slo{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[11]
+	mi := &file_headwater_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +2023,7 @@ func (x *HandshakeResponse_Slo) String() string {
 func (*HandshakeResponse_Slo) ProtoMessage() {}
 
 func (x *HandshakeResponse_Slo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[11]
+	mi := &file_headwater_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +2076,7 @@ type HandshakeResponse_Limits struct {
 
 func (x *HandshakeResponse_Limits) Reset() {
 	*x = HandshakeResponse_Limits{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[12]
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +2088,7 @@ func (x *HandshakeResponse_Limits) String() string {
 func (*HandshakeResponse_Limits) ProtoMessage() {}
 
 func (x *HandshakeResponse_Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[12]
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +2196,7 @@ type HandshakeResponse_Utilization struct {
 
 func (x *HandshakeResponse_Utilization) Reset() {
 	*x = HandshakeResponse_Utilization{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[13]
+	mi := &file_headwater_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +2208,7 @@ func (x *HandshakeResponse_Utilization) String() string {
 func (*HandshakeResponse_Utilization) ProtoMessage() {}
 
 func (x *HandshakeResponse_Utilization) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[13]
+	mi := &file_headwater_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,11 +2252,232 @@ func (x *HandshakeResponse_Utilization) GetCompute() float64 {
 	return 0
 }
 
+type Store_Difference struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Record and item, or counter, as a person reads it.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Store_Difference) Reset() {
+	*x = Store_Difference{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Store_Difference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Store_Difference) ProtoMessage() {}
+
+func (x *Store_Difference) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Store_Difference.ProtoReflect.Descriptor instead.
+func (*Store_Difference) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{11, 0}
+}
+
+func (x *Store_Difference) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Store_Difference) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Store_Difference) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type Store_Comparison struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Items       int64                  `protobuf:"varint,1,opt,name=items,proto3" json:"items,omitempty"`
+	Differences int64                  `protobuf:"varint,2,opt,name=differences,proto3" json:"differences,omitempty"`
+	// The first 1,000.
+	Examples      []*Store_Difference `protobuf:"bytes,3,rep,name=examples,proto3" json:"examples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Store_Comparison) Reset() {
+	*x = Store_Comparison{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Store_Comparison) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Store_Comparison) ProtoMessage() {}
+
+func (x *Store_Comparison) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Store_Comparison.ProtoReflect.Descriptor instead.
+func (*Store_Comparison) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{11, 1}
+}
+
+func (x *Store_Comparison) GetItems() int64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *Store_Comparison) GetDifferences() int64 {
+	if x != nil {
+		return x.Differences
+	}
+	return 0
+}
+
+func (x *Store_Comparison) GetExamples() []*Store_Difference {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+type RebuildRequest_From struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to At:
+	//
+	//	*RebuildRequest_From_Earliest
+	//	*RebuildRequest_From_Position
+	//	*RebuildRequest_From_Time
+	At            isRebuildRequest_From_At `protobuf_oneof:"at"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildRequest_From) Reset() {
+	*x = RebuildRequest_From{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildRequest_From) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildRequest_From) ProtoMessage() {}
+
+func (x *RebuildRequest_From) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildRequest_From.ProtoReflect.Descriptor instead.
+func (*RebuildRequest_From) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{20, 0}
+}
+
+func (x *RebuildRequest_From) GetAt() isRebuildRequest_From_At {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *RebuildRequest_From) GetEarliest() bool {
+	if x != nil {
+		if x, ok := x.At.(*RebuildRequest_From_Earliest); ok {
+			return x.Earliest
+		}
+	}
+	return false
+}
+
+func (x *RebuildRequest_From) GetPosition() string {
+	if x != nil {
+		if x, ok := x.At.(*RebuildRequest_From_Position); ok {
+			return x.Position
+		}
+	}
+	return ""
+}
+
+func (x *RebuildRequest_From) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.At.(*RebuildRequest_From_Time); ok {
+			return x.Time
+		}
+	}
+	return nil
+}
+
+type isRebuildRequest_From_At interface {
+	isRebuildRequest_From_At()
+}
+
+type RebuildRequest_From_Earliest struct {
+	// The first record of the log.
+	Earliest bool `protobuf:"varint,1,opt,name=earliest,proto3,oneof"`
+}
+
+type RebuildRequest_From_Position struct {
+	Position string `protobuf:"bytes,2,opt,name=position,proto3,oneof"`
+}
+
+type RebuildRequest_From_Time struct {
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3,oneof"`
+}
+
+func (*RebuildRequest_From_Earliest) isRebuildRequest_From_At() {}
+
+func (*RebuildRequest_From_Position) isRebuildRequest_From_At() {}
+
+func (*RebuildRequest_From_Time) isRebuildRequest_From_At() {}
+
 var File_headwater_v1_admin_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18headwater/v1/admin.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\"-\n" +
+	"\x18headwater/v1/admin.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"-\n" +
 	"\rStatusRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\x83\x02\n" +
 	"\x0eStatusResponse\x12)\n" +
@@ -1159,9 +2583,121 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\b_storageB\n" +
 	"\n" +
-	"\b_compute2\xab\x01\n" +
+	"\b_compute\"1\n" +
+	"\x11ListStoresRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"A\n" +
+	"\x12ListStoresResponse\x12+\n" +
+	"\x06stores\x18\x01 \x03(\v2\x13.headwater.v1.StoreR\x06stores\"\xcf\x05\n" +
+	"\x05Store\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x03R\n" +
+	"generation\x12/\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x19.headwater.v1.Store.StateR\x05state\x12\x1d\n" +
+	"\amessage\x18\x06 \x01(\tH\x00R\amessage\x88\x01\x01\x12\x1a\n" +
+	"\bposition\x18\a \x01(\tR\bposition\x129\n" +
+	"\n" +
+	"applied_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt\x12\x1d\n" +
+	"\n" +
+	"items_done\x18\t \x01(\x03R\titemsDone\x12\x1f\n" +
+	"\vitems_total\x18\n" +
+	" \x01(\x03R\n" +
+	"itemsTotal\x12:\n" +
+	"\bcompared\x18\v \x01(\v2\x1e.headwater.v1.Store.ComparisonR\bcompared\x1aT\n" +
+	"\n" +
+	"Difference\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x1a\x80\x01\n" +
+	"\n" +
+	"Comparison\x12\x14\n" +
+	"\x05items\x18\x01 \x01(\x03R\x05items\x12 \n" +
+	"\vdifferences\x18\x02 \x01(\x03R\vdifferences\x12:\n" +
+	"\bexamples\x18\x03 \x03(\v2\x1e.headwater.v1.Store.DifferenceR\bexamples\"b\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bBUILDING\x10\x01\x12\r\n" +
+	"\tCOMPARING\x10\x02\x12\v\n" +
+	"\aSERVING\x10\x03\x12\f\n" +
+	"\bRETIRING\x10\x04\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x05B\n" +
+	"\n" +
+	"\b_message\"I\n" +
+	"\x13CompareStoreRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\"(\n" +
+	"\x14CompareStoreResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"x\n" +
+	"\x13PromoteStoreRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12-\n" +
+	"\x12accept_differences\x18\x03 \x01(\bR\x11acceptDifferences\"A\n" +
+	"\x14PromoteStoreResponse\x12)\n" +
+	"\x05store\x18\x01 \x01(\v2\x13.headwater.v1.StoreR\x05store\"J\n" +
+	"\x14RollbackStoreRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\"B\n" +
+	"\x15RollbackStoreResponse\x12)\n" +
+	"\x05store\x18\x01 \x01(\v2\x13.headwater.v1.StoreR\x05store\"`\n" +
+	"\x10DropStoreRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x18\n" +
+	"\aconfirm\x18\x03 \x01(\tR\aconfirm\"\x13\n" +
+	"\x11DropStoreResponse\"\xc4\x02\n" +
+	"\x0eRebuildRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x125\n" +
+	"\x04from\x18\x03 \x01(\v2!.headwater.v1.RebuildRequest.FromR\x04from\x122\n" +
+	"\x04omit\x18\x04 \x03(\v2\x1e.headwater.v1.IdempotencyTokenR\x04omit\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x1az\n" +
+	"\x04From\x12\x1c\n" +
+	"\bearliest\x18\x01 \x01(\bH\x00R\bearliest\x12\x1c\n" +
+	"\bposition\x18\x02 \x01(\tH\x00R\bposition\x120\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\x04timeB\x04\n" +
+	"\x02at\"#\n" +
+	"\x0fRebuildResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x8c\x02\n" +
+	"\x03Job\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12-\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x17.headwater.v1.Job.StateR\x05state\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\x03R\x05total\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\"P\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aRUNNING\x10\x01\x12\b\n" +
+	"\x04DONE\x10\x02\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x03\x12\r\n" +
+	"\tCANCELLED\x10\x04\"\x11\n" +
+	"\x0fListJobsRequest\"9\n" +
+	"\x10ListJobsResponse\x12%\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x11.headwater.v1.JobR\x04jobs\"\x1f\n" +
+	"\rGetJobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"5\n" +
+	"\x0eGetJobResponse\x12#\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.headwater.v1.JobR\x03job\"\"\n" +
+	"\x10CancelJobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"8\n" +
+	"\x11CancelJobResponse\x12#\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.headwater.v1.JobR\x03job2\x87\a\n" +
 	"\fAdminService\x12H\n" +
-	"\x06Status\x12\x1b.headwater.v1.StatusRequest\x1a\x1c.headwater.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\x06Status\x12\x1b.headwater.v1.StatusRequest\x1a\x1c.headwater.v1.StatusResponse\"\x03\x90\x02\x01\x12T\n" +
+	"\n" +
+	"ListStores\x12\x1f.headwater.v1.ListStoresRequest\x1a .headwater.v1.ListStoresResponse\"\x03\x90\x02\x01\x12U\n" +
+	"\fCompareStore\x12!.headwater.v1.CompareStoreRequest\x1a\".headwater.v1.CompareStoreResponse\x12U\n" +
+	"\fPromoteStore\x12!.headwater.v1.PromoteStoreRequest\x1a\".headwater.v1.PromoteStoreResponse\x12X\n" +
+	"\rRollbackStore\x12\".headwater.v1.RollbackStoreRequest\x1a#.headwater.v1.RollbackStoreResponse\x12L\n" +
+	"\tDropStore\x12\x1e.headwater.v1.DropStoreRequest\x1a\x1f.headwater.v1.DropStoreResponse\x12F\n" +
+	"\aRebuild\x12\x1c.headwater.v1.RebuildRequest\x1a\x1d.headwater.v1.RebuildResponse\x12N\n" +
+	"\bListJobs\x12\x1d.headwater.v1.ListJobsRequest\x1a\x1e.headwater.v1.ListJobsResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\x06GetJob\x12\x1b.headwater.v1.GetJobRequest\x1a\x1c.headwater.v1.GetJobResponse\"\x03\x90\x02\x01\x12L\n" +
+	"\tCancelJob\x12\x1e.headwater.v1.CancelJobRequest\x1a\x1f.headwater.v1.CancelJobResponse\x12Q\n" +
 	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01B@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
 var (
@@ -1176,51 +2712,111 @@ func file_headwater_v1_admin_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_admin_proto_rawDescData
 }
 
-var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_headwater_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_headwater_v1_admin_proto_goTypes = []any{
-	(*StatusRequest)(nil),                 // 0: headwater.v1.StatusRequest
-	(*StatusResponse)(nil),                // 1: headwater.v1.StatusResponse
-	(*Build)(nil),                         // 2: headwater.v1.Build
-	(*LogStatus)(nil),                     // 3: headwater.v1.LogStatus
-	(*NamespaceStatus)(nil),               // 4: headwater.v1.NamespaceStatus
-	(*PartitionStatus)(nil),               // 5: headwater.v1.PartitionStatus
-	(*StoreStatus)(nil),                   // 6: headwater.v1.StoreStatus
-	(*HandshakeRequest)(nil),              // 7: headwater.v1.HandshakeRequest
-	(*HandshakeResponse)(nil),             // 8: headwater.v1.HandshakeResponse
-	nil,                                   // 9: headwater.v1.PartitionStatus.AppliedEntry
-	(*HandshakeResponse_Objective)(nil),   // 10: headwater.v1.HandshakeResponse.Objective
-	(*HandshakeResponse_Slo)(nil),         // 11: headwater.v1.HandshakeResponse.Slo
-	(*HandshakeResponse_Limits)(nil),      // 12: headwater.v1.HandshakeResponse.Limits
-	(*HandshakeResponse_Utilization)(nil), // 13: headwater.v1.HandshakeResponse.Utilization
-	(*durationpb.Duration)(nil),           // 14: google.protobuf.Duration
+	(Store_State)(0),                      // 0: headwater.v1.Store.State
+	(Job_State)(0),                        // 1: headwater.v1.Job.State
+	(*StatusRequest)(nil),                 // 2: headwater.v1.StatusRequest
+	(*StatusResponse)(nil),                // 3: headwater.v1.StatusResponse
+	(*Build)(nil),                         // 4: headwater.v1.Build
+	(*LogStatus)(nil),                     // 5: headwater.v1.LogStatus
+	(*NamespaceStatus)(nil),               // 6: headwater.v1.NamespaceStatus
+	(*PartitionStatus)(nil),               // 7: headwater.v1.PartitionStatus
+	(*StoreStatus)(nil),                   // 8: headwater.v1.StoreStatus
+	(*HandshakeRequest)(nil),              // 9: headwater.v1.HandshakeRequest
+	(*HandshakeResponse)(nil),             // 10: headwater.v1.HandshakeResponse
+	(*ListStoresRequest)(nil),             // 11: headwater.v1.ListStoresRequest
+	(*ListStoresResponse)(nil),            // 12: headwater.v1.ListStoresResponse
+	(*Store)(nil),                         // 13: headwater.v1.Store
+	(*CompareStoreRequest)(nil),           // 14: headwater.v1.CompareStoreRequest
+	(*CompareStoreResponse)(nil),          // 15: headwater.v1.CompareStoreResponse
+	(*PromoteStoreRequest)(nil),           // 16: headwater.v1.PromoteStoreRequest
+	(*PromoteStoreResponse)(nil),          // 17: headwater.v1.PromoteStoreResponse
+	(*RollbackStoreRequest)(nil),          // 18: headwater.v1.RollbackStoreRequest
+	(*RollbackStoreResponse)(nil),         // 19: headwater.v1.RollbackStoreResponse
+	(*DropStoreRequest)(nil),              // 20: headwater.v1.DropStoreRequest
+	(*DropStoreResponse)(nil),             // 21: headwater.v1.DropStoreResponse
+	(*RebuildRequest)(nil),                // 22: headwater.v1.RebuildRequest
+	(*RebuildResponse)(nil),               // 23: headwater.v1.RebuildResponse
+	(*Job)(nil),                           // 24: headwater.v1.Job
+	(*ListJobsRequest)(nil),               // 25: headwater.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),              // 26: headwater.v1.ListJobsResponse
+	(*GetJobRequest)(nil),                 // 27: headwater.v1.GetJobRequest
+	(*GetJobResponse)(nil),                // 28: headwater.v1.GetJobResponse
+	(*CancelJobRequest)(nil),              // 29: headwater.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),             // 30: headwater.v1.CancelJobResponse
+	nil,                                   // 31: headwater.v1.PartitionStatus.AppliedEntry
+	(*HandshakeResponse_Objective)(nil),   // 32: headwater.v1.HandshakeResponse.Objective
+	(*HandshakeResponse_Slo)(nil),         // 33: headwater.v1.HandshakeResponse.Slo
+	(*HandshakeResponse_Limits)(nil),      // 34: headwater.v1.HandshakeResponse.Limits
+	(*HandshakeResponse_Utilization)(nil), // 35: headwater.v1.HandshakeResponse.Utilization
+	(*Store_Difference)(nil),              // 36: headwater.v1.Store.Difference
+	(*Store_Comparison)(nil),              // 37: headwater.v1.Store.Comparison
+	(*RebuildRequest_From)(nil),           // 38: headwater.v1.RebuildRequest.From
+	(*durationpb.Duration)(nil),           // 39: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),              // 41: headwater.v1.IdempotencyToken
 }
 var file_headwater_v1_admin_proto_depIdxs = []int32{
-	2,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
-	4,  // 1: headwater.v1.StatusResponse.namespaces:type_name -> headwater.v1.NamespaceStatus
-	3,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
-	5,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
-	6,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
-	9,  // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
-	11, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
-	12, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
-	13, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
-	14, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
-	14, // 10: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
-	14, // 11: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
-	10, // 12: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
-	10, // 13: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
-	14, // 14: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
-	14, // 15: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
-	14, // 16: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
-	0,  // 17: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
-	7,  // 18: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
-	1,  // 19: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
-	8,  // 20: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	4,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
+	6,  // 1: headwater.v1.StatusResponse.namespaces:type_name -> headwater.v1.NamespaceStatus
+	5,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
+	7,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
+	8,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
+	31, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
+	33, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
+	34, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
+	35, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
+	39, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
+	13, // 10: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
+	0,  // 11: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
+	40, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
+	37, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
+	13, // 14: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
+	13, // 15: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
+	38, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
+	41, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
+	1,  // 18: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
+	24, // 19: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
+	24, // 20: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
+	24, // 21: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
+	39, // 22: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
+	39, // 23: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
+	32, // 24: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
+	32, // 25: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
+	39, // 26: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
+	39, // 27: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
+	39, // 28: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
+	36, // 29: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
+	40, // 30: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
+	2,  // 31: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
+	11, // 32: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
+	14, // 33: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
+	16, // 34: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
+	18, // 35: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
+	20, // 36: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
+	22, // 37: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
+	25, // 38: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
+	27, // 39: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
+	29, // 40: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
+	9,  // 41: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
+	3,  // 42: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
+	12, // 43: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
+	15, // 44: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
+	17, // 45: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
+	19, // 46: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
+	21, // 47: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
+	23, // 48: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
+	26, // 49: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
+	28, // 50: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
+	30, // 51: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
+	10, // 52: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
+	42, // [42:53] is the sub-list for method output_type
+	31, // [31:42] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_admin_proto_init() }
@@ -1228,19 +2824,27 @@ func file_headwater_v1_admin_proto_init() {
 	if File_headwater_v1_admin_proto != nil {
 		return
 	}
-	file_headwater_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
+	file_headwater_v1_common_proto_init()
+	file_headwater_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
+	file_headwater_v1_admin_proto_msgTypes[33].OneofWrappers = []any{}
+	file_headwater_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
+		(*RebuildRequest_From_Earliest)(nil),
+		(*RebuildRequest_From_Position)(nil),
+		(*RebuildRequest_From_Time)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_admin_proto_rawDesc), len(file_headwater_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   14,
+			NumEnums:      2,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_headwater_v1_admin_proto_goTypes,
 		DependencyIndexes: file_headwater_v1_admin_proto_depIdxs,
+		EnumInfos:         file_headwater_v1_admin_proto_enumTypes,
 		MessageInfos:      file_headwater_v1_admin_proto_msgTypes,
 	}.Build()
 	File_headwater_v1_admin_proto = out.File

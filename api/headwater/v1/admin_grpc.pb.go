@@ -19,8 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_Status_FullMethodName    = "/headwater.v1.AdminService/Status"
-	AdminService_Handshake_FullMethodName = "/headwater.v1.AdminService/Handshake"
+	AdminService_Status_FullMethodName        = "/headwater.v1.AdminService/Status"
+	AdminService_ListStores_FullMethodName    = "/headwater.v1.AdminService/ListStores"
+	AdminService_CompareStore_FullMethodName  = "/headwater.v1.AdminService/CompareStore"
+	AdminService_PromoteStore_FullMethodName  = "/headwater.v1.AdminService/PromoteStore"
+	AdminService_RollbackStore_FullMethodName = "/headwater.v1.AdminService/RollbackStore"
+	AdminService_DropStore_FullMethodName     = "/headwater.v1.AdminService/DropStore"
+	AdminService_Rebuild_FullMethodName       = "/headwater.v1.AdminService/Rebuild"
+	AdminService_ListJobs_FullMethodName      = "/headwater.v1.AdminService/ListJobs"
+	AdminService_GetJob_FullMethodName        = "/headwater.v1.AdminService/GetJob"
+	AdminService_CancelJob_FullMethodName     = "/headwater.v1.AdminService/CancelJob"
+	AdminService_Handshake_FullMethodName     = "/headwater.v1.AdminService/Handshake"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -31,6 +40,27 @@ const (
 type AdminServiceClient interface {
 	// Status says how this process, its log and its stores are.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// ListStores shows the stores of a namespace: what each is for, and how far it is.
+	ListStores(ctx context.Context, in *ListStoresRequest, opts ...grpc.CallOption) (*ListStoresResponse, error)
+	// CompareStore compares a store that follows with the PRIMARY at one position,
+	// item by item. While one runs, the answer is that job. NOT_FOUND,
+	// FAILED_PRECONDITION where the store is not there yet.
+	CompareStore(ctx context.Context, in *CompareStoreRequest, opts ...grpc.CallOption) (*CompareStoreResponse, error)
+	// PromoteStore makes a SHADOW the PRIMARY, and answers when every partition has
+	// turned. The former PRIMARY follows on, RETIRING. Done already is success.
+	PromoteStore(ctx context.Context, in *PromoteStoreRequest, opts ...grpc.CallOption) (*PromoteStoreResponse, error)
+	// RollbackStore makes a RETIRING store the PRIMARY again.
+	RollbackStore(ctx context.Context, in *RollbackStoreRequest, opts ...grpc.CallOption) (*RollbackStoreResponse, error)
+	// DropStore removes a store that does not serve, and all that it holds.
+	DropStore(ctx context.Context, in *DropStoreRequest, opts ...grpc.CallOption) (*DropStoreResponse, error)
+	// Rebuild makes the PRIMARY anew from the log beside the one that serves, compares
+	// the two, and promotes the new one where they are equal.
+	Rebuild(ctx context.Context, in *RebuildRequest, opts ...grpc.CallOption) (*RebuildResponse, error)
+	// ListJobs shows what runs in the background, and what has ended lately.
+	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
+	// CancelJob ends a job. One that has ended is left as it is.
+	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(ctx context.Context, in *HandshakeRequest, opts ...grpc.CallOption) (*HandshakeResponse, error)
 }
@@ -47,6 +77,96 @@ func (c *adminServiceClient) Status(ctx context.Context, in *StatusRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
 	err := c.cc.Invoke(ctx, AdminService_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListStores(ctx context.Context, in *ListStoresRequest, opts ...grpc.CallOption) (*ListStoresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListStoresResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListStores_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CompareStore(ctx context.Context, in *CompareStoreRequest, opts ...grpc.CallOption) (*CompareStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompareStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_CompareStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) PromoteStore(ctx context.Context, in *PromoteStoreRequest, opts ...grpc.CallOption) (*PromoteStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PromoteStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_PromoteStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RollbackStore(ctx context.Context, in *RollbackStoreRequest, opts ...grpc.CallOption) (*RollbackStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_RollbackStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DropStore(ctx context.Context, in *DropStoreRequest, opts ...grpc.CallOption) (*DropStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropStoreResponse)
+	err := c.cc.Invoke(ctx, AdminService_DropStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Rebuild(ctx context.Context, in *RebuildRequest, opts ...grpc.CallOption) (*RebuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebuildResponse)
+	err := c.cc.Invoke(ctx, AdminService_Rebuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJobsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetJobResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelJobResponse)
+	err := c.cc.Invoke(ctx, AdminService_CancelJob_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +191,27 @@ func (c *adminServiceClient) Handshake(ctx context.Context, in *HandshakeRequest
 type AdminServiceServer interface {
 	// Status says how this process, its log and its stores are.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// ListStores shows the stores of a namespace: what each is for, and how far it is.
+	ListStores(context.Context, *ListStoresRequest) (*ListStoresResponse, error)
+	// CompareStore compares a store that follows with the PRIMARY at one position,
+	// item by item. While one runs, the answer is that job. NOT_FOUND,
+	// FAILED_PRECONDITION where the store is not there yet.
+	CompareStore(context.Context, *CompareStoreRequest) (*CompareStoreResponse, error)
+	// PromoteStore makes a SHADOW the PRIMARY, and answers when every partition has
+	// turned. The former PRIMARY follows on, RETIRING. Done already is success.
+	PromoteStore(context.Context, *PromoteStoreRequest) (*PromoteStoreResponse, error)
+	// RollbackStore makes a RETIRING store the PRIMARY again.
+	RollbackStore(context.Context, *RollbackStoreRequest) (*RollbackStoreResponse, error)
+	// DropStore removes a store that does not serve, and all that it holds.
+	DropStore(context.Context, *DropStoreRequest) (*DropStoreResponse, error)
+	// Rebuild makes the PRIMARY anew from the log beside the one that serves, compares
+	// the two, and promotes the new one where they are equal.
+	Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error)
+	// ListJobs shows what runs in the background, and what has ended lately.
+	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
+	// CancelJob ends a job. One that has ended is left as it is.
+	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
@@ -85,6 +226,33 @@ type UnimplementedAdminServiceServer struct{}
 
 func (UnimplementedAdminServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedAdminServiceServer) ListStores(context.Context, *ListStoresRequest) (*ListStoresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListStores not implemented")
+}
+func (UnimplementedAdminServiceServer) CompareStore(context.Context, *CompareStoreRequest) (*CompareStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompareStore not implemented")
+}
+func (UnimplementedAdminServiceServer) PromoteStore(context.Context, *PromoteStoreRequest) (*PromoteStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PromoteStore not implemented")
+}
+func (UnimplementedAdminServiceServer) RollbackStore(context.Context, *RollbackStoreRequest) (*RollbackStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackStore not implemented")
+}
+func (UnimplementedAdminServiceServer) DropStore(context.Context, *DropStoreRequest) (*DropStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropStore not implemented")
+}
+func (UnimplementedAdminServiceServer) Rebuild(context.Context, *RebuildRequest) (*RebuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rebuild not implemented")
+}
+func (UnimplementedAdminServiceServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedAdminServiceServer) GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetJob not implemented")
+}
+func (UnimplementedAdminServiceServer) CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
 }
 func (UnimplementedAdminServiceServer) Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Handshake not implemented")
@@ -128,6 +296,168 @@ func _AdminService_Status_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListStores_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListStoresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListStores(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListStores_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListStores(ctx, req.(*ListStoresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CompareStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompareStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CompareStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CompareStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CompareStore(ctx, req.(*CompareStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_PromoteStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromoteStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).PromoteStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_PromoteStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).PromoteStore(ctx, req.(*PromoteStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RollbackStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RollbackStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RollbackStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RollbackStore(ctx, req.(*RollbackStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DropStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DropStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DropStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DropStore(ctx, req.(*DropStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Rebuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Rebuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Rebuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Rebuild(ctx, req.(*RebuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListJobs(ctx, req.(*ListJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetJob(ctx, req.(*GetJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CancelJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CancelJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CancelJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CancelJob(ctx, req.(*CancelJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Handshake_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HandshakeRequest)
 	if err := dec(in); err != nil {
@@ -156,6 +486,42 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _AdminService_Status_Handler,
+		},
+		{
+			MethodName: "ListStores",
+			Handler:    _AdminService_ListStores_Handler,
+		},
+		{
+			MethodName: "CompareStore",
+			Handler:    _AdminService_CompareStore_Handler,
+		},
+		{
+			MethodName: "PromoteStore",
+			Handler:    _AdminService_PromoteStore_Handler,
+		},
+		{
+			MethodName: "RollbackStore",
+			Handler:    _AdminService_RollbackStore_Handler,
+		},
+		{
+			MethodName: "DropStore",
+			Handler:    _AdminService_DropStore_Handler,
+		},
+		{
+			MethodName: "Rebuild",
+			Handler:    _AdminService_Rebuild_Handler,
+		},
+		{
+			MethodName: "ListJobs",
+			Handler:    _AdminService_ListJobs_Handler,
+		},
+		{
+			MethodName: "GetJob",
+			Handler:    _AdminService_GetJob_Handler,
+		},
+		{
+			MethodName: "CancelJob",
+			Handler:    _AdminService_CancelJob_Handler,
 		},
 		{
 			MethodName: "Handshake",

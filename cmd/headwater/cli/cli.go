@@ -41,7 +41,7 @@ func AddCommands(root *cobra.Command) {
 	if root.RunE == nil && root.Run == nil {
 		asGroup(root)
 	}
-	root.AddCommand(kvCommand(), counterCommand(), logCommand(), dlqCommand(), namespaceCommand(), statusCommand())
+	root.AddCommand(kvCommand(), counterCommand(), logCommand(), dlqCommand(), namespaceCommand(), storeCommand(), rebuildCommand(), jobsCommand(), statusCommand())
 }
 
 // asGroup makes cmd a parent of verbs only.

@@ -23,8 +23,8 @@ const crashNamespace = "demo-counter"
 // a restart on a slow machine.
 const crashPatience = 2 * time.Minute
 
-// counterStore is the directory of the store below that of its topic.
-const counterStore = "counter"
+// counterStores are the directories of stores of counters below that of their topic.
+const counterStores = "counter-*"
 
 // headwaterSender counts through the SDK, whose retries it leaves as they are.
 type headwaterSender struct {
@@ -226,7 +226,7 @@ func (r *readers) more(ctx context.Context, n int64) error {
 
 // deleteStores removes the stores of counters below a data directory.
 func deleteStores(dir string) (bytes int64, err error) {
-	stores, err := filepath.Glob(filepath.Join(dir, "stores", "*", counterStore))
+	stores, err := filepath.Glob(filepath.Join(dir, "stores", "*", counterStores))
 	if err != nil {
 		return 0, err
 	}

@@ -403,13 +403,14 @@ func TestTheVerifierFindsADrift(t *testing.T) {
 	for i := range 3 * verifySample {
 		is(t, "add", onCounter(t, s, "AddAndGetCount", fmt.Sprintf(`"counter":"c%02d","delta":%d`, i, i)))
 	}
-	b := s.spaces.counters()["demo-counter"]
+	x := s.spaces.counters()["demo-counter"]
+	b := x.front.(*counterFront)
 	round := func() {
 		t.Helper()
 		var after []byte
 		for first := true; first || after != nil; first = false {
 			var err error
-			if after, err = b.verify.sample(t.Context(), b, after); err != nil {
+			if after, err = b.verify.sample(t.Context(), x, b.db, after); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -38,9 +38,12 @@ func newLife(t *testing.T, doc string) *life {
 }
 
 func (l *life) adopt() {
-	l.b = l.s.spaces.counters()[lifeName]
+	l.b = nil
+	if x := l.s.spaces.counters()[lifeName]; x != nil {
+		l.b = x.primary().backend.(*counterBackend)
+	}
 	if l.b != nil {
-		l.b.x.removeTargets()
+		l.b.st.x.removeTargets()
 	}
 }
 
@@ -74,7 +77,7 @@ func (l *life) is(method, body string, pairs ...string) {
 // the store is as done says: a flush takes what a round decides there.
 func (l *life) sweepUntil(what string, done func() bool) {
 	l.t.Helper()
-	x := l.b.x
+	x := l.b.st.x
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(20 * time.Second); !done(); <-tick.C {
@@ -94,9 +97,9 @@ func (l *life) sweepUntil(what string, done func() bool) {
 
 func (l *life) row(name string) (counter.Row, bool) {
 	l.t.Helper()
-	p := wal.PartitionOf([]byte(name), l.b.x.log.Info().Partitions)
+	p := wal.PartitionOf([]byte(name), l.b.st.x.log.Info().Partitions)
 	rows, found := make([]counter.Row, 1), make([]bool, 1)
-	if err := l.b.store.Counters(l.t.Context(), p, [][]byte{[]byte(name)}, rows, found); err != nil {
+	if err := l.b.pebble.Counters(l.t.Context(), p, [][]byte{[]byte(name)}, rows, found); err != nil {
 		l.t.Fatal(err)
 	}
 	return rows[0], found[0]
@@ -110,12 +113,12 @@ type kept struct {
 
 func (l *life) kept(p wal.Partition, id uint64) (k kept) {
 	l.t.Helper()
-	snap, err := l.b.store.Snapshot(l.t.Context(), p)
+	snap, err := l.b.pebble.Snapshot(l.t.Context(), p)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	err = snap.EventsFrom(0, func(wal.Offset, []byte) bool { k.events++; return true })
-	for _, size := range l.b.x.ns.Config().Counter.Windows {
+	for _, size := range l.b.st.x.ns.Config().Counter.Windows {
 		err = errors.Join(err, snap.Windows(id, size, 0, math.MaxInt64, func(int64, counter.Bucket) bool { k.windows++; return true }))
 	}
 	base, berr := snap.Base(id)
@@ -160,7 +163,7 @@ func TestAnIdleCounterIsGoneForReadersAndLaterForTheStore(t *testing.T) {
 	if k := l.kept(0, row.ID); k.windows == 0 || k.events != 6 {
 		t.Fatalf("kept at first: %+v", k)
 	}
-	end := l.b.x.ns.Stream.Progress().Applied(0)
+	end := l.b.st.x.ns.Stream.Progress().Applied(0)
 	eventually(t, http.StatusOK, func() reply {
 		r := l.call("GetCount", `"counter":"idle"`)
 		if r.status == http.StatusOK && r.field(t, "count.value") != "0" {
@@ -181,7 +184,7 @@ func TestAnIdleCounterIsGoneForReadersAndLaterForTheStore(t *testing.T) {
 		}
 	}
 	gone("expired")
-	if now := l.b.x.ns.Stream.Progress().Applied(0); now != end {
+	if now := l.b.st.x.ns.Stream.Progress().Applied(0); now != end {
 		t.Fatalf("the log went from %d to %d meanwhile: it is not shown that readers need no record", end, now)
 	}
 	if _, ok := l.row("idle"); !ok {

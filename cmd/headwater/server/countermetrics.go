@@ -30,14 +30,16 @@ func (m *counterMetrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (m *counterMetrics) Collect(ch chan<- prometheus.Metric) {
-	for name, b := range m.s.spaces.counters() {
+	for name, x := range m.s.spaces.counters() {
 		count := func(d *prometheus.Desc, v int64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{name}, labels...)...)
 		}
-		ch <- prometheus.MustNewConstMetric(m.drift, prometheus.GaugeValue, b.verify.drift(), name)
-		count(m.verified, b.verify.checked.Load())
-		st := b.applier.Stats()
-		count(m.flushes, st.Flushes.Load())
+		verify := &x.front.(*counterFront).verify
+		ch <- prometheus.MustNewConstMetric(m.drift, prometheus.GaugeValue, verify.drift(), name)
+		count(m.verified, verify.checked.Load())
+		a := x.primary().backend.(*counterBackend).applier
+		st := a.Stats()
+		count(m.flushes, a.Flushes())
 		for decision, n := range map[string]int64{
 			"applied": st.Applied.Load(), "duplicate": st.Duplicates.Load(), "conflict": st.Conflicts.Load(),
 			"too_old": st.TooOld.Load(), "refused": st.Refused.Load(), "parked": st.Parked.Load(),
@@ -48,13 +50,13 @@ func (m *counterMetrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 // counters are the open counter namespaces by name.
-func (sp *spaces) counters() map[string]*counterBackend {
+func (sp *spaces) counters() map[string]*space {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	out := make(map[string]*counterBackend)
+	out := make(map[string]*space)
 	for name, x := range sp.open {
-		if b, ok := x.backend.(*counterBackend); ok {
-			out[name] = b
+		if _, ok := x.front.(*counterFront); ok && x.primary() != nil {
+			out[name] = x
 		}
 	}
 	return out

@@ -16,8 +16,8 @@ import (
 // namespace cannot have: its shortest is a minute.
 func (l *life) trim() {
 	l.t.Helper()
-	x := l.b.x
-	durable, err := l.b.sync(l.t.Context())
+	x := l.b.st.x
+	durable, err := l.b.pebble.Sync(l.t.Context())
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -79,8 +79,8 @@ func (v *verifier) cameRound() {
 }
 
 // run takes a sample every interval until ctx is done.
-func (v *verifier) run(ctx context.Context, b *counterBackend) {
-	t := time.NewTicker(b.x.s.cfg.VerifyInterval)
+func (v *verifier) run(ctx context.Context, x *space, db *counter.DB) {
+	t := time.NewTicker(x.s.cfg.VerifyInterval)
 	defer t.Stop()
 	var after []byte
 	failed := ""
@@ -91,7 +91,7 @@ func (v *verifier) run(ctx context.Context, b *counterBackend) {
 			return
 		}
 		var err error
-		after, err = v.sample(ctx, b, after)
+		after, err = v.sample(ctx, x, db, after)
 		switch {
 		case err == nil:
 			failed = ""
@@ -99,16 +99,16 @@ func (v *verifier) run(ctx context.Context, b *counterBackend) {
 		case errors.Is(err, counter.ErrReloading) || err.Error() == failed: // it passes, or was told
 		default:
 			failed = err.Error()
-			b.x.s.log.Error("counting counters again failed", "namespace", b.x.ns.Name, "reason", err)
+			x.s.log.Error("counting counters again failed", "namespace", x.ns.Name, "reason", err)
 		}
 	}
 }
 
 // sample verifies the counters after a name and returns the last of them, nil
 // when it has come round. A counter that cannot be recounted in time is passed by.
-func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) ([]byte, error) {
+func (v *verifier) sample(ctx context.Context, x *space, db *counter.DB, after []byte) ([]byte, error) {
 	bounded, cancel := context.WithTimeout(ctx, verifyTimeout)
-	list, _, more, err := b.db.List(bounded, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
+	list, _, more, err := db.List(bounded, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
 	cancel()
 	if err != nil {
 		return after, err
@@ -116,7 +116,7 @@ func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) 
 	for i := range list {
 		name := list[i].Name
 		bounded, cancel := context.WithTimeout(ctx, verifyTimeout)
-		r, err := b.db.Verify(bounded, name, counter.Eventual, wal.Position{})
+		r, err := db.Verify(bounded, name, counter.Eventual, wal.Position{})
 		slow := bounded.Err() != nil
 		cancel()
 		if err != nil && slow {
@@ -128,7 +128,7 @@ func (v *verifier) sample(ctx context.Context, b *counterBackend, after []byte) 
 		v.checked.Add(1)
 		v.note(string(name), r.Drift)
 		if r.Drift != 0 {
-			b.x.s.log.Error("a counter is not what its events come to", "namespace", b.x.ns.Name, "counter", string(name),
+			x.s.log.Error("a counter is not what its events come to", "namespace", x.ns.Name, "counter", string(name),
 				"stored", r.Stored.Value, "recounted", r.Recounted, "drift", r.Drift, "position", r.Stored.AsOf.Position)
 		}
 		after = name

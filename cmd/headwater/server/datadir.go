@@ -20,7 +20,7 @@ import (
 )
 
 // formatVersion is the version of the data directory that this build writes.
-const formatVersion = 1
+const formatVersion = 2
 
 // dataDir is the process's directory:
 //
@@ -114,6 +114,9 @@ func (d *dataDir) readFormat() error {
 	}
 	if version < 1 || d.id == "" {
 		return fmt.Errorf("data directory %s: FORMAT is not one that Headwater wrote", d.path)
+	}
+	if version < formatVersion { // of before the first release
+		return fmt.Errorf("data directory %s has format %d, and this build reads format %d alone; use the build that wrote it, or choose another directory with --data-dir", d.path, version, formatVersion)
 	}
 	return nil
 }

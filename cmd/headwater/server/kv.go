@@ -5,102 +5,91 @@ import (
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/kv/pebblekv"
-	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
 
-// kvBackend is a key-value namespace on Pebble.
+// kvFront is what takes the calls of a key-value namespace.
+type kvFront struct {
+	db    *kv.DB
+	owner *kv.Local
+}
+
+func (x *space) newKVFront() *kvFront {
+	f := &kvFront{owner: kv.NewLocal(x.progress, nil)}
+	f.db = kv.NewDB(kv.DBConfig{Stream: x.ns.Stream, Owner: f.owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, Options: func() kv.Options {
+		c := x.ns.Config()
+		return kv.Options{FrontOptions: frontOptions(c), DefaultTTL: c.KV.DefaultTTL, ReadMax: c.SLO.Read.Max}
+	}})
+	x.ns.KV = f.db
+	return f
+}
+
+func (f *kvFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+func (f *kvFront) ParkedKeys(p wal.Partition) (int, wal.Offset) { return f.owner.ParkedKeys(p) }
+
+// kvBackend is a store of key-value items on Pebble.
 type kvBackend struct {
-	x       *space
-	store   *pebblekv.Store
+	st      *store
+	pebble  *pebblekv.Store
 	applier *kv.Applier
-	db      *kv.DB
 }
 
-func (b *kvBackend) openStore(dir string) error {
-	store, err := pebblekv.Open(pebblekv.Config{
-		Dir: dir, Partitions: b.x.log.Info().Partitions, Cache: b.x.s.cache, Logger: b.x.s.log, TokenWindow: b.x.entry.Config.Tokens.Window,
-		OnFail: b.x.storeFailed,
-	})
-	if err == nil {
-		b.store = store
-	}
-	return err
+func (b *kvBackend) open(cfg pebblestore.Config) (l ledger, err error) {
+	b.pebble, err = pebblekv.Open(cfg)
+	return b.pebble, err
 }
 
-func (b *kvBackend) saved(ctx context.Context, p wal.Partition) (wal.Offset, error) {
-	st, err := b.store.State(ctx, p)
-	return st.Applied, err
+func (b *kvBackend) load() *consumers.Loop {
+	b.applier = kv.NewApplier(kv.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Settings: b.settings})
+	return b.applier.Loop
 }
 
-func (b *kvBackend) load(ctx context.Context, progress *wal.Progress) (_ consumers.Applier, err error) {
-	s := b.x.s
-	b.applier, err = kv.NewApplier(ctx, kv.ApplierConfig{
-		Store: b.store, Log: b.x.log, Letters: b.x.ns.Letters, Progress: progress, Clock: &s.spaces.clock, Settings: b.settings,
-	})
+// save: every batch is saved as it is applied.
+func (b *kvBackend) save(context.Context, wal.Partition) error { return nil }
+
+func (b *kvBackend) view(ctx context.Context, p wal.Partition) (view, wal.Offset, error) {
+	v, err := b.pebble.Snapshot(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, wal.NoOffset, err
 	}
-	b.db = kv.NewDB(kv.DBConfig{Stream: b.x.ns.Stream, Store: b.store, Applier: b.applier, Clock: &s.spaces.clock, Now: s.broker.Now, Options: b.options})
-	b.x.ns.KV = b.db
-	return b.applier, nil
+	return v, v.State().Applied, nil
+}
+
+func (b *kvBackend) compare(ctx context.Context, p wal.Partition, x, y view, r *consumers.Report, looked func(n int64)) error {
+	a := x.(kv.Snapshot)
+	return kv.Compare(ctx, p, a, y.(kv.Snapshot), a.State().LogTime, r, looked)
+}
+
+func (b *kvBackend) serve(p wal.Partition) {
+	b.st.x.front.(*kvFront).owner.Set(p, &kv.Replica{Store: b.pebble, Applier: b.applier})
 }
 
 // settings are those of the version that a record was accepted under.
 func (b *kvBackend) settings(version uint64) (kv.Settings, error) {
-	c, err := b.x.configAt(version)
+	c, err := b.st.x.configAt(version)
 	if err != nil {
 		return kv.Settings{}, err
 	}
-	return kv.Settings{TokenWindow: c.Tokens.Window, DefaultTTL: &c.KV.DefaultTTL}, nil
-}
-
-func (b *kvBackend) options() kv.Options {
-	c := b.x.ns.Config()
-	return kv.Options{
-		Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
-		MaxLiveTokens: c.Tokens.MaxLive, DefaultTTL: c.KV.DefaultTTL, Descending: c.KV.Descending,
-		ReadMax: c.SLO.Read.Max,
-	}
+	return kv.Settings{TokenWindow: c.Tokens.Window, DefaultTTL: c.KV.DefaultTTL}, nil
 }
 
 func (b *kvBackend) run(context.Context) {}
 
 func (b *kvBackend) sweep(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
-	_, more, err = b.applier.Sweep(ctx, p, b.x.ns.Config().Tokens.Window, limit)
+	_, more, err = b.applier.Sweep(ctx, p, b.st.x.ns.Config().Tokens.Window, limit)
 	return more, err
 }
 
 // due: tokens are forgotten by log time, which an idle log does not move on.
 func (b *kvBackend) due(p wal.Partition, now int64) bool {
-	st := b.applier.State(p)
-	return b.store.LiveTokens(p) > 0 && now-st.LogTime > (b.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
-}
-
-func (b *kvBackend) sync(ctx context.Context) (map[wal.Partition]wal.Offset, error) {
-	return b.store.Sync(ctx)
-}
-
-func (b *kvBackend) tokens(ctx context.Context) (int64, error) {
-	u, err := b.store.Usage(ctx)
-	return u.Tokens, err
-}
-
-func (b *kvBackend) noteTokens(n int64) { b.db.NoteUsage(n) }
-
-func (b *kvBackend) configure(c *namespace.Config) { b.store.SetTokenWindow(c.Tokens.Window) }
-
-func (b *kvBackend) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
-	return b.applier.ParkedKeys(p)
-}
-
-func (b *kvBackend) drain(context.Context) error { return nil } // every batch is saved as it is applied
-
-func (b *kvBackend) closeStore() error {
-	if b.store == nil {
-		return nil
+	part := b.applier.Part(p)
+	if part == nil {
+		return false
 	}
-	return b.store.Close() // closing again does nothing
+	idle := now - part.State().LogTime
+	return b.pebble.LiveTokens(p) > 0 && idle > (b.st.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
 }

@@ -97,12 +97,8 @@ func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 	switch {
 	case x == nil:
 		return 0
-	case x.backend != nil:
-		n, err := x.backend.tokens(ctx)
-		if err != nil {
-			return 0 // the store is closing
-		}
-		return n
+	case x.front != nil:
+		return x.liveTokens()
 	case x.ns.Messages != nil:
 		return x.ns.Messages.Live()
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -154,4 +156,22 @@ func TestProcessIsClosedWhileANamespaceIsBeingOpened(t *testing.T) {
 	}
 	away.Store(false)
 	closeServer(t, onKafka(t, brokers, prefix, dir))
+}
+
+// TestAnotherFormatIsRefused opens data directories of an older and of a newer build.
+func TestAnotherFormatIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1", "99"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "FORMAT"), []byte("headwater "+version+"\nid 3MjFs1ropdkL4fDsYmgqyP6Cnje\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), Config{DataDir: dir})
+		if err == nil || !strings.Contains(err.Error(), "has format "+version) {
+			t.Errorf("format %s: %v", version, err)
+		}
+		if s != nil {
+			t.Error("a server came of it")
+		}
+	}
 }

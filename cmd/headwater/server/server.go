@@ -105,6 +105,7 @@ type Server struct {
 	names  *namespace.Registry
 	spaces *spaces
 	sweep  *retention.Sweeper
+	jobs   *jobs
 	gate   *gateway.Server
 	admin  *adminServer
 	cache  *pebble.Cache
@@ -156,6 +157,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.cache = pebble.NewCache(256 << 20)
 	undo = append(undo, func() error { s.cache.Unref(); return nil })
 	s.sweep = retention.New(retention.Config{Logger: s.log})
+	s.jobs = &jobs{s: s}
 	s.spaces = newSpaces(s)
 	undo = append(undo, s.spaces.close)
 	if err = s.applyDocuments(ctx); err != nil {
@@ -274,7 +276,7 @@ func (s *Server) newGateway() error {
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
-				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings,
+				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s},
 			}),
 		},
 		GRPC: s.grpcL, HTTP: s.httpL, Hosts: s.hosts, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,

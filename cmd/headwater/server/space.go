@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -19,110 +22,169 @@ import (
 // configuration before it lets its runner try again.
 const patienceForVersion = 5 * time.Second
 
-// primary is the role of the one store that namespaces have so far.
+// primary is the role of the store that decides and answers.
 const primary = "PRIMARY"
 
-// space is one open namespace: its log, store, applier and runner.
+// space is one open namespace: what takes its calls, and its stores.
 type space struct {
-	s       *Server
-	ns      *gateway.Namespace
-	log     wal.Log
-	letters wal.Log // the topic of its dead letters
-	backend backend // nil for a log namespace
-	runner  *consumers.Runner
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-	ready   chan struct{} // closed when it takes writes, or never will
+	s *Server
+	// entry is as of the opening: what stays for this life of the namespace. What may
+	// change is ns.Config, and the registry's.
+	entry *namespace.Entry
+	ns    *gateway.Namespace
+	log   wal.Log
+	// letters is the topic of dead letters.
+	letters wal.Log
+	// progress is how far the stores that serve have applied.
+	progress *wal.Progress
+	// front takes the calls of the abstraction; nil for a log namespace.
+	front front
+	// stores by name; the siblings among them follow each other.
+	siblings *consumers.Siblings
+	serving  []atomic.Pointer[store] // which store answers for a partition
+	// messages drives a log namespace.
+	messages *consumers.Runner
 
-	mu      sync.Mutex // guards what follows
-	entry   *namespace.Entry
-	upkeep  []upkeep                     // by partition
-	durable map[wal.Partition]wal.Offset // of the store, as of the last keep; nil before the first
+	run    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	ready  chan struct{} // closed when it takes writes, or never will
+	// reconcile wakes the goroutine that keeps the stores in step with the registry.
+	reconcile chan struct{}
+	stepping  sync.Mutex // held while a store is opened, promoted or dropped
+
+	mu     sync.Mutex // guards what follows
+	stores map[string]*store
+	upkeep []upkeep // by partition
+	// durable is how far each store was when it was last synced; nil before the first time.
+	durable map[*store]map[wal.Partition]wal.Offset
+}
+
+// front is the part of a namespace that takes calls, of each abstraction.
+type front interface {
+	gateway.Parker
+	// noteTokens lets the DB shed writes by how many tokens are remembered.
+	noteTokens(n int64)
+}
+
+// frontOptions are what every front acts on.
+func frontOptions(c *namespace.Config) consumers.FrontOptions {
+	return consumers.FrontOptions{
+		Version: c.Version, DriftPast: c.Tokens.MaxDriftPast, DriftFuture: c.Tokens.MaxDriftFuture, TokenWindow: c.Tokens.Window,
+		MaxLiveTokens: c.Tokens.MaxLive,
+	}
 }
 
 // openSpace opens a namespace and starts applying its log. It returns before the
 // log is caught up; the namespace is ready then.
 func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, err error) {
-	x := &space{s: s, entry: e, ready: make(chan struct{})}
+	x := &space{s: s, entry: e, ready: make(chan struct{}), siblings: consumers.NewSiblings(), stores: make(map[string]*store), reconcile: make(chan struct{}, 1)}
+	x.run, x.cancel = context.WithCancel(s.run)
 	defer func() {
-		if err != nil && x.backend != nil {
-			err = errors.Join(err, x.backend.closeStore())
+		if err != nil {
+			err = errors.Join(err, x.stop())
 		}
 	}()
-	b, dir, err := x.newBackend()
-	if err != nil {
-		return nil, err
-	}
-	if b != nil {
-		x.backend = b
+	if e.Config.Abstraction != namespace.Log {
 		if err := s.names.Claim(ctx, e.Name, s.dir.id); err != nil {
 			return nil, fmt.Errorf("claim namespace %s: %w; serve it with the data directory that owns it", e.Name, err)
 		}
 	}
-	if x.log, err = s.broker.Open(ctx, e.Topic); err != nil {
-		return nil, fmt.Errorf("open topic %s: %w", e.Topic, err)
+	if err := x.serve(ctx); err != nil {
+		return nil, err
 	}
-	info := x.log.Info()
-	if info.Incarnation != e.Incarnation {
-		return nil, fmt.Errorf("topic %s: %w: it is %s, the registry has %s", e.Topic, wal.ErrIncarnation, info.Incarnation, e.Incarnation)
+	if err := x.consume(ctx); err != nil {
+		return nil, err
 	}
-	x.upkeep = make([]upkeep, info.Partitions)
-	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
-	x.ns.SetConfig(e.Config)
-	if x.letters, err = s.broker.Open(ctx, e.DeadLetterTopic); err != nil {
-		return nil, fmt.Errorf("open topic %s: %w", e.DeadLetterTopic, err)
-	}
-	if x.ns.Letters, err = consumers.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
-		return nil, fmt.Errorf("read topic %s: %w", e.DeadLetterTopic, err)
-	}
-	progress := wal.NewProgress(info.Partitions)
-	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: progress})
-	var applier consumers.Applier
-	if x.backend != nil {
-		if applier, err = x.openBackend(ctx, dir, progress); err != nil {
-			return nil, err
-		}
-	} else {
-		x.ns.Messages = wal.NewMessages(x.ns.Stream, s.broker.Now, func() time.Duration { return x.ns.Config().Tokens.Window })
-		applier = x.ns.Messages
-	}
-	x.runner = consumers.New(consumers.Config{Namespace: e.Name, Role: primary, Log: x.log, Applier: applier, Progress: progress, Logger: s.log})
-	run, cancel := context.WithCancel(s.run)
-	x.cancel = cancel
-	x.work.Go(func() {
-		if err := x.runner.Run(run); err != nil {
-			x.ns.Fail(err)
-		}
-	})
-	x.noteEnds(ctx, progress)
-	x.work.Go(func() { x.catchUp(run) })
-	if x.backend != nil {
-		x.work.Go(func() { x.backend.run(run) })
-	}
+	x.noteEnds(ctx)
+	x.work.Go(func() { x.catchUp(x.run) })
 	x.addTargets()
 	return x, nil
 }
 
+// serve opens what takes the calls of the namespace: its log, its dead letters,
+// and the front of its abstraction.
+func (x *space) serve(ctx context.Context) (err error) {
+	s, e := x.s, x.entry
+	if x.log, err = s.broker.Open(ctx, e.Topic); err != nil {
+		return fmt.Errorf("open topic %s: %w", e.Topic, err)
+	}
+	info := x.log.Info()
+	if info.Incarnation != e.Incarnation {
+		return fmt.Errorf("topic %s: %w: it is %s, the registry has %s", e.Topic, wal.ErrIncarnation, info.Incarnation, e.Incarnation)
+	}
+	x.upkeep = make([]upkeep, info.Partitions)
+	x.serving = make([]atomic.Pointer[store], info.Partitions)
+	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
+	x.ns.SetConfig(e.Config)
+	if x.letters, err = s.broker.Open(ctx, e.DeadLetterTopic); err != nil {
+		return fmt.Errorf("open topic %s: %w", e.DeadLetterTopic, err)
+	}
+	if x.ns.Letters, err = consumers.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
+		return fmt.Errorf("read topic %s: %w", e.DeadLetterTopic, err)
+	}
+	x.progress = wal.NewProgress(info.Partitions)
+	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})
+	return x.openFront()
+}
+
+// consume opens the stores of the namespace and starts to apply its log to them.
+func (x *space) consume(ctx context.Context) error {
+	if x.front == nil {
+		x.messages = consumers.New(consumers.Config{
+			Namespace: x.entry.Name, Role: primary, Log: x.log, Applier: x.ns.Messages, Stopped: x.progress.Stop, Holding: x.holding, Logger: x.s.log,
+		})
+		return x.messages.StartAll(x.run)
+	}
+	return x.openStores(ctx)
+}
+
+// holding is told which messages are being applied; see wal.Progress.Hold.
+func (x *space) holding(p wal.Partition, entries []wal.Entry) {
+	if entries == nil {
+		x.progress.Release(p)
+	} else {
+		x.progress.Hold(p, entries)
+	}
+}
+
+// primary is the store of role PRIMARY, nil while there is none.
+func (x *space) primary() *store {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, st := range x.stores {
+		if st.hasRole(primary) {
+			return st
+		}
+	}
+	return nil
+}
+
 // configure puts a changed configuration into force.
 func (x *space) configure(e *namespace.Entry) {
-	x.mu.Lock()
-	x.entry = e
-	x.mu.Unlock()
 	x.ns.SetConfig(e.Config)
-	if x.backend != nil {
-		x.backend.configure(e.Config)
+	for _, st := range x.all() {
+		st.ledger.SetTokenWindow(e.Config.Tokens.Window)
 	}
+	x.changedStores()
+}
+
+// all are the stores that are open.
+func (x *space) all() []*store {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Collect(maps.Values(x.stores))
 }
 
 // noteEnds counts what the log holds as acknowledged: an earlier process did so.
 // Until it is applied, reads of this one's writes wait for it, and an answer at
 // once says that it is pending instead of passing for complete. A log that
 // cannot be asked now is asked by catchUp.
-func (x *space) noteEnds(ctx context.Context, progress *wal.Progress) {
+func (x *space) noteEnds(ctx context.Context) {
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		if b, err := x.log.Bounds(ctx, p); err == nil {
-			progress.Ack(p, b.End-1)
+			x.progress.Ack(p, b.End-1)
 		}
 	}
 }
@@ -179,11 +241,22 @@ func (x *space) waitReady(ctx context.Context) error {
 	}
 }
 
-// storeState tells how the runner fares: a partition that has stopped counts
-// before one that is retried.
+// storeState tells how the store that serves fares: a partition that has stopped
+// counts before one that is retried.
 func (x *space) storeState() (state, reason string) {
+	runner := x.messages
+	if st := x.primary(); st != nil {
+		runner = st.runner
+	}
+	if runner == nil {
+		return "stopped", "no store is open"
+	}
+	return runnerState(runner)
+}
+
+func runnerState(r *consumers.Runner) (state, reason string) {
 	state = "running"
-	for _, h := range x.runner.Health() {
+	for _, h := range r.Health() {
 		if h.Stopped != nil {
 			return "stopped", fmt.Sprintf("partition %d: %v", h.Partition, h.Stopped)
 		}
@@ -209,21 +282,25 @@ func (s *Server) failedSpace(e *namespace.Entry, err error) *space {
 	return x
 }
 
-// close stops applying, after the batch in hand, and closes the store.
+// close stops applying, after the batches in hand, and closes the stores.
 func (x *space) close() error {
 	x.removeTargets()
+	return x.stop()
+}
+
+func (x *space) stop() error {
+	var errs []error
+	if x.messages != nil {
+		errs = append(errs, x.messages.StopAll(context.Background()))
+	}
+	for _, st := range x.all() {
+		errs = append(errs, st.stop(context.Background()))
+	}
 	if x.cancel != nil {
 		x.cancel()
 	}
 	x.work.Wait()
-	if x.backend == nil {
-		return nil
-	}
-	err := x.backend.drain(context.Background())
-	if err == nil {
-		_, err = x.backend.sync(context.Background())
-	}
-	return errors.Join(err, x.backend.closeStore())
+	return errors.Join(errs...)
 }
 
 func (x *space) removeStore() error {

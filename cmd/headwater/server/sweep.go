@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,7 +39,7 @@ func (x *space) targets() []retention.Target {
 		out = append(out, retention.Target{Name: x.target("trim", p), Every: trimEvery, Sweep: func(ctx context.Context, _ int) (bool, error) {
 			return x.trimPartition(ctx, p)
 		}})
-		if x.backend != nil {
+		if x.front != nil {
 			out = append(out, retention.Target{Name: x.target("sweep", p), Every: sweepEvery, Sweep: func(ctx context.Context, limit int) (bool, error) {
 				return x.sweepPartition(ctx, p, limit)
 			}})
@@ -70,25 +71,35 @@ func (x *space) target(what string, p wal.Partition) string {
 // idle log stands still in time; when something would be due by now, a tick
 // moves it on.
 func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
-	err = x.runner.Do(ctx, p, func(ctx context.Context) (err error) {
-		more, err = x.backend.sweep(ctx, p, limit)
-		return err
-	})
-	if err != nil || more {
+	for _, st := range x.all() { // one that has stopped holds no other
+		err = errors.Join(err, st.do(ctx, p, func(ctx context.Context) error {
+			again, err := st.backend.sweep(ctx, p, limit)
+			more = more || again
+			return err
+		}))
+	}
+	if err != nil {
 		return more, err
 	}
-	return false, x.tick(ctx, p)
+	if st := x.serving[p].Load(); st != nil && !more {
+		return false, st.tick(ctx, p)
+	}
+	return more, nil
 }
 
 // tick moves an idle log on where something waits for its time: a record that
 // does nothing else. What is not applied yet does so by itself.
-func (x *space) tick(ctx context.Context, p wal.Partition) error {
+func (st *store) tick(ctx context.Context, p wal.Partition) error {
+	x := st.x
+	if x.serving[p].Load() != st {
+		return nil
+	}
 	var due bool
-	err := x.runner.Do(ctx, p, func(context.Context) error {
-		due = x.backend.due(p, x.s.broker.Now().UnixMicro())
+	err := st.do(ctx, p, func(context.Context) error {
+		due = st.backend.due(p, x.s.broker.Now().UnixMicro())
 		return nil
 	})
-	if err != nil || !due || x.log.LastEnd(p).End-1 > x.ns.Stream.Progress().Applied(p) {
+	if err != nil || !due || x.log.LastEnd(p).End-1 > x.progress.Applied(p) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
@@ -100,23 +111,15 @@ func (x *space) tick(ctx context.Context, p wal.Partition) error {
 	return nil
 }
 
-// keep syncs the store, counts the namespace's tokens, and sheds writes while its
+// keep syncs the stores, counts the namespace's tokens, and sheds writes while its
 // log is at log.max_bytes. The size of a partition that cannot be asked is the one
 // last known.
 func (x *space) keep(ctx context.Context, _ int) (bool, error) {
-	if x.backend != nil {
-		durable, err := x.backend.sync(ctx)
-		if err != nil {
-			return false, fmt.Errorf("sync the store: %w", err)
+	if x.front != nil {
+		if err := x.syncStores(ctx); err != nil {
+			return false, err
 		}
-		x.mu.Lock()
-		x.durable = durable
-		x.mu.Unlock()
-		n, err := x.backend.tokens(ctx)
-		if err != nil {
-			return false, fmt.Errorf("usage of the store: %w", err)
-		}
-		x.backend.noteTokens(n)
+		x.front.noteTokens(x.liveTokens())
 	}
 	var bytes int64
 	for i := range x.log.Info().Partitions {
@@ -128,23 +131,58 @@ func (x *space) keep(ctx context.Context, _ int) (bool, error) {
 	return false, nil
 }
 
-// trimPartition frees the log up to what its store, tokens, parked records and
-// retention need. more says that it has to wait for the first keep.
+// syncStores asks each store how far it is durable. One that follows and cannot
+// tell stays where it was: it holds no other, and is detached when it holds too much.
+func (x *space) syncStores(ctx context.Context) error {
+	x.mu.Lock()
+	before := x.durable
+	x.mu.Unlock()
+	durable := make(map[*store]map[wal.Partition]wal.Offset)
+	for _, st := range x.all() {
+		d, err := st.ledger.Sync(ctx)
+		switch {
+		case err == nil:
+			durable[st] = d
+		case st.hasRole(primary):
+			return fmt.Errorf("sync store %s: %w", st.name, err)
+		default:
+			durable[st] = before[st]
+		}
+	}
+	x.mu.Lock()
+	x.durable = durable
+	x.mu.Unlock()
+	return nil
+}
+
+// trimPartition frees the log up to what its stores, tokens, parked records and
+// retention need. more says that it has to wait for the next keep.
 func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, err error) {
 	b, _ := x.log.LastBounds(p)
 	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
-	if x.backend != nil {
+	if x.front != nil {
 		x.mu.Lock()
 		durable := x.durable
 		x.mu.Unlock()
-		if durable == nil {
+		if len(durable) == 0 {
 			return true, nil
 		}
-		f.Durable = 0
-		if o, ok := durable[p]; ok {
-			f.Durable = int64(o + 1)
+		for _, st := range x.all() {
+			d, kept := durable[st]
+			if !kept { // a store that was added since the last keep needs what it has not told yet
+				return true, nil
+			}
+			floor := int64(0)
+			if o, ok := d[p]; ok {
+				floor = int64(o + 1)
+			}
+			if floor < f.Durable && !st.hasRole(primary) && x.tooFarBehind(st, &b, floor) {
+				x.detach(ctx, st, p, floor, int64(b.End))
+				continue
+			}
+			f.Durable = min(f.Durable, floor)
 		}
-		if _, lowest := x.backend.ParkedKeys(p); lowest != wal.NoOffset {
+		if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
 			f.Parked = int64(lowest)
 		}
 	}
@@ -171,6 +209,9 @@ func (x *space) trimTo(ctx context.Context, p wal.Partition, b wal.Bounds, f ret
 		if err := x.log.Trim(ctx, p, wal.Offset(to)); err != nil {
 			return fmt.Errorf("trim partition %d to %d: %w", p, to, err)
 		}
+		if err := x.trimExceptions(ctx, p, wal.Offset(to)); err != nil {
+			return err
+		}
 	}
 	if to >= int64(b.End) {
 		blockedBy = ""
@@ -192,4 +233,60 @@ func (x *space) trimBlocked(p wal.Partition) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.upkeep[p].blockedBy
+}
+
+// trimExceptions removes what was decided of records that the log no longer holds.
+func (x *space) trimExceptions(ctx context.Context, p wal.Partition, before wal.Offset) error {
+	var errs []error
+	for _, st := range x.all() { // one that has stopped holds no other
+		errs = append(errs, st.do(ctx, p, func(ctx context.Context) error {
+			part := st.loop.Part(p)
+			if part == nil {
+				return nil
+			}
+			return part.TrimExceptions(ctx, before)
+		}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("trim the exceptions of partition %d: %w", p, err)
+	}
+	return nil
+}
+
+// tooFarBehind reports whether more of the log would be held for a store that
+// follows than its max_lag.
+func (x *space) tooFarBehind(st *store, b *wal.Bounds, floor int64) bool {
+	c := x.ns.Config()
+	limit := c.MaxLogBytes / 2
+	for i := range c.Storage {
+		if s := &c.Storage[i]; s.ID() == st.name && s.MaxLag > 0 {
+			limit = s.MaxLag
+		}
+	}
+	records := int64(b.End - b.Start)
+	if limit == 0 || b.Bytes <= 0 || records <= 0 {
+		return false
+	}
+	held := float64(b.Bytes) * float64(int64(b.End)-floor) / float64(records)
+	return held*float64(len(x.serving)) > float64(limit)
+}
+
+// detach gives a store up that follows too far behind: the log is trimmed past it.
+func (x *space) detach(ctx context.Context, st *store, p wal.Partition, floor, end int64) {
+	cause := fmt.Errorf("it fell further behind than max_lag allows: it lacks records %d to %d of partition %d", floor, end-1, p)
+	if err := x.failStore(ctx, st.name, st.generation, cause); err != nil {
+		x.s.log.Error("a store that is too far behind cannot be detached", "namespace", x.ns.Name, "store", st.name, "reason", err)
+		return
+	}
+	x.changedStores()
+}
+
+// liveTokens is how many tokens the stores that serve remember.
+func (x *space) liveTokens() (n int64) {
+	for p := range wal.Partition(len(x.serving)) {
+		if st := x.serving[p].Load(); st != nil {
+			n += st.ledger.LiveTokens(p)
+		}
+	}
+	return n
 }

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// view is a snapshot of one partition of a store, as a backend knows it.
+type view interface {
+	Close() error
+}
+
+// watchBuilding waits until a store has applied what the log held when it began to
+// look, says so in the registry, and has it compared.
+func (x *space) watchBuilding(ctx context.Context, st *store) {
+	for p := range wal.Partition(len(x.serving)) {
+		if err := st.progress.Wait(ctx, p, x.progress.Applied(p)); err != nil {
+			return // it stops, or has failed: that is told by its runner
+		}
+	}
+	err := x.s.names.SetStore(ctx, x.ns.Name, st.name, func(l *namespace.StoreLife) bool {
+		if l.Generation != st.generation || l.State != namespace.Building {
+			return false
+		}
+		l.State = namespace.Comparing
+		return true
+	})
+	if err == nil {
+		_, err = x.s.jobs.compare(x, st)
+	}
+	if err != nil && ctx.Err() == nil {
+		x.s.log.Error("a store that has caught up is not compared", "namespace", x.ns.Name, "store", st.name, "reason", err)
+	}
+}
+
+// compareStores compares a store that follows with the PRIMARY, each partition at
+// one position. done is told how many items were compared since the last call.
+func (x *space) compareStores(ctx context.Context, st *store, done func(n int64)) (*consumers.Report, error) {
+	var all consumers.Report
+	for p := range wal.Partition(len(x.serving)) {
+		a := x.serving[p].Load()
+		if a == st {
+			return nil, errors.New("it serves")
+		}
+		if err := x.comparePartition(ctx, p, a, st, &all, done); err != nil {
+			return nil, fmt.Errorf("compare partition %d: %w", p, err)
+		}
+	}
+	return &all, nil
+}
+
+func (x *space) comparePartition(ctx context.Context, p wal.Partition, a, b *store, all *consumers.Report, done func(n int64)) (err error) {
+	part := b.loop.Part(p)
+	if part == nil {
+		return consumers.ErrNotAssigned
+	}
+	var va, vb view
+	defer func() {
+		for _, v := range []view{va, vb} {
+			if v != nil {
+				err = errors.Join(err, v.Close())
+			}
+		}
+	}()
+	var at wal.Offset
+	err = consumers.AtOnePosition(ctx, part, func(ctx context.Context) (_ wal.Offset, err error) {
+		va, at, err = a.backend.view(ctx, p)
+		return at, err
+	}, func(ctx context.Context, o wal.Offset) (err error) {
+		if err := b.progress.Wait(ctx, p, o); err != nil {
+			return err
+		}
+		var got wal.Offset
+		if vb, got, err = b.backend.view(ctx, p); err == nil && got != o {
+			err = fmt.Errorf("the store is at offset %d, and not at %d", got, o)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var r consumers.Report
+	if err := a.backend.compare(ctx, p, va, vb, &r, done); err != nil {
+		return err
+	}
+	all.Add(&r)
+	return nil
+}
+
+// noteCompared keeps what a comparison found, if the store is still the one that was
+// compared.
+func (x *space) noteCompared(ctx context.Context, st *store, r *consumers.Report) error {
+	st.mu.Lock()
+	st.report = r
+	st.mu.Unlock()
+	return x.s.names.SetStore(ctx, x.ns.Name, st.name, func(l *namespace.StoreLife) bool {
+		if l.Generation != st.generation || l.State == namespace.Failed {
+			return false
+		}
+		l.Compared = &namespace.Compared{Items: r.Items, Differences: r.Differences}
+		return true
+	})
+}
+
+// closeBehind is how many records a store may be behind the one that serves when
+// the record that promotes it is appended: what is left is applied before a reader
+// waits a tenth of a second.
+const closeBehind = 500
+
+// turn makes a store decide and serve every partition. It returns when all have
+// turned. A crash in the middle is taken up by finishPromotion.
+func (x *space) turn(ctx context.Context, to *store, by string) error {
+	step := uint64(0)
+	for p := range wal.Partition(len(x.serving)) {
+		for _, st := range x.all() {
+			s, err := st.ledger.State(ctx, p)
+			if err != nil {
+				return err
+			}
+			step = max(step, s.Step)
+		}
+	}
+	step++
+	for p := range wal.Partition(len(x.serving)) {
+		if err := x.turnPartition(ctx, p, to, step, by); err != nil {
+			return fmt.Errorf("partition %d: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func (x *space) turnPartition(ctx context.Context, p wal.Partition, to *store, step uint64, by string) error {
+	from := x.serving[p].Load()
+	if from == to {
+		return nil
+	}
+	for { // what the one has applied and not saved, the other cannot know
+		if err := from.backend.save(ctx, p); err != nil {
+			return err
+		}
+		if err := to.progress.Wait(ctx, p, from.savedOffset(p)); err != nil {
+			return err
+		}
+		if x.progress.Applied(p)-to.progress.Applied(p) <= closeBehind {
+			break
+		}
+	}
+	payload, err := consumers.EncodeControl(&consumers.Control{Op: consumers.OpPromote, Store: to.name, Step: step, By: by})
+	if err != nil {
+		return err
+	}
+	rec := &wal.Record{Kind: wal.KindControl, AcceptedAt: x.s.broker.Now().UnixMicro(), NamespaceVersion: x.ns.Config().Version, Payload: payload}
+	if _, err := x.ns.Stream.Append(ctx, p, rec); err != nil {
+		return err
+	}
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for x.serving[p].Load() != to {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the store to take over: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// finishPromotion takes up a promotion that a crash has interrupted: where any
+// partition has turned to another store than the registry's PRIMARY, all do.
+func (x *space) finishPromotion(ctx context.Context, e *namespace.Entry) error {
+	for p := range wal.Partition(len(x.serving)) {
+		to, err := x.decides(ctx, p)
+		if err != nil {
+			return err
+		}
+		if to == nil || to.name == e.Config.Primary() {
+			continue
+		}
+		x.s.log.Info("a promotion that was interrupted is finished", "namespace", e.Name, "store", to.name)
+		return x.exchange(ctx, to, namespace.Retiring, "restart")
+	}
+	return nil
+}
+
+// decides is the store that decides a partition, as the stores have it saved; nil
+// while the one that was promoted has not come to the record that says so.
+func (x *space) decides(ctx context.Context, p wal.Partition) (best *store, err error) {
+	var step uint64
+	for _, st := range x.all() {
+		s, err := st.ledger.State(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if !s.Follows && (best == nil || s.Step > step) {
+			best, step = st, s.Step
+		}
+	}
+	return best, nil
+}
+
+// exchange turns every partition to a store, and the registry with them.
+func (x *space) exchange(ctx context.Context, to *store, former namespace.StoreState, by string) error {
+	if err := x.turn(ctx, to, by); err != nil {
+		return err
+	}
+	if err := x.s.names.Exchange(ctx, x.ns.Name, to.name, former, by); err != nil {
+		return err
+	}
+	e, ok := x.s.names.Get(x.ns.Name)
+	if !ok {
+		return namespace.ErrNotFound
+	}
+	for _, st := range x.all() {
+		st.mu.Lock()
+		st.role = roleOf(e.Config, st.name)
+		st.mu.Unlock()
+	}
+	x.configure(e)
+	return nil
+}

@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/segmentio/ksuid"
+
+	"github.com/headwater-db/headwater/consumers"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// The kinds of jobs.
+const (
+	jobCompare = "compare"
+	jobRebuild = "rebuild"
+)
+
+// keptJobs is how many jobs that ended are remembered.
+const keptJobs = 100
+
+// jobs are what runs in the background on behalf of an operator. Safe for
+// concurrent use.
+type jobs struct {
+	s  *Server
+	mu sync.Mutex // guards what follows
+	// all, the oldest first.
+	all []*job
+}
+
+// job is one of them.
+type job struct {
+	id, kind, namespace, store string
+	cancel                     context.CancelFunc
+	ended                      chan struct{} // closed when it has an end
+	done, total                atomic.Int64
+
+	mu      sync.Mutex // guards what follows
+	state   headwaterv1.Job_State
+	message string
+}
+
+// run starts a job, or returns the one of its kind that runs for the store.
+func (js *jobs) run(kind string, x *space, store string, f func(ctx context.Context, j *job) (string, error)) *job {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	for _, j := range js.all {
+		if j.kind == kind && j.namespace == x.ns.Name && j.store == store && j.running() {
+			return j
+		}
+	}
+	ctx, cancel := context.WithCancel(x.run)
+	j := &job{id: ksuid.New().String(), kind: kind, namespace: x.ns.Name, store: store, cancel: cancel, ended: make(chan struct{}), state: headwaterv1.Job_RUNNING}
+	js.all = append(js.all, j)
+	for i := 0; i < len(js.all) && len(js.all) > keptJobs; {
+		if js.all[i].running() {
+			i++
+			continue
+		}
+		js.all = slices.Delete(js.all, i, i+1)
+	}
+	x.work.Go(func() {
+		defer cancel()
+		defer close(j.ended)
+		message, err := f(ctx, j)
+		j.end(ctx, message, err)
+		if err != nil && ctx.Err() == nil {
+			js.s.log.Error("a job has failed", "job", j.id, "kind", kind, "namespace", j.namespace, "store", store, "reason", err)
+		}
+	})
+	return j
+}
+
+func (j *job) running() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.state == headwaterv1.Job_RUNNING
+}
+
+func (j *job) end(ctx context.Context, message string, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case err == nil:
+		j.state, j.message = headwaterv1.Job_DONE, message
+	case ctx.Err() != nil:
+		j.state, j.message = headwaterv1.Job_CANCELLED, "it was cancelled, or the process stopped"
+	default:
+		j.state, j.message = headwaterv1.Job_FAILED, err.Error()
+	}
+}
+
+func (j *job) toAPI() *headwaterv1.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return &headwaterv1.Job{
+		Id: j.id, Kind: j.kind, Namespace: j.namespace, State: j.state, Done: j.done.Load(), Total: j.total.Load(), Message: j.message,
+	}
+}
+
+func (js *jobs) list() []*headwaterv1.Job {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	out := make([]*headwaterv1.Job, len(js.all))
+	for i, j := range js.all {
+		out[i] = j.toAPI()
+	}
+	return out
+}
+
+func (js *jobs) find(id string) *job {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	for _, j := range js.all {
+		if j.id == id {
+			return j
+		}
+	}
+	return nil
+}
+
+// compare starts a comparison of a store with the PRIMARY, or returns the one that
+// runs.
+func (js *jobs) compare(x *space, st *store) (*job, error) {
+	return js.run(jobCompare, x, st.name, func(ctx context.Context, j *job) (string, error) {
+		r, err := js.compareNow(ctx, x, st, j)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d differences in %d items", r.Differences, r.Items), nil
+	}), nil
+}
+
+func (js *jobs) compareNow(ctx context.Context, x *space, st *store, j *job) (*consumers.Report, error) {
+	r, err := x.compareStores(ctx, st, func(n int64) { j.total.Store(j.done.Add(n)) })
+	if err != nil {
+		return nil, err
+	}
+	j.done.Store(r.Items)
+	j.total.Store(r.Items)
+	return r, x.noteCompared(ctx, st, r)
+}

@@ -1,0 +1,221 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// backend is what an abstraction brings of a store of its own and of the applier
+// that writes it. A store calls open, then load, then everything else.
+type backend interface {
+	// open opens the store, whose directory may not exist.
+	open(cfg pebblestore.Config) (ledger, error)
+	// load makes the applier on the open store.
+	load() *consumers.Loop
+	// save returns when the store has everything that was applied of p.
+	save(ctx context.Context, p wal.Partition) error
+	// view is a snapshot of a partition with all that was applied, and its position.
+	view(ctx context.Context, p wal.Partition) (view, wal.Offset, error)
+	// compare compares two views of a partition, of this store and of another.
+	compare(ctx context.Context, p wal.Partition, a, b view, r *consumers.Report, looked func(n int64)) error
+	// serve has reads of p answered by this store from now on.
+	serve(p wal.Partition)
+	// run does what is done beside applying until ctx is done; it may be nothing.
+	run(ctx context.Context)
+	// sweep frees up to limit keys that nobody can see any more. In the goroutine of
+	// the partition's applier.
+	sweep(ctx context.Context, p wal.Partition, limit int) (more bool, err error)
+	// due reports whether the log of p should be moved on by a tick, so that what
+	// ends by log time does: now is log time in microseconds since 1970. In the
+	// goroutine of the partition's applier.
+	due(p wal.Partition, now int64) bool
+}
+
+// ledger is what is known of a store without its abstraction; see
+// pebblestore.Store.
+type ledger interface {
+	consumers.Exceptions
+	State(ctx context.Context, p wal.Partition) (consumers.State, error)
+	LiveTokens(p wal.Partition) int64
+	SetTokenWindow(window time.Duration)
+	Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error)
+	Follow(ctx context.Context) error
+	Checkpoint(dir string) error
+	Close() error // closing again does nothing
+}
+
+// store is one store of a namespace: what it keeps, the applier that writes it,
+// and the runner that drives it. Several stores of a namespace run side by side,
+// each at its own pace.
+type store struct {
+	x          *space
+	name       string
+	dir        string // of the Pebble itself
+	generation uint64
+
+	backend  backend
+	ledger   ledger // open
+	loop     *consumers.Loop
+	progress *wal.Progress // of this store
+	runner   *consumers.Runner
+	run      context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	role   string
+	report *consumers.Report // of the last comparison of this process; nil: none
+}
+
+// hasRole reports whether the store has a role now: a promote exchanges them.
+func (st *store) hasRole(role string) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.role == role
+}
+
+// savedOffset is up to where the store has a partition saved.
+func (st *store) savedOffset(p wal.Partition) wal.Offset {
+	if part := st.loop.Part(p); part != nil {
+		return part.SavedOffset()
+	}
+	return wal.NoOffset
+}
+
+// newStore opens a store of the namespace and makes its applier. It does not start
+// it.
+func (x *space) newStore(name, role, dir string) (*store, error) {
+	st := &store{x: x, name: name, role: role, dir: dir, progress: wal.NewProgress(x.log.Info().Partitions)}
+	b := abstractions[x.entry.Config.Abstraction].store(st)
+	err := os.MkdirAll(filepath.Dir(dir), 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("make the directory of a store: %w", err)
+	}
+	if st.ledger, err = b.open(st.pebbleConfig()); err != nil {
+		return nil, fmt.Errorf("open store %s of namespace %s: %w", name, x.entry.Name, err)
+	}
+	st.backend = b
+	st.loop = b.load()
+	st.runner = consumers.New(consumers.Config{
+		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: st.loop, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
+	})
+	return st, nil
+}
+
+// loopConfig is what the loops of all abstractions are made of.
+func (st *store) loopConfig() consumers.LoopConfig {
+	x := st.x
+	return consumers.LoopConfig{
+		Log: x.log, Letters: x.ns.Letters, Clock: &x.s.spaces.clock, Ledger: st.ledger, Siblings: x.siblings, Store: st.name,
+		Applied: st.applied, Alone: st.alone,
+	}
+}
+
+// alone reports whether the store is the PRIMARY, and the registry has no other that
+// could have decided for it.
+func (st *store) alone() bool {
+	e, ok := st.x.s.names.Get(st.x.entry.Name)
+	if !ok || e.Config.Primary() != st.name {
+		return false
+	}
+	for _, l := range e.Stores {
+		if l.Name != st.name && l.State != namespace.Failed {
+			return false
+		}
+	}
+	return true
+}
+
+// applied is told by the loop how far a partition can be read. A store that decides
+// serves: the record that makes it decide is applied by the former one too.
+func (st *store) applied(p wal.Partition, s *consumers.State) {
+	st.progress.Advance(p, s.Applied, s.LogTime)
+	x := st.x
+	switch serving := x.serving[p].Load(); {
+	case serving == st:
+	case s.Follows:
+		return
+	default:
+		st.backend.serve(p)
+		x.serving[p].Store(st)
+	}
+	x.progress.Advance(p, s.Applied, s.LogTime)
+}
+
+// start applies the log to the store until stop.
+func (st *store) start() error {
+	x := st.x
+	x.siblings.Add(st.loop, st.ledger)
+	run, cancel := context.WithCancel(x.run)
+	st.run, st.cancel = run, cancel
+	if err := st.runner.StartAll(run); err != nil {
+		return errors.Join(err, st.stop(context.Background()))
+	}
+	st.work.Go(func() { st.backend.run(run) })
+	return nil
+}
+
+// holding is told which entries are being applied; see wal.Progress.Hold.
+func (st *store) holding(p wal.Partition, entries []wal.Entry) {
+	for _, g := range []*wal.Progress{st.progress, st.x.progress} {
+		switch {
+		case g == st.x.progress && st.x.serving[p].Load() != st:
+		case entries == nil:
+			g.Release(p)
+		default:
+			g.Hold(p, entries)
+		}
+	}
+}
+
+// stopped is told that a partition of the store will not go on.
+func (st *store) stopped(p wal.Partition, err error) {
+	st.progress.Stop(p, err)
+	if st.x.serving[p].Load() == st {
+		st.x.progress.Stop(p, err)
+	}
+}
+
+// stop ends the runner after the batches in hand, saves what was applied, and
+// closes the store.
+func (st *store) stop(ctx context.Context) error {
+	var err error
+	if st.cancel != nil {
+		err = st.runner.StopAll(ctx)
+		st.cancel()
+		st.work.Wait()
+		st.x.siblings.Remove(st.loop)
+		if err == nil {
+			_, err = st.ledger.Sync(ctx)
+		}
+	}
+	return errors.Join(err, st.ledger.Close())
+}
+
+// failed is told by a store that takes no more writes.
+func (st *store) failed(err error) {
+	x := st.x
+	if st.hasRole(primary) {
+		x.ns.Fail(fmt.Errorf("the store of namespace %s has failed: %w", x.ns.Name, err))
+	}
+	x.s.log.Error("a store has failed; restart the process when the cause is mended", "namespace", x.ns.Name, "store", st.name, "reason", err)
+}
+
+// do runs f in the goroutine that applies p to the store, between two batches.
+func (st *store) do(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
+	err := st.runner.Do(ctx, p, f)
+	if errors.Is(err, consumers.ErrNotRunning) {
+		return fmt.Errorf("%w: %w", wal.ErrClosed, err)
+	}
+	return err
+}

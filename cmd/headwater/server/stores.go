@@ -1,0 +1,287 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// roleOf is the role that a configuration gives a store; "" where it has none of
+// that name.
+func roleOf(c *namespace.Config, name string) string {
+	for i := range c.Storage {
+		if c.Storage[i].ID() == name {
+			return c.Storage[i].Role
+		}
+	}
+	return ""
+}
+
+// storePath is the directory of a generation of a store. Example: counter-2. Names
+// of users are not in it.
+func (x *space) storePath(l namespace.StoreLife) string {
+	return filepath.Join(x.s.dir.storeDir(x.entry.Incarnation.String()), fmt.Sprintf("%s-%d", x.entry.Config.Abstraction, l.Generation))
+}
+
+// openStores opens the stores of the namespace, the PRIMARY first, and starts to
+// apply the log to them.
+func (x *space) openStores(ctx context.Context) error {
+	s, e := x.s, x.entry
+	dir := s.dir.storeDir(e.Incarnation.String())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of the stores: %w", err)
+	}
+	if err := writeOnce(filepath.Join(dir, originFile), s.spaces.origin); err != nil {
+		return err
+	}
+	if err := checkIncarnation(dir, e); err != nil {
+		return err
+	}
+	name := e.Config.Primary()
+	life, ok := e.Store(name)
+	if !ok {
+		return fmt.Errorf("the registry knows no store %s of namespace %s", name, e.Name)
+	}
+	st, err := x.newStore(name, primary, x.storePath(life))
+	if err != nil {
+		return err
+	}
+	if st, err = st.checked(ctx); err != nil {
+		return errors.Join(err, st.stop(ctx))
+	}
+	st.generation = life.Generation
+	x.add(st)
+	for p := range x.serving { // until the stores say otherwise; see store.applied
+		x.serving[p].Store(st)
+	}
+	if err := st.start(); err != nil {
+		return fmt.Errorf("load namespace %s: %w", e.Name, err)
+	}
+	for p := range wal.Partition(len(x.serving)) {
+		if x.serving[p].Load() == st {
+			st.backend.serve(p)
+		}
+	}
+	x.work.Go(func() { x.followers(x.run) })
+	return nil
+}
+
+func (x *space) add(st *store) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stores[st.name] = st
+}
+
+// store returns an open store.
+func (x *space) store(name string) *store {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.stores[name]
+}
+
+// changedStores wakes the goroutine that keeps the stores in step with the registry.
+func (x *space) changedStores() {
+	select {
+	case x.reconcile <- struct{}{}:
+	default:
+	}
+}
+
+// followers keeps the stores that follow in step with the registry until ctx is
+// done: new ones are built, those that are gone are removed.
+func (x *space) followers(ctx context.Context) {
+	for {
+		if err := x.reconcileOnce(ctx); err != nil && ctx.Err() == nil {
+			x.s.log.Error("the stores of a namespace are not as its document says; it is tried again at the next change", "namespace", x.ns.Name, "reason", err)
+		}
+		select {
+		case <-x.reconcile:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (x *space) reconcileOnce(ctx context.Context) error {
+	x.stepping.Lock()
+	defer x.stepping.Unlock()
+	e, ok := x.s.names.Get(x.ns.Name)
+	if !ok || e.Generation != x.entry.Generation {
+		return nil // it is being removed
+	}
+	var errs []error
+	for _, st := range x.all() {
+		l, ok := e.Store(st.name)
+		if ok && x.storePath(l) == st.dir && l.State != namespace.Failed {
+			continue
+		}
+		if st == x.primary() {
+			continue
+		}
+		errs = append(errs, x.close1(ctx, st))
+	}
+	errs = append(errs, x.removeStale(e))
+	for _, l := range e.Stores {
+		if l.Name == e.Config.Primary() || l.State == namespace.Failed || x.store(l.Name) != nil {
+			continue
+		}
+		if err := x.openFollower(ctx, e, l); err != nil {
+			errs = append(errs, x.failStore(ctx, l.Name, l.Generation, err))
+		}
+	}
+	x.siblings.Wake()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := x.finishPromotion(ctx, e); err != nil {
+		return err
+	}
+	x.resumeRebuilds(e)
+	return nil
+}
+
+// close1 stops a store and forgets it.
+func (x *space) close1(ctx context.Context, st *store) error {
+	x.mu.Lock()
+	delete(x.stores, st.name)
+	x.mu.Unlock()
+	return st.stop(ctx)
+}
+
+// removeStale removes the directories of generations that the registry no longer
+// has. Those of a store that is open stay.
+func (x *space) removeStale(e *namespace.Entry) error {
+	keep := make(map[string]bool)
+	for _, l := range e.Stores {
+		if l.State != namespace.Failed {
+			keep[x.storePath(l)] = true
+		}
+	}
+	for _, st := range x.all() {
+		keep[st.dir] = true
+	}
+	parent := x.s.dir.storeDir(x.entry.Incarnation.String())
+	dirs, err := os.ReadDir(parent)
+	if err != nil {
+		return fmt.Errorf("list the stores of namespace %s: %w", e.Name, err)
+	}
+	for _, d := range dirs {
+		path := filepath.Join(parent, d.Name())
+		if !d.IsDir() || keep[path] {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove a store of namespace %s that was dropped: %w", e.Name, err)
+		}
+		x.s.log.Info("removed a store that was dropped", "namespace", e.Name, "store", d.Name())
+	}
+	return nil
+}
+
+// failStore notes in the registry why a store is not applied to any more, and
+// returns the error that it could not be noted.
+func (x *space) failStore(ctx context.Context, name string, generation uint64, cause error) error {
+	x.s.log.Error("a store that follows has failed; drop it, or apply the namespace with another", "namespace", x.ns.Name, "store", name, "reason", cause)
+	return x.s.names.SetStore(ctx, x.ns.Name, name, func(l *namespace.StoreLife) bool {
+		if l.Generation != generation || l.State == namespace.Failed {
+			return false
+		}
+		l.State, l.Message = namespace.Failed, cause.Error()
+		return true
+	})
+}
+
+// openFollower opens a store that follows, builds what it begins with where that is
+// not there yet, and starts it.
+func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespace.StoreLife) error {
+	dir := x.storePath(l)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if l.State != namespace.Building {
+			return fmt.Errorf("its directory %s is gone; drop it, or apply the namespace with another", filepath.Base(dir))
+		}
+		if err := x.buildFollower(ctx, l, dir); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	st, err := x.newStore(l.Name, roleOf(e.Config, l.Name), dir)
+	if err != nil {
+		return err
+	}
+	st.generation = l.Generation
+	if _, err := st.check(ctx); err != nil {
+		return errors.Join(err, st.stop(ctx))
+	}
+	x.add(st)
+	if err := st.start(); err != nil {
+		x.mu.Lock()
+		delete(x.stores, st.name)
+		x.mu.Unlock()
+		return err
+	}
+	if l.State == namespace.Building || l.State == namespace.Comparing && l.Compared == nil {
+		st.work.Go(func() { x.watchBuilding(st.run, st) })
+	}
+	return nil
+}
+
+// buildFollower makes the directory that a store begins with: an empty one where
+// the log reaches back to its first record, or else a copy of the PRIMARY as of one
+// moment. It is made under another name, so that a crash leaves nothing half done.
+func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir string) error {
+	tmp, copied := dir+".building", false
+	err := os.RemoveAll(tmp)
+	if err != nil {
+		return err
+	}
+	if l.Rebuild {
+		err = x.reachesBack(ctx)
+	} else {
+		copied, err = x.primary().isCopied(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if copied {
+		if err := x.primary().ledger.Checkpoint(tmp); err != nil {
+			return fmt.Errorf("copy the PRIMARY: %w", err)
+		}
+	}
+	st, err := x.newStore(l.Name, "SHADOW", tmp)
+	if err != nil {
+		return err
+	}
+	err = st.ledger.Follow(ctx)
+	if err = errors.Join(err, st.ledger.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// isCopied reports whether a new store begins as a copy of this one, because the log
+// does not hold every record of the namespace with every exception that there was.
+func (st *store) isCopied(ctx context.Context) (bool, error) {
+	for p := range wal.Partition(st.x.log.Info().Partitions) {
+		b, err := st.x.log.Bounds(ctx, p)
+		if err != nil {
+			return false, fmt.Errorf("bounds of partition %d: %w", p, err)
+		}
+		s, err := st.ledger.State(ctx, p)
+		if err != nil {
+			return false, err
+		}
+		if b.Start > 0 || s.FirstException > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,379 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// apply applies a namespace document.
+func applyDoc(t *testing.T, s *Server, doc string) reply {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{"config": doc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return call(t, s, "Namespace.ApplyNamespace", string(b))
+}
+
+// stored are the two namespaces of a test of stores, by the abstraction.
+var stored = map[string]string{
+	"shop":  "namespace: shop\nabstraction: kv\nlog: {partitions: 2}\n",
+	"tally": "namespace: tally\nabstraction: counter\nlog: {partitions: 2}\ncounter: {floor: 0, ceiling: 100, windows: [1m]}\n",
+}
+
+const shadowed = "storage:\n  - {role: PRIMARY, type: pebble}\n  - {role: SHADOW, type: pebble, name: next}\n"
+
+// asked is a call and the answer that its copies get.
+type asked struct{ method, body, answer string }
+
+// essence is what of an answer does not depend on when it was given.
+func essence(t *testing.T, r reply) string {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal([]byte(r.body), &v); err != nil {
+		t.Fatalf("answer is not JSON: %s", r)
+	}
+	var strip func(m map[string]any)
+	strip = func(m map[string]any) {
+		for k, x := range m {
+			switch inner := x.(type) {
+			case map[string]any:
+				strip(inner)
+			default:
+				if k == "asOf" || k == "exactAsOf" || k == "pending" || k == "requestId" {
+					delete(m, k)
+				}
+			}
+		}
+	}
+	strip(v)
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(r.status, " ", string(b))
+}
+
+// write sends a call and its copy, and notes the copy's answer.
+func (w *storeWrites) write(method, body string) {
+	w.t.Helper()
+	call(w.t, w.s, method, body)
+	if w.parked != "" && strings.Contains(body, w.parked) {
+		return // it waits, and nothing was decided of it
+	}
+	w.sent = append(w.sent, asked{method, body, essence(w.t, call(w.t, w.s, method, body))})
+}
+
+// storeWrites writes what does not all do what it says.
+type storeWrites struct {
+	t    *testing.T
+	s    *Server
+	n    int
+	sent []asked
+	// parked is part of each call of a parked key, "" when none is.
+	parked string
+}
+
+// round writes once of everything: plain and conditional puts, conflicts, deletes,
+// adds that meet a bound, reservations, clears, and a key that is parked.
+func (w *storeWrites) round() {
+	w.t.Helper()
+	w.n++
+	for i := range 6 {
+		key := fmt.Sprintf("r%d-%d", w.n, i)
+		kv := func(id, value, more string) string {
+			return fmt.Sprintf(`{"namespace":"shop","id":"%s","items":[{"key":"aw==","value":"%s"}],"token":{"key":"%s"}%s}`, id, value, key, more)
+		}
+		id := fmt.Sprint("id", i)
+		w.write("KeyValue.PutItems", kv(id, "AAAA", ""))
+		call(w.t, w.s, "KeyValue.PutItems", kv(id, "BBBB", "")) // a conflict: it changes nothing
+		w.write("KeyValue.PutItems", strings.Replace(kv(id, "CCCC", `,"condition":{"ifAbsent":{}}`), key, key+"-absent", 1))
+		w.write("KeyValue.DeleteItems", fmt.Sprintf(`{"namespace":"shop","id":"gone%d","predicate":{"matchAll":{}},"token":{"key":"%s"}}`, i, key))
+		w.write("KeyValue.PutItems", strings.Replace(kv(fmt.Sprint("gone", i), "DDDD", `,"condition":{"ifAbsent":{}}`), key, key+"-back", 1))
+
+		c := fmt.Sprintf(`{"namespace":"tally","counter":"c%d","token":{"key":"%s"},`, i, key)
+		w.write("Counter.AddAndGetCount", c+`"delta":30}`)
+		w.write("Counter.AddCount", strings.Replace(c, key, key+"-plain", 1)+`"delta":30}`)
+		w.write("Counter.AddAndGetCount", strings.Replace(c, key, key+"-low", 1)+`"delta":-90}`)
+		w.write("Counter.ReserveCount", strings.Replace(c, key, key+"-hold", 1)+`"amount":5,"lease":"3600s"}`)
+		w.write("Counter.AddCounts", fmt.Sprintf(`{"namespace":"tally","adds":[{"counter":"c%d","delta":60},{"counter":"x%d","delta":1},{"counter":"c%d","delta":2,"token":{"key":"%s-own"}}],"token":{"key":"%s-call"}}`, i, i, i, key, key))
+		if i == 0 {
+			w.write("Counter.ClearCount", strings.Replace(c, key, key+"-clear", 1)[:len(c)+5]+"}")
+		}
+	}
+}
+
+// again sends every call once more: each gets the answer that it got.
+func (w *storeWrites) again(when string) {
+	w.t.Helper()
+	for _, a := range w.sent {
+		if got := essence(w.t, call(w.t, w.s, a.method, a.body)); got != a.answer {
+			w.t.Errorf("%s, %s %s is answered\n%s\nand was\n%s", when, a.method, a.body, got, a.answer)
+		}
+	}
+}
+
+// polls yields every 5 ms, for half a minute.
+func polls(t *testing.T) func(yield func() bool) {
+	return func(yield func() bool) {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for yield() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// storeOf waits until a store is in a state and compared, if it is to be, and
+// returns it.
+func storeOf(t *testing.T, s *Server, ns, name, state string) map[string]any {
+	t.Helper()
+	var last reply
+	for range polls(t) {
+		last = call(t, s, "Admin.ListStores", `{"namespace":"`+ns+`"}`)
+		for _, x := range last.field(t, "stores").([]any) {
+			m := x.(map[string]any)
+			if m["name"] == name && m["state"] == state && (state != "COMPARING" || m["compared"] != nil) {
+				return m
+			}
+		}
+	}
+	t.Fatalf("store %s of %s is never %s: %s", name, ns, state, last)
+	return nil
+}
+
+// equal fails unless the last comparison of a store found no difference.
+func equal(t *testing.T, m map[string]any) {
+	t.Helper()
+	c := m["compared"].(map[string]any)
+	if fmt.Sprint(c["differences"]) != "0" || fmt.Sprint(c["items"]) == "0" {
+		t.Errorf("the stores differ: %v", c)
+	}
+}
+
+// compared compares a store once more.
+func compared(t *testing.T, s *Server, ns, name string) {
+	t.Helper()
+	r := call(t, s, "Admin.CompareStore", fmt.Sprintf(`{"namespace":"%s","store":"%s"}`, ns, name))
+	is(t, "compare", r)
+	awaitJob(t, s, r.field(t, "job").(string))
+	for _, x := range call(t, s, "Admin.ListStores", `{"namespace":"`+ns+`"}`).field(t, "stores").([]any) {
+		if m := x.(map[string]any); m["name"] == name {
+			equal(t, m)
+		}
+	}
+}
+
+func awaitJob(t *testing.T, s *Server, id string) string {
+	t.Helper()
+	for range polls(t) {
+		r := call(t, s, "Admin.GetJob", `{"id":"`+id+`"}`)
+		if state := r.field(t, "job.state"); state != "RUNNING" {
+			if state != "DONE" {
+				t.Errorf("job: %s", r)
+			}
+			return fmt.Sprint(r.field(t, "job.message"))
+		}
+	}
+	t.Fatal("the job does not end")
+	return ""
+}
+
+// TestAShadowTakesOver builds a second store of a live namespace, promotes it, rolls
+// back, promotes again and drops the first. The ledger goes over with the data: every
+// token keeps its answer, and what is parked stays parked.
+func TestAShadowTakesOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc))
+	}
+	w := &storeWrites{t: t, s: s}
+	w.round()
+	parked := poisonOf(t, s, "shop", wal.KindKV, "id1")
+	w.parked = `"id1"`
+	w.round()
+	for name, doc := range stored {
+		is(t, "a SHADOW of "+name, applyDoc(t, s, doc+shadowed))
+	}
+	w.round()
+	for name := range stored {
+		equal(t, storeOf(t, s, name, "next", "COMPARING"))
+		compared(t, s, name, "next")
+		is(t, "promote", call(t, s, "Admin.PromoteStore", `{"namespace":"`+name+`","store":"next"}`), "store.state", "SERVING", "store.role", "PRIMARY")
+		is(t, "promote again", call(t, s, "Admin.PromoteStore", `{"namespace":"`+name+`","store":"next"}`), "store.state", "SERVING")
+		refused(t, "an older document", applyDoc(t, s, stored[name]+shadowed), 400, "HW-1204", "NOT_APPLIED")
+	}
+	w.again("after a promote")
+	w.round()
+	if r := send(t, s, "GET", "/v1/kv/shop/id1/k", ""); r.status != 400 || r.field(t, "reason") != "HW-1301" {
+		t.Errorf("the parked key: %s", r)
+	}
+	for name := range stored {
+		compared(t, s, name, "primary")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, dir)
+	w.s = s
+	w.again("after a restart")
+	w.round()
+	for name := range stored {
+		storeOf(t, s, name, "primary", "RETIRING")
+		is(t, "roll back", call(t, s, "Admin.RollbackStore", `{"namespace":"`+name+`","store":"primary"}`), "store.state", "SERVING")
+		w.again("after a roll back")
+		compared(t, s, name, "next")
+		is(t, "promote once more", call(t, s, "Admin.PromoteStore", `{"namespace":"`+name+`","store":"next"}`), "store.state", "SERVING")
+		is(t, "drop", call(t, s, "Admin.DropStore", `{"namespace":"`+name+`","store":"primary","confirm":"primary"}`))
+	}
+	w.round()
+	w.again("after the drop")
+	is(t, "drop what is parked", call(t, s, "Log.DropDeadLetters", fmt.Sprintf(`{"namespace":"shop","selection":{"key":"%s"}}`, parked)), "dropped", "1")
+	if r := call(t, s, "KeyValue.GetItems", `{"namespace":"shop","id":"id1","predicate":{"matchAll":{}},"consistency":"LATEST"}`); r.status != 200 {
+		t.Errorf("the key that was parked: %s", r)
+	}
+}
+
+// poisonOf appends a record that cannot be applied, and waits until its key is parked.
+func poisonOf(t *testing.T, s *Server, ns string, kind wal.Kind, key string) string {
+	t.Helper()
+	l := topic(t, s, ns)
+	rec := wal.AppendRecord(nil, &wal.Record{Kind: kind, RoutingKey: []byte(key), Token: wal.Token{GenerationTime: s.broker.Now().UnixMicro(), Nonce: wal.NewNonce()}, Payload: []byte{1, 1, 0, 1, 99, 0}})
+	p := wal.PartitionOf([]byte(key), l.Info().Partitions)
+	res := l.Append(t.Context(), wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]
+	if res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	n, ok := s.spaces.dir.Get(ns)
+	if !ok {
+		t.Fatal("no " + ns)
+	}
+	if err := n.Stream.WaitApplied(t.Context(), p, res.Offset); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// TestARebuildTakesOver rebuilds the PRIMARY from the log, twice, and loses every store
+// after it: the namespace is built again from its log alone.
+func TestARebuildTakesOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	w := &storeWrites{t: t, s: s}
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc))
+	}
+	w.round()
+	for name := range stored {
+		for _, want := range []string{"rebuild", "rebuild-2"} {
+			is(t, "dry run", call(t, s, "Admin.Rebuild", `{"namespace":"`+name+`","dryRun":true}`), "job", "")
+			r := call(t, s, "Admin.Rebuild", `{"namespace":"`+name+`"}`)
+			is(t, "rebuild", r)
+			w.round()
+			if end := awaitJob(t, s, r.field(t, "job").(string)); !strings.Contains(end, "store "+want+" serves") {
+				t.Errorf("rebuild ended with %q", end)
+			}
+			storeOf(t, s, name, want, "SERVING")
+			w.again("after a rebuild")
+		}
+		for _, gone := range []string{"primary", "rebuild"} {
+			is(t, "drop", call(t, s, "Admin.DropStore", fmt.Sprintf(`{"namespace":"%s","store":"%s","confirm":"%s"}`, name, gone, gone)))
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "stores")); err != nil {
+		t.Fatal(err)
+	}
+	w.s = start(t, dir)
+	w.again("after the loss of every store")
+}
+
+// TestWhatAStoreCannotBe refuses what a store cannot be or do, and changes nothing.
+func TestWhatAStoreCannotBe(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc))
+	}
+	onStore := func(method, store, more string) reply {
+		return call(t, s, "Admin."+method, `{"namespace":"shop","store":"`+store+`"`+more+`}`)
+	}
+	before := call(t, s, "Admin.ListStores", `{"namespace":"shop"}`)
+	refused(t, "two PRIMARY", applyDoc(t, s, stored["shop"]+strings.Replace(shadowed, "SHADOW", "PRIMARY", 1)), 400, "HW-1019", "NOT_APPLIED")
+	refused(t, "promote what is not there", onStore("PromoteStore", "none", ""), 404, "HW-1109", "")
+	refused(t, "drop the PRIMARY", onStore("DropStore", "primary", `,"confirm":"primary"`), 400, "HW-1308", "")
+	refused(t, "compare the PRIMARY", onStore("CompareStore", "primary", ""), 400, "HW-1308", "")
+	refused(t, "roll back to nothing", onStore("RollbackStore", "none", ""), 404, "HW-1109", "")
+	refused(t, "no such job", call(t, s, "Admin.GetJob", `{"id":"none"}`), 404, "HW-1110", "")
+	refused(t, "rebuild a log", call(t, s, "Admin.Rebuild", `{"namespace":"demo-log"}`), 501, "HW-1107", "")
+	if after := call(t, s, "Admin.ListStores", `{"namespace":"shop"}`); !reflect.DeepEqual(before.field(t, "stores"), after.field(t, "stores")) {
+		t.Errorf("stores were\n%s\nand are\n%s", before, after)
+	}
+	is(t, "a SHADOW", applyDoc(t, s, stored["shop"]+shadowed))
+	storeOf(t, s, "shop", "next", "COMPARING")
+	refused(t, "drop without its name", onStore("DropStore", "next", `,"confirm":"primary"`), 400, "HW-1028", "")
+	refused(t, "roll back to a SHADOW", onStore("RollbackStore", "next", ""), 400, "HW-1307", "")
+}
+
+// TestADifferenceIsFound changes an item of a SHADOW behind everybody's back.
+func TestADifferenceIsFound(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc+shadowed))
+	}
+	w := &storeWrites{t: t, s: s}
+	w.round()
+	x := s.spaces.open["shop"]
+	storeOf(t, s, "shop", "next", "COMPARING")
+	st := x.store("next")
+	p := wal.PartitionOf([]byte("id2"), 2)
+	err := st.do(t.Context(), p, func(ctx context.Context) error {
+		pebble := st.backend.(*kvBackend).pebble
+		state, err := pebble.State(ctx, p)
+		if err != nil {
+			return err
+		}
+		b := pebble.Begin(p)
+		b.Put([]byte("id2"), wal.Version{Time: state.MaxTime + 1, Class: wal.Live}, &kv.StoredItem{Key: []byte("k"), Value: []byte("x"), Size: 1})
+		return b.Commit(ctx, state)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := onStoreCompare(t, s)
+	if end := awaitJob(t, s, r); !strings.HasPrefix(end, "1 differences in") {
+		t.Errorf("compared: %s", end)
+	}
+	refused(t, "promote one that differs", call(t, s, "Admin.PromoteStore", `{"namespace":"shop","store":"next"}`), 400, "HW-1307", "")
+	is(t, "promote it all the same", call(t, s, "Admin.PromoteStore", `{"namespace":"shop","store":"next","acceptDifferences":true}`), "store.state", string(namespace.Serving))
+}
+
+func onStoreCompare(t *testing.T, s *Server) string {
+	t.Helper()
+	r := call(t, s, "Admin.CompareStore", `{"namespace":"shop","store":"next"}`)
+	is(t, "compare", r)
+	return r.field(t, "job").(string)
+}

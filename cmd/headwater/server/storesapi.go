@@ -1,0 +1,309 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/gateway"
+	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// storesAPI is gateway.Stores over the namespaces of this process.
+type storesAPI struct{ s *Server }
+
+var _ gateway.Stores = storesAPI{}
+
+// space finds a namespace and the registry's entry of it.
+func (a storesAPI) space(name string) (*space, *namespace.Entry, error) {
+	e, ok := a.s.names.Get(name)
+	if !ok {
+		return nil, nil, apierrors.New(apierrors.NamespaceNotFound, "namespace %.64q does not exist; create it with `headwater namespace apply`", name)
+	}
+	a.s.spaces.mu.Lock()
+	x := a.s.spaces.open[name]
+	a.s.spaces.mu.Unlock()
+	if x == nil || x.front == nil && x.messages == nil {
+		return nil, nil, apierrors.New(apierrors.NamespaceStopped, "namespace %s is not served here; see headwater status", name)
+	}
+	return x, e, nil
+}
+
+// life finds a store of a namespace.
+func (a storesAPI) life(ns, store string) (*space, *namespace.Entry, namespace.StoreLife, error) {
+	x, e, err := a.space(ns)
+	if err != nil {
+		return nil, nil, namespace.StoreLife{}, err
+	}
+	l, ok := e.Store(store)
+	if !ok {
+		return nil, nil, l, apierrors.New(apierrors.StoreNotFound, "namespace %s has no store %.64q; see headwater store list %s", ns, store, ns)
+	}
+	return x, e, l, nil
+}
+
+// List implements gateway.Stores.
+func (a storesAPI) List(_ context.Context, name string) ([]*headwaterv1.Store, error) {
+	x, e, err := a.space(name)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*headwaterv1.Store, len(e.Stores))
+	for i, l := range e.Stores {
+		out[i] = x.toAPI(e, l)
+	}
+	return out, nil
+}
+
+// toAPI tells how a store stands.
+func (x *space) toAPI(e *namespace.Entry, l namespace.StoreLife) *headwaterv1.Store {
+	m := &headwaterv1.Store{
+		Name: l.Name, Role: roleOf(e.Config, l.Name), Type: "pebble", Generation: int64(l.Generation),
+		State: headwaterv1.Store_State(headwaterv1.Store_State_value[string(l.State)]),
+	}
+	if l.Message != "" {
+		m.Message = proto.String(l.Message)
+	}
+	if c := l.Compared; c != nil {
+		m.Compared = &headwaterv1.Store_Comparison{Items: c.Items, Differences: c.Differences}
+	}
+	st := x.store(l.Name)
+	if st == nil || st.generation != l.Generation {
+		return m
+	}
+	st.mu.Lock()
+	if r := st.report; r != nil && m.Compared != nil {
+		for _, d := range r.Examples {
+			m.Compared.Examples = append(m.Compared.Examples, &headwaterv1.Store_Difference{Partition: int32(d.Partition), Key: d.Key, Detail: d.Detail})
+		}
+	}
+	st.mu.Unlock()
+	at := wal.Position{Namespace: e.Name, Incarnation: e.Incarnation, Offsets: make(map[wal.Partition]wal.Offset)}
+	var oldest int64
+	for p := range wal.Partition(len(x.serving)) {
+		o := st.progress.Applied(p)
+		end := x.log.LastEnd(p).End
+		m.ItemsTotal += max(0, int64(end))
+		if o < 0 {
+			continue
+		}
+		at.Offsets[p] = o
+		m.ItemsDone += int64(o) + 1
+		if t := st.progress.LogTime(p); oldest == 0 || t < oldest {
+			oldest = t
+		}
+	}
+	m.ItemsDone = min(m.ItemsDone, m.ItemsTotal)
+	m.Position = at.String()
+	if oldest > 0 {
+		m.AppliedAt = timestamppb.New(timeOf(oldest))
+	}
+	if state, reason := runnerState(st.runner); state != "running" && m.Message == nil {
+		m.Message = proto.String(state + ": " + reason)
+	}
+	return m
+}
+
+// Compare implements gateway.Stores.
+func (a storesAPI) Compare(_ context.Context, ns, store string) (string, error) {
+	x, e, l, err := a.life(ns, store)
+	if err != nil {
+		return "", err
+	}
+	if store == e.Config.Primary() {
+		return "", apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; compare another store with it", store, ns)
+	}
+	st, err := x.caughtUp(l)
+	if err != nil {
+		return "", err
+	}
+	j, err := a.s.jobs.compare(x, st)
+	if err != nil {
+		return "", err
+	}
+	return j.id, nil
+}
+
+// caughtUp returns an open store that has caught up.
+func (x *space) caughtUp(l namespace.StoreLife) (*store, error) {
+	switch l.State {
+	case namespace.Comparing, namespace.Retiring, namespace.Serving:
+	case namespace.Building:
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is BUILDING; wait until it is COMPARING", l.Name, x.ns.Name)
+	case namespace.Failed:
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is FAILED: %s; drop it, and apply the namespace with a new one", l.Name, x.ns.Name, l.Message)
+	}
+	st := x.store(l.Name)
+	if st == nil || st.generation != l.Generation {
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is being opened; try again in a moment", l.Name, x.ns.Name)
+	}
+	return st, nil
+}
+
+// Promote implements gateway.Stores.
+func (a storesAPI) Promote(ctx context.Context, ns, store string, acceptDifferences bool) (*headwaterv1.Store, error) {
+	x, _, _, err := a.life(ns, store)
+	if err != nil {
+		return nil, err
+	}
+	x.stepping.Lock()
+	defer x.stepping.Unlock()
+	e, l, err := x.again(store)
+	if err != nil {
+		return nil, err
+	}
+	if store == e.Config.Primary() {
+		return x.toAPI(e, l), nil
+	}
+	st, err := x.caughtUp(l)
+	switch {
+	case err != nil:
+		return nil, err
+	case l.State == namespace.Retiring:
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is RETIRING; headwater store rollback makes it the PRIMARY again", store, ns)
+	case l.Compared == nil:
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has not been compared yet; wait for the comparison, or start one with headwater store compare", store, ns)
+	case l.Compared.Differences > 0 && !acceptDifferences:
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has %d differences in %d items; see headwater store list, or pass --accept-differences", store, ns, l.Compared.Differences, l.Compared.Items)
+	}
+	return x.exchanged(ctx, st, namespace.Retiring)
+}
+
+// Rollback implements gateway.Stores.
+func (a storesAPI) Rollback(ctx context.Context, ns, store string) (*headwaterv1.Store, error) {
+	x, _, _, err := a.life(ns, store)
+	if err != nil {
+		return nil, err
+	}
+	x.stepping.Lock()
+	defer x.stepping.Unlock()
+	e, l, err := x.again(store)
+	if err != nil {
+		return nil, err
+	}
+	if store == e.Config.Primary() {
+		return x.toAPI(e, l), nil
+	}
+	if l.State != namespace.Retiring {
+		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is %s; only a RETIRING store can be rolled back to", store, ns, l.State)
+	}
+	st, err := x.caughtUp(l)
+	if err != nil {
+		return nil, err
+	}
+	return x.exchanged(ctx, st, namespace.Comparing)
+}
+
+// again reads a store's life once more, now that nobody else changes it.
+func (x *space) again(store string) (*namespace.Entry, namespace.StoreLife, error) {
+	e, ok := x.s.names.Get(x.ns.Name)
+	if !ok {
+		return nil, namespace.StoreLife{}, apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", x.ns.Name)
+	}
+	l, ok := e.Store(store)
+	if !ok {
+		return nil, l, apierrors.New(apierrors.StoreNotFound, "namespace %s has no store %.64q any more", x.ns.Name, store)
+	}
+	return e, l, nil
+}
+
+func (x *space) exchanged(ctx context.Context, st *store, former namespace.StoreState) (*headwaterv1.Store, error) {
+	if err := x.exchange(ctx, st, former, "operator"); err != nil {
+		return nil, fmt.Errorf("promote store %s of namespace %s; send it again to have it finished: %w", st.name, x.ns.Name, err)
+	}
+	e, l, err := x.again(st.name)
+	if err != nil {
+		return nil, err
+	}
+	return x.toAPI(e, l), nil
+}
+
+// Drop implements gateway.Stores.
+func (a storesAPI) Drop(ctx context.Context, ns, store, confirm string) error {
+	x, e, _, err := a.life(ns, store)
+	if err != nil {
+		return err
+	}
+	if confirm != store {
+		return apierrors.New(apierrors.BadConfirm, "confirm must be the store's name, %s; nothing was dropped", store)
+	}
+	if store == e.Config.Primary() {
+		return apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; promote another store first", store, ns)
+	}
+	switch err := a.s.names.DropStore(ctx, ns, store, "operator"); {
+	case errors.Is(err, namespace.ErrNotFound):
+		return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", ns)
+	case err != nil:
+		return err
+	}
+	return x.reconcileOnce(ctx)
+}
+
+// Rebuild implements gateway.Stores.
+func (a storesAPI) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (string, error) {
+	x, e, err := a.space(req.GetNamespace())
+	if err != nil {
+		return "", err
+	}
+	if len(req.GetOmit()) > 0 || req.GetFrom() != nil {
+		return "", apierrors.New(apierrors.NotOffered, "this build rebuilds from the first record of the log and leaves nothing out; send neither from nor omit")
+	}
+	if name := req.GetStore(); name != "" && name != e.Config.Primary() {
+		return "", apierrors.New(apierrors.StoreNotFound, "the PRIMARY of namespace %s is %s; only it is rebuilt, since another store is built anew by dropping and adding it", e.Name, e.Config.Primary())
+	}
+	if x.front == nil {
+		return "", apierrors.New(apierrors.NotOffered, "namespace %s is a log; it has no store to rebuild", e.Name)
+	}
+	if err := x.reachesBack(ctx); err != nil {
+		return "", err
+	}
+	if req.GetDryRun() {
+		return "", nil
+	}
+	return x.rebuild(ctx)
+}
+
+// Jobs implements gateway.Stores.
+func (a storesAPI) Jobs() []*headwaterv1.Job { return a.s.jobs.list() }
+
+// Job implements gateway.Stores.
+func (a storesAPI) Job(id string) *headwaterv1.Job {
+	j := a.s.jobs.find(id)
+	if j == nil {
+		return nil
+	}
+	return j.toAPI()
+}
+
+// Cancel implements gateway.Stores.
+func (a storesAPI) Cancel(ctx context.Context, id string) (*headwaterv1.Job, error) {
+	j := a.s.jobs.find(id)
+	if j == nil {
+		return nil, nil
+	}
+	j.cancel()
+	select {
+	case <-j.ended:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if j.kind != jobRebuild {
+		return j.toAPI(), nil
+	}
+	// The store stays as any other, and no restart takes the job up again.
+	err := a.s.names.SetStore(ctx, j.namespace, j.store, func(l *namespace.StoreLife) bool {
+		was := l.Rebuild
+		l.Rebuild = false
+		return was
+	})
+	if errors.Is(err, namespace.ErrNotFound) {
+		err = nil
+	}
+	return j.toAPI(), err
+}

@@ -1,0 +1,79 @@
+package consumers
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Replica is a store of a namespace with the applier that writes it, as a Local
+// asks it; E is what the abstraction keeps of a token.
+type Replica[E wal.Decided] interface {
+	Token(ctx context.Context, p wal.Partition, id wal.TokenID) (E, bool, error)
+	Parked(p wal.Partition, key []byte) (ParkedQueue, bool)
+	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
+}
+
+// Local is the Owner of partitions whose appliers are in this process: it asks the
+// store that answers for each. An abstraction adds its reads. Safe for concurrent
+// use.
+type Local[E wal.Decided, R Replica[E]] struct {
+	Progress *wal.Progress // of what answers
+	parts    []atomic.Pointer[R]
+}
+
+// NewLocal returns an owner of partitions that nothing answers for yet.
+func NewLocal[E wal.Decided, R Replica[E]](progress *wal.Progress) *Local[E, R] {
+	return &Local[E, R]{Progress: progress, parts: make([]atomic.Pointer[R], progress.Partitions())}
+}
+
+// Set makes r answer for p from the next call on.
+func (l *Local[E, R]) Set(p wal.Partition, r R) { l.parts[p].Store(&r) }
+
+// SetAll is Set for every partition.
+func (l *Local[E, R]) SetAll(r R) {
+	for p := range l.parts {
+		l.parts[p].Store(&r)
+	}
+}
+
+// Of returns what answers for p. ErrNotAssigned where nothing does.
+func (l *Local[E, R]) Of(p wal.Partition) (r R, err error) {
+	if at := l.parts[p].Load(); at != nil {
+		return *at, nil
+	}
+	return r, ErrNotAssigned
+}
+
+// Wait implements Owner.
+func (l *Local[E, R]) Wait(ctx context.Context, p wal.Partition, o wal.Offset) error {
+	return l.Progress.Wait(ctx, p, o)
+}
+
+// Token implements Owner.
+func (l *Local[E, R]) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (e E, known bool, err error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return e, false, err
+	}
+	return r.Token(ctx, p, id)
+}
+
+// Parked implements Owner.
+func (l *Local[E, R]) Parked(p wal.Partition, key []byte) (ParkedQueue, bool) {
+	r, err := l.Of(p)
+	if err != nil {
+		return ParkedQueue{}, false
+	}
+	return r.Parked(p, key)
+}
+
+// ParkedKeys implements Owner.
+func (l *Local[E, R]) ParkedKeys(p wal.Partition) (int, wal.Offset) {
+	r, err := l.Of(p)
+	if err != nil {
+		return 0, wal.NoOffset
+	}
+	return r.ParkedKeys(p)
+}

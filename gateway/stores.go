@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+)
+
+// Stores changes the stores of namespaces, as the AdminService asks. Its errors are
+// those of the API. Safe for concurrent use.
+type Stores interface {
+	List(ctx context.Context, namespace string) ([]*headwaterv1.Store, error)
+	// Compare starts a comparison, or returns the job of the one that runs.
+	Compare(ctx context.Context, namespace, store string) (job string, err error)
+	// Promote and Rollback return when every partition has turned.
+	Promote(ctx context.Context, namespace, store string, acceptDifferences bool) (*headwaterv1.Store, error)
+	Rollback(ctx context.Context, namespace, store string) (*headwaterv1.Store, error)
+	Drop(ctx context.Context, namespace, store, confirm string) error
+	// Rebuild starts a rebuild of the PRIMARY; on a dry run it only checks, and job
+	// is empty.
+	Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (job string, err error)
+	Jobs() []*headwaterv1.Job
+	// Job returns a job, nil when there is none of that id. Cancel ends it first.
+	Job(id string) *headwaterv1.Job
+	Cancel(ctx context.Context, id string) (*headwaterv1.Job, error)
+}
+
+// ListStores implements AdminService.
+func (s *Admin) ListStores(ctx context.Context, req *headwaterv1.ListStoresRequest) (*headwaterv1.ListStoresResponse, error) {
+	stores, err := s.cfg.Stores.List(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	return &headwaterv1.ListStoresResponse{Stores: stores}, nil
+}
+
+// CompareStore implements AdminService.
+func (s *Admin) CompareStore(ctx context.Context, req *headwaterv1.CompareStoreRequest) (*headwaterv1.CompareStoreResponse, error) {
+	job, err := s.cfg.Stores.Compare(ctx, req.GetNamespace(), req.GetStore())
+	if err != nil {
+		return nil, forWrite(err, false, nil)
+	}
+	return &headwaterv1.CompareStoreResponse{Job: job}, nil
+}
+
+// PromoteStore implements AdminService.
+func (s *Admin) PromoteStore(ctx context.Context, req *headwaterv1.PromoteStoreRequest) (*headwaterv1.PromoteStoreResponse, error) {
+	st, err := s.cfg.Stores.Promote(ctx, req.GetNamespace(), req.GetStore(), req.GetAcceptDifferences())
+	if err != nil {
+		return nil, err
+	}
+	return &headwaterv1.PromoteStoreResponse{Store: st}, nil
+}
+
+// RollbackStore implements AdminService.
+func (s *Admin) RollbackStore(ctx context.Context, req *headwaterv1.RollbackStoreRequest) (*headwaterv1.RollbackStoreResponse, error) {
+	st, err := s.cfg.Stores.Rollback(ctx, req.GetNamespace(), req.GetStore())
+	if err != nil {
+		return nil, err
+	}
+	return &headwaterv1.RollbackStoreResponse{Store: st}, nil
+}
+
+// DropStore implements AdminService.
+func (s *Admin) DropStore(ctx context.Context, req *headwaterv1.DropStoreRequest) (*headwaterv1.DropStoreResponse, error) {
+	if err := s.cfg.Stores.Drop(ctx, req.GetNamespace(), req.GetStore(), req.GetConfirm()); err != nil {
+		return nil, err
+	}
+	return &headwaterv1.DropStoreResponse{}, nil
+}
+
+// Rebuild implements AdminService.
+func (s *Admin) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (*headwaterv1.RebuildResponse, error) {
+	job, err := s.cfg.Stores.Rebuild(ctx, req)
+	if err != nil {
+		return nil, forWrite(err, false, nil)
+	}
+	return &headwaterv1.RebuildResponse{Job: job}, nil
+}
+
+// ListJobs implements AdminService.
+func (s *Admin) ListJobs(context.Context, *headwaterv1.ListJobsRequest) (*headwaterv1.ListJobsResponse, error) {
+	return &headwaterv1.ListJobsResponse{Jobs: s.cfg.Stores.Jobs()}, nil
+}
+
+// GetJob implements AdminService.
+func (s *Admin) GetJob(_ context.Context, req *headwaterv1.GetJobRequest) (*headwaterv1.GetJobResponse, error) {
+	j := s.cfg.Stores.Job(req.GetId())
+	if j == nil {
+		return nil, noJob(req.GetId())
+	}
+	return &headwaterv1.GetJobResponse{Job: j}, nil
+}
+
+// CancelJob implements AdminService.
+func (s *Admin) CancelJob(ctx context.Context, req *headwaterv1.CancelJobRequest) (*headwaterv1.CancelJobResponse, error) {
+	j, err := s.cfg.Stores.Cancel(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if j == nil {
+		return nil, noJob(req.GetId())
+	}
+	return &headwaterv1.CancelJobResponse{Job: j}, nil
+}
+
+func noJob(id string) error {
+	return apierrors.New(apierrors.JobNotFound, "there is no job %.64q; see headwater jobs", id)
+}
