@@ -164,7 +164,7 @@ func writeAdds(ctx context.Context, log wal.Log, n, perRecord int, at time.Time)
 		tok.GenerationTime = at.UnixMicro()
 		binary.BigEndian.PutUint64(tok.Nonce[:], uint64(at.Unix())<<32|uint64(random.Uint32()))
 		binary.BigEndian.PutUint64(tok.Nonce[8:], random.Uint64())
-		rec := wal.Record{Kind: wal.KindCounter, AcceptedAt: at.UnixMicro(), RoutingKey: []byte("plays"), Token: tok, RequestHash: wal.HashOf(tok.Nonce[:])}
+		rec := wal.Record{Kind: wal.KindCounter, AcceptedAt: at.UnixMicro(), RoutingKey: []byte("plays"), Token: tok, RequestHash: wal.Hash(tok.Nonce)}
 		rec.Payload = counter.AppendPayload(nil, &counter.Call{Op: counter.OpAdd, Adds: adds[p]})
 		entries = append(entries, wal.NewEntry{Partition: wal.Partition(p), Data: wal.AppendRecord(nil, &rec)})
 		adds[p], counts[p] = adds[p][:0], 0

@@ -77,5 +77,9 @@ func putCall(random *rand.Rand, n uint64, at int64) kv.Call {
 	binary.BigEndian.PutUint64(tok.Nonce[8:], n)
 	id := fmt.Appendf(nil, "record-%016x", n*0x9e3779b97f4a7c15)
 	m := kv.Mutation{Op: kv.OpPut, ID: id, Items: []kv.Item{{Key: []byte("item"), Value: value}}}
-	return kv.Call{Token: tok, Hash: wal.HashOf(id, value), Mutations: []kv.Mutation{m}}
+	hash := wal.HashOf(1, func(x *wal.Hasher) {
+		x.Blob(id)
+		x.Blob(value)
+	})
+	return kv.Call{Token: tok, Hash: hash, Mutations: []kv.Mutation{m}}
 }

@@ -2,9 +2,6 @@ package counter
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"hash"
 	"sync"
 
 	"github.com/headwater-db/headwater/wal"
@@ -16,6 +13,7 @@ type Adds struct {
 	parts []addsPart
 	owned []ownAdd // adds with a token of their own
 	n     int
+	form  wal.Hasher // of the call; see callForm
 }
 
 type addsPart struct {
@@ -27,17 +25,12 @@ type addsPart struct {
 
 // ownAdd is an add with its own token, which is reserved by itself.
 type ownAdd struct {
-	index  int
-	part   wal.Partition
-	timeAt int // where its generation time stands in the part's bytes
-	token  wal.Token
-	id     wal.TokenID
-	hash   wal.Hash
+	index int
+	part  wal.Partition
+	token wal.Token
+	id    wal.TokenID
+	hash  wal.Hash
 }
-
-// ownTimeBack is how far before the end of an add with a token of its own its
-// generation time stands; see AppendAdd.
-const ownTimeBack = 8 + len(wal.Hash{})
 
 var addsPool = sync.Pool{New: func() any { return &Adds{} }}
 
@@ -54,6 +47,7 @@ func (db *DB) NewAdds() *Adds {
 		a.parts[i].used = false
 	}
 	a.owned, a.n = a.owned[:0], 0
+	beginAdds(&a.form)
 	return a
 }
 
@@ -96,47 +90,12 @@ func (a *Adds) Add(add *Add) {
 	}
 	if !add.Token.IsZero() {
 		id := wal.IDOf(add.Counter, add.Token.Nonce)
-		a.owned = append(a.owned, ownAdd{a.n, p, len(part.buf) - ownTimeBack, add.Token, id, add.Hash})
+		a.owned = append(a.owned, ownAdd{a.n, p, add.Token, id, add.Hash})
 	}
+	add.inAdds(&a.form)
 	a.n++
 }
 
 // routingKey is the smallest name of a part: with the call's token it makes the
 // identity of the call there.
 func (p *addsPart) routingKey() []byte { return p.buf[p.from:p.to] }
-
-// requestHash identifies what a token of the add's own is used for: the add, in
-// whatever call it comes.
-func (a *Add) requestHash() wal.Hash {
-	var b [24]byte
-	binary.BigEndian.PutUint64(b[:], uint64(a.Delta))
-	binary.BigEndian.PutUint64(b[8:], uint64(a.EventTime))
-	binary.BigEndian.PutUint64(b[16:], uint64(a.TTL))
-	return wal.HashOf(a.Counter, b[:])
-}
-
-var hashPool = sync.Pool{New: func() any { return sha256.New() }}
-
-// hash identifies the call: its adds, partition by partition, as they were sent,
-// but for the times of their own tokens, which are no part of a token's identity.
-func (a *Adds) hash() (h wal.Hash) {
-	s := hashPool.Get().(hash.Hash)
-	defer hashPool.Put(s)
-	s.Reset()
-	for i := range a.parts {
-		b := a.parts[i].buf
-		n := uint64(len(b))
-		s.Write([]byte{byte(n >> 56), byte(n >> 48), byte(n >> 40), byte(n >> 32), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
-		from := 0
-		for j := range a.owned {
-			if o := &a.owned[j]; int(o.part) == i {
-				s.Write(b[from:o.timeAt])
-				from = o.timeAt + 8
-			}
-		}
-		s.Write(b[from:])
-	}
-	var sum [sha256.Size]byte
-	copy(h[:], s.Sum(sum[:0]))
-	return h
-}

@@ -68,7 +68,7 @@ func TestATokenIsKnownAfterFlushEvictionAndRestart(t *testing.T) {
 		// What another gateway does, that does not know the token.
 		r.raw(0, r.record(tok, &c))
 		rec := r.addsRecord(adds, plus("c", 10))
-		rec.RequestHash = wal.Hash{}
+		rec.RequestHash = wal.Hash{1, 15: 0xff}
 		r.raw(0, rec)
 		r.want("c", 13, 0)
 	}

@@ -27,3 +27,19 @@ func (a *Applier) InMemory(p wal.Partition, name string) bool {
 
 // HashOfAdd is what an own token of the add is used for.
 func HashOfAdd(a *Add) wal.Hash { return a.requestHash() }
+
+// HashOfCall is what the token of a call is used for.
+func HashOfCall(c *Call) wal.Hash {
+	if c.Op != OpAdd {
+		return c.requestHash()
+	}
+	var x wal.Hasher
+	beginAdds(&x)
+	r := NewAddReader(c.Adds)
+	for a := (Add{}); ; {
+		if ok, err := r.Next(&a); !ok || err != nil {
+			return x.Sum()
+		}
+		a.inAdds(&x)
+	}
+}

@@ -1,10 +1,12 @@
 package counter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -407,7 +409,7 @@ func (r *room) append(p wal.Partition, rec *wal.Record) wal.Offset {
 func (r *room) record(tok wal.Token, c *counter.Call) *wal.Record {
 	payload := counter.AppendPayload(nil, c)
 	return &wal.Record{
-		Kind: wal.KindCounter, RoutingKey: c.Add.Counter, Token: tok, RequestHash: wal.HashOf(payload), NamespaceVersion: r.options().Version,
+		Kind: wal.KindCounter, RoutingKey: c.Add.Counter, Token: tok, RequestHash: counter.HashOfCall(c), NamespaceVersion: r.options().Version,
 		AcceptedAt: r.clock.wall.Load(), Payload: payload,
 	}
 }
@@ -419,7 +421,7 @@ func (r *room) addsRecord(tok wal.Token, adds ...counter.Add) *wal.Record {
 		c.Adds = counter.AppendAdd(c.Adds, &adds[i])
 	}
 	rec := r.record(tok, &c)
-	rec.RoutingKey = adds[0].Counter
+	rec.RoutingKey = slices.MinFunc(adds, func(a, b counter.Add) int { return bytes.Compare(a.Counter, b.Counter) }).Counter
 	return rec
 }
 

@@ -30,7 +30,7 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 		return res
 	}
 	payload := AppendPayload(make([]byte, 0, 64+len(name)), &r.Call)
-	id, h := wal.IDOf(name, r.Token.Nonce), wal.HashOf(payload)
+	id, h := wal.IDOf(name, r.Token.Nonce), r.Call.requestHash()
 	c, unknown, err := db.Claim(ctx, p, id, r.Token.GenerationTime, h, &opts.FrontOptions, true)
 	if err != nil {
 		res.Err, res.Unknown = err, unknown

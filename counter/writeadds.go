@@ -30,8 +30,7 @@ func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result
 		res.Err = err
 		return res
 	}
-	h := a.hash()
-	x := addsCall{db: db, a: a, tok: tok, hash: h, opts: &opts}
+	x := addsCall{db: db, a: a, tok: tok, hash: a.form.Sum(), opts: &opts}
 	if opts.Accuracy == BestEffort {
 		return x.buffered(ctx)
 	}

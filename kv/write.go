@@ -3,7 +3,6 @@ package kv
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -181,10 +180,10 @@ func (db *DB) accept(r *Request, opts *Options) error {
 			return ErrAcrossPartitions
 		}
 	}
+	r.hash = hashOf(r.Mutations) // as they were sent
 	if err := normalise(r); err != nil {
 		return err
 	}
-	r.hash = hashOf(r.Mutations)
 	made, err := db.Complete(&r.Token, &opts.FrontOptions)
 	if err != nil {
 		return err
@@ -210,24 +209,6 @@ func decided(r *Request) bool {
 		}
 	}
 	return false
-}
-
-// hashOf identifies a request: its mutations as they were sent, with the time to
-// live instead of the expiry, and without the token.
-func hashOf(ms []Mutation) wal.Hash {
-	buf := make([]byte, 0, 512)
-	for i := range ms {
-		m := ms[i]
-		if m.Op == OpBeginUpload {
-			m.Upload.ID = UploadID{} // follows from the token
-			m.Upload.Expiry = 0
-		}
-		buf = appendMutation(buf, &m)
-		for j := range m.Items {
-			buf = appendBlob(buf, fmt.Appendf(nil, "%d", m.Items[j].TTL))
-		}
-	}
-	return wal.HashOf(buf)
 }
 
 // group is requests of one partition, by index, that share a record.

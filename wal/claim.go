@@ -66,7 +66,7 @@ func ClaimToken[E Decided](ctx context.Context, s *Stream, p Partition, id Token
 	switch {
 	case logTime < s.Progress().LogTime(p)-window.Microseconds():
 		return c, false, nil
-	case known != h:
+	case !known.Same(h):
 		s.Release(c.Own, ErrTokenReused)
 		return Claim[E]{}, false, ErrTokenReused
 	}

@@ -25,7 +25,7 @@
 //	 2  varint   kind                see Kind
 //	 3  fixed64  generation_time     of the token, microseconds since 1970, 0 = no token
 //	 4  bytes    nonce               16 bytes; with the routing key the identity of the write, see TokenID
-//	 5  bytes    request_hash        16 bytes; what the token was first used for
+//	 5  bytes    request_hash        16 bytes; what the token was first used for, see Hash
 //	 6  varint   namespace_version   the configuration that accepted the record
 //	 7  fixed64  accepted_at         microseconds since 1970, the gateway's clock
 //	 8  bytes    origin              the region that the record was first written in

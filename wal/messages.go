@@ -153,12 +153,28 @@ type Written struct {
 	Duplicate bool
 }
 
+// messageForm is the version of the canonical form of a message:
+//
+//	key blob | payload blob
+//
+// where a blob is its length as a varint and its bytes. The key of a message without
+// one is its nonce. Nothing else that a message carries belongs to what its token is
+// used for.
+const messageForm = 1
+
+func hashOfMessage(rec *Record) Hash {
+	return HashOf(messageForm, func(x *Hasher) {
+		x.Blob(rec.RoutingKey)
+		x.Blob(rec.Payload)
+	})
+}
+
 // Write appends a message and returns when it is durable. rec carries routing
 // key, token, payload and version; hash and kind are filled in. Errors:
 // ErrTokenReused; otherwise as in Result.
 func (m *Messages) Write(ctx context.Context, rec *Record) (Written, error) {
 	rec.Kind = KindMessage
-	rec.RequestHash = HashOf(rec.RoutingKey, rec.Payload)
+	rec.RequestHash = hashOfMessage(rec)
 	p, id := m.stream.PartitionOf(rec.RoutingKey), IDOf(rec.RoutingKey, rec.Token.Nonce)
 	for {
 		r, owner, err := m.stream.Reserve(ctx, p, id, rec.RequestHash)
@@ -178,7 +194,7 @@ func (m *Messages) Write(ctx context.Context, rec *Record) (Written, error) {
 
 func (m *Messages) append(ctx context.Context, p Partition, id TokenID, rec *Record, r *Reservation) (Written, error) {
 	if t, ok := m.token(p, id); ok {
-		if t.Hash != rec.RequestHash {
+		if !t.Hash.Same(rec.RequestHash) {
 			m.stream.Release(r, ErrTokenReused)
 			return Written{}, ErrTokenReused
 		}

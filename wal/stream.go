@@ -172,7 +172,7 @@ func (s *Stream) TryReserve(p Partition, id TokenID, h Hash) (r *Reservation, ow
 		owner = true
 	}
 	shard.mu.Unlock()
-	if r.hash != h {
+	if !r.hash.Same(h) {
 		return nil, false, ErrTokenReused
 	}
 	return r, owner, nil

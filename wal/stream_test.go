@@ -49,7 +49,7 @@ func newStream(t *testing.T, cfg wal.StreamConfig) *wal.Stream {
 func TestOneTokenIsAppendedOnce(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, wal.StreamConfig{})
-	id, hash := wal.TokenID(wal.NewNonce()), wal.HashOf([]byte("request"))
+	id, hash := wal.TokenID(wal.NewNonce()), wal.Hash{1, 1}
 	var owners, others sync.Map
 	var wg sync.WaitGroup
 	for i := range 32 {
@@ -93,7 +93,7 @@ func TestOneTokenIsAppendedOnce(t *testing.T) {
 	if b, err := s.Log().Bounds(t.Context(), 1); err != nil || b.End != 1 {
 		t.Errorf("the log has %d records, %v; want 1", b.End, err)
 	}
-	if _, _, err := s.Reserve(t.Context(), 1, id, wal.HashOf([]byte("another"))); !errors.Is(err, wal.ErrTokenReused) {
+	if _, _, err := s.Reserve(t.Context(), 1, id, wal.Hash{1, 2}); !errors.Is(err, wal.ErrTokenReused) {
 		t.Errorf("another request under the token: %v, want ErrTokenReused", err)
 	}
 	s.Progress().Advance(1, 0, 1)
@@ -184,7 +184,7 @@ func TestTryReserveNeverWaits(t *testing.T) {
 		if r, owner, err := s.TryReserve(0, id, hash); owner || err != nil || r != mine {
 			t.Errorf("%s: owner %v, %v", what, owner, err)
 		}
-		if _, _, err := s.TryReserve(0, id, wal.Hash{2}); !errors.Is(err, wal.ErrTokenReused) {
+		if _, _, err := s.TryReserve(0, id, wal.Hash{1, 2}); !errors.Is(err, wal.ErrTokenReused) {
 			t.Errorf("%s, another request: %v", what, err)
 		}
 	}

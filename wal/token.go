@@ -18,29 +18,6 @@ type Nonce [NonceSize]byte
 
 func (n Nonce) String() string { return hex.EncodeToString(n[:]) }
 
-// Hash is the first 16 bytes of a SHA-256: what a token was first used for.
-type Hash [16]byte
-
-// Same reports whether h and other are of the same request.
-func (h Hash) Same(other Hash) bool { return h == other }
-
-// HashOf hashes the parts of a request, each preceded by its length so that no
-// two lists of parts collide.
-func HashOf(parts ...[]byte) (h Hash) {
-	s := sha256.New()
-	var n [8]byte
-	for _, p := range parts {
-		for i, l := 0, len(p); i < 8; i++ {
-			n[i] = byte(l >> (8 * i))
-		}
-		s.Write(n[:])
-		s.Write(p)
-	}
-	var sum [sha256.Size]byte
-	copy(h[:], s.Sum(sum[:0]))
-	return h
-}
-
 // Token makes a mutation of a routing key happen once, however often it is sent.
 type Token struct {
 	GenerationTime int64 // microseconds since 1970
