@@ -41,7 +41,7 @@ test: ## all tests that need nothing but Go, with the race detector
 
 .PHONY: test-models
 test-models: ## what is shorter in test at full length, without the race detector
-	$(GO) test -count=1 -vet=off ./counter/... ./kv/... ./wal ./wal/pebblelog ./wal/pebbletokens ./wal/pebblefail ./namespace
+	$(GO) test -count=1 -vet=off ./counter/... ./kv/... ./consumers/... ./wal ./wal/pebblelog ./wal/pebbletokens ./wal/pebblefail ./namespace
 	$(GO) test -count=1 -vet=off -run 'OverPowerLoss|TestPowerLoss|TestModel|TestCountModel|CatchesUp|OfEverySize' ./proof ./cmd/headwater/server ./client
 
 # One shell holds the engines: they go down however the tests end, and their exit code is kept.

@@ -24,8 +24,10 @@
 // being applied at shutdown is finished.
 //
 // An applier that flushes a Parking before it saves or tells what it applied loses
-// no dead letter: each is durable first. The records of a parked key keep their
-// order, also when they are redriven.
+// no dead letter: each is durable first, all of a batch together. The records of a
+// parked key keep their order, also when they are redriven. A DeadLetterLog is the
+// topic of a namespace's letters: what a replay puts again is not written again; it
+// is read page by page, and what it keeps in memory does not grow with it.
 //
 // # What it does not
 //

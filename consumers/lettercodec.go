@@ -8,11 +8,14 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// The payload of a KindDeadLetter record is a protobuf message: letters, or a
-// checkpoint. Fields that are zero are left out.
+// The payload of a KindDeadLetter record is a protobuf message: letters, or a tally
+// of what came before it. Fields that are zero are left out.
 const (
-	fieldLetter     = 1 // message, repeated
-	fieldCheckpoint = 2 // message
+	fieldLetter = 1 // message, repeated
+	fieldTally  = 2 // message
+	// fieldBehind is how many entries back the last tally is, as far as the writer
+	// knew: varint, behind the letters.
+	fieldBehind = 3
 )
 
 // The fields of a letter.

@@ -13,6 +13,7 @@ type Replica[E wal.Decided] interface {
 	Token(ctx context.Context, p wal.Partition, id wal.TokenID) (E, bool, error)
 	Parked(p wal.Partition, key []byte) (ParkedQueue, bool)
 	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
+	ParkedHeads(p wal.Partition, do func(*ParkedQueue))
 }
 
 // Local is the Owner of partitions whose appliers are in this process: it asks the
@@ -76,4 +77,12 @@ func (l *Local[E, R]) ParkedKeys(p wal.Partition) (int, wal.Offset) {
 		return 0, wal.NoOffset
 	}
 	return r.ParkedKeys(p)
+}
+
+// ParkedHeads calls do with the queue of each parked key of a partition; see
+// Parking.Heads.
+func (l *Local[E, R]) ParkedHeads(p wal.Partition, do func(*ParkedQueue)) {
+	if r, err := l.Of(p); err == nil {
+		r.ParkedHeads(p, do)
+	}
 }

@@ -372,3 +372,11 @@ func (l *Loop) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
 	}
 	return 0, wal.NoOffset
 }
+
+// ParkedHeads calls do with the queue of each parked key of a partition; see
+// Parking.Heads. Any goroutine.
+func (l *Loop) ParkedHeads(p wal.Partition, do func(*ParkedQueue)) {
+	if q := l.parts[p].Load(); q != nil {
+		q.parking.Heads(do)
+	}
+}

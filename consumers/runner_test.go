@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func newLog(t *testing.T, partitions int) wal.Log {
+func newLog(t testing.TB, partitions int) wal.Log {
 	t.Helper()
 	b, err := pebblelog.Open(pebblelog.Config{FS: vfs.NewMem(), Dir: "log", FreeSpaceFloor: -1, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -18,7 +18,7 @@ type Adds struct {
 
 type addsPart struct {
 	buf  []byte // a payload of OpAdd
-	used bool   // there are adds
+	adds int    // how many; 0: none
 	// from and to are where the smallest of the adds' names stands in buf.
 	from, to int
 }
@@ -44,7 +44,7 @@ func (db *DB) NewAdds() *Adds {
 	a.parts = a.parts[:n]
 	for i := range a.parts {
 		a.parts[i].buf = append(a.parts[i].buf[:0], payloadVersion, byte(OpAdd))
-		a.parts[i].used = false
+		a.parts[i].adds = 0
 	}
 	a.owned, a.n = a.owned[:0], 0
 	beginAdds(&a.form)
@@ -84,10 +84,11 @@ func (a *Adds) Add(add *Add) {
 	}
 	begin := len(part.buf)
 	part.buf = AppendAdd(part.buf, add)
-	if !part.used || bytes.Compare(add.Counter, part.buf[part.from:part.to]) < 0 {
-		part.used, part.from = true, begin+nameAt(add.Counter)
+	if part.adds == 0 || bytes.Compare(add.Counter, part.buf[part.from:part.to]) < 0 {
+		part.from = begin + nameAt(add.Counter)
 		part.to = part.from + len(add.Counter)
 	}
+	part.adds++
 	if !add.Token.IsZero() {
 		id := wal.IDOf(add.Counter, add.Token.Nonce)
 		a.owned = append(a.owned, ownAdd{a.n, p, add.Token, id, add.Hash})

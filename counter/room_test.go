@@ -521,7 +521,18 @@ func (r *room) series(name string, g time.Duration, from, to int64, loc *time.Lo
 }
 
 func (r *room) lettersOf(reason string) (out []consumers.DeadLetter) {
-	return r.letters.List(func(l *consumers.DeadLetter) bool { return l.Reason == reason })
+	r.t.Helper()
+	all, _, more, err := r.letters.List(r.ctx(), &consumers.LetterQuery{
+		Match: func(l *consumers.DeadLetter) bool { return l.Reason == reason }, Limit: 1 << 20, Bytes: 1 << 30, Scan: 1 << 30,
+	})
+	if err != nil || more {
+		r.t.Fatalf("list letters: %v, more %v", err, more)
+	}
+	for _, l := range all { // the last of a mutation says what became of it
+		out = slices.DeleteFunc(out, func(o consumers.DeadLetter) bool { return o.Ref == l.Ref })
+		out = append(out, l)
+	}
+	return out
 }
 
 // redrive asks for the parked calls of a counter to be tried again.

@@ -57,7 +57,7 @@ func (e *AddError) Unwrap() error { return e.Err }
 func (db *DB) checkParked(a *Adds) error {
 	for i := range a.parts {
 		p := wal.Partition(i)
-		if n, _ := db.Owner.ParkedKeys(p); n == 0 || !a.parts[i].used {
+		if n, _ := db.Owner.ParkedKeys(p); n == 0 || a.parts[i].adds == 0 {
 			continue
 		}
 		r := NewAddReader(a.parts[i].buf[2:])
@@ -110,7 +110,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 	}
 	touched := 0
 	for i := range x.a.parts {
-		if !x.a.parts[i].used {
+		if x.a.parts[i].adds == 0 {
 			continue
 		}
 		touched++
@@ -123,7 +123,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		}
 		switch {
 		case c.Own != nil:
-			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.Own}})
+			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.Own}, Weight: x.a.parts[i].adds})
 		case c.First != nil:
 			x.copyOf(wal.Partition(i), c.First.Offset, c.First.Time)
 		default:
@@ -244,8 +244,8 @@ func (x *addsCall) appending(p wal.Partition) *wal.Appending {
 // not known here.
 func (x *addsCall) buffered(ctx context.Context) (res Result) {
 	for i := range x.a.parts {
-		if x.a.parts[i].used {
-			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i)})
+		if x.a.parts[i].adds > 0 {
+			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Weight: x.a.parts[i].adds})
 		}
 	}
 	x.db.Stream.AppendBuffered(ctx, x.as)

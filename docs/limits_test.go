@@ -13,35 +13,41 @@ import (
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/wal"
 )
 
 // limits are the rows of limits.md whose numbers are constants, and how the page
 // must word them.
 var limits = map[string]string{
-	"record id":                           fmt.Sprintf("1 to %s bytes of UTF-8", comma(kv.MaxIDBytes)),
-	"item key":                            fmt.Sprintf("0 to %s bytes", comma(kv.MaxKeyBytes)),
-	"value in a put":                      bytesOf(gateway.MaxInlineValue) + ", or the namespace's `limits.max_value`",
-	"value by upload":                     bytesOf(client.MaxValueBytes) + ", or the namespace's `limits.max_value`",
-	"chunk of an upload":                  bytesOf(gateway.MinChunk) + " to " + bytesOf(gateway.MaxChunk),
-	"an upload is given up after":         fmt.Sprintf("%.0f h", kv.UploadLease.Hours()),
-	"items of a put":                      fmt.Sprintf("1 to %s", comma(gateway.MaxItems)),
-	"content type":                        fmt.Sprintf("%d bytes of visible ASCII", gateway.MaxContentType),
-	"time to live":                        fmt.Sprintf("above 0, at most %s h", comma(int64(gateway.MaxTTL/time.Hour))),
-	"token key":                           fmt.Sprintf("1 to %d bytes of UTF-8", gateway.MaxTokenKeyBytes),
-	"page":                                bytesOf(gateway.MinPageBytes) + " to " + bytesOf(gateway.MaxPageBytes) + ", " + bytesOf(gateway.DefaultPage) + " unless asked",
-	"key of a message":                    comma(gateway.MaxLogKey) + " bytes of UTF-8",
-	"counter name":                        fmt.Sprintf("1 to %s bytes of UTF-8", comma(gateway.MaxCounterName)),
-	"adds of a call":                      "1 to " + comma(gateway.MaxAdds),
-	"counters of a read":                  "1 to " + comma(gateway.MaxCounts),
-	"page of a list of counters":          "1 to " + comma(gateway.MaxListPage) + " names, " + comma(gateway.DefaultListPage) + " unless asked, and " + bytesOf(gateway.MaxPageBytes),
-	"points of a series":                  comma(gateway.MaxSeriesPoints),
+	"record id":                          fmt.Sprintf("1 to %s bytes of UTF-8", comma(kv.MaxIDBytes)),
+	"item key":                           fmt.Sprintf("0 to %s bytes", comma(kv.MaxKeyBytes)),
+	"value in a put":                     bytesOf(gateway.MaxInlineValue) + ", or the namespace's `limits.max_value`",
+	"value by upload":                    bytesOf(client.MaxValueBytes) + ", or the namespace's `limits.max_value`",
+	"chunk of an upload":                 bytesOf(gateway.MinChunk) + " to " + bytesOf(gateway.MaxChunk),
+	"an upload is given up after":        fmt.Sprintf("%.0f h", kv.UploadLease.Hours()),
+	"items of a put":                     fmt.Sprintf("1 to %s", comma(gateway.MaxItems)),
+	"content type":                       fmt.Sprintf("%d bytes of visible ASCII", gateway.MaxContentType),
+	"time to live":                       fmt.Sprintf("above 0, at most %s h", comma(int64(gateway.MaxTTL/time.Hour))),
+	"token key":                          fmt.Sprintf("1 to %d bytes of UTF-8", gateway.MaxTokenKeyBytes),
+	"page":                               bytesOf(gateway.MinPageBytes) + " to " + bytesOf(gateway.MaxPageBytes) + ", " + bytesOf(gateway.DefaultPage) + " unless asked",
+	"key of a message":                   comma(gateway.MaxLogKey) + " bytes of UTF-8",
+	"counter name":                       fmt.Sprintf("1 to %s bytes of UTF-8", comma(gateway.MaxCounterName)),
+	"adds of a call":                     "1 to " + comma(gateway.MaxAdds),
+	"counters of a read":                 "1 to " + comma(gateway.MaxCounts),
+	"page of a list of counters":         "1 to " + comma(gateway.MaxListPage) + " names, " + comma(gateway.DefaultListPage) + " unless asked, and " + bytesOf(gateway.MaxPageBytes),
+	"points of a series":                 comma(gateway.MaxSeriesPoints),
+	"page of a list of dead letters":     "1 to " + comma(gateway.MaxLetterPage) + ", " + comma(gateway.DefaultLetterPage) + " unless asked, and " + bytesOf(gateway.MaxPageBytes),
+	"ids of a selection of dead letters": comma(gateway.MaxLetterIDs),
+	"dead letters of a namespace": "`dead_letters.max_bytes`, " + bytesOf(defaults("kv").DeadLetters.MaxBytes) +
+		fmt.Sprintf(", and `dead_letters.retention`, %.0f h", defaults("kv").DeadLetters.Retention.Hours()),
 	"lease of a reservation":              fmt.Sprintf("1 ms to %.0f h", gateway.MaxLease.Hours()),
 	"reservations that a partition holds": comma(counter.MaxReservations),
 	"request message":                     bytesOf(gateway.MaxRequestBytes),
 	"deadline over HTTP":                  fmt.Sprintf("1 ms to %.0f s, %.0f s unless asked", gateway.MaxTimeout.Seconds(), gateway.DefaultTimeout.Seconds()),
 	"namespace document":                  bytesOf(namespace.MaxDocumentBytes),
 	"tokens remembered for a namespace":   "`tokens.max_live`, " + comma(defaults("kv").Tokens.MaxLive) + "; of a log namespace " + comma(defaults("log").Tokens.MaxLive),
-	"log of a namespace":                  "`log.max_bytes`, " + bytesOf(defaults("kv").MaxLogBytes),
+	"mutations of a partition that are acknowledged and not applied": comma(wal.DefaultMaxUnapplied),
+	"log of a namespace": "`log.max_bytes`, " + bytesOf(defaults("kv").MaxLogBytes),
 	"token time": fmt.Sprintf("%.0f m into the past, %.0f s into the future, or as the namespace says",
 		defaults("kv").Tokens.MaxDriftPast.Minutes(), defaults("kv").Tokens.MaxDriftFuture.Seconds()),
 }

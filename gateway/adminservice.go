@@ -80,7 +80,7 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 	c := n.Config()
 	out := &headwaterv1.NamespaceStatus{Name: n.Name, Abstraction: string(c.Abstraction), Version: int64(c.Version)}
 	if n.Letters != nil {
-		out.DeadLetters = int64(n.Letters.Len())
+		out.DeadLetters = n.Letters.Len()
 	}
 	if n.Stream == nil { // it could not be opened
 		out.Stores = append(out.Stores, storeStatus(n))

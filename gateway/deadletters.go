@@ -1,9 +1,13 @@
 package gateway
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/segmentio/ksuid"
@@ -14,13 +18,26 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
+// The bounds of a list of dead letters.
 const (
-	defaultLetters = 100
-	maxLetters     = 1000
+	DefaultLetterPage = 100
+	MaxLetterPage     = 1000
+	MaxLetterIDs      = 1000 // of a selection
+	// A page ends at MaxPageBytes of keys and records, or when LetterScanBytes were
+	// read for it.
+	LetterScanBytes = 32 << 20
 )
 
-// selection turns what a caller selects into a test.
-func selection(sel *headwaterv1.DeadLetterSelection) (func(*consumers.DeadLetter) bool, error) {
+// letterSelection is what a caller selects.
+type letterSelection struct {
+	ids   map[wal.Ref]bool
+	match func(*consumers.DeadLetter) bool
+}
+
+func parseSelection(sel *headwaterv1.DeadLetterSelection) (*letterSelection, error) {
+	if n := len(sel.GetIds()); n > MaxLetterIDs {
+		return nil, apierrors.New(apierrors.BadSelection, "selection.ids has %d ids; it may have %d", n, MaxLetterIDs)
+	}
 	ids := make(map[wal.Ref]bool, len(sel.GetIds()))
 	for _, id := range sel.GetIds() {
 		r, err := wal.ParseRef(id)
@@ -32,7 +49,7 @@ func selection(sel *headwaterv1.DeadLetterSelection) (func(*consumers.DeadLetter
 	if err := parseSince(apierrors.BadSelection, sel.GetSince(), sel.GetUntil()); err != nil {
 		return nil, err
 	}
-	return func(l *consumers.DeadLetter) bool {
+	return &letterSelection{ids: ids, match: func(l *consumers.DeadLetter) bool {
 		switch {
 		case len(ids) > 0 && !ids[l.Ref]:
 			return false
@@ -48,7 +65,7 @@ func selection(sel *headwaterv1.DeadLetterSelection) (func(*consumers.DeadLetter
 			return false
 		}
 		return true
-	}, nil
+	}}, nil
 }
 
 // ListDeadLetters lists what was refused or parked, oldest first. The record's
@@ -58,52 +75,102 @@ func (s *Log) ListDeadLetters(ctx context.Context, req *headwaterv1.ListDeadLett
 	if err != nil {
 		return nil, err
 	}
-	match, err := selection(req.GetSelection())
+	sel, err := parseSelection(req.GetSelection())
 	if err != nil {
 		return nil, err
 	}
-	size := defaultLetters
+	size := DefaultLetterPage
 	if req.PageSize != nil {
-		if size = int(req.GetPageSize()); size < 1 || size > maxLetters {
-			return nil, apierrors.New(apierrors.BadPageSize, "page_size is %d; it must be 1 to %d", size, maxLetters)
+		if size = int(req.GetPageSize()); size < 1 || size > MaxLetterPage {
+			return nil, apierrors.New(apierrors.BadPageSize, "page_size is %d; it must be 1 to %d", size, MaxLetterPage)
 		}
 	}
-	skip := 0
+	q := ns.letterQuery(sel, size)
+	if req.Selection != nil && req.Selection.Since != nil {
+		q.Since = req.Selection.Since.AsTime().UnixMicro()
+	}
+	if len(sel.ids) > 0 {
+		q.Record = ns.record
+	}
 	if t := req.GetPageToken(); t != "" {
-		if skip, err = strconv.Atoi(t); err != nil || skip < 0 {
+		var ok bool
+		if q.From, ok = parseLetterPlace(t); !ok {
 			return nil, apierrors.New(apierrors.BadPageToken, "page_token is not one that this request was given; start again without it")
 		}
+		q.Enough = 0 // what earlier pages had is not known
 	}
-	letters := ns.letters(match)
 	out := &headwaterv1.ListDeadLettersResponse{}
-	for i := min(skip, len(letters)); i < len(letters); i++ {
-		if len(out.DeadLetters) == size {
-			out.NextPageToken = strconv.Itoa(i)
-			break
-		}
-		l := &letters[i]
-		m := letterMessage(ns.Name, l)
-		if len(req.GetSelection().GetIds()) > 0 {
-			if m.Payload, err = ns.Letters.Record(ctx, l.Ref); err != nil {
-				return nil, fromDomain(err)
-			}
-		}
-		out.DeadLetters = append(out.DeadLetters, m)
+	if ns.Letters == nil {
+		return out, nil
+	}
+	letters, next, more, err := ns.Letters.List(ctx, q)
+	if err != nil {
+		return nil, fromDomain(err)
+	}
+	for i := range letters {
+		out.DeadLetters = append(out.DeadLetters, letterMessage(ns.Name, &letters[i]))
+	}
+	if more {
+		out.NextPageToken = strconv.FormatInt(int64(next.Offset), 10) + "." + strconv.Itoa(next.N)
 	}
 	return out, nil
 }
 
-func (n *Namespace) letters(match func(*consumers.DeadLetter) bool) []consumers.DeadLetter {
-	if n.Letters == nil {
-		return nil
+func parseLetterPlace(token string) (p consumers.LetterPlace, ok bool) {
+	offset, n, _ := strings.Cut(token, ".")
+	o, err := strconv.ParseUint(offset, 10, 63)
+	i, err2 := strconv.ParseUint(n, 10, 31)
+	return consumers.LetterPlace{Offset: wal.Offset(o), N: int(i)}, err == nil && err2 == nil
+}
+
+// letterQuery finds the letters of a selection that say what became of their
+// mutations: not that one was parked which was tried again, or is no longer.
+func (n *Namespace) letterQuery(sel *letterSelection, size int) *consumers.LetterQuery {
+	q := &consumers.LetterQuery{
+		Limit: size, Bytes: MaxPageBytes, Scan: LetterScanBytes,
+		Match: func(l *consumers.DeadLetter) bool { return sel.match(l) && n.stands(l) },
 	}
-	return n.Letters.List(match)
+	for r := range sel.ids {
+		q.Refs = append(q.Refs, r)
+	}
+	if len(q.Refs) <= size {
+		q.Enough = len(q.Refs)
+	}
+	return q
+}
+
+// stands reports whether nothing came of a letter that a later one tells.
+func (n *Namespace) stands(l *consumers.DeadLetter) bool {
+	if l.Disposition != consumers.Parked || n.Applier == nil || l.At > n.Stream.Progress().Applied(l.Ref.Partition) {
+		return true
+	}
+	q, ok := n.parkedQueue(l.Ref.Partition, l.Key)
+	return ok && q.Refs[0] == l.Ref && q.At == l.At
+}
+
+func (n *Namespace) parkedQueue(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
+	if int64(p) >= int64(n.Stream.Info().Partitions) {
+		return consumers.ParkedQueue{}, false
+	}
+	return n.Applier.Parked(p, key)
+}
+
+// record returns a record from the log, nil where it has been trimmed.
+func (n *Namespace) record(ctx context.Context, r wal.Ref) (record []byte, err error) {
+	err = wal.ReadOne(ctx, n.Stream.Log(), r.Partition, r.Offset, func(e *wal.Entry) error {
+		record = bytes.Clone(e.Data)
+		return nil
+	})
+	if errors.Is(err, wal.ErrTrimmed) {
+		return nil, nil
+	}
+	return record, err
 }
 
 func letterMessage(ns string, l *consumers.DeadLetter) *headwaterv1.DeadLetter {
 	return &headwaterv1.DeadLetter{
 		Id: l.Ref.String(), Namespace: ns, Partition: int32(l.Ref.Partition), Offset: int64(l.Ref.Offset), MutationIndex: int32(l.Ref.Index),
-		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime),
+		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime), Payload: l.Record,
 		Disposition: headwaterv1.DeadLetter_Disposition(headwaterv1.DeadLetter_Disposition_value[string(l.Disposition)]),
 	}
 }
@@ -172,27 +239,63 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// parked lists the parked letters that a selection names.
-func (s *Log) parked(ctx context.Context, name string, sel *headwaterv1.DeadLetterSelection) (*Namespace, []consumers.DeadLetter, error) {
+// parked lists what is parked of a selection, oldest first. What is parked is known
+// without the letters: each heads a queue.
+func (s *Log) parked(ctx context.Context, name string, selected *headwaterv1.DeadLetterSelection) (*Namespace, []consumers.DeadLetter, error) {
 	ns, err := s.dir.lookup(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
-	match, err := selection(sel)
+	sel, err := parseSelection(selected)
 	if err != nil {
 		return nil, nil, err
 	}
-	all := ns.letters(match)
-	if len(sel.GetIds()) > 0 && len(all) < len(sel.GetIds()) {
-		return nil, nil, apierrors.New(apierrors.DeadLetterNotFound, "of %d ids, %d are dead letters of namespace %s", len(sel.GetIds()), len(all), name)
-	}
-	parked := all[:0]
-	for _, l := range all {
-		if l.Disposition == consumers.Parked {
-			parked = append(parked, l)
+	var parked []consumers.DeadLetter
+	if ns.Applier != nil {
+		for i := range ns.Stream.Info().Partitions {
+			ns.Applier.ParkedHeads(wal.Partition(i), func(q *consumers.ParkedQueue) {
+				l := consumers.DeadLetter{
+					Ref: q.Refs[0], Key: q.Key, Reason: consumers.ReasonPoison, Disposition: consumers.Parked,
+					Detail: q.Reason, Attempts: q.Attempts, LogTime: q.LogTime, At: q.At,
+				}
+				if sel.match(&l) {
+					parked = append(parked, l)
+				}
+			})
 		}
 	}
+	slices.SortFunc(parked, func(a, b consumers.DeadLetter) int {
+		return cmp.Or(cmp.Compare(a.LogTime, b.LogTime), a.Ref.Compare(b.Ref))
+	})
+	if err := s.known(ctx, ns, sel, parked); err != nil {
+		return nil, nil, err
+	}
 	return ns, parked, nil
+}
+
+// known refuses a selection with ids that are not those of letters.
+func (s *Log) known(ctx context.Context, ns *Namespace, sel *letterSelection, parked []consumers.DeadLetter) error {
+	if len(sel.ids) == 0 {
+		return nil
+	}
+	found := make(map[wal.Ref]bool, len(sel.ids))
+	for i := range parked {
+		found[parked[i].Ref] = true
+	}
+	for q, more := ns.letterQuery(sel, MaxLetterIDs), ns.Letters != nil; more && len(found) < len(sel.ids); {
+		letters, next, m, err := ns.Letters.List(ctx, q)
+		if err != nil {
+			return fromDomain(err)
+		}
+		for i := range letters {
+			found[letters[i].Ref] = true
+		}
+		q.From, more = next, m
+	}
+	if len(found) < len(sel.ids) {
+		return apierrors.New(apierrors.DeadLetterNotFound, "of %d ids, %d are dead letters of namespace %s", len(sel.ids), len(found), ns.Name)
+	}
+	return nil
 }
 
 // control appends a control record, waits for it, and reports whether the letter
@@ -212,6 +315,6 @@ func (s *Log) control(ctx context.Context, ns *Namespace, op consumers.ControlOp
 	if err := ns.Stream.WaitApplied(ctx, l.Ref.Partition, o); err != nil {
 		return false, err
 	}
-	now := ns.letters(func(x *consumers.DeadLetter) bool { return x.Ref == l.Ref })
-	return len(now) == 0 || now[0].Disposition != consumers.Parked, nil
+	q, ok := ns.parkedQueue(l.Ref.Partition, l.Key)
+	return !ok || q.Refs[0] != l.Ref, nil
 }

@@ -22,6 +22,11 @@ type Parker interface {
 	// ParkedKeys returns how many keys of a partition are parked, and the lowest
 	// offset that only the log still holds for them (wal.NoOffset when none).
 	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
+	// Parked returns the queue of a key, and whether it is parked.
+	Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool)
+	// ParkedHeads calls do with the queue of each parked key, in no order. do changes
+	// nothing in it and asks for nothing else here.
+	ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue))
 }
 
 // Namespace is an open namespace: what the services act on. Exactly one of KV,

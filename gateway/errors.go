@@ -105,7 +105,7 @@ var domain = []struct {
 	message string
 }{
 	{wal.ErrTokenReused, apierrors.TokenReused, "the token was used for another request; make a new token for a new request"},
-	{wal.ErrUnapplied, apierrors.ApplyBehind, "too many records wait to be applied; retry after the hint"},
+	{wal.ErrUnapplied, apierrors.ApplyBehind, "too many mutations wait to be applied; retry after the hint"},
 	{wal.ErrWrongIncarnation, apierrors.OtherIncarnation, "the position is of another life of the namespace; forget positions from before it was made again"},
 	{wal.ErrTooLarge, apierrors.RequestTooLarge, "the write is larger than a record of the log; split it"},
 	{wal.ErrOverloaded, apierrors.Overloaded, "the queue in front of the log is full; retry after the hint"},

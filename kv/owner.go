@@ -39,6 +39,11 @@ func (r *Replica) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bo
 // ParkedKeys implements consumers.Replica.
 func (r *Replica) ParkedKeys(p wal.Partition) (int, wal.Offset) { return r.Applier.ParkedKeys(p) }
 
+// ParkedHeads implements consumers.Replica.
+func (r *Replica) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
+	r.Applier.ParkedHeads(p, do)
+}
+
 // Local is the Owner of partitions whose appliers are in this process: reads go
 // to the store that answers.
 type Local struct {

@@ -224,7 +224,7 @@ func (db *DB) appendGroups(ctx context.Context, groups []group, reqs []*Request,
 	as := make([]wal.Appending, len(groups))
 	for i := range groups {
 		rec, rs := db.record(reqs, groups[i].index, accepted, opts)
-		as[i] = wal.Appending{Partition: groups[i].p, Record: rec, Reservations: rs}
+		as[i] = wal.Appending{Partition: groups[i].p, Record: rec, Reservations: rs, Weight: weight(reqs, groups[i].index)}
 	}
 	db.cfg.Stream.AppendAll(ctx, as)
 	for i := range groups {
@@ -233,6 +233,17 @@ func (db *DB) appendGroups(ctx context.Context, groups []group, reqs []*Request,
 			res.Offset, res.Err, res.Unknown = as[i].Offset, as[i].Err, errors.Is(as[i].Err, wal.ErrUnknown)
 		}
 	}
+}
+
+// weight is how many items the requests at index touch, a range or a record as one.
+func weight(reqs []*Request, index []int) (n int) {
+	for _, i := range index {
+		for j := range reqs[i].Mutations {
+			m := &reqs[i].Mutations[j]
+			n += max(1, len(m.Items)+len(m.Keys))
+		}
+	}
+	return n
 }
 
 // record makes the record of the requests at index. That of one call carries the

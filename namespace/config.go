@@ -48,6 +48,15 @@ type Config struct {
 	Storage []StoreConfig `json:"storage,omitempty"` // PRIMARY first
 	KV      KVConfig      `json:"kv,omitzero"`       // zero unless Abstraction is KV
 	Counter CounterConfig `json:"counter,omitzero"`  // zero unless Abstraction is Counter
+	// DeadLetters is how long they are kept; zero for a log namespace, which has none.
+	DeadLetters DeadLetterConfig `json:"dead_letters,omitzero"`
+}
+
+// DeadLetterConfig is how long and how many dead letters are kept beyond those of
+// what is parked.
+type DeadLetterConfig struct {
+	Retention time.Duration `json:"retention,omitempty"` // 0: no limit
+	MaxBytes  int64         `json:"max_bytes,omitempty"` // 0: no limit
 }
 
 // Limits are what a namespace may use.

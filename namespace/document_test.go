@@ -92,6 +92,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		},
 		Storage: []StoreConfig{{Role: "PRIMARY", Type: "pebble"}},
 		KV:      KVConfig{Consistency: "read_your_writes", ChunkThreshold: 1 << 20},
+
+		DeadLetters: DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: 1 << 30},
 	}
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
@@ -129,7 +131,8 @@ func TestEverySettingIsReadAsJSONToo(t *testing.T) {
 		"limits": {"write_per_second": 5, "bytes_per_second": 1048576, "max_value": "1KiB"},
 		"tokens": {"window": "768h", "max_drift_past": "700h", "max_drift_future": "5s", "max_live": 7},
 		"storage": [{"role": "PRIMARY", "type": "pebble"}],
-		"kv": {"order": "descending", "default_ttl": "24h", "chunk_threshold": "64KiB", "consistency": "latest"}, "access": []}`, Defaults{})
+		"kv": {"order": "descending", "default_ttl": "24h", "chunk_threshold": "64KiB", "consistency": "latest"}, "access": [],
+		"dead_letters": {"retention": "48h", "max_bytes": "2MiB"}}`, Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +147,8 @@ func TestEverySettingIsReadAsJSONToo(t *testing.T) {
 		},
 		Storage: []StoreConfig{{Role: "PRIMARY", Type: "pebble"}},
 		KV:      KVConfig{Descending: true, Consistency: "latest", DefaultTTL: 24 * time.Hour, ChunkThreshold: 64 << 10},
+
+		DeadLetters: DeadLetterConfig{Retention: 48 * time.Hour, MaxBytes: 2 << 20},
 	}
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
@@ -180,6 +185,7 @@ func drawConfig(t *rapid.T, name string) *Config {
 		c.SLO.Write.Max = dur("write.max", time.Millisecond, maxDeadline)
 		c.SLO.Write.Target = dur("write.target", time.Millisecond, c.SLO.Write.Max)
 		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
+		c.DeadLetters = DeadLetterConfig{Retention: dur("letters", time.Minute, tenYears), MaxBytes: rapid.SampledFrom([]int64{0, mib, tib}).Draw(t, "letter bytes")}
 	}
 	switch c.Abstraction {
 	case Counter:

@@ -38,6 +38,7 @@ var knownPaths = []string{
 	"counter.accuracy", "counter.windows", "counter.event_retention", "counter.floor", "counter.ceiling", "counter.on_violation",
 	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.index",
 	"lifecycle.close_after", "lifecycle.delete_after",
+	"dead_letters", "dead_letters.retention", "dead_letters.max_bytes",
 	"delivery.target", "delivery.retry", "delivery.dead_letters",
 }
 
@@ -50,10 +51,11 @@ type raw struct {
 	partitions  int64
 	chunk       int64
 	counter     CounterConfig
+	letters     DeadLetterConfig
 }
 
 func newRaw(d *Document) *raw {
-	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
+	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: gib}, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
 }
 
 // finish fills in what depends on the abstraction.
@@ -80,6 +82,7 @@ func (r *raw) finish() {
 	default:
 		return
 	}
+	c.DeadLetters = r.letters
 	defaultObjective(&c.SLO.Read, 10*time.Millisecond, 500*time.Millisecond)
 	defaultObjective(&c.SLO.Write, 20*time.Millisecond, time.Second)
 	if len(c.Storage) == 0 && !r.d.Sets("storage") {
@@ -155,6 +158,10 @@ func documentSchema(r *raw) reader {
 		field{"lifecycle", mapping(
 			field{"close_after", duration(&d.Lifecycle.CloseAfter, time.Second, tenYears, false)},
 			field{"delete_after", duration(&d.Lifecycle.DeleteAfter, time.Second, tenYears, false)},
+		)},
+		field{"dead_letters", mapping(
+			field{"retention", duration(&r.letters.Retention, time.Minute, tenYears, true)},
+			field{"max_bytes", size(&r.letters.MaxBytes, mib, tib, true)},
 		)},
 		field{"delivery", deliverySchema(&d.Delivery)},
 	)

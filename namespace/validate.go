@@ -71,6 +71,9 @@ func (w *walker) validateBuild(d *Document) {
 	if w.sets("delivery") {
 		w.at("delivery", "", "is not in this build; readers follow the log with ReadLog")
 	}
+	if w.sets("dead_letters") {
+		w.at("dead_letters", "", "a log namespace has none in this build; leave it out")
+	}
 	if w.sets("slo") {
 		w.at("slo", "", "a log namespace does not act on it; leave it out")
 	}

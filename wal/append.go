@@ -20,6 +20,9 @@ type Appending struct {
 	Record    *Record
 	// Reservations that the record covers, all of Partition.
 	Reservations []*Reservation
+	// Weight is how many mutations the record has; 0 is one. See
+	// StreamConfig.MaxUnapplied.
+	Weight int
 
 	Offset Offset // NoOffset unless Err is nil and the append was Sync
 	Err    error  // as in Result
@@ -36,7 +39,7 @@ func (s *Stream) AppendAll(ctx context.Context, as []Appending) {
 	for i := range as {
 		a := &as[i]
 		if a.handed {
-			s.outcome(a.Partition, a.mark, a.Offset, a.Err)
+			s.outcome(a.Partition, a.mark, a.Weight, a.Offset, a.Err)
 		}
 		s.settleBy(a)
 	}
@@ -53,7 +56,7 @@ func (s *Stream) AppendBuffered(ctx context.Context, as []Appending) {
 	s.hand(ctx, Buffered, as)
 	for i := range as {
 		if a := &as[i]; a.handed && a.Err != nil { // nothing more will be told
-			s.outcome(a.Partition, a.mark, NoOffset, a.Err)
+			s.outcome(a.Partition, a.mark, a.Weight, NoOffset, a.Err)
 		}
 	}
 }
@@ -81,8 +84,8 @@ func (s *Stream) hand(ctx context.Context, d Durability, as []Appending) {
 		part.inFlight.Add(1)
 		a.handed, a.mark = true, part.doubted.Load()
 		if d == Buffered {
-			p, mark := a.Partition, a.mark
-			e.Settled = func(r Result) { s.outcome(p, mark, r.Offset, r.Err) }
+			p, mark, weight := a.Partition, a.mark, a.Weight
+			e.Settled = func(r Result) { s.outcome(p, mark, weight, r.Offset, r.Err) }
 		}
 		entries = append(entries, e)
 	}
@@ -103,10 +106,11 @@ func (s *Stream) hand(ctx context.Context, d Durability, as []Appending) {
 
 // outcome notes what became of a record that was in flight. What it adds comes
 // before what it takes away; see Pending.
-func (s *Stream) outcome(p Partition, mark int64, o Offset, err error) {
+func (s *Stream) outcome(p Partition, mark int64, weight int, o Offset, err error) {
 	part := &s.parts[p]
 	switch {
 	case err == nil:
+		s.weigh(p, weight, o)
 		s.cfg.Progress.Ack(p, o)
 		part.clear(mark)
 	case errors.Is(err, ErrUnknown):
@@ -216,6 +220,7 @@ func (s *Stream) applied(p Partition, o Offset) {
 	if part.waiting = part.waiting[n:]; len(part.waiting) == 0 {
 		part.waiting = nil
 	}
+	part.lighten(o)
 	part.mu.Unlock()
 	for _, r := range gone {
 		s.forget(r)

@@ -19,7 +19,7 @@ var (
 	ErrTokensFull = errors.New("too many live tokens")
 	// ErrUnapplied: too much of the log waits to be applied; writes are shed until
 	// it is.
-	ErrUnapplied = errors.New("too many records wait to be applied")
+	ErrUnapplied = errors.New("too many mutations wait to be applied")
 	// ErrWrongIncarnation: a position belongs to an earlier life of the namespace.
 	ErrWrongIncarnation = errors.New("position is of another life of the namespace")
 )
@@ -29,11 +29,15 @@ type StreamConfig struct {
 	Namespace string
 	Log       Log
 	Progress  *Progress
-	// MaxUnapplied is how many records of a partition may be acknowledged and not
-	// applied before writes to it are shed: it bounds the replay after a crash.
-	// Default 100,000.
+	// MaxUnapplied is how many mutations of a partition may be acknowledged and not
+	// applied before writes to it are shed: it bounds the replay after a crash. A
+	// record that another process appended counts as one. Default
+	// DefaultMaxUnapplied.
 	MaxUnapplied int64
 }
+
+// DefaultMaxUnapplied is how many mutations a store applies in a part of a second.
+const DefaultMaxUnapplied = 250_000
 
 // Stream is the log of one namespace as the API uses it: it reserves tokens,
 // appends, and waits for what was appended to be applied. Safe for concurrent
@@ -62,9 +66,12 @@ type tokenKey struct {
 // streamPart keeps the reservations of acknowledged records until they are
 // applied: until then the store does not know their tokens.
 type streamPart struct {
-	mu      sync.Mutex // guards waiting and unknown
+	mu      sync.Mutex // guards what follows, up to heavy
 	waiting []*Reservation
 	unknown []*Reservation // whose append has an unknown outcome, oldest first
+	heavy   []heavyRecord  // acknowledged, of more than one mutation, nearly in the order of the log
+
+	more atomic.Int64 // mutations of the heavy records beyond one each
 
 	inFlight atomic.Int64 // records handed to the log whose outcome is not known
 	doubted  atomic.Int64 // records whose outcome was unknown, ever
@@ -77,7 +84,7 @@ type streamPart struct {
 // NewStream returns a stream over cfg.Log.
 func NewStream(cfg StreamConfig) *Stream {
 	if cfg.MaxUnapplied == 0 {
-		cfg.MaxUnapplied = 100_000
+		cfg.MaxUnapplied = DefaultMaxUnapplied
 	}
 	s := &Stream{cfg: cfg, info: cfg.Log.Info()}
 	for i := range s.shards {
@@ -228,7 +235,7 @@ func (s *Stream) Admit(p Partition) error {
 	if err := g.Stopped(p); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAppended, err)
 	}
-	if int64(g.Acked(p)-g.Applied(p)) >= s.cfg.MaxUnapplied {
+	if int64(g.Acked(p)-g.Applied(p))+s.parts[p].more.Load() >= s.cfg.MaxUnapplied {
 		return fmt.Errorf("%w: %w", ErrNotAppended, ErrUnapplied)
 	}
 	return nil

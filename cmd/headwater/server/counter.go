@@ -46,6 +46,14 @@ func (f *counterFront) noteTokens(n int64) { f.db.NoteUsage(n) }
 
 func (f *counterFront) ParkedKeys(p wal.Partition) (int, wal.Offset) { return f.owner.ParkedKeys(p) }
 
+func (f *counterFront) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
+	return f.owner.Parked(p, key)
+}
+
+func (f *counterFront) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
+	f.owner.ParkedHeads(p, do)
+}
+
 // counterBackend is a store of counters on Pebble.
 type counterBackend struct {
 	st      *store

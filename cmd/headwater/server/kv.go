@@ -31,6 +31,14 @@ func (f *kvFront) noteTokens(n int64) { f.db.NoteUsage(n) }
 
 func (f *kvFront) ParkedKeys(p wal.Partition) (int, wal.Offset) { return f.owner.ParkedKeys(p) }
 
+func (f *kvFront) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
+	return f.owner.Parked(p, key)
+}
+
+func (f *kvFront) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
+	f.owner.ParkedHeads(p, do)
+}
+
 // kvBackend is a store of key-value items on Pebble.
 type kvBackend struct {
 	st      *store

@@ -11,8 +11,8 @@ import (
 
 // spaceMetrics collects what a scrape asks of the open namespaces, when it asks.
 type spaceMetrics struct {
-	s                                                            *Server
-	lagRecords, lagSeconds, parked, tokens, version, trimSeconds *prometheus.Desc
+	s                                                                  *Server
+	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left *prometheus.Desc
 }
 
 func newSpaceMetrics(s *Server) *spaceMetrics {
@@ -27,11 +27,12 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 		tokens:      d("headwater_tokens_live", "Idempotency tokens that are remembered. At tokens.max_live writes are shed.", "namespace"),
 		version:     d("headwater_namespace_version", "Version of the namespace's configuration in force in this process.", "namespace"),
 		trimSeconds: d("headwater_log_trim_blocked_seconds", "How long a role's store or a parked record has kept the log from being trimmed. What passes by itself, the retention and the token window, does not count.", "namespace", "role"),
+		left:        d("headwater_dead_letters_trimmed_total", "Records whose dead letters have left by dead_letters.retention or max_bytes, ever.", "namespace"),
 	}
 }
 
 func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds} {
+	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left} {
 		ch <- d
 	}
 }
@@ -62,6 +63,9 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.lagSeconds, age, n.Name, primary)
 		gauge(m.parked, float64(parked), n.Name)
 		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
+		if n.Applier != nil {
+			ch <- prometheus.MustNewConstMetric(m.left, prometheus.CounterValue, float64(n.Letters.Trimmed()), n.Name)
+		}
 		gauge(m.trimSeconds, m.s.spaces.trimBlockedSeconds(n.Name), n.Name, primary)
 	}
 }

@@ -117,11 +117,8 @@ func (x *space) serve(ctx context.Context) (err error) {
 	x.serving = make([]atomic.Pointer[store], info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
-	if x.letters, err = s.broker.Open(ctx, e.DeadLetterTopic); err != nil {
-		return fmt.Errorf("open topic %s: %w", e.DeadLetterTopic, err)
-	}
-	if x.ns.Letters, err = consumers.OpenDeadLetters(ctx, x.letters, s.countLetter); err != nil {
-		return fmt.Errorf("read topic %s: %w", e.DeadLetterTopic, err)
+	if err := x.openLetters(ctx); err != nil {
+		return err
 	}
 	x.progress = wal.NewProgress(info.Partitions)
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})

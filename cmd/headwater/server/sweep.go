@@ -25,13 +25,16 @@ const (
 	// keepEvery is how often a namespace's store is synced and its tokens and the size
 	// of its log are counted.
 	keepEvery = 5 * time.Second
+	// trimLettersEvery is how often dead letters are trimmed: they wait for weeks, and a
+	// look at their topic reads some of it.
+	trimLettersEvery = time.Minute
 	// tickTimeout bounds the append of a tick.
 	tickTimeout = 10 * time.Second
 )
 
 // targets are what is done for the namespace in the background, each by itself: one
-// of the namespace, which asks no broker, and two of each partition, so that one
-// whose broker does not answer holds no other.
+// of the namespace, which asks no broker, two of each partition, so that one whose
+// broker does not answer holds no other, and one of its dead letters.
 func (x *space) targets() []retention.Target {
 	out := []retention.Target{{Name: x.target("keep", 0), Every: keepEvery, Sweep: x.keep}}
 	for i := range x.log.Info().Partitions {
@@ -44,6 +47,9 @@ func (x *space) targets() []retention.Target {
 				return x.sweepPartition(ctx, p, limit)
 			}})
 		}
+	}
+	if x.front != nil {
+		out = append(out, retention.Target{Name: x.target("trim letters", 0), Every: trimLettersEvery, Sweep: x.trimLetters})
 	}
 	return out
 }
