@@ -31,15 +31,17 @@ type DeadLetter struct {
 	// Index is which mutation of its record, -1 for the whole record.
 	Index int
 	Key   string
-	// Reason is a code, "HW-1202".
+	// Reason is a word: poison, bad_control, bound, overflow, token_conflict or too_old.
 	Reason string
 	// Disposition is REFUSED, PARKED, REDRIVEN or DROPPED.
 	Disposition string
 	Detail      string
 	Attempts    int
 	Time        time.Time
-	// Payload comes only when the selection names ids.
+	// Payload is the record. It comes only when the selection names ids, and while
+	// the letter or the log has it.
 	Payload []byte
+	Target  string // of a delivery
 }
 
 // DeadLetterSelection selects the dead letters that match every field that is
@@ -47,6 +49,7 @@ type DeadLetter struct {
 type DeadLetterSelection struct {
 	IDs         []string
 	Key, Reason string
+	Target      string // of deliveries
 	// Since is included, Until is not.
 	Since, Until time.Time
 }
@@ -58,6 +61,9 @@ func (s *DeadLetterSelection) message() *headwaterv1.DeadLetterSelection {
 	}
 	if s.Reason != "" {
 		m.Reason = &s.Reason
+	}
+	if s.Target != "" {
+		m.Target = &s.Target
 	}
 	if !s.Since.IsZero() {
 		m.Since = timestamppb.New(s.Since)
@@ -97,7 +103,7 @@ func (d *DeadLetters) List(ctx context.Context, s DeadLetterSelection) iter.Seq2
 func deadLetterOf(m *headwaterv1.DeadLetter) DeadLetter {
 	l := DeadLetter{
 		ID: m.GetId(), Partition: int(m.GetPartition()), Offset: m.GetOffset(), Index: int(m.GetMutationIndex()), Key: m.GetKey(),
-		Reason: m.GetReason(), Disposition: m.GetDisposition().String(), Detail: m.GetDetail(), Attempts: int(m.GetAttempts()), Payload: m.GetPayload(),
+		Reason: m.GetReason(), Disposition: m.GetDisposition().String(), Detail: m.GetDetail(), Attempts: int(m.GetAttempts()), Payload: m.GetPayload(), Target: m.GetTarget(),
 	}
 	if t := m.GetTime(); t != nil {
 		l.Time = t.AsTime()

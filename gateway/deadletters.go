@@ -59,6 +59,8 @@ func parseSelection(sel *headwaterv1.DeadLetterSelection) (*letterSelection, err
 			return false
 		case sel.Key != nil && string(l.Key) != sel.GetKey():
 			return false
+		case sel.Target != nil && l.Target != sel.GetTarget():
+			return false
 		case sel.Since != nil && l.LogTime < sel.Since.AsTime().UnixMicro():
 			return false
 		case sel.Until != nil && l.LogTime >= sel.Until.AsTime().UnixMicro():
@@ -170,7 +172,7 @@ func (n *Namespace) record(ctx context.Context, r wal.Ref) (record []byte, err e
 func letterMessage(ns string, l *consumers.DeadLetter) *headwaterv1.DeadLetter {
 	return &headwaterv1.DeadLetter{
 		Id: l.Ref.String(), Namespace: ns, Partition: int32(l.Ref.Partition), Offset: int64(l.Ref.Offset), MutationIndex: int32(l.Ref.Index),
-		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime), Payload: l.Record,
+		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime), Payload: l.Record, Target: l.Target,
 		Disposition: headwaterv1.DeadLetter_Disposition(headwaterv1.DeadLetter_Disposition_value[string(l.Disposition)]),
 	}
 }

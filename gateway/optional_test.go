@@ -161,6 +161,7 @@ func TestAbsentIsNotZero(t *testing.T) {
 		{"headwater.v1.LogFilter.kind", "LogService.ReadLog", log(`"key": "k"`), log(`"kind": ""`), key, `first of "k"`, apierrors.BadSelection},
 		{"headwater.v1.DeadLetterSelection.reason", "LogService.ListDeadLetters", letters(""), letters(`"reason": ""`), count("deadLetters"), "1", "0"},
 		{"headwater.v1.DeadLetterSelection.key", "LogService.ListDeadLetters", letters(""), letters(`"key": ""`), count("deadLetters"), "1", "0"},
+		{"headwater.v1.DeadLetterSelection.target", "LogService.ListDeadLetters", letters(""), letters(`"target": ""`), count("deadLetters"), "1", "1"}, // those of no delivery
 		{"headwater.v1.ListDeadLettersRequest.page_size", "LogService.ListDeadLetters", list(""), list(`, "pageSize": 0`), count("deadLetters"), "1", apierrors.BadPageSize},
 		{"headwater.v1.RedriveDeadLettersRequest.rate", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "rate": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.RedriveDeadLettersRequest.max", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "max": 0`), matched, "0", apierrors.BadSelection},

@@ -622,13 +622,16 @@ type DeadLetter struct {
 	// Which mutation of the record; -1 for the whole record.
 	MutationIndex int32  `protobuf:"varint,5,opt,name=mutation_index,json=mutationIndex,proto3" json:"mutation_index,omitempty"`
 	Key           string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
-	// "HW-####".
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	Disposition   DeadLetter_Disposition `protobuf:"varint,8,opt,name=disposition,proto3,enum=headwater.v1.DeadLetter_Disposition" json:"disposition,omitempty"`
-	Detail        string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
-	Attempts      int32                  `protobuf:"varint,10,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=time,proto3" json:"time,omitempty"`
-	Payload       []byte                 `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	// A word: poison, bad_control, bound, overflow, token_conflict or too_old.
+	Reason      string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Disposition DeadLetter_Disposition `protobuf:"varint,8,opt,name=disposition,proto3,enum=headwater.v1.DeadLetter_Disposition" json:"disposition,omitempty"`
+	Detail      string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	Attempts    int32                  `protobuf:"varint,10,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Time        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=time,proto3" json:"time,omitempty"`
+	// The record, where the selection names ids and it is still there.
+	Payload []byte `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Of a delivery; empty elsewhere.
+	Target        string `protobuf:"bytes,13,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +750,13 @@ func (x *DeadLetter) GetPayload() []byte {
 	return nil
 }
 
+func (x *DeadLetter) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
 // DeadLetterSelection selects what matches every field that is set. Empty: all.
 type DeadLetterSelection struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -755,8 +765,11 @@ type DeadLetterSelection struct {
 	// Included.
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
 	// Excluded.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
-	Ids           []string               `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// At most 1,000.
+	Ids []string `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Of deliveries to it; "" are those of none.
+	Target        *string `protobuf:"bytes,6,opt,name=target,proto3,oneof" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,6 +837,13 @@ func (x *DeadLetterSelection) GetIds() []string {
 		return x.Ids
 	}
 	return nil
+}
+
+func (x *DeadLetterSelection) GetTarget() string {
+	if x != nil && x.Target != nil {
+		return *x.Target
+	}
+	return ""
 }
 
 type ListDeadLettersRequest struct {
@@ -896,8 +916,10 @@ func (x *ListDeadLettersRequest) GetPageSize() int32 {
 }
 
 type ListDeadLettersResponse struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	DeadLetters []*DeadLetter          `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A page may be short, or empty, and not be the last: what is read for it is
+	// bounded too.
+	DeadLetters []*DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1345,7 +1367,7 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x124\n" +
 	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x18\n" +
 	"\apayload\x18\a \x01(\fR\apayload\x12\x1a\n" +
-	"\bposition\x18\b \x01(\tR\bposition\"\xe7\x03\n" +
+	"\bposition\x18\b \x01(\tR\bposition\"\xff\x03\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -1360,22 +1382,25 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\battempts\x18\n" +
 	" \x01(\x05R\battempts\x12.\n" +
 	"\x04time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
-	"\apayload\x18\f \x01(\fR\apayload\"^\n" +
+	"\apayload\x18\f \x01(\fR\apayload\x12\x16\n" +
+	"\x06target\x18\r \x01(\tR\x06target\"^\n" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aREFUSED\x10\x01\x12\n" +
 	"\n" +
 	"\x06PARKED\x10\x02\x12\f\n" +
 	"\bREDRIVEN\x10\x03\x12\v\n" +
-	"\aDROPPED\x10\x04\"\xd2\x01\n" +
+	"\aDROPPED\x10\x04\"\xfa\x01\n" +
 	"\x13DeadLetterSelection\x12\x1b\n" +
 	"\x06reason\x18\x01 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x15\n" +
 	"\x03key\x18\x02 \x01(\tH\x01R\x03key\x88\x01\x01\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x10\n" +
-	"\x03ids\x18\x05 \x03(\tR\x03idsB\t\n" +
+	"\x03ids\x18\x05 \x03(\tR\x03ids\x12\x1b\n" +
+	"\x06target\x18\x06 \x01(\tH\x02R\x06target\x88\x01\x01B\t\n" +
 	"\a_reasonB\x06\n" +
-	"\x04_key\"\xc6\x01\n" +
+	"\x04_keyB\t\n" +
+	"\a_target\"\xc6\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12?\n" +
 	"\tselection\x18\x02 \x01(\v2!.headwater.v1.DeadLetterSelectionR\tselection\x12\x1d\n" +

@@ -25,7 +25,7 @@ type letterFlags struct {
 func (f *letterFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.ids, "id", nil, "this dead letter; may be repeated")
 	cmd.Flags().StringVar(&f.key, "key", "", "those of this key")
-	cmd.Flags().StringVar(&f.reason, "reason", "", "those of this reason, such as HW-1205")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "those of this reason, such as bound or poison")
 	cmd.Flags().StringVar(&f.since, "since", "", "those at or after this time, or so long ago at most, such as 2h")
 	cmd.Flags().StringVar(&f.until, "until", "", "those before this time, or longer ago")
 }
