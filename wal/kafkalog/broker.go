@@ -44,7 +44,7 @@ type Broker struct {
 	failed atomic.Pointer[error]
 	looks  shared[sighting]
 
-	opening chan struct{} // holds one: who opens or deletes topics
+	opening byName // who opens or deletes a topic
 
 	// handover is held shared while records are handed to the client and
 	// exclusively to close, so that Close knows every record in flight.
@@ -71,9 +71,8 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, log: cfg.Logger, metrics: m,
-		kick:    make(chan struct{}, 1),
-		opening: make(chan struct{}, 1),
-		logs:    make(map[string]*Log),
+		kick: make(chan struct{}, 1),
+		logs: make(map[string]*Log),
 	}
 	b.bytes.Store(-1)
 	b.looks.run = b.startLook
@@ -150,31 +149,26 @@ func (b *Broker) Open(ctx context.Context, name string) (wal.Log, error) {
 	return l, nil
 }
 
-// lockOpening serialises what opens and deletes topics.
-func (b *Broker) lockOpening(ctx context.Context) error {
+// lockOpening serialises what opens and deletes the topic of a name.
+func (b *Broker) lockOpening(ctx context.Context, name string) (unlock func(), err error) {
 	if b.ctx.Err() != nil {
-		return wal.ErrClosed
+		return nil, wal.ErrClosed
 	}
-	select {
-	case b.opening <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-b.ctx.Done():
-		return wal.ErrClosed
+	unlock, err = b.opening.lock(ctx, b.ctx, name)
+	if b.ctx.Err() != nil && err != nil {
+		err = wal.ErrClosed
 	}
+	return unlock, err
 }
 
-func (b *Broker) unlockOpening() { <-b.opening }
-
 func (b *Broker) open(ctx context.Context, name string, partitions int, create bool) (*Log, error) {
-	if err := b.lockOpening(ctx); err != nil {
+	unlock, err := b.lockOpening(ctx, name)
+	if err != nil {
 		return nil, err
 	}
-	defer b.unlockOpening()
+	defer unlock()
 	var id wal.Incarnation
 	if create {
-		var err error
 		if id, err = b.createTopic(ctx, name, partitions); err != nil {
 			return nil, err
 		}
@@ -232,11 +226,12 @@ func (b *Broker) Delete(ctx context.Context, name string) error {
 	if checkName(name) != nil {
 		return nil // there can be no such topic
 	}
-	if err := b.lockOpening(ctx); err != nil {
+	unlock, err := b.lockOpening(ctx, name)
+	if err != nil {
 		return fmt.Errorf("delete topic %s: %w", name, err)
 	}
-	defer b.unlockOpening()
-	err := b.retry(ctx, func() error {
+	defer unlock()
+	err = b.retry(ctx, func() error {
 		_, err := b.adm.DeleteTopic(ctx, name)
 		return err
 	})

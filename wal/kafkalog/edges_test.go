@@ -1,6 +1,8 @@
 package kafkalog
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -140,5 +142,45 @@ func TestSizeStaysKnownInAnOutage(t *testing.T) {
 	b.readSizes()
 	if now := b.Usage().LogBytes; now != before {
 		t.Errorf("the log fell from %d to %d bytes", before, now)
+	}
+}
+
+// TestATopicThatDoesNotAnswerKeepsNoOtherFromBeingOpened, made or deleted.
+func TestATopicThatDoesNotAnswerKeepsNoOtherFromBeingOpened(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	b := openBroker(t, fakeConfig(c))
+	const stuck, other = "headwater.kv.stuck.1", "headwater.kv.other.1"
+	createLog(t, openBroker(t, fakeConfig(c)), stuck, 1)
+	lost := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: stuck, Err: kerr.LeaderNotAvailable, Count: -1})
+	opened := make(chan error, 2)
+	for range cap(opened) { // the second waits for the first
+		go func() {
+			_, err := b.Open(testContext(t), stuck)
+			opened <- err
+		}()
+	}
+	eventually(t, "the leader is looked for", func() bool { return lost.Hits() > 1 })
+	createLog(t, b, other, 1)
+	if _, err := b.Open(testContext(t), other); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(testContext(t), other); err != nil {
+		t.Fatal(err)
+	}
+	// One who gives up while it waits for its turn.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Open(ctx, stuck); !errors.Is(err, context.Canceled) {
+		t.Errorf("opened with a context that is done: %v", err)
+	}
+	lost.Remove()
+	for range cap(opened) {
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(b.opening.m); n != 0 {
+		t.Errorf("%d names are held after all is opened", n)
 	}
 }

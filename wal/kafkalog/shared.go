@@ -61,3 +61,47 @@ func (s *shared[T]) start(f *flight[T]) {
 		}
 	})
 }
+
+// byName is a lock for each name.
+type byName struct {
+	mu sync.Mutex // guards m
+	m  map[string]*nameLock
+}
+
+type nameLock struct {
+	held  chan struct{} // holds one
+	users int           // who hold it or wait for it
+}
+
+// lock returns when the name is the caller's until unlock, or the error of the
+// context that ends first.
+func (n *byName) lock(ctx, also context.Context, name string) (unlock func(), err error) {
+	n.mu.Lock()
+	l := n.m[name]
+	if l == nil {
+		l = &nameLock{held: make(chan struct{}, 1)}
+		if n.m == nil {
+			n.m = make(map[string]*nameLock)
+		}
+		n.m[name] = l
+	}
+	l.users++
+	n.mu.Unlock()
+	leave := func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(n.m, name)
+		}
+	}
+	select {
+	case l.held <- struct{}{}:
+		return func() { <-l.held; leave() }, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-also.Done():
+		err = also.Err()
+	}
+	leave()
+	return nil, err
+}

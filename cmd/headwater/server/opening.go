@@ -124,8 +124,8 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 }
 
 // probe asks for the topics of e within a bound, which opening a space, with all
-// that it may have to load, does not have. A topic that does not answer keeps
-// others from being opened while it is asked for; so it is asked briefly.
+// that it may have to load, does not have. A start waits for one namespace after
+// another; so a topic that does not answer is asked briefly.
 func (sp *spaces) probe(ctx context.Context, e *namespace.Entry) error {
 	if len(sp.s.cfg.KafkaBrokers) == 0 {
 		return nil
