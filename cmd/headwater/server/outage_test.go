@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -181,4 +182,25 @@ func TestOneLeaderlessPartitionHoldsNoOther(t *testing.T) {
 	lost.Remove()
 	eventually(t, 204, func() reply { return send(t, s, "PUT", "/v1/kv/two/"+keys[0]+"/k", "is back") })
 	until(t, "the partition that is back is trimmed", func() bool { return blocked("two", 0) != "" })
+}
+
+// TestADeletedTopicThatStaysHoldsNoOtherNamespace: no controller answers for the
+// topics of a deleted namespace.
+func TestADeletedTopicThatStaysHoldsNoOtherNamespace(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	s := onKafka(t, o.brokers, newPrefix(), t.TempDir())
+	defer closeServer(t, s)
+	e, _ := s.names.Get("demo-kv")
+	stuck := o.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DeleteTopics}, Topic: e.Topic, Err: kerr.NotController, Count: -1})
+	expectBody(t, call(t, s, "Namespace.DeleteNamespace", `{"namespace":"demo-kv","confirm":"demo-kv"}`), 200, "")
+	expectBody(t, call(t, s, "Namespace.ApplyNamespace", oneOfTwo), 200, "")
+	expectBody(t, send(t, s, "PUT", "/v1/kv/two/key/k", "served"), 204, "")
+	expectBody(t, call(t, s, "Namespace.ApplyNamespace", `{"config":"namespace: demo-kv\nabstraction: kv\n"}`), 200, "")
+	expectBody(t, send(t, s, "PUT", greeting, "the next life"), 204, "")
+	stuck.Remove()
+	until(t, "the topic is gone", func() bool {
+		_, err := s.broker.Open(t.Context(), e.Topic)
+		return errors.Is(err, wal.ErrTopicNotFound)
+	})
 }

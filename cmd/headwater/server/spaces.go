@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
@@ -177,7 +178,17 @@ func (sp *spaces) put(ctx, wait context.Context, e *namespace.Entry) {
 	sp.begin(wait, e)
 }
 
-// remove closes a namespace that was deleted and frees what it held here.
+const (
+	// freePatience is how long what follows the registry waits for a deleted namespace
+	// to be freed before it goes on to the next change.
+	freePatience = time.Second
+	// freeTimeout bounds the removal of its topics.
+	freeTimeout = time.Minute
+)
+
+// remove stops serving a namespace that was deleted and frees what it held here.
+// It returns when that is done, or goes on by itself because a broker or a batch
+// in hand takes long: other namespaces must not wait for it.
 func (sp *spaces) remove(ctx context.Context, name string) {
 	sp.mu.Lock()
 	x, o := sp.open[name], sp.opening[name]
@@ -187,11 +198,28 @@ func (sp *spaces) remove(ctx context.Context, name string) {
 		sp.dir.Remove(name)
 	}
 	sp.mu.Unlock()
-	o.end()
-	if x == nil {
-		return
+	freed := make(chan struct{})
+	sp.s.work.Go(func() error {
+		defer close(freed)
+		o.end()
+		if x != nil {
+			sp.free(ctx, x)
+		}
+		return nil
+	})
+	t := time.NewTimer(freePatience)
+	defer t.Stop()
+	select {
+	case <-freed:
+	case <-t.C:
 	}
+}
+
+// free closes a namespace that was deleted and removes its store and topics.
+func (sp *spaces) free(ctx context.Context, x *space) {
 	err := x.close()
+	ctx, cancel := context.WithTimeout(ctx, freeTimeout)
+	defer cancel()
 	if rerr := x.removeStore(); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
@@ -203,7 +231,7 @@ func (sp *spaces) remove(ctx context.Context, name string) {
 		}
 	}
 	if err != nil {
-		sp.s.log.Warn("freeing a deleted namespace failed; the next start tries again", "namespace", name, "reason", err)
+		sp.s.log.Warn("freeing a deleted namespace failed; the next start tries again", "namespace", x.ns.Name, "reason", err)
 	}
 }
 
