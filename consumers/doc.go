@@ -21,7 +21,7 @@
 // partition, and only that, and is tried again without an end. An error that
 // cannot pass (a record of an unknown version, damage, another incarnation, a
 // trimmed or missing range) stops its partition with the reason. A batch that is
-// being applied at shutdown is finished.
+// being applied at shutdown is finished, for Config.Finish at most.
 //
 // An applier that flushes a Parking before it saves or tells what it applied loses
 // no dead letter: each is durable first, all of a batch together. The records of a

@@ -48,6 +48,9 @@ type Config struct {
 	// MaxBackoff bounds the pause between two tries of a transient error. Default
 	// 5 s; tries never end.
 	MaxBackoff time.Duration
+	// Finish is how long a batch in hand may take after its partition is stopped,
+	// before its own context ends too. Default 5 s.
+	Finish time.Duration
 }
 
 // Runner drives one applier over the partitions of one namespace that it is given.
@@ -68,6 +71,9 @@ func New(cfg Config) *Runner {
 	if cfg.MaxBackoff == 0 {
 		cfg.MaxBackoff = 5 * time.Second
 	}
+	if cfg.Finish == 0 {
+		cfg.Finish = 5 * time.Second
+	}
 	return &Runner{cfg: cfg, parts: make([]*partition, cfg.Log.Info().Partitions)}
 }
 
@@ -78,8 +84,32 @@ var (
 	errRunning    = errors.New("the partition is running already")
 )
 
+// UnfinishedError says that a batch in hand was given up because its partition was
+// stopped. The log has it; whoever runs the partition next applies it.
+type UnfinishedError struct {
+	Partition wal.Partition
+	Cause     error
+}
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("partition %d: the batch in hand is left to the next start: %v", e.Partition, e.Cause)
+}
+
+// Unwrap returns what kept the batch from being applied.
+func (e *UnfinishedError) Unwrap() error { return e.Cause }
+
+// outlive is a context that is done d after ctx is.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(d, cancel)
+		context.AfterFunc(out, func() { t.Stop() })
+	})
+	return out, func() { stop(); cancel() }
+}
+
 // Start loads a partition and applies it until Stop, or until ctx is done: then it
-// finishes the batch in flight. The error is that of loading it.
+// finishes the batch in flight, for Config.Finish at most. The error is that of loading it.
 func (r *Runner) Start(ctx context.Context, p wal.Partition) error {
 	run, cancel := context.WithCancel(ctx)
 	part := &partition{r: r, p: p, jobs: make(chan job), gone: make(chan struct{}), cancel: cancel}
@@ -97,7 +127,10 @@ func (r *Runner) Start(ctx context.Context, p wal.Partition) error {
 		close(part.gone)
 		return fmt.Errorf("start partition %d: %w", p, err)
 	}
-	go part.run(run)
+	go func() {
+		defer close(part.gone)
+		part.unfinished = part.run(run)
+	}()
 	return nil
 }
 
@@ -113,6 +146,7 @@ func (r *Runner) StartAll(ctx context.Context) error {
 
 // Stop ends a partition after the batch in flight and saves what was applied.
 // Another runner may start it then. A partition that is not running is left alone.
+// *UnfinishedError: Config.Finish was too short for the batch.
 func (r *Runner) Stop(ctx context.Context, p wal.Partition) error {
 	part := r.partition(p)
 	if part == nil {
@@ -126,7 +160,7 @@ func (r *Runner) Stop(ctx context.Context, p wal.Partition) error {
 	}
 	err := r.cfg.Applier.Revoke(ctx, p)
 	r.forget(p)
-	return err
+	return errors.Join(part.unfinished, err)
 }
 
 // StopAll stops every partition, side by side. Nothing can be started afterwards.
@@ -213,30 +247,36 @@ type partition struct {
 	jobs   chan job
 	gone   chan struct{} // closed when the goroutine has ended
 	cancel context.CancelFunc
+	// unfinished is the batch that was given up; read it after gone.
+	unfinished error
 
 	mu     sync.Mutex // guards health
 	health Health
 }
 
 // run restarts the partition after transient errors until ctx is done or an
-// error cannot pass.
-func (p *partition) run(ctx context.Context) {
-	defer close(p.gone)
+// error cannot pass. It returns an *UnfinishedError or nil.
+func (p *partition) run(ctx context.Context) error {
+	work, end := outlive(ctx, p.r.cfg.Finish)
+	defer end()
 	bo := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(p.r.cfg.MaxBackoff), backoff.WithMaxElapsedTime(0))
 	for {
-		err := p.follow(ctx, bo)
+		err := p.follow(ctx, work, bo)
+		if unfinished := (*UnfinishedError)(nil); errors.As(err, &unfinished) {
+			return unfinished
+		}
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		if permanent(err) {
 			p.stop(err)
 			p.serveJobs(ctx)
-			return
+			return nil
 		}
 		p.retrying(err)
 		if !p.pause(ctx, bo.NextBackOff()) {
-			return
+			return nil
 		}
 	}
 }
@@ -331,8 +371,9 @@ type fetched struct {
 	err     error
 }
 
-// follow resumes the partition and applies it until something fails.
-func (p *partition) follow(ctx context.Context, bo *backoff.ExponentialBackOff) (err error) {
+// follow resumes the partition and applies it until something fails. What it has
+// begun when ctx ends it does in work.
+func (p *partition) follow(ctx, work context.Context, bo *backoff.ExponentialBackOff) (err error) {
 	from, err := p.r.cfg.Applier.Resume(ctx, p.p)
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
@@ -376,11 +417,15 @@ func (p *partition) follow(ctx context.Context, bo *backoff.ExponentialBackOff) 
 			if n, changed = p.r.cfg.Applier.Ready(p.p, hand); n == 0 {
 				break
 			}
-			// A batch that has begun is finished: cancelling it would gain nothing and
-			// make the last second of a shutdown the untested one.
+			// A batch that has begun is finished, if it can be in time: cancelling it at
+			// once would gain nothing and make the last second of a shutdown the untested
+			// one.
 			p.holding(hand[:n])
-			n, err = p.r.cfg.Applier.Apply(context.WithoutCancel(ctx), p.p, hand[:n])
+			n, err = p.r.cfg.Applier.Apply(work, p.p, hand[:n])
 			p.holding(nil)
+			if err != nil && work.Err() != nil {
+				return &UnfinishedError{Partition: p.p, Cause: err}
+			}
 			if err != nil {
 				return err
 			}
@@ -406,7 +451,7 @@ func (p *partition) follow(ctx context.Context, bo *backoff.ExponentialBackOff) 
 			hand = b.entries
 		case <-changed: // nil while nothing is waited for
 		case j := <-p.jobs:
-			j.done <- j.f(context.WithoutCancel(ctx))
+			j.done <- j.f(work)
 		case <-ctx.Done():
 			return nil
 		}

@@ -27,7 +27,7 @@ var (
 	fileSettings = map[string]string{
 		"data_dir": "data-dir", "http": "http", "grpc": "grpc", "admin": "admin", "namespaces": "namespaces",
 		"allowed_hosts": "allowed-hosts",
-		"drain_delay":   "drain-delay", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
+		"drain_delay":   "drain-delay", "shutdown_timeout": "shutdown-timeout", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
 		"log": "", "clusters": "",
 	}
 	logSettings = map[string]string{

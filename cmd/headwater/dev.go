@@ -89,6 +89,7 @@ func newDev() *cobra.Command {
 	f.StringVar(&cfg.TopicPrefix, "kafka-topic-prefix", "headwater", "beginning of the names of topics on Kafka; installations that share a cluster have different ones")
 	f.DurationVar(&cfg.StartTimeout, "start-timeout", server.DefaultStartTimeout, "how long Kafka may take to answer at start")
 	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
+	f.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", server.DefaultShutdownTimeout, "how long a shutdown may take after the drain delay; what is left then is told, and the exit code is 1")
 	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
 	f.DurationVar(&cfg.VerifyInterval, "verify-interval", server.DefaultVerifyInterval, "how often a few counters of each namespace are counted again from their events; -1s is never")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
@@ -109,14 +110,12 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// drainTimeout bounds how long requests in hand may take at shutdown.
-const drainTimeout = 30 * time.Second
-
 // runServer runs until SIGTERM or SIGINT, then drains. A second signal exits at
-// once.
+// once, also while it starts.
 func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal ends the process
 	start := time.Now()
 	defer holdHeap()()
 	s, err := server.Open(ctx, cfg)
@@ -133,10 +132,9 @@ func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
 		}
 	}
 	<-ctx.Done()
-	stop() // the next signal ends the process
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout+cfg.DrainDelay)
-	defer cancel()
-	return s.Drain(drain)
+	// A deadline that has passed here is not a server that does not answer, as it is
+	// for the client's verbs.
+	return cli.Failure(s.Drain(context.Background()))
 }
 
 func banner(out io.Writer, s *server.Server, cfg server.Config) error {

@@ -31,15 +31,30 @@ func usage(err error) error { return usageError{err} }
 
 func usagef(format string, a ...any) error { return usage(fmt.Errorf(format, a...)) }
 
+type failure struct{ error }
+
+func (e failure) Unwrap() error { return e.error }
+
+// Failure marks err, unless it is nil, as one of exit code 1, whatever it wraps.
+func Failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failure{err}
+}
+
 // ExitCode is the exit code of an error: 0 none, 2 wrong usage, 3 not found, 4 a
 // conflict of tokens, versions or conditions, or too little to reserve of, 5 the
 // server cannot be reached or cannot serve this now (also when the time is over),
 // 1 any other.
 func ExitCode(err error) int {
 	var u usageError
+	var f failure
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &f):
+		return exitFailure
 	case errors.As(err, &u):
 		return exitUsage
 	case errors.Is(err, client.ErrNotFound):

@@ -52,6 +52,10 @@ type Config struct {
 	Namespaces []string
 	// DrainDelay is how long readiness is false before requests are refused.
 	DrainDelay time.Duration
+	// ShutdownTimeout bounds what comes after it: three fifths are for the requests in
+	// hand, one for the batches that are being applied, one for what is on its way to
+	// Kafka. Default DefaultShutdownTimeout.
+	ShutdownTimeout time.Duration
 	// FreeSpaceFloor of the embedded log in bytes; 0 is its default, -1 off.
 	FreeSpaceFloor int64
 	// VerifyInterval is how often each counter namespace has a few of its counters
@@ -64,6 +68,9 @@ type Config struct {
 
 // DefaultVerifyInterval is a Config's VerifyInterval unless it says otherwise.
 const DefaultVerifyInterval = 10 * time.Second
+
+// DefaultShutdownTimeout is Config.ShutdownTimeout where none is set.
+const DefaultShutdownTimeout = 30 * time.Second
 
 // DefaultStartTimeout is Config.StartTimeout where none is set.
 const DefaultStartTimeout = 30 * time.Second
@@ -88,6 +95,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.StartTimeout == 0 {
 		c.StartTimeout = DefaultStartTimeout
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = DefaultShutdownTimeout
 	}
 	if len(c.KafkaBrokers) == 0 {
 		c.TopicPrefix = ""
@@ -121,6 +131,7 @@ type Server struct {
 	failed   atomic.Pointer[error] // why the process is not ready for good
 	failOnce sync.Once
 	draining atomic.Bool
+	closing  closing
 }
 
 // Open starts everything and returns when the API answers. Namespaces may still
@@ -186,19 +197,6 @@ func (s *Server) listen() (err error) {
 	return nil
 }
 
-func (s *Server) closeListeners() error {
-	var errs []error
-	for _, l := range []net.Listener{s.httpL, s.grpcL, s.adminL} {
-		if l == nil {
-			continue
-		}
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // openLog opens the broker and the registry on it, and adds to undo what closes
 // them. With Kafka it gives up after StartTimeout: who starts a process learns
 // that it is the brokers that do not answer, and which.
@@ -246,7 +244,7 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
 		Brokers: s.cfg.KafkaBrokers, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.ReplicationFactor > 0 && s.cfg.ReplicationFactor < 3,
-		Logger: s.log, Registerer: s.reg,
+		CloseTimeout: s.cfg.ShutdownTimeout / 5, Logger: s.log, Registerer: s.reg,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the log on Kafka: %w", err)
@@ -375,36 +373,3 @@ func (s *Server) AdminAddr() string { return s.adminL.Addr().String() }
 
 // DataDir is the data directory.
 func (s *Server) DataDir() string { return s.dir.path }
-
-// Drain stops as SIGTERM does: not ready, the delay, requests in hand answered,
-// batches in flight applied, everything closed. It returns what went wrong on
-// the way.
-func (s *Server) Drain(ctx context.Context) error {
-	s.draining.Store(true)
-	s.gate.SetReady(false)
-	t := time.NewTimer(s.cfg.DrainDelay)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	err := s.gate.Drain(ctx)
-	return errors.Join(err, s.Close())
-}
-
-// Close stops at once: requests in hand are cut off, which makes their outcome
-// unknown to their callers and loses nothing that was acknowledged.
-func (s *Server) Close() error {
-	s.draining.Store(true)
-	errs := []error{s.gate.Close(), s.admin.close()}
-	s.cancel()
-	errs = append(errs, s.work.Wait(), s.spaces.close())
-	s.names.Close()
-	errs = append(errs, s.broker.Close())
-	s.cache.Unref()
-	if err := s.closeListeners(); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, s.dir.close())
-	return errors.Join(errs...)
-}

@@ -130,6 +130,7 @@ func (x *space) consume(ctx context.Context) error {
 	if x.front == nil {
 		x.messages = consumers.New(consumers.Config{
 			Namespace: x.entry.Name, Role: primary, Log: x.log, Applier: x.ns.Messages, Stopped: x.progress.Stop, Holding: x.holding, Logger: x.s.log,
+			Finish: x.s.cfg.ShutdownTimeout / 5,
 		})
 		return x.messages.StartAll(x.run)
 	}
@@ -286,18 +287,24 @@ func (x *space) close() error {
 }
 
 func (x *space) stop() error {
-	var errs []error
-	if x.messages != nil {
-		errs = append(errs, x.messages.StopAll(context.Background()))
-	}
-	for _, st := range x.all() {
-		errs = append(errs, st.stop(context.Background()))
-	}
 	if x.cancel != nil {
 		x.cancel()
 	}
-	x.work.Wait()
-	return errors.Join(errs...)
+	x.work.Wait() // what opens stores is over
+	stores := x.all()
+	errs := make([]error, len(stores), len(stores)+1)
+	var stopping sync.WaitGroup
+	for i, st := range stores {
+		stopping.Go(func() { errs[i] = st.stop(context.Background()) })
+	}
+	stopping.Wait()
+	if x.messages != nil {
+		errs = append(errs, x.messages.StopAll(context.Background()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("namespace %s: %w", x.entry.Name, err)
+	}
+	return nil
 }
 
 func (x *space) removeStore() error {

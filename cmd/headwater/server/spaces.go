@@ -308,9 +308,18 @@ func (sp *spaces) close() error {
 	for _, o := range openings {
 		o.end()
 	}
-	var errs []error
-	for _, x := range all {
-		errs = append(errs, x.close())
+	// All at once: one that takes long must not keep the others from being saved.
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards errs
+	errs := make([]error, 0, len(all))
+	for name, x := range all {
+		wg.Go(func() {
+			err := sp.s.closing.step("namespace "+name, x.close)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }

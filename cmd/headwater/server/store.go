@@ -108,6 +108,7 @@ func (x *space) newStore(name, role, dir string) (*store, error) {
 	st.loop = b.load()
 	st.runner = consumers.New(consumers.Config{
 		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: st.loop, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
+		Finish: x.s.cfg.ShutdownTimeout / 5,
 	})
 	return st, nil
 }

@@ -130,7 +130,11 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 		if l.Name == e.Config.Primary() || l.State == namespace.Failed || x.store(l.Name) != nil {
 			continue
 		}
-		if err := x.openFollower(ctx, e, l); err != nil {
+		err := x.openFollower(ctx, e, l)
+		if ctx.Err() != nil {
+			return ctx.Err() // the process stops; the next start goes on
+		}
+		if err != nil {
 			errs = append(errs, x.failStore(ctx, l.Name, l.Generation, err))
 		}
 	}
