@@ -37,6 +37,9 @@ type batcher struct {
 	late    int // senders whose requests have taken longer than patience
 }
 
+// maxBatchItems bounds the items of a request, whose answer has a version for each.
+const maxBatchItems = 50_000
+
 // patience is a few times what a request takes whose fsync is slow.
 const patience = 10 * time.Millisecond
 
@@ -50,6 +53,7 @@ type batchKey struct {
 // pendingPut is one put in one attempt.
 type pendingPut struct {
 	frame []byte
+	items int
 	done  chan putAnswer // takes one answer without blocking
 	taken *sending       // nil while it waits
 	left  bool           // its caller has gone
@@ -78,8 +82,8 @@ func (c *Client) batcher(k batchKey) *batcher {
 }
 
 // put sends one frame, together with others, and waits for its answer.
-func (b *batcher) put(ctx context.Context, frame []byte) (*headwaterv1.PutItemsResponse, *Error) {
-	p := &pendingPut{frame: frame, done: make(chan putAnswer, 1)}
+func (b *batcher) put(ctx context.Context, frame []byte, items int) (*headwaterv1.PutItemsResponse, *Error) {
+	p := &pendingPut{frame: frame, items: items, done: make(chan putAnswer, 1)}
 	b.mu.Lock()
 	b.queue = append(b.queue, p)
 	b.queued += len(frame)
@@ -184,13 +188,15 @@ func (b *batcher) take(cancel context.CancelFunc) *sending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := &sending{cancel: cancel}
-	size, n := 0, 0
+	size, items, n := 0, 0, 0
 	for _, p := range b.queue {
 		if !p.left {
-			if len(s.puts) == b.c.cfg.BatchItems || len(s.puts) > 0 && size+len(p.frame) > b.c.cfg.BatchBytes {
+			if len(s.puts) == b.c.cfg.BatchItems ||
+				len(s.puts) > 0 && (size+len(p.frame) > b.c.cfg.BatchBytes || items+p.items > maxBatchItems) {
 				break
 			}
 			size += len(p.frame)
+			items += p.items
 			p.taken = s
 			s.puts = append(s.puts, p)
 		}

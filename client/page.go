@@ -115,7 +115,7 @@ const maxItemLimit = 100_000
 
 // Page is one page of a record.
 type Page struct {
-	// Items; of an item over 4 MiB only what is known about it, with Chunked set.
+	// Items; of an item over 4,032 KiB only what is known about it, with Chunked set.
 	Items []Item
 	// Next reads the page that follows; empty on the last one. It stays good for
 	// other clients and over restarts of the server.

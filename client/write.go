@@ -79,7 +79,7 @@ func (k *KV) put(ctx context.Context, req *headwaterv1.PutItemsRequest, token To
 			e.Outcome = NotApplied
 			return nil, a.fail(e)
 		}
-		res, e := b.put(ctx, f)
+		res, e := b.put(ctx, f, len(req.Items))
 		if e == nil {
 			return res, nil
 		}

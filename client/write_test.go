@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/gateway"
 )
 
 // both runs a test with puts that share requests and with puts that do not.
@@ -337,6 +338,25 @@ func TestBatchesAreBoundedInCountAndBytes(t *testing.T) {
 	wg.Wait()
 	if got := fmt.Sprint(s.batches); got != "[1 5 3 1 1 1]" {
 		t.Errorf("batches %v", got)
+	}
+}
+
+// TestABatchHasNoMoreItemsThanTheServerTakes: puts of many small items are far
+// below the other bounds.
+func TestABatchHasNoMoreItemsThanTheServerTakes(t *testing.T) {
+	c := newMemServer().start(t, Config{})
+	b := c.batcher(batchKey{"ns", false})
+	b.senders = 1
+	for range 60 {
+		b.queue = append(b.queue, &pendingPut{frame: make([]byte, 100), items: 1000})
+	}
+	for _, want := range []int{50, 10} {
+		if s := b.take(func() {}); len(s.puts) != want {
+			t.Errorf("a request has %d puts, not %d", len(s.puts), want)
+		}
+	}
+	if maxBatchItems > gateway.MaxBatchItems {
+		t.Errorf("the server takes %d items", gateway.MaxBatchItems)
 	}
 }
 

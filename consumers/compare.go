@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -13,6 +14,10 @@ type Difference struct {
 	Key       string // as a person reads it: record and item, or counter
 	Detail    string // what each of the two has
 }
+
+// maxDifferenceKey bounds the key of a difference, bytes, so that the report of a
+// store fits an answer.
+const maxDifferenceKey = 256
 
 // MaxDifferences is how many differences a report carries; all are counted.
 const MaxDifferences = 1000
@@ -29,6 +34,9 @@ type Report struct {
 func (r *Report) Differ(p wal.Partition, key, format string, args ...any) {
 	r.Differences++
 	if len(r.Examples) < MaxDifferences {
+		if len(key) > maxDifferenceKey {
+			key = strings.ToValidUTF8(key[:maxDifferenceKey], "") + "..."
+		}
 		r.Examples = append(r.Examples, Difference{p, key, fmt.Sprintf(format, args...)})
 	}
 }

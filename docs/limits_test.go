@@ -40,6 +40,9 @@ var limits = map[string]string{
 	"ids of a selection of dead letters": comma(gateway.MaxLetterIDs),
 	"dead letters of a namespace": "`dead_letters.max_bytes`, " + bytesOf(defaults("kv").DeadLetters.MaxBytes) +
 		fmt.Sprintf(", and `dead_letters.retention`, %.0f h", defaults("kv").DeadLetters.Retention.Hours()),
+	"items of a batch of puts":            comma(gateway.MaxBatchItems) + ", in 1 to 1,000 puts",
+	"names of a read of counters":         bytesOf(gateway.MaxCountNames) + " in all",
+	"answer":                              bytesOf(gateway.MaxAnswerBytes),
 	"lease of a reservation":              fmt.Sprintf("1 ms to %.0f h", gateway.MaxLease.Hours()),
 	"reservations that a partition holds": comma(counter.MaxReservations),
 	"request message":                     bytesOf(gateway.MaxRequestBytes),

@@ -73,7 +73,7 @@ func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*he
 	for _, n := range all {
 		out.Namespaces = append(out.Namespaces, s.namespace(ctx, n, out.Log))
 	}
-	return out, nil
+	return whole(out, "ask for one namespace")
 }
 
 func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.LogStatus) *headwaterv1.NamespaceStatus {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -64,7 +65,7 @@ func expander(compression string, src io.Reader) (r io.Reader, done func(), err 
 	}, nil
 }
 
-// expand undoes a compression in memory, up to one byte more than a page. ok is
+// expand undoes a compression in memory, up to one byte more than a page takes. ok is
 // false when the value is not what its compression says: then it is handed out
 // as it is stored, with its compression named.
 func expand(compression string, value []byte) (out []byte, ok bool) {
@@ -73,7 +74,7 @@ func expand(compression string, value []byte) (out []byte, ok bool) {
 		return nil, false
 	}
 	defer done()
-	out, err = io.ReadAll(io.LimitReader(r, MaxPageBytes+1))
+	out, err = io.ReadAll(io.LimitReader(r, kv.MaxPageValue+1))
 	return out, err == nil
 }
 
@@ -96,18 +97,23 @@ func (f *itemForm) undoes(it *kv.StoredItem) bool {
 	return it.Compression != "" && !f.accept[it.Compression] && !f.omits(it.Size)
 }
 
-// itemMessages are the items of a page as callers get them. They share their
-// memory: one allocation each for thousands of items cost more than reading them.
-func itemMessages(items []kv.StoredItem, form *itemForm) []*headwaterv1.Item {
-	out := make([]*headwaterv1.Item, len(items))
-	messages := make([]headwaterv1.Item, len(items))
-	times := make([]timestamppb.Timestamp, len(items))
-	for i := range items {
-		out[i] = &messages[i]
-		out[i].WrittenAt = &times[i]
-		form.fill(out[i], &items[i])
+// itemsList is the items of a page as messages. Used by one goroutine.
+type itemsList struct {
+	form  itemForm
+	room  itemRoom
+	items []*headwaterv1.Item
+}
+
+// add appends an item, as kv.Query.Each.
+func (l *itemsList) add(it *kv.StoredItem) error {
+	kept := *it
+	kept.Key, kept.Value = bytes.Clone(it.Key), bytes.Clone(it.Value)
+	m := itemMessage(&kept, &l.form)
+	if !l.room.take(len(m.GetKey()), len(m.GetValue()), sizeBytes(proto.Size(m))) {
+		return kv.ErrFull
 	}
-	return out
+	l.items = append(l.items, m)
+	return nil
 }
 
 func itemMessage(it *kv.StoredItem, form *itemForm) *headwaterv1.Item {
@@ -126,7 +132,7 @@ func (f *itemForm) fill(m *headwaterv1.Item, it *kv.StoredItem) {
 	if it.Version.Expiry != 0 {
 		m.ExpiresAt = timeMessage(it.Version.Expiry)
 	}
-	if it.Size > MaxPageBytes {
+	if it.Size > kv.MaxPageValue {
 		m.Chunked, m.Value = true, nil
 		return
 	}
@@ -134,7 +140,7 @@ func (f *itemForm) fill(m *headwaterv1.Item, it *kv.StoredItem) {
 		switch v, ok := expand(it.Compression, it.Value); {
 		case ok && f.omits(int64(len(v))):
 			m.Value = nil
-		case ok && len(v) > MaxPageBytes: // is streamed, as any value of that size
+		case ok && len(v) > kv.MaxPageValue: // is streamed, as any value of that size
 			m.Value, m.Chunked = nil, true
 		case ok:
 			m.Value, m.Compression, m.Size = v, "", int64(len(v))

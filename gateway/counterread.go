@@ -36,10 +36,17 @@ func (s *Counter) get(ctx context.Context, namespace string, names []string, acc
 	if len(names) == 0 || len(names) > MaxCounts {
 		return nil, counter.AsOf{}, apierrors.New(apierrors.TooManyItems, "the call names %d counters; it takes 1 to %d", len(names), MaxCounts)
 	}
+	size := 0
 	for _, name := range names {
 		if err := checkCounter(name); err != nil {
 			return nil, counter.AsOf{}, err
 		}
+		size += len(name)
+	}
+	if size > MaxCountNames {
+		return nil, counter.AsOf{}, apierrors.New(apierrors.TooManyItems,
+			"the names of the call have %d bytes in all; it takes %d, so that the answer has room for them; split the call",
+			size, MaxCountNames)
 	}
 	acc, at, err := countPoint(ns, accuracy, after)
 	if err != nil {
@@ -75,11 +82,8 @@ func (s *Counter) GetCounts(ctx context.Context, req *headwaterv1.GetCountsReque
 	return out, nil
 }
 
-// countOverhead is what a count of a list takes beyond its name, about.
-const countOverhead = 128
-
 // ListCounts lists counters by name. A page ends early where it would be above
-// MaxPageBytes.
+// MaxAnswerBytes.
 func (s *Counter) ListCounts(ctx context.Context, req *headwaterv1.ListCountsRequest) (*headwaterv1.ListCountsResponse, error) {
 	ns, err := s.dir.counter(ctx, req.GetNamespace())
 	if err != nil {
@@ -116,13 +120,15 @@ func (s *Counter) ListCounts(ctx context.Context, req *headwaterv1.ListCountsReq
 		seen.add(x)
 	}
 	out := &headwaterv1.ListCountsResponse{AsOf: seen.asOf(ns.Stream)}
-	size := 0
+	var room listRoom
 	for i := range list {
-		if size += len(list[i].Name) + countOverhead; size > MaxPageBytes {
+		m := &headwaterv1.NamedCount{Counter: string(list[i].Name), Count: countMessage(&list[i].Count)}
+		m.Parked = list[i].Parked
+		if !room.take(m) {
 			more = true
 			break
 		}
-		out.Counts = append(out.Counts, &headwaterv1.NamedCount{Counter: string(list[i].Name), Count: countMessage(&list[i].Count), Parked: list[i].Parked})
+		out.Counts = append(out.Counts, m)
 	}
 	if n := len(out.Counts); more && n > 0 {
 		out.NextPageToken = s.pages.seal(&cursor{key: list[n-1].Name, seen: seen}, binding)

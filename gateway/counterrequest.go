@@ -20,6 +20,7 @@ const (
 	MaxCounterName  = counter.MaxNameBytes
 	MaxAdds         = counter.MaxAdds
 	MaxCounts       = counter.MaxAdds // names of GetCounts
+	MaxCountNames   = 2 << 20         // bytes of them
 	DefaultListPage = 1000
 	MaxListPage     = 10_000
 	MaxSeriesPoints = counter.MaxPoints

@@ -59,12 +59,13 @@ var errItemUTF8 = errors.New("the compression or content type of an item is not 
 // itemsFrame is a GetItemsResponse that is encoded already. Used by one goroutine.
 type itemsFrame struct {
 	form  itemForm
+	room  itemRoom
 	done  mem.BufferSlice
 	piece *[]byte // being filled; nil at first
 }
 
-// room returns the piece that n more bytes are to be appended to.
-func (f *itemsFrame) room(n int) *[]byte {
+// space returns the piece that n more bytes are to be appended to.
+func (f *itemsFrame) space(n int) *[]byte {
 	if f.piece != nil && cap(*f.piece)-len(*f.piece) >= n {
 		return f.piece
 	}
@@ -166,7 +167,7 @@ func (f *itemsFrame) add(it *kv.StoredItem) error {
 		return errItemUTF8
 	}
 	value := it.Value
-	chunked := it.Size > MaxPageBytes
+	chunked := it.Size > kv.MaxPageValue
 	if chunked {
 		value = nil
 	}
@@ -180,7 +181,10 @@ func (f *itemsFrame) add(it *kv.StoredItem) error {
 	if chunked {
 		n += 2
 	}
-	piece := f.room(sizeBytes(n))
+	if !f.room.take(len(it.Key), len(value), sizeBytes(n)) {
+		return kv.ErrFull
+	}
+	piece := f.space(sizeBytes(n))
 	b := append(*piece, tag(responseItems, protowire.BytesType))
 	b = protowire.AppendVarint(b, uint64(n))
 	b = appendBytes(b, itemKey, it.Key)
@@ -206,7 +210,10 @@ func (f *itemsFrame) addMessage(it *kv.StoredItem) error {
 	m := &headwaterv1.Item{WrittenAt: &timestamppb.Timestamp{}}
 	f.form.fill(m, it)
 	n := proto.Size(m)
-	piece := f.room(sizeBytes(n))
+	if !f.room.take(len(m.GetKey()), len(m.GetValue()), sizeBytes(n)) {
+		return kv.ErrFull
+	}
+	piece := f.space(sizeBytes(n))
 	b := append(*piece, tag(responseItems, protowire.BytesType))
 	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(protowire.AppendVarint(b, uint64(n)), m)
 	*piece = b
@@ -217,7 +224,7 @@ func (f *itemsFrame) addMessage(it *kv.StoredItem) error {
 func (f *itemsFrame) end(next string, partial bool, asOf *wal.AsOf) {
 	at := stampOf(asOf.Time)
 	n := sizeBytes(len(asOf.Position)) + 2 + at.size()
-	piece := f.room(sizeBytes(len(next)) + 2 + sizeBytes(n))
+	piece := f.space(sizeBytes(len(next)) + 2 + sizeBytes(n))
 	b := appendBytes(*piece, responseNext, next)
 	if partial {
 		b = appendVarint(b, responsePartial, 1)
@@ -234,7 +241,7 @@ func (s *KeyValue) getFrame(ctx context.Context, req *headwaterv1.GetItemsReques
 	if err != nil {
 		return nil, err
 	}
-	f := &itemsFrame{form: r.form}
+	f := &itemsFrame{form: r.form, room: itemRoom{bytes: r.q.MaxBytes}}
 	r.q.Each = f.add
 	page, seen, err := r.ns.KV.Get(ctx, r.q, r.point)
 	if err != nil {

@@ -54,8 +54,12 @@ func (a *answer) frame(t interface{ Fatal(...any) }) []byte {
 
 // message is the reference.
 func (a *answer) message() *headwaterv1.GetItemsResponse {
+	var items []*headwaterv1.Item
+	for i := range a.items {
+		items = append(items, itemMessage(&a.items[i], &a.form))
+	}
 	return &headwaterv1.GetItemsResponse{
-		Items: itemMessages(a.items, &a.form), NextPageToken: a.next, Partial: a.partial, AsOf: asOfMessage(a.asOf),
+		Items: items, NextPageToken: a.next, Partial: a.partial, AsOf: asOfMessage(a.asOf),
 	}
 }
 

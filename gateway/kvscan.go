@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cespare/xxhash/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -26,6 +27,7 @@ type scan struct {
 	form    itemForm
 	binding []byte
 	bytes   int
+	room    itemRoom
 	at      *cursor // nil: from the beginning
 	seen    pagesSeen
 	index   int
@@ -100,16 +102,17 @@ func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error)
 	if sc.at != nil {
 		first = int(sc.at.partition)
 	}
-	left := sc.bytes
+	sc.room.bytes = sc.bytes
 	for p := first; p < partitions; p++ {
 		if !sc.mine(p, partitions) {
 			continue
 		}
+		left := sc.bytes - sc.room.counted
 		q := &kv.ScanQuery{Partition: wal.Partition(p), MaxBytes: left, OmitValues: sc.req.GetOmitValues(), Select: sc.selectRecord(partitions)}
 		if sc.at != nil && p == int(sc.at.partition) {
 			q.HasAfter, q.AfterID, q.AfterKey = len(sc.at.id) > 0, sc.at.id, sc.at.key // without an id: from the partition's beginning
 		}
-		if left < sc.bytes && left < kv.ItemOverhead { // no room for anything more
+		if sc.room.items > 0 && left < kv.ItemOverhead { // no room for anything more
 			out.NextPageToken = sc.next(&cursor{partition: uint32(p)})
 			break
 		}
@@ -117,17 +120,19 @@ func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error)
 		if err != nil {
 			return nil, fromDomain(err)
 		}
-		size := sc.add(out, page, parked)
-		if len(page.Records) > 0 && size > left && left < sc.bytes {
-			// The store returns one item even above the limit; on a page that has some
-			// already it has to wait for the next. The partition has not been begun.
-			out.Records = out.Records[:len(out.Records)-len(page.Records)]
+		before := sc.room.items
+		last, full := sc.add(out, page, parked)
+		if full && sc.room.items == before { // the partition has not been begun
 			out.NextPageToken = sc.next(sc.resume(q))
 			break
 		}
 		sc.seen.add(seen)
-		left -= size
 		out.Partial = out.Partial || page.Partial
+		if full {
+			last.partition = uint32(p)
+			out.NextPageToken = sc.next(&last)
+			break
+		}
 		if page.More || page.Partial {
 			out.NextPageToken = sc.next(&cursor{partition: uint32(p), id: page.LastID, key: page.LastKey})
 			break
@@ -151,17 +156,32 @@ func (sc *scan) resume(q *kv.ScanQuery) *cursor {
 	return &cursor{partition: uint32(q.Partition)}
 }
 
-// add puts a page into the answer and returns what it counts.
-func (sc *scan) add(out *headwaterv1.ScanItemsResponse, page *kv.ScanPage, parked []bool) int {
-	size := 0
+// recordFraming is what a record takes in an answer beyond its id and its items.
+const recordFraming = 16
+
+// add puts a page into the answer, as far as there is room: full says that there
+// is more, behind last.
+func (sc *scan) add(out *headwaterv1.ScanItemsResponse, page *kv.ScanPage, parked []bool) (last cursor, full bool) {
 	for i := range page.Records {
 		r := &page.Records[i]
-		m := &headwaterv1.Record{Id: string(r.ID), Parked: parked[i], Items: make([]*headwaterv1.Item, len(r.Items))}
+		m := &headwaterv1.Record{Id: string(r.ID), Parked: parked[i], Items: make([]*headwaterv1.Item, 0, len(r.Items))}
+		framing := len(r.ID) + recordFraming
 		for j := range r.Items {
-			m.Items[j] = itemMessage(&r.Items[j], &sc.form)
-			size += len(r.Items[j].Key) + len(r.Items[j].Value) + kv.ItemOverhead
+			it := itemMessage(&r.Items[j], &sc.form)
+			if !sc.room.take(len(it.GetKey()), len(it.GetValue()), sizeBytes(proto.Size(it))+framing) {
+				full = true
+				break
+			}
+			framing = 0
+			m.Items = append(m.Items, it)
+			last.id, last.key = r.ID, r.Items[j].Key
 		}
-		out.Records = append(out.Records, m)
+		if len(m.Items) > 0 {
+			out.Records = append(out.Records, m)
+		}
+		if full {
+			break
+		}
 	}
-	return size
+	return last, full
 }

@@ -63,8 +63,12 @@ func duplicateOf(d bool) headwaterv1.WriteResult_Duplicate {
 	return headwaterv1.WriteResult_NO
 }
 
-// maxBatch bounds BatchPutItems, in requests.
-const maxBatch = 1000
+// maxBatch bounds BatchPutItems, in requests. MaxBatchItems bounds their items: the
+// answer has a version for each.
+const (
+	maxBatch      = 1000
+	MaxBatchItems = 50_000
+)
 
 // BatchPutItems does many puts of one namespace, each by itself under its own
 // token. It fails as a whole only where no put was begun.
@@ -72,6 +76,14 @@ func (s *KeyValue) BatchPutItems(ctx context.Context, req *headwaterv1.BatchPutI
 	reqs := req.GetRequests()
 	if len(reqs) == 0 || len(reqs) > maxBatch {
 		return nil, forWrite(apierrors.New(apierrors.TooManyItems, "a batch has %d requests; it takes 1 to %d", len(reqs), maxBatch), false, nil)
+	}
+	items := 0
+	for _, r := range reqs {
+		items += len(r.GetItems())
+	}
+	if items > MaxBatchItems {
+		err := apierrors.New(apierrors.TooManyItems, "a batch has %d items; it takes %d", items, MaxBatchItems)
+		return nil, forWrite(err, false, nil)
 	}
 	name := reqs[0].GetNamespace()
 	ns, err := s.dir.kv(ctx, name)
@@ -228,13 +240,15 @@ func (s *KeyValue) GetItems(ctx context.Context, req *headwaterv1.GetItemsReques
 	if err != nil {
 		return nil, err
 	}
+	l := &itemsList{form: r.form, room: itemRoom{bytes: r.q.MaxBytes}}
+	r.q.Each = l.add
 	page, seen, err := r.ns.KV.Get(ctx, r.q, r.point)
 	if err != nil {
 		return nil, fromDomain(err)
 	}
 	r.seen.add(seen)
 	return &headwaterv1.GetItemsResponse{
-		Items: itemMessages(page.Items, &r.form), NextPageToken: s.nextPage(r, page), Partial: page.Partial,
+		Items: l.items, NextPageToken: s.nextPage(r, page), Partial: page.Partial,
 		AsOf: r.seen.asOf(r.ns.Stream),
 	}, nil
 }

@@ -96,15 +96,17 @@ func (s *Namespaces) ListNamespaces(_ context.Context, req *headwaterv1.ListName
 		return nil, apierrors.New(apierrors.BadPageToken, "page_token is not one that this request was given; start again without it")
 	}
 	out := &headwaterv1.ListNamespacesResponse{}
+	var room listRoom
 	for _, e := range s.reg.List() {
 		if strings.Compare(e.Name, req.GetPageToken()) <= 0 && req.GetPageToken() != "" {
 			continue
 		}
-		if len(out.Namespaces) == size {
-			out.NextPageToken = out.Namespaces[size-1].GetNamespace()
+		m := namespaceMessage(e)
+		if n := len(out.Namespaces); n == size || !room.take(m) {
+			out.NextPageToken = out.Namespaces[n-1].GetNamespace()
 			break
 		}
-		out.Namespaces = append(out.Namespaces, namespaceMessage(e))
+		out.Namespaces = append(out.Namespaces, m)
 	}
 	return out, nil
 }

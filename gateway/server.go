@@ -22,8 +22,7 @@ import (
 	"github.com/headwater-db/headwater/gateway/httpjson"
 )
 
-// MaxRequestBytes is the largest request message, and MaxBatchBytes the largest
-// answer plus framing.
+// MaxRequestBytes is the largest request message.
 const (
 	MaxRequestBytes = 8 << 20
 	maxHeaderBytes  = 16 << 10
@@ -79,7 +78,7 @@ func NewServer(cfg ServerConfig) *Server {
 	s.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(i.unary), grpc.StreamInterceptor(i.stream),
 		grpc.ForceServerCodecV2(codec), grpc.UnknownServiceHandler(answerUnknown), grpc.InTapHandle(malformedName),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(64<<20),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(MaxSentBytes),
 		// Without a bound a client can open streams faster than it is answered
 		// (CVE-2023-44487).
 		grpc.MaxConcurrentStreams(4096), grpc.MaxHeaderListSize(maxHeaderBytes),

@@ -32,7 +32,7 @@ func (s *Admin) ListStores(ctx context.Context, req *headwaterv1.ListStoresReque
 	if err != nil {
 		return nil, err
 	}
-	return &headwaterv1.ListStoresResponse{Stores: stores}, nil
+	return whole(&headwaterv1.ListStoresResponse{Stores: stores}, "drop stores whose comparisons found many differences")
 }
 
 // CompareStore implements AdminService.
@@ -81,7 +81,7 @@ func (s *Admin) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (*
 
 // ListJobs implements AdminService.
 func (s *Admin) ListJobs(context.Context, *headwaterv1.ListJobsRequest) (*headwaterv1.ListJobsResponse, error) {
-	return &headwaterv1.ListJobsResponse{Jobs: s.cfg.Stores.Jobs()}, nil
+	return whole(&headwaterv1.ListJobsResponse{Jobs: s.cfg.Stores.Jobs()}, "ask for one job")
 }
 
 // GetJob implements AdminService.

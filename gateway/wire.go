@@ -215,6 +215,11 @@ func encodeAnswer(v any) (*encodedAnswer, error) {
 		return nil, apierrors.Wrap(apierrors.Internal, err,
 			"the answer could not be encoded; report it with the request id")
 	}
+	if n := data.Len(); n > MaxSentBytes {
+		data.Free()
+		return nil, apierrors.New(apierrors.AnswerTooLarge,
+			"the answer has %d bytes, and clients take %d; ask for less", n, MaxSentBytes)
+	}
 	return &encodedAnswer{data}, nil
 }
 

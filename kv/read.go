@@ -10,9 +10,13 @@ import (
 // ReadPoint is what a read must see.
 type ReadPoint = wal.ReadPoint
 
-// MaxPageBytes is the largest page, and the largest value that an answer carries
-// without streaming.
-const MaxPageBytes = 4 << 20
+const (
+	// MaxPageBytes is the largest page, which a client of gRPC takes as it comes.
+	MaxPageBytes = 4 << 20
+	// MaxPageValue is the largest value that comes on a page: there is room for what
+	// surrounds it. A larger one is streamed.
+	MaxPageValue = MaxPageBytes - 64<<10
+)
 
 // Get reads a page of one record. q.Partition, q.Now, q.Descending (when not set
 // by the caller), q.InlineLimit and q.Deadline are filled in, and q.Each is
@@ -27,7 +31,7 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.S
 		return nil, wal.Seen{}, err
 	}
 	q.Now = db.ReadTime(q.Partition)
-	q.InlineLimit = MaxPageBytes
+	q.InlineLimit = MaxPageValue
 	q.Deadline = db.early(ctx)
 	seen := db.cfg.Stream.Seen(q.Partition, barrier)
 	var newest int64
@@ -107,7 +111,7 @@ func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *S
 		return nil, nil, wal.Seen{}, err
 	}
 	q.Now = db.ReadTime(q.Partition)
-	q.InlineLimit = MaxPageBytes
+	q.InlineLimit = MaxPageValue
 	q.Deadline = db.early(ctx)
 	seen = db.cfg.Stream.Seen(q.Partition, barrier)
 	if page, err = db.cfg.Owner.Scan(ctx, q); err != nil {

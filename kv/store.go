@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -165,10 +166,15 @@ type Query struct {
 	Deadline time.Time
 	// Each, when not nil, is given the items in place of Page.Items, in the order
 	// of the page, by the goroutine of the call. An item and what it points to are
-	// the store's, for the time of the call. An error ends the read with it; items
-	// may have been given before the read fails.
+	// the store's, for the time of the call. ErrFull ends the page before the item;
+	// another error ends the read with it. Items may have been given before the read
+	// fails.
 	Each func(*StoredItem) error
 }
+
+// ErrFull is what Query.Each returns for an item that is for the next page. It
+// takes the first of a page.
+var ErrFull = errors.New("the page is full")
 
 // Page is what was found.
 type Page struct {

@@ -55,6 +55,8 @@ const (
 	BadAmount              = "HW-1042"
 	BadLease               = "HW-1043"
 
+	AnswerTooLarge = "HW-1044"
+
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
 	WrongAbstraction    = "HW-1102"
@@ -273,6 +275,9 @@ var reasons = []Reason{
 	{ID: BadLease, Code: codes.OutOfRange,
 		Title: "lease is out of range",
 		Do:    "Send a lease of 1 ms to 720 h."},
+	{ID: AnswerTooLarge, Code: codes.ResourceExhausted, HTTP: 413,
+		Title: "the answer would be larger than clients take",
+		Do:    "Ask for less, as the message says."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

@@ -216,6 +216,7 @@ func (p *pair) all(q kv.Query) []kv.StoredItem {
 		}
 		if p.pages++; p.pages%4 == 0 {
 			p.checkEach(q, page)
+			p.checkFull(q, page)
 		}
 		size := 0
 		for i := range page.Items {
@@ -266,6 +267,37 @@ func (p *pair) checkEach(q kv.Query, want *kv.Page) {
 	}
 	if len(page.Items) != 0 || page.More != want.More || page.NextIndex != want.NextIndex || !bytes.Equal(page.LastKey, want.LastKey) {
 		p.t.Fatalf("query %+v: the page of lent items is %+v, want %+v", q, page, want)
+	}
+}
+
+// checkFull has Each end the page in its middle, and compares what follows.
+func (p *pair) checkFull(q kv.Query, want *kv.Page) {
+	p.t.Helper()
+	half := len(want.Items) / 2
+	if half == 0 {
+		return
+	}
+	n := 0
+	q.Each = func(*kv.StoredItem) error {
+		if n == half {
+			return kv.ErrFull
+		}
+		n++
+		return nil
+	}
+	page, err := p.s.Get(bg, &q)
+	if err != nil || !page.More || page.Partial {
+		p.t.Fatalf("query %+v: a page that Each ends is %+v, %v", q, page, err)
+	}
+	q.Each, q.AfterIndex = nil, page.NextIndex
+	if !q.HasKeys {
+		q.HasAfter, q.After = true, page.LastKey
+	}
+	if page, err = p.s.Get(bg, &q); err != nil || len(page.Items) == 0 {
+		p.t.Fatalf("query %+v: behind a page that Each ended: %+v, %v", q, page, err)
+	}
+	if diff := same(page.Items[:1], want.Items[half:half+1]); diff != "" {
+		p.t.Fatalf("query %+v: behind a page that Each ended: %s", q, diff)
 	}
 }
 

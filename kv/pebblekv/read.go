@@ -267,7 +267,10 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 				return page, nil
 			}
 			if ok {
-				if err := w.take(key, &c, &page.Items); err != nil {
+				if err := w.take(key, &c, &page.Items); errors.Is(err, kv.ErrFull) {
+					page.More = true
+					return page, nil
+				} else if err != nil {
 					return nil, err
 				}
 			}

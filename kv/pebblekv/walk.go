@@ -209,7 +209,9 @@ func (w *walk) stretch(cov *cover, r *kv.Range, descending bool, items *[]kv.Sto
 			if !w.fits(len(key), &c) {
 				return true, nil
 			}
-			if err := w.take(key, &c, items); err != nil {
+			if err := w.take(key, &c, items); errors.Is(err, kv.ErrFull) {
+				return true, nil
+			} else if err != nil {
 				return false, err
 			}
 		}

@@ -17,8 +17,18 @@ func partition(i int) wal.Partition { return wal.Partition(i) }
 // its envelope is sound, its payload is not.
 func poison(t *testing.T, s *Server, id string) wal.Offset {
 	t.Helper()
+	return poisonWith(t, s, id, nil)
+}
+
+// poisonWith is poison with more bytes in the record.
+func poisonWith(t *testing.T, s *Server, id string, more []byte) wal.Offset {
+	t.Helper()
 	l := topic(t, s, "demo-kv")
-	rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindKV, RoutingKey: []byte(id), Token: wal.Token{GenerationTime: s.broker.Now().UnixMicro(), Nonce: wal.NewNonce()}, Payload: []byte{1, 1, 0, 1, 99, 0}})
+	rec := wal.AppendRecord(nil, &wal.Record{
+		Kind: wal.KindKV, RoutingKey: []byte(id),
+		Token:   wal.Token{GenerationTime: s.broker.Now().UnixMicro(), Nonce: wal.NewNonce()},
+		Payload: append([]byte{1, 1, 0, 1, 99, 0}, more...),
+	})
 	p := wal.PartitionOf([]byte(id), l.Info().Partitions)
 	res := l.Append(t.Context(), wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]
 	if res.Err != nil {
