@@ -26,10 +26,13 @@ type Namespace struct {
 	UpdatedAt time.Time
 	// Incarnation is one life of the name.
 	Incarnation string
+	// Home is the id of the data directory that holds its store; empty when there is
+	// none, none any more, or it needs none.
+	Home string
 }
 
 func namespaceOf(m *headwaterv1.Namespace) Namespace {
-	n := Namespace{Name: m.GetNamespace(), Version: m.GetVersion(), Abstraction: m.GetAbstraction(), Config: m.GetConfig(), Incarnation: m.GetIncarnation()}
+	n := Namespace{Name: m.GetNamespace(), Version: m.GetVersion(), Abstraction: m.GetAbstraction(), Config: m.GetConfig(), Incarnation: m.GetIncarnation(), Home: m.GetHome()}
 	if t := m.GetUpdatedAt(); t != nil {
 		n.UpdatedAt = t.AsTime()
 	}
@@ -94,7 +97,7 @@ func (n *Namespaces) Get(ctx context.Context, name string) (Namespace, error) {
 	}
 	return namespaceOf(&headwaterv1.Namespace{
 		Namespace: m.GetNamespace(), Version: m.GetVersion(), Config: m.GetConfig(), Abstraction: m.GetAbstraction(),
-		UpdatedAt: m.GetUpdatedAt(), Incarnation: m.GetIncarnation(),
+		UpdatedAt: m.GetUpdatedAt(), Incarnation: m.GetIncarnation(), Home: m.GetHome(),
 	}), nil
 }
 
@@ -139,14 +142,16 @@ func (n *Namespaces) Delete(ctx context.Context, name, confirm string) (int64, e
 	return res.GetVersion(), nil
 }
 
-// NamespaceEvent is a change of a namespace: as it is after it, or, when it was
-// deleted, its name and the version that the deletion is.
+// NamespaceEvent is a change of a namespace's configuration or home: as it is after
+// it, or, when it was deleted, its name and the version that the deletion is.
 type NamespaceEvent struct {
 	Namespace
 	Deleted bool
+	// Since is where another Watch goes on after this event.
+	Since int64
 }
 
-// Watch yields the namespaces whose version is above since, 0 for all, and then
+// Watch yields the namespaces that changed after version since, 0 for all, and then
 // every change as it comes. It ends by its context, by leaving the loop, or with
 // a failure that does not pass.
 func (n *Namespaces) Watch(ctx context.Context, since int64) iter.Seq2[NamespaceEvent, error] {
@@ -157,8 +162,8 @@ func (n *Namespaces) Watch(ctx context.Context, since int64) iter.Seq2[Namespace
 				return n.c.namespaces.WatchNamespaces(ctx, req, opts...)
 			},
 			func(m *headwaterv1.WatchNamespacesResponse) bool {
-				req.SinceVersion = max(req.SinceVersion, m.GetNamespace().GetVersion())
-				return yield(NamespaceEvent{Namespace: namespaceOf(m.GetNamespace()), Deleted: m.GetDeleted()}, nil)
+				req.SinceVersion = max(req.SinceVersion, m.GetVersion())
+				return yield(NamespaceEvent{Namespace: namespaceOf(m.GetNamespace()), Deleted: m.GetDeleted(), Since: m.GetVersion()}, nil)
 			},
 			func(err error) { yield(NamespaceEvent{}, err) })
 	}

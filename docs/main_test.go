@@ -10,6 +10,7 @@
 //
 //	server        the command is a server: it goes on running, and the session after it talks to it
 //	poisoned      before the server starts, a record that cannot be applied is put into its log
+//	kafka         the brokers that the server's command names are a stand-in for Kafka, one for the page
 //	copied        before the server starts, headwater-data is copied to copy
 //	repo          the commands run in the root of the repository
 //	not-executed  the commands are only read; notExecuted in this package says why

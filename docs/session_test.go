@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"github.com/headwater-db/headwater/cmd/headwater/servertest"
 )
 
@@ -20,8 +22,6 @@ import (
 // command.
 var notExecuted = map[string]string{
 	"make test": "it runs this test",
-
-	"headwater dev --kafka-brokers kafka-1:9092,kafka-2:9092,kafka-3:9092 --kafka-replication-factor 3": "it needs Kafka; make test-engines runs Headwater's log on one",
 }
 
 // TestCommands runs the sessions of every page.
@@ -121,6 +121,26 @@ const stepLimit = 2 * time.Minute
 type session struct {
 	dir, bin string
 	server   *servertest.Process
+	cluster  *kfake.Cluster // of the blocks that need Kafka; nil until the first
+}
+
+// brokers are those that pages name.
+const brokers = "kafka-1:9092,kafka-2:9092,kafka-3:9092"
+
+// onKafka puts the addresses of the page's cluster into a command.
+func (s *session) onKafka(t *testing.T, b *block, command string) string {
+	t.Helper()
+	if !strings.Contains(command, brokers) {
+		t.Fatalf("%s: a block on Kafka does not name %s", b.where(), brokers)
+	}
+	if s.cluster == nil {
+		var err error
+		if s.cluster, err = kfake.NewCluster(kfake.NumBrokers(3)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.cluster.Close)
+	}
+	return strings.ReplaceAll(command, brokers, strings.Join(s.cluster.ListenAddrs(), ","))
 }
 
 // run types the commands of a page. One that does not begin with a server block talks
@@ -189,6 +209,9 @@ func (s *session) serve(t *testing.T, b *block) {
 		}
 	}
 	command := "exec " + steps[0].command
+	if b.has("kafka") {
+		command = s.onKafka(t, b, command)
+	}
 	flags := append([]string{"--data-dir", dir}, servertest.FreePorts...)
 	for i := 0; i < len(flags); i += 2 {
 		if !strings.Contains(command, flags[i]+" ") {

@@ -33,6 +33,9 @@ type AdminConfig struct {
 	Unready func() error
 	// Stores changes the stores of namespaces.
 	Stores Stores
+	// Release does what ReleaseNamespace asks; by is who asks. Its errors are those of
+	// the registry, or of the API.
+	Release func(ctx context.Context, req *headwaterv1.ReleaseNamespaceRequest, by string) (*headwaterv1.ReleaseNamespaceResponse, error)
 	// Warnings are what should be mended though everything runs.
 	Warnings func() []string
 }

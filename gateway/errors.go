@@ -59,6 +59,8 @@ func fromDomain(err error) *apierrors.Error {
 	case errors.As(err, &parked):
 		e := apierrors.Wrap(apierrors.Parked, err, "the key is parked behind record %s, which cannot be applied; redrive or drop it with `headwater dlq`", parked.Ref)
 		return e.With("parked", parked.Ref.String())
+	case errors.As(err, &owned) && owned.Released != nil:
+		return apierrors.Wrap(apierrors.Released, err, "%v; send the request to the process of the new home", owned).With("owner", owned.Owner)
 	case errors.As(err, &owned):
 		e := apierrors.Wrap(apierrors.NotOwner, err, "the process on data directory %s serves the namespace; send the request to it (Status tells a process's id as incarnation)", owned.Owner)
 		return e.With("owner", owned.Owner)

@@ -57,7 +57,7 @@ func writes(method string) bool {
 
 func (i *interceptor) admit(method string) error {
 	// Reads of what this process does are answered also when nothing else is.
-	if strings.HasPrefix(method, "/grpc.") || strings.HasPrefix(method, "/headwater.v1.AdminService/") {
+	if strings.HasPrefix(method, "/grpc.") || strings.HasPrefix(method, "/headwater.v1.AdminService/") && !writes(method) {
 		return nil
 	}
 	if i.draining.Load() {

@@ -68,7 +68,7 @@ func (s *Namespaces) GetNamespace(_ context.Context, req *headwaterv1.GetNamespa
 	}
 	return &headwaterv1.GetNamespaceResponse{
 		Namespace: e.Name, Version: int64(e.Version), Config: e.Config.Marshal(), Abstraction: string(e.Config.Abstraction),
-		UpdatedAt: timestamppb.New(e.UpdatedAt), Incarnation: e.Incarnation.String(),
+		UpdatedAt: timestamppb.New(e.UpdatedAt), Incarnation: e.Incarnation.String(), Home: e.Owner,
 	}, nil
 }
 
@@ -114,7 +114,7 @@ func (s *Namespaces) ListNamespaces(_ context.Context, req *headwaterv1.ListName
 func namespaceMessage(e *namespace.Entry) *headwaterv1.Namespace {
 	return &headwaterv1.Namespace{
 		Namespace: e.Name, Version: int64(e.Version), Config: e.Config.Marshal(), Abstraction: string(e.Config.Abstraction),
-		UpdatedAt: timestamppb.New(e.UpdatedAt), Incarnation: e.Incarnation.String(),
+		UpdatedAt: timestamppb.New(e.UpdatedAt), Incarnation: e.Incarnation.String(), Home: e.Owner,
 	}
 }
 
@@ -147,7 +147,9 @@ func (s *Namespaces) WatchNamespaces(req *headwaterv1.WatchNamespacesRequest, st
 		if err != nil {
 			return namespaceError(err)
 		}
-		m := &headwaterv1.WatchNamespacesResponse{Namespace: &headwaterv1.Namespace{Namespace: e.Name, Version: int64(e.Version)}, Deleted: e.Entry == nil}
+		m := &headwaterv1.WatchNamespacesResponse{
+			Namespace: &headwaterv1.Namespace{Namespace: e.Name, Version: int64(e.Version)}, Deleted: e.Entry == nil, Version: int64(e.Version),
+		}
 		if e.Entry != nil {
 			m.Namespace = namespaceMessage(e.Entry)
 		}
@@ -162,21 +164,28 @@ func (s *Namespaces) WatchNamespaces(req *headwaterv1.WatchNamespacesRequest, st
 func namespaceError(err error) error {
 	var invalid *namespace.InvalidError
 	var conflict *namespace.ConflictError
+	var api *apierrors.Error
 	wrap := func(reason, message string) error {
 		return apierrors.Wrap(reason, err, "%s", message).ForWrite(apierrors.NotApplied, nil)
 	}
 	switch {
+	case errors.As(err, &api):
+		return err
 	case errors.As(err, &invalid):
 		return wrap(apierrors.BadNamespaceDocument, invalid.Error()+"; nothing was changed")
 	case errors.As(err, &conflict):
 		e := apierrors.Wrap(apierrors.NamespaceVersionConflict, err, "the namespace was changed by someone else; read it, redo the change, and apply again")
 		return e.With("currentVersion", formatVersion(conflict.Current)).ForWrite(apierrors.NotApplied, nil)
+	case errors.Is(err, namespace.ErrConflict):
+		return wrap(apierrors.NamespaceVersionConflict, err.Error()+"; nothing was changed")
+	case errors.Is(err, namespace.ErrNoOwner), errors.Is(err, namespace.ErrNotReleased):
+		return wrap(apierrors.NotReleasable, err.Error()+"; nothing was changed")
 	case errors.Is(err, namespace.ErrNotLive):
 		return wrap(apierrors.ChangeNotLive, err.Error()+"; nothing was changed")
 	case errors.Is(err, namespace.ErrNotFound):
 		return wrap(apierrors.NamespaceNotFound, err.Error())
 	case errors.Is(err, namespace.ErrConfirm):
-		return wrap(apierrors.BadConfirm, "confirm must be the namespace's name; nothing was deleted")
+		return wrap(apierrors.BadConfirm, "confirm must be the namespace's name; nothing was changed")
 	case errors.Is(err, namespace.ErrLimit):
 		return wrap(apierrors.Overloaded, err.Error())
 	case errors.Is(err, namespace.ErrAhead):

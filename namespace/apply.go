@@ -215,48 +215,6 @@ func (r *Registry) Delete(ctx context.Context, name string, opts DeleteOptions) 
 	}
 }
 
-// Claim makes the data directory with the given id the owner of a namespace
-// whose PRIMARY is embedded, decided in log order. nil when it is the owner, now
-// or already; an *OwnedError names another. It does not change the namespace's
-// version. id is 1 to 128 bytes.
-func (r *Registry) Claim(ctx context.Context, name, id string) error {
-	if id == "" || len(id) > maxOwnerBytes {
-		return fmt.Errorf("claim namespace %s: id of the data directory has %d bytes, it takes 1 to %d", quote(name), len(id), maxOwnerBytes)
-	}
-	return r.setOwner(ctx, name, "", id)
-}
-
-// Release gives up what Claim took, for a data directory that goes away. nil
-// when nobody owns the namespace, now or already; an *OwnedError when another
-// data directory does.
-func (r *Registry) Release(ctx context.Context, name, id string) error {
-	return r.setOwner(ctx, name, id, "")
-}
-
-func (r *Registry) setOwner(ctx context.Context, name, from, to string) error {
-	if err := r.Sync(ctx); err != nil {
-		return err
-	}
-	for attempt := 1; ; attempt++ {
-		cur, ok := r.Get(name)
-		switch {
-		case !ok:
-			return fmt.Errorf("set owner of %s: %w", quote(name), ErrNotFound)
-		case cur.Owner == to:
-			return nil
-		case cur.Owner != from || attempt > maxAttempts:
-			return &OwnedError{Name: name, Owner: cur.Owner}
-		}
-		v, err := r.propose(ctx, &change{Op: opOwner, Name: name, Generation: cur.Generation, OwnerBefore: from, Owner: to})
-		if err != nil {
-			return err
-		}
-		if v.accepted {
-			return nil
-		}
-	}
-}
-
 // clipBytes cuts s to n bytes.
 func clipBytes(s string, n int) string {
 	if len(s) <= n {

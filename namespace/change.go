@@ -26,7 +26,7 @@ const (
 type change struct {
 	Op          op      `json:"op"`
 	Name        string  `json:"name"`
-	BaseVersion uint64  `json:"base_version,omitempty"` // apply, delete; 0: the name is not in use
+	BaseVersion uint64  `json:"base_version,omitempty"` // 0: the name is not in use; owner: nobody was the owner yet
 	Generation  uint64  `json:"generation"`             // of the life that is meant, or that begins
 	Incarnation string  `json:"incarnation,omitempty"`  // apply: of the topic, in hex
 	Document    string  `json:"document,omitempty"`     // apply
@@ -114,8 +114,11 @@ func (c *change) check() error {
 			return errors.New("delete of nothing")
 		}
 	case opOwner:
-		if c.Owner == c.OwnerBefore || c.BaseVersion != 0 {
+		if c.Owner == c.OwnerBefore {
 			return errors.New("owner does not change")
+		}
+		if c.OwnerBefore != "" && c.BaseVersion == 0 {
+			return errors.New("an owner since no version")
 		}
 	case opStores:
 		if len(c.Stores) == 0 || c.BaseVersion != 0 {

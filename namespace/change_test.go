@@ -31,7 +31,8 @@ func goldenChanges() []*change {
 		{Op: opApply, Name: "l", BaseVersion: 7, Generation: 3, Incarnation: inc, Document: "namespace: l\nabstraction: log\n", Config: log},
 		{Op: opDelete, Name: "plays", BaseVersion: 9, Generation: 1, By: "me"},
 		{Op: opOwner, Name: "plays", Generation: 1, Owner: "dir-1"},
-		{Op: opOwner, Name: "plays", Generation: 1, OwnerBefore: "dir-1"},
+		{Op: opOwner, Name: "plays", BaseVersion: 12, Generation: 1, OwnerBefore: "dir-1", By: "me"},
+		{Op: opOwner, Name: "plays", BaseVersion: 14, Generation: 1, Owner: "dir-2"},
 	}
 }
 
@@ -85,6 +86,19 @@ func TestMalformedChangesAreRefused(t *testing.T) {
 		c := *golden[0]
 		spoil(&c)
 		b, err := encodeChange(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeChange(b); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]*change{
+		"an owner that does not change": {Op: opOwner, Name: "a", Generation: 1, BaseVersion: 1, OwnerBefore: "x", Owner: "x"},
+		"an owner since no version":     {Op: opOwner, Name: "a", Generation: 1, OwnerBefore: "x"},
+		"an owner with a configuration": {Op: opOwner, Name: "a", Generation: 1, Owner: "x", Config: golden[0].Config},
+	} {
+		b, err := encodeChange(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +243,7 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 		show := func(n *snapshot) string {
 			var b strings.Builder
 			for _, e := range n.after(0) {
-				fmt.Fprintf(&b, "%s %d %d %q", e.Name, e.Version, e.Entry.Generation, e.Entry.Owner)
+				fmt.Fprintf(&b, "%s %d %d %q %+v", e.Name, e.Version, e.Entry.Generation, e.Entry.Owner, e.Entry.releases)
 				for _, c := range e.Entry.recent {
 					fmt.Fprintf(&b, " %d", c.Version)
 				}
@@ -247,7 +261,8 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 				case 0:
 					c = &change{Op: opDelete, Name: name, BaseVersion: cur.Version, Generation: cur.Generation}
 				case 1:
-					c = &change{Op: opOwner, Name: name, Generation: cur.Generation, OwnerBefore: cur.Owner, Owner: cur.Owner + "x"}
+					to := rapid.SampledFrom([]string{"", "x", "y", "z"}).Filter(func(id string) bool { return id != cur.Owner }).Draw(t, "owner")
+					c = &change{Op: opOwner, Name: name, Generation: cur.Generation, BaseVersion: cur.OwnerVersion, OwnerBefore: cur.Owner, Owner: to}
 				}
 			}
 			if v := s.apply(c, wal.Offset(i), 0); !v.accepted {

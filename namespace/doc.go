@@ -39,7 +39,9 @@
 //	 op            "apply", "delete", "owner"
 //	 name          of the namespace
 //	 base_version  apply, delete: the version that the change was made from;
-//	               absent: the name was not in use
+//	               absent: the name was not in use. owner: the version that made
+//	               the owner before so, or that released the last; absent: nobody
+//	               has been the owner
 //	 generation    of the life that is meant, or that begins; from 1
 //	 incarnation   apply: of the topic, 32 hex digits
 //	 document      apply: the text as it was applied
@@ -56,7 +58,8 @@
 //	        partitions; or, where the name is not in use, above every generation
 //	        that it has had, with fewer than MaxNamespaces in use
 //	delete  base_version and generation are current's
-//	owner   generation is current's, and owner_before is the owner
+//	owner   generation is current's, and owner_before is the owner, since
+//	        base_version
 //
 // and changes nothing otherwise. The version that it makes is its offset plus
 // one. Golden bytes are in testdata/change_v1.txt.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // What can go wrong. Each may be wrapped; use errors.Is. Errors of package wal
@@ -20,10 +21,17 @@ var (
 	ErrNotLive = errors.New("the change cannot be made to a live namespace")
 	// ErrNotFound: no such namespace, or no such version of it.
 	ErrNotFound = errors.New("namespace not found")
-	// ErrOwned: another data directory owns the namespace; an *OwnedError says
-	// which.
-	ErrOwned = errors.New("namespace is owned by another data directory")
-	// ErrConfirm: the confirmation of a delete is not the name.
+	// ErrOwned: the data directory does not own the namespace; an *OwnedError says
+	// who does.
+	ErrOwned = errors.New("namespace is not owned by this data directory")
+	// ErrReleased: the data directory owned the namespace until it was released; an
+	// *OwnedError says when. Such an error is ErrOwned as well.
+	ErrReleased = errors.New("data directory was released as the home of the namespace")
+	// ErrNoOwner: there is nobody to release the namespace from.
+	ErrNoOwner = errors.New("namespace has no home")
+	// ErrNotReleased: the data directory was not the last home, or is not released.
+	ErrNotReleased = errors.New("data directory is not the one that was released last")
+	// ErrConfirm: the confirmation of a delete or release is not the name.
 	ErrConfirm = errors.New("confirmation does not match the namespace's name")
 	// ErrLimit: the registry holds as many namespaces, or as many versions of
 	// one, as it takes. Nothing was changed.
@@ -124,11 +132,27 @@ func (e *NotLiveError) Is(target error) bool { return target == ErrNotLive }
 type OwnedError struct {
 	Name  string
 	Owner string // id of the data directory; empty when nobody owns it
+	// Released is set when the directory that asked was the owner before.
+	Released *Release
 }
 
 func (e *OwnedError) Error() string {
-	return fmt.Sprintf("%v: %s belongs to %q", ErrOwned, e.Name, e.Owner)
+	now := fmt.Sprintf("it belongs to data directory %s", e.Owner)
+	if e.Owner == "" {
+		now = "no other data directory is its home yet"
+	}
+	if rel := e.Released; rel != nil {
+		by := ""
+		if rel.By != "" {
+			by = " by " + rel.By
+		}
+		return fmt.Sprintf("%v: %s: since %s%s; %s", ErrReleased, e.Name, rel.At.Format(time.RFC3339), by, now)
+	}
+	return fmt.Sprintf("%v: %s: %s", ErrOwned, e.Name, now)
 }
 
-// Is makes errors.Is(err, ErrOwned) hold.
-func (e *OwnedError) Is(target error) bool { return target == ErrOwned }
+// Is makes errors.Is(err, ErrOwned) hold, and errors.Is(err, ErrReleased) for a
+// directory that was released.
+func (e *OwnedError) Is(target error) bool {
+	return target == ErrOwned || target == ErrReleased && e.Released != nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type modelEntry struct {
 	description string
 	partitions  int
 	owner       string
+	released    []string          // that were not the owner since, the newest last
+	last        bool              // the newest of released was the last owner
 	history     map[uint64]string // version -> description
 	topic       string
 	incarnation wal.Incarnation
@@ -102,13 +105,50 @@ func TestRegistryAgainstAModel(t *testing.T) {
 					if !errors.Is(err, ErrNotFound) {
 						t.Fatalf("claim of nothing: %v", err)
 					}
-				case cur.owner == "" || cur.owner == id:
+				case cur.owner == id || cur.owner == "" && !slices.Contains(cur.released, id):
 					if err != nil {
 						t.Fatalf("claim by %s of what %q owns: %v", id, cur.owner, err)
 					}
-					cur.owner = id
-				case !errors.Is(err, ErrOwned):
-					t.Fatalf("claim by %s of what %q owns: %v", id, cur.owner, err)
+					cur.owner, cur.last = id, false
+				case !errors.Is(err, ErrOwned) || errors.Is(err, ErrReleased) != slices.Contains(cur.released, id):
+					t.Fatalf("claim by %s of what %q owns, and %v were released from: %v", id, cur.owner, cur.released, err)
+				}
+			},
+			"release": func(t *rapid.T) {
+				n, r, dry := name.Draw(t, "name"), registry(t), rapid.IntRange(0, 3).Draw(t, "dry run") == 0
+				rel, err := r.Release(ctx, n, ReleaseOptions{Confirm: n, DryRun: dry})
+				switch cur := m.live[n]; {
+				case cur == nil:
+					if !errors.Is(err, ErrNotFound) {
+						t.Fatalf("release of nothing: %v", err)
+					}
+				case cur.owner == "":
+					if !errors.Is(err, ErrNoOwner) {
+						t.Fatalf("release of what nobody owns: %v", err)
+					}
+				case err != nil || rel.Home != cur.owner:
+					t.Fatalf("release of what %s owns: %+v, %v", cur.owner, rel, err)
+				case !dry:
+					cur.released = append(slices.DeleteFunc(cur.released, func(id string) bool { return id == cur.owner }), cur.owner)
+					cur.owner, cur.last = "", true
+				}
+			},
+			"take back": func(t *rapid.T) {
+				n, r, id := name.Draw(t, "name"), registry(t), rapid.SampledFrom([]string{"d1", "d2"}).Draw(t, "id")
+				_, err := r.TakeBack(ctx, n, id, "")
+				switch cur := m.live[n]; {
+				case cur == nil:
+					if !errors.Is(err, ErrNotFound) {
+						t.Fatalf("take back of nothing: %v", err)
+					}
+				case cur.owner == "" && cur.last && cur.released[len(cur.released)-1] == id:
+					if err != nil {
+						t.Fatalf("%s takes back: %v", id, err)
+					}
+					cur.released = cur.released[:len(cur.released)-1]
+					cur.owner, cur.last = id, false
+				case !errors.Is(err, ErrNotReleased):
+					t.Fatalf("%s takes back what %q owns, and %v were released from: %v", id, cur.owner, cur.released, err)
 				}
 			},
 			"reap": func(t *rapid.T) {

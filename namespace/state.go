@@ -39,15 +39,19 @@ type Entry struct {
 	// UpdatedAt is the log time of the change.
 	UpdatedAt time.Time
 	By        string // who made the change, as far as it is known
-	// Owner is the id of the data directory that holds the embedded PRIMARY; empty
-	// when none has claimed it.
+	// Owner is the id of the data directory that holds the embedded PRIMARY, the home
+	// of the namespace; empty when none has claimed it.
 	Owner string
+	// OwnerVersion is the version of the registry that Owner became so with; 0 when
+	// nobody was yet.
+	OwnerVersion uint64
 
 	// Stores are the stores of the configuration, in its order, as they stand.
 	Stores []StoreLife
 
 	lastStore     uint64    // highest generation of a store of this life
 	storesVersion uint64    // of the change that Stores was last changed by
+	releases      []Release // of former owners, the newest last; at most maxReleases
 	recent        []*Config // of this life, by version, the newest last; at most twice recentVersions
 	accepted      []uint64  // every version of this life, rising
 }
@@ -158,11 +162,11 @@ func (s *state) apply(c *change, o wal.Offset, logTime int64) verdict {
 		delete(s.names, c.Name)
 		s.dead[c.Name] = tombstone{generation: cur.Generation, version: s.version}
 	case opOwner:
-		if cur == nil || c.Generation != cur.Generation || cur.Owner != c.OwnerBefore {
+		if cur == nil || c.Generation != cur.Generation || cur.Owner != c.OwnerBefore || cur.OwnerVersion != c.BaseVersion {
 			return refused
 		}
 		e := *cur
-		e.Owner = c.Owner
+		e.turn(c, s.version, time.UnixMicro(logTime).UTC())
 		s.names[c.Name] = &e
 	case opStores:
 		if cur == nil || c.Generation != cur.Generation || c.StoresBefore != cur.storesVersion {
@@ -200,7 +204,8 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	if cur != nil {
 		// The arrays are shared with cur and only grow beyond its length, which it
 		// does not see; recent is copied when its front goes.
-		e.Owner, e.recent, e.accepted = cur.Owner, cur.recent, cur.accepted
+		e.Owner, e.OwnerVersion, e.releases = cur.Owner, cur.OwnerVersion, cur.releases
+		e.recent, e.accepted = cur.recent, cur.accepted
 		e.Stores, e.lastStore, e.storesVersion = cur.Stores, cur.lastStore, cur.storesVersion
 	}
 	if c.Stores != nil {
@@ -219,6 +224,10 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	s.names[c.Name] = e
 	delete(s.dead, c.Name)
 }
+
+// ChangedAt is the version of the registry that changed the namespace last, its
+// configuration or its owner.
+func (e *Entry) ChangedAt() uint64 { return max(e.Version, e.OwnerVersion) }
 
 // at returns the configuration at version, when it is in memory; known says
 // whether the life has had that version at all.

@@ -10,10 +10,10 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Event is one namespace as it is after a change.
+// Event is one namespace as it is after a change of its configuration or its owner.
 type Event struct {
 	Name    string
-	Version uint64
+	Version uint64 // of the registry: that of the change
 	// Entry is nil when the namespace was deleted.
 	Entry *Entry
 }
@@ -80,8 +80,8 @@ func (s *snapshot) after(since uint64) []Event {
 	}
 	var es []Event
 	for name, e := range s.names {
-		if e.Version > since {
-			es = append(es, Event{Name: name, Version: e.Version, Entry: e})
+		if v := e.ChangedAt(); v > since {
+			es = append(es, Event{Name: name, Version: v, Entry: e})
 		}
 	}
 	if since > 0 {

@@ -81,6 +81,7 @@ const (
 	Insufficient             = "HW-1209"
 	ReservationEnded         = "HW-1210"
 	SettledTooMuch           = "HW-1211"
+	NotReleasable            = "HW-1212"
 
 	// The key or the position cannot be served as asked.
 	Parked           = "HW-1301"
@@ -118,6 +119,7 @@ const (
 	DeadlineExceeded = "HW-1512"
 	Reloading        = "HW-1513"
 	NamespaceStopped = "HW-1514"
+	Released         = "HW-1515"
 
 	// Who is asking.
 	Unauthenticated = "HW-1601"
@@ -341,6 +343,9 @@ var reasons = []Reason{
 	{ID: SettledTooMuch, Code: codes.FailedPrecondition,
 		Title: "more was to be settled than is reserved",
 		Do:    "Settle at most the reserved amount (metadata.reserved); add the rest by itself."},
+	{ID: NotReleasable, Code: codes.FailedPrecondition,
+		Title: "the namespace cannot be released, or taken back, here",
+		Do:    "The message says why. Nothing was changed."},
 	{ID: Parked, Code: codes.FailedPrecondition,
 		Title: "a mutation of this key cannot be applied",
 		Do:    "Read with consistency EVENTUAL to see the state before it; an operator redrives or drops it with `headwater dlq`."},
@@ -434,6 +439,9 @@ var reasons = []Reason{
 	{ID: NamespaceStopped, Code: codes.Unavailable,
 		Title: "namespace is not served",
 		Do:    "Its store or topic cannot be used; the message and `headwater status` say why. Mend that and restart the server; the log has what was acknowledged."},
+	{ID: Released, Code: codes.Unavailable,
+		Title: "this data directory is no longer the namespace's home",
+		Do:    "Send the request to the process of the new home. See `headwater namespace release` if it was released by mistake."},
 	{ID: Unauthenticated, Code: codes.Unauthenticated,
 		Title: "caller is not known",
 		Do:    "Send valid credentials."},

@@ -1949,6 +1949,159 @@ func (x *CancelJobResponse) GetJob() *Job {
 	return nil
 }
 
+type ReleaseNamespaceRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Must equal the name.
+	Confirm string `protobuf:"bytes,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	// Check everything and answer what would be; change nothing.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Make the data directory of this process the home again, when it was released
+	// last and no other has been the home since.
+	Undo          bool `protobuf:"varint,4,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseNamespaceRequest) Reset() {
+	*x = ReleaseNamespaceRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseNamespaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseNamespaceRequest) ProtoMessage() {}
+
+func (x *ReleaseNamespaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseNamespaceRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseNamespaceRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ReleaseNamespaceRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ReleaseNamespaceRequest) GetConfirm() string {
+	if x != nil {
+		return x.Confirm
+	}
+	return ""
+}
+
+func (x *ReleaseNamespaceRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ReleaseNamespaceRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type ReleaseNamespaceResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The version of the registry that this is; 0 on a dry run.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Id of the data directory that was the home; with undo, that is it again.
+	Home string `protobuf:"bytes,3,opt,name=home,proto3" json:"home,omitempty"`
+	// What the next home will do: rebuild from the log, or refuse and why.
+	Next string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
+	// What a data directory without the namespace's store cannot rebuild. Empty: the
+	// log is whole.
+	Missing       []*ReleaseNamespaceResponse_MissingOffsets `protobuf:"bytes,5,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseNamespaceResponse) Reset() {
+	*x = ReleaseNamespaceResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseNamespaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseNamespaceResponse) ProtoMessage() {}
+
+func (x *ReleaseNamespaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseNamespaceResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseNamespaceResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ReleaseNamespaceResponse) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ReleaseNamespaceResponse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReleaseNamespaceResponse) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
+func (x *ReleaseNamespaceResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *ReleaseNamespaceResponse) GetMissing() []*ReleaseNamespaceResponse_MissingOffsets {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 type HandshakeResponse_Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        *durationpb.Duration   `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -1959,7 +2112,7 @@ type HandshakeResponse_Objective struct {
 
 func (x *HandshakeResponse_Objective) Reset() {
 	*x = HandshakeResponse_Objective{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[30]
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2124,7 @@ func (x *HandshakeResponse_Objective) String() string {
 func (*HandshakeResponse_Objective) ProtoMessage() {}
 
 func (x *HandshakeResponse_Objective) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[30]
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2164,7 @@ type HandshakeResponse_Slo struct {
 
 func (x *HandshakeResponse_Slo) Reset() {
 	*x = HandshakeResponse_Slo{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[31]
+	mi := &file_headwater_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2176,7 @@ func (x *HandshakeResponse_Slo) String() string {
 func (*HandshakeResponse_Slo) ProtoMessage() {}
 
 func (x *HandshakeResponse_Slo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[31]
+	mi := &file_headwater_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2229,7 @@ type HandshakeResponse_Limits struct {
 
 func (x *HandshakeResponse_Limits) Reset() {
 	*x = HandshakeResponse_Limits{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2241,7 @@ func (x *HandshakeResponse_Limits) String() string {
 func (*HandshakeResponse_Limits) ProtoMessage() {}
 
 func (x *HandshakeResponse_Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2349,7 @@ type HandshakeResponse_Utilization struct {
 
 func (x *HandshakeResponse_Utilization) Reset() {
 	*x = HandshakeResponse_Utilization{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[33]
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2361,7 @@ func (x *HandshakeResponse_Utilization) String() string {
 func (*HandshakeResponse_Utilization) ProtoMessage() {}
 
 func (x *HandshakeResponse_Utilization) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[33]
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2417,7 @@ type Store_Difference struct {
 
 func (x *Store_Difference) Reset() {
 	*x = Store_Difference{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2429,7 @@ func (x *Store_Difference) String() string {
 func (*Store_Difference) ProtoMessage() {}
 
 func (x *Store_Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2478,7 @@ type Store_Comparison struct {
 
 func (x *Store_Comparison) Reset() {
 	*x = Store_Comparison{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	mi := &file_headwater_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2490,7 @@ func (x *Store_Comparison) String() string {
 func (*Store_Comparison) ProtoMessage() {}
 
 func (x *Store_Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	mi := &file_headwater_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2541,7 @@ type RebuildRequest_From struct {
 
 func (x *RebuildRequest_From) Reset() {
 	*x = RebuildRequest_From{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	mi := &file_headwater_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2553,7 @@ func (x *RebuildRequest_From) String() string {
 func (*RebuildRequest_From) ProtoMessage() {}
 
 func (x *RebuildRequest_From) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	mi := &file_headwater_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,6 +2625,68 @@ func (*RebuildRequest_From_Earliest) isRebuildRequest_From_At() {}
 func (*RebuildRequest_From_Position) isRebuildRequest_From_At() {}
 
 func (*RebuildRequest_From_Time) isRebuildRequest_From_At() {}
+
+// MissingOffsets are offsets of a partition that its log no longer holds.
+type ReleaseNamespaceResponse_MissingOffsets struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Both included.
+	First         int64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Last          int64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) Reset() {
+	*x = ReleaseNamespaceResponse_MissingOffsets{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseNamespaceResponse_MissingOffsets) ProtoMessage() {}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseNamespaceResponse_MissingOffsets.ProtoReflect.Descriptor instead.
+func (*ReleaseNamespaceResponse_MissingOffsets) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{30, 0}
+}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) GetFirst() int64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *ReleaseNamespaceResponse_MissingOffsets) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
 
 var File_headwater_v1_admin_proto protoreflect.FileDescriptor
 
@@ -2685,7 +2900,22 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x10CancelJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"8\n" +
 	"\x11CancelJobResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.headwater.v1.JobR\x03job2\x87\a\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.headwater.v1.JobR\x03job\"~\n" +
+	"\x17ReleaseNamespaceRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aconfirm\x18\x02 \x01(\tR\aconfirm\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04undo\x18\x04 \x01(\bR\x04undo\"\xa5\x02\n" +
+	"\x18ReleaseNamespaceResponse\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x12\n" +
+	"\x04home\x18\x03 \x01(\tR\x04home\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\x12O\n" +
+	"\amissing\x18\x05 \x03(\v25.headwater.v1.ReleaseNamespaceResponse.MissingOffsetsR\amissing\x1aX\n" +
+	"\x0eMissingOffsets\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x03R\x04last2\xea\a\n" +
 	"\fAdminService\x12H\n" +
 	"\x06Status\x12\x1b.headwater.v1.StatusRequest\x1a\x1c.headwater.v1.StatusResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
@@ -2698,7 +2928,8 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\bListJobs\x12\x1d.headwater.v1.ListJobsRequest\x1a\x1e.headwater.v1.ListJobsResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\x06GetJob\x12\x1b.headwater.v1.GetJobRequest\x1a\x1c.headwater.v1.GetJobResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\tCancelJob\x12\x1e.headwater.v1.CancelJobRequest\x1a\x1f.headwater.v1.CancelJobResponse\x12Q\n" +
-	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01B@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
+	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\x10ReleaseNamespace\x12%.headwater.v1.ReleaseNamespaceRequest\x1a&.headwater.v1.ReleaseNamespaceResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
 var (
 	file_headwater_v1_admin_proto_rawDescOnce sync.Once
@@ -2713,50 +2944,53 @@ func file_headwater_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_headwater_v1_admin_proto_goTypes = []any{
-	(Store_State)(0),                      // 0: headwater.v1.Store.State
-	(Job_State)(0),                        // 1: headwater.v1.Job.State
-	(*StatusRequest)(nil),                 // 2: headwater.v1.StatusRequest
-	(*StatusResponse)(nil),                // 3: headwater.v1.StatusResponse
-	(*Build)(nil),                         // 4: headwater.v1.Build
-	(*LogStatus)(nil),                     // 5: headwater.v1.LogStatus
-	(*NamespaceStatus)(nil),               // 6: headwater.v1.NamespaceStatus
-	(*PartitionStatus)(nil),               // 7: headwater.v1.PartitionStatus
-	(*StoreStatus)(nil),                   // 8: headwater.v1.StoreStatus
-	(*HandshakeRequest)(nil),              // 9: headwater.v1.HandshakeRequest
-	(*HandshakeResponse)(nil),             // 10: headwater.v1.HandshakeResponse
-	(*ListStoresRequest)(nil),             // 11: headwater.v1.ListStoresRequest
-	(*ListStoresResponse)(nil),            // 12: headwater.v1.ListStoresResponse
-	(*Store)(nil),                         // 13: headwater.v1.Store
-	(*CompareStoreRequest)(nil),           // 14: headwater.v1.CompareStoreRequest
-	(*CompareStoreResponse)(nil),          // 15: headwater.v1.CompareStoreResponse
-	(*PromoteStoreRequest)(nil),           // 16: headwater.v1.PromoteStoreRequest
-	(*PromoteStoreResponse)(nil),          // 17: headwater.v1.PromoteStoreResponse
-	(*RollbackStoreRequest)(nil),          // 18: headwater.v1.RollbackStoreRequest
-	(*RollbackStoreResponse)(nil),         // 19: headwater.v1.RollbackStoreResponse
-	(*DropStoreRequest)(nil),              // 20: headwater.v1.DropStoreRequest
-	(*DropStoreResponse)(nil),             // 21: headwater.v1.DropStoreResponse
-	(*RebuildRequest)(nil),                // 22: headwater.v1.RebuildRequest
-	(*RebuildResponse)(nil),               // 23: headwater.v1.RebuildResponse
-	(*Job)(nil),                           // 24: headwater.v1.Job
-	(*ListJobsRequest)(nil),               // 25: headwater.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),              // 26: headwater.v1.ListJobsResponse
-	(*GetJobRequest)(nil),                 // 27: headwater.v1.GetJobRequest
-	(*GetJobResponse)(nil),                // 28: headwater.v1.GetJobResponse
-	(*CancelJobRequest)(nil),              // 29: headwater.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),             // 30: headwater.v1.CancelJobResponse
-	nil,                                   // 31: headwater.v1.PartitionStatus.AppliedEntry
-	(*HandshakeResponse_Objective)(nil),   // 32: headwater.v1.HandshakeResponse.Objective
-	(*HandshakeResponse_Slo)(nil),         // 33: headwater.v1.HandshakeResponse.Slo
-	(*HandshakeResponse_Limits)(nil),      // 34: headwater.v1.HandshakeResponse.Limits
-	(*HandshakeResponse_Utilization)(nil), // 35: headwater.v1.HandshakeResponse.Utilization
-	(*Store_Difference)(nil),              // 36: headwater.v1.Store.Difference
-	(*Store_Comparison)(nil),              // 37: headwater.v1.Store.Comparison
-	(*RebuildRequest_From)(nil),           // 38: headwater.v1.RebuildRequest.From
-	(*durationpb.Duration)(nil),           // 39: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),         // 40: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),              // 41: headwater.v1.IdempotencyToken
+	(Store_State)(0),                                // 0: headwater.v1.Store.State
+	(Job_State)(0),                                  // 1: headwater.v1.Job.State
+	(*StatusRequest)(nil),                           // 2: headwater.v1.StatusRequest
+	(*StatusResponse)(nil),                          // 3: headwater.v1.StatusResponse
+	(*Build)(nil),                                   // 4: headwater.v1.Build
+	(*LogStatus)(nil),                               // 5: headwater.v1.LogStatus
+	(*NamespaceStatus)(nil),                         // 6: headwater.v1.NamespaceStatus
+	(*PartitionStatus)(nil),                         // 7: headwater.v1.PartitionStatus
+	(*StoreStatus)(nil),                             // 8: headwater.v1.StoreStatus
+	(*HandshakeRequest)(nil),                        // 9: headwater.v1.HandshakeRequest
+	(*HandshakeResponse)(nil),                       // 10: headwater.v1.HandshakeResponse
+	(*ListStoresRequest)(nil),                       // 11: headwater.v1.ListStoresRequest
+	(*ListStoresResponse)(nil),                      // 12: headwater.v1.ListStoresResponse
+	(*Store)(nil),                                   // 13: headwater.v1.Store
+	(*CompareStoreRequest)(nil),                     // 14: headwater.v1.CompareStoreRequest
+	(*CompareStoreResponse)(nil),                    // 15: headwater.v1.CompareStoreResponse
+	(*PromoteStoreRequest)(nil),                     // 16: headwater.v1.PromoteStoreRequest
+	(*PromoteStoreResponse)(nil),                    // 17: headwater.v1.PromoteStoreResponse
+	(*RollbackStoreRequest)(nil),                    // 18: headwater.v1.RollbackStoreRequest
+	(*RollbackStoreResponse)(nil),                   // 19: headwater.v1.RollbackStoreResponse
+	(*DropStoreRequest)(nil),                        // 20: headwater.v1.DropStoreRequest
+	(*DropStoreResponse)(nil),                       // 21: headwater.v1.DropStoreResponse
+	(*RebuildRequest)(nil),                          // 22: headwater.v1.RebuildRequest
+	(*RebuildResponse)(nil),                         // 23: headwater.v1.RebuildResponse
+	(*Job)(nil),                                     // 24: headwater.v1.Job
+	(*ListJobsRequest)(nil),                         // 25: headwater.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),                        // 26: headwater.v1.ListJobsResponse
+	(*GetJobRequest)(nil),                           // 27: headwater.v1.GetJobRequest
+	(*GetJobResponse)(nil),                          // 28: headwater.v1.GetJobResponse
+	(*CancelJobRequest)(nil),                        // 29: headwater.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),                       // 30: headwater.v1.CancelJobResponse
+	(*ReleaseNamespaceRequest)(nil),                 // 31: headwater.v1.ReleaseNamespaceRequest
+	(*ReleaseNamespaceResponse)(nil),                // 32: headwater.v1.ReleaseNamespaceResponse
+	nil,                                             // 33: headwater.v1.PartitionStatus.AppliedEntry
+	(*HandshakeResponse_Objective)(nil),             // 34: headwater.v1.HandshakeResponse.Objective
+	(*HandshakeResponse_Slo)(nil),                   // 35: headwater.v1.HandshakeResponse.Slo
+	(*HandshakeResponse_Limits)(nil),                // 36: headwater.v1.HandshakeResponse.Limits
+	(*HandshakeResponse_Utilization)(nil),           // 37: headwater.v1.HandshakeResponse.Utilization
+	(*Store_Difference)(nil),                        // 38: headwater.v1.Store.Difference
+	(*Store_Comparison)(nil),                        // 39: headwater.v1.Store.Comparison
+	(*RebuildRequest_From)(nil),                     // 40: headwater.v1.RebuildRequest.From
+	(*ReleaseNamespaceResponse_MissingOffsets)(nil), // 41: headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	(*durationpb.Duration)(nil),                     // 42: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),                   // 43: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),                        // 44: headwater.v1.IdempotencyToken
 }
 var file_headwater_v1_admin_proto_depIdxs = []int32{
 	4,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
@@ -2764,59 +2998,62 @@ var file_headwater_v1_admin_proto_depIdxs = []int32{
 	5,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
 	7,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
 	8,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
-	31, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
-	33, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
-	34, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
-	35, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
-	39, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
+	33, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
+	35, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
+	36, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
+	37, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
+	42, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
 	13, // 10: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
 	0,  // 11: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
-	40, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
-	37, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
+	43, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
+	39, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
 	13, // 14: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
 	13, // 15: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
-	38, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
-	41, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
+	40, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
+	44, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
 	1,  // 18: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
 	24, // 19: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
 	24, // 20: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
 	24, // 21: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
-	39, // 22: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
-	39, // 23: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
-	32, // 24: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
-	32, // 25: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
-	39, // 26: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
-	39, // 27: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
-	39, // 28: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
-	36, // 29: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
-	40, // 30: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
-	2,  // 31: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
-	11, // 32: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
-	14, // 33: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
-	16, // 34: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
-	18, // 35: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
-	20, // 36: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
-	22, // 37: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
-	25, // 38: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
-	27, // 39: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
-	29, // 40: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
-	9,  // 41: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
-	3,  // 42: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
-	12, // 43: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
-	15, // 44: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
-	17, // 45: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
-	19, // 46: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
-	21, // 47: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
-	23, // 48: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
-	26, // 49: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
-	28, // 50: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
-	30, // 51: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
-	10, // 52: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
-	42, // [42:53] is the sub-list for method output_type
-	31, // [31:42] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	41, // 22: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	42, // 23: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
+	42, // 24: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
+	34, // 25: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
+	34, // 26: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
+	42, // 27: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
+	42, // 28: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
+	42, // 29: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
+	38, // 30: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
+	43, // 31: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
+	2,  // 32: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
+	11, // 33: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
+	14, // 34: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
+	16, // 35: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
+	18, // 36: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
+	20, // 37: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
+	22, // 38: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
+	25, // 39: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
+	27, // 40: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
+	29, // 41: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
+	9,  // 42: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
+	31, // 43: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
+	3,  // 44: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
+	12, // 45: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
+	15, // 46: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
+	17, // 47: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
+	19, // 48: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
+	21, // 49: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
+	23, // 50: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
+	26, // 51: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
+	28, // 52: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
+	30, // 53: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
+	10, // 54: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
+	32, // 55: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_admin_proto_init() }
@@ -2826,8 +3063,8 @@ func file_headwater_v1_admin_proto_init() {
 	}
 	file_headwater_v1_common_proto_init()
 	file_headwater_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
-	file_headwater_v1_admin_proto_msgTypes[33].OneofWrappers = []any{}
-	file_headwater_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
+	file_headwater_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
+	file_headwater_v1_admin_proto_msgTypes[38].OneofWrappers = []any{
 		(*RebuildRequest_From_Earliest)(nil),
 		(*RebuildRequest_From_Position)(nil),
 		(*RebuildRequest_From_Time)(nil),
@@ -2838,7 +3075,7 @@ func file_headwater_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_admin_proto_rawDesc), len(file_headwater_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

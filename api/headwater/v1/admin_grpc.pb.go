@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_Status_FullMethodName        = "/headwater.v1.AdminService/Status"
-	AdminService_ListStores_FullMethodName    = "/headwater.v1.AdminService/ListStores"
-	AdminService_CompareStore_FullMethodName  = "/headwater.v1.AdminService/CompareStore"
-	AdminService_PromoteStore_FullMethodName  = "/headwater.v1.AdminService/PromoteStore"
-	AdminService_RollbackStore_FullMethodName = "/headwater.v1.AdminService/RollbackStore"
-	AdminService_DropStore_FullMethodName     = "/headwater.v1.AdminService/DropStore"
-	AdminService_Rebuild_FullMethodName       = "/headwater.v1.AdminService/Rebuild"
-	AdminService_ListJobs_FullMethodName      = "/headwater.v1.AdminService/ListJobs"
-	AdminService_GetJob_FullMethodName        = "/headwater.v1.AdminService/GetJob"
-	AdminService_CancelJob_FullMethodName     = "/headwater.v1.AdminService/CancelJob"
-	AdminService_Handshake_FullMethodName     = "/headwater.v1.AdminService/Handshake"
+	AdminService_Status_FullMethodName           = "/headwater.v1.AdminService/Status"
+	AdminService_ListStores_FullMethodName       = "/headwater.v1.AdminService/ListStores"
+	AdminService_CompareStore_FullMethodName     = "/headwater.v1.AdminService/CompareStore"
+	AdminService_PromoteStore_FullMethodName     = "/headwater.v1.AdminService/PromoteStore"
+	AdminService_RollbackStore_FullMethodName    = "/headwater.v1.AdminService/RollbackStore"
+	AdminService_DropStore_FullMethodName        = "/headwater.v1.AdminService/DropStore"
+	AdminService_Rebuild_FullMethodName          = "/headwater.v1.AdminService/Rebuild"
+	AdminService_ListJobs_FullMethodName         = "/headwater.v1.AdminService/ListJobs"
+	AdminService_GetJob_FullMethodName           = "/headwater.v1.AdminService/GetJob"
+	AdminService_CancelJob_FullMethodName        = "/headwater.v1.AdminService/CancelJob"
+	AdminService_Handshake_FullMethodName        = "/headwater.v1.AdminService/Handshake"
+	AdminService_ReleaseNamespace_FullMethodName = "/headwater.v1.AdminService/ReleaseNamespace"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -63,6 +64,10 @@ type AdminServiceClient interface {
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(ctx context.Context, in *HandshakeRequest, opts ...grpc.CallOption) (*HandshakeResponse, error)
+	// ReleaseNamespace takes a namespace from its home, a data directory that is
+	// lost, so that another one can take it over. It answers when the release is
+	// decided; the first process that hears of it takes over.
+	ReleaseNamespace(ctx context.Context, in *ReleaseNamespaceRequest, opts ...grpc.CallOption) (*ReleaseNamespaceResponse, error)
 }
 
 type adminServiceClient struct {
@@ -183,6 +188,16 @@ func (c *adminServiceClient) Handshake(ctx context.Context, in *HandshakeRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) ReleaseNamespace(ctx context.Context, in *ReleaseNamespaceRequest, opts ...grpc.CallOption) (*ReleaseNamespaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseNamespaceResponse)
+	err := c.cc.Invoke(ctx, AdminService_ReleaseNamespace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -214,6 +229,10 @@ type AdminServiceServer interface {
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error)
+	// ReleaseNamespace takes a namespace from its home, a data directory that is
+	// lost, so that another one can take it over. It answers when the release is
+	// decided; the first process that hears of it takes over.
+	ReleaseNamespace(context.Context, *ReleaseNamespaceRequest) (*ReleaseNamespaceResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -256,6 +275,9 @@ func (UnimplementedAdminServiceServer) CancelJob(context.Context, *CancelJobRequ
 }
 func (UnimplementedAdminServiceServer) Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Handshake not implemented")
+}
+func (UnimplementedAdminServiceServer) ReleaseNamespace(context.Context, *ReleaseNamespaceRequest) (*ReleaseNamespaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseNamespace not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -476,6 +498,24 @@ func _AdminService_Handshake_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ReleaseNamespace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseNamespaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ReleaseNamespace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ReleaseNamespace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ReleaseNamespace(ctx, req.(*ReleaseNamespaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -526,6 +566,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Handshake",
 			Handler:    _AdminService_Handshake_Handler,
+		},
+		{
+			MethodName: "ReleaseNamespace",
+			Handler:    _AdminService_ReleaseNamespace_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

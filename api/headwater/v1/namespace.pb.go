@@ -32,7 +32,10 @@ type Namespace struct {
 	Abstraction string                 `protobuf:"bytes,4,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
 	UpdatedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// One life of the name: a namespace deleted and made again has another.
-	Incarnation   string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Id of the data directory that holds its store, as Status tells it
+	// (incarnation). Empty: none yet, none any more, or it needs none.
+	Home          string `protobuf:"bytes,7,opt,name=home,proto3" json:"home,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +108,13 @@ func (x *Namespace) GetUpdatedAt() *timestamppb.Timestamp {
 func (x *Namespace) GetIncarnation() string {
 	if x != nil {
 		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *Namespace) GetHome() string {
+	if x != nil {
+		return x.Home
 	}
 	return ""
 }
@@ -347,10 +357,12 @@ type GetNamespaceResponse struct {
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Version   int64                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The document, as YAML.
-	Config        string                 `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
-	Abstraction   string                 `protobuf:"bytes,4,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	Incarnation   string                 `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Config      string                 `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
+	Abstraction string                 `protobuf:"bytes,4,opt,name=abstraction,proto3" json:"abstraction,omitempty"`
+	UpdatedAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	Incarnation string                 `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// See Namespace.
+	Home          string `protobuf:"bytes,7,opt,name=home,proto3" json:"home,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +435,13 @@ func (x *GetNamespaceResponse) GetUpdatedAt() *timestamppb.Timestamp {
 func (x *GetNamespaceResponse) GetIncarnation() string {
 	if x != nil {
 		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *GetNamespaceResponse) GetHome() string {
+	if x != nil {
+		return x.Home
 	}
 	return ""
 }
@@ -688,8 +707,11 @@ func (x *WatchNamespacesRequest) GetSinceVersion() int64 {
 type WatchNamespacesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As it is after the change; of a deleted one the name and version only.
-	Namespace     *Namespace `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Deleted       bool       `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Namespace *Namespace `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Deleted   bool       `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// The since_version to go on from. Above namespace.version where its home
+	// changed: that is no version of the configuration.
+	Version       int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -738,11 +760,18 @@ func (x *WatchNamespacesResponse) GetDeleted() bool {
 	return false
 }
 
+func (x *WatchNamespacesResponse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 var File_headwater_v1_namespace_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_namespace_proto_rawDesc = "" +
 	"\n" +
-	"\x1cheadwater/v1/namespace.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x01\n" +
+	"\x1cheadwater/v1/namespace.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n" +
 	"\tNamespace\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
@@ -750,7 +779,8 @@ const file_headwater_v1_namespace_proto_rawDesc = "" +
 	"\vabstraction\x18\x04 \x01(\tR\vabstraction\x129\n" +
 	"\n" +
 	"updated_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12 \n" +
-	"\vincarnation\x18\x06 \x01(\tR\vincarnation\"I\n" +
+	"\vincarnation\x18\x06 \x01(\tR\vincarnation\x12\x12\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"I\n" +
 	"\x0fNamespaceChange\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
@@ -764,7 +794,7 @@ const file_headwater_v1_namespace_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x127\n" +
 	"\achanges\x18\x03 \x03(\v2\x1d.headwater.v1.NamespaceChangeR\achanges\"3\n" +
 	"\x13GetNamespaceRequest\x12\x1c\n" +
-	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\xe5\x01\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\xf9\x01\n" +
 	"\x14GetNamespaceResponse\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
@@ -772,7 +802,8 @@ const file_headwater_v1_namespace_proto_rawDesc = "" +
 	"\vabstraction\x18\x04 \x01(\tR\vabstraction\x129\n" +
 	"\n" +
 	"updated_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12 \n" +
-	"\vincarnation\x18\x06 \x01(\tR\vincarnation\"f\n" +
+	"\vincarnation\x18\x06 \x01(\tR\vincarnation\x12\x12\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"f\n" +
 	"\x15ListNamespacesRequest\x12 \n" +
 	"\tpage_size\x18\x01 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12\x1d\n" +
 	"\n" +
@@ -791,10 +822,11 @@ const file_headwater_v1_namespace_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\"=\n" +
 	"\x16WatchNamespacesRequest\x12#\n" +
-	"\rsince_version\x18\x01 \x01(\x03R\fsinceVersion\"j\n" +
+	"\rsince_version\x18\x01 \x01(\x03R\fsinceVersion\"\x84\x01\n" +
 	"\x17WatchNamespacesResponse\x125\n" +
 	"\tnamespace\x18\x01 \x01(\v2\x17.headwater.v1.NamespaceR\tnamespace\x12\x18\n" +
-	"\adeleted\x18\x02 \x01(\bR\adeleted2\xf4\x03\n" +
+	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion2\xf4\x03\n" +
 	"\x10NamespaceService\x12[\n" +
 	"\x0eApplyNamespace\x12#.headwater.v1.ApplyNamespaceRequest\x1a$.headwater.v1.ApplyNamespaceResponse\x12Z\n" +
 	"\fGetNamespace\x12!.headwater.v1.GetNamespaceRequest\x1a\".headwater.v1.GetNamespaceResponse\"\x03\x90\x02\x01\x12`\n" +

@@ -39,8 +39,8 @@ type NamespaceServiceClient interface {
 	ListNamespaces(ctx context.Context, in *ListNamespacesRequest, opts ...grpc.CallOption) (*ListNamespacesResponse, error)
 	// DeleteNamespace removes a namespace and all its data, for good.
 	DeleteNamespace(ctx context.Context, in *DeleteNamespaceRequest, opts ...grpc.CallOption) (*DeleteNamespaceResponse, error)
-	// WatchNamespaces streams every change above since_version, then those that
-	// come. It does not end by itself.
+	// WatchNamespaces streams every namespace whose configuration or home changed
+	// above since_version, then the changes to come. It does not end by itself.
 	WatchNamespaces(ctx context.Context, in *WatchNamespacesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNamespacesResponse], error)
 }
 
@@ -124,8 +124,8 @@ type NamespaceServiceServer interface {
 	ListNamespaces(context.Context, *ListNamespacesRequest) (*ListNamespacesResponse, error)
 	// DeleteNamespace removes a namespace and all its data, for good.
 	DeleteNamespace(context.Context, *DeleteNamespaceRequest) (*DeleteNamespaceResponse, error)
-	// WatchNamespaces streams every change above since_version, then those that
-	// come. It does not end by itself.
+	// WatchNamespaces streams every namespace whose configuration or home changed
+	// above since_version, then the changes to come. It does not end by itself.
 	WatchNamespaces(*WatchNamespacesRequest, grpc.ServerStreamingServer[WatchNamespacesResponse]) error
 	mustEmbedUnimplementedNamespaceServiceServer()
 }

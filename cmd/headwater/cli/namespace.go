@@ -13,8 +13,8 @@ import (
 )
 
 func namespaceCommand() *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "Create, change, list and delete namespaces"})
-	cmd.AddCommand(namespaceApplyCommand(), namespaceGetCommand(), namespaceListCommand(), namespaceDeleteCommand())
+	cmd := asGroup(&cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "Create, change, list, delete and release namespaces"})
+	cmd.AddCommand(namespaceApplyCommand(), namespaceGetCommand(), namespaceListCommand(), namespaceDeleteCommand(), namespaceReleaseCommand())
 	return cmd
 }
 
@@ -120,11 +120,14 @@ type namespaceLine struct {
 	Version     int64     `json:"version"`
 	UpdatedAt   time.Time `json:"updatedAt"`
 	Incarnation string    `json:"incarnation"`
+	Home        string    `json:"home"`
 	Config      string    `json:"config"`
 }
 
 func namespaceLineOf(n *client.Namespace) namespaceLine {
-	return namespaceLine{Namespace: n.Name, Abstraction: n.Abstraction, Version: n.Version, UpdatedAt: n.UpdatedAt, Incarnation: n.Incarnation, Config: n.Config}
+	return namespaceLine{
+		Namespace: n.Name, Abstraction: n.Abstraction, Version: n.Version, UpdatedAt: n.UpdatedAt, Incarnation: n.Incarnation, Home: n.Home, Config: n.Config,
+	}
 }
 
 func namespaceGetCommand() *cobra.Command {
@@ -141,7 +144,11 @@ func namespaceGetCommand() *cobra.Command {
 		if s.json {
 			return s.line(namespaceLineOf(&n))
 		}
-		return s.printf("# version %d, %s\n%s", n.Version, stamp(n.UpdatedAt), n.Config)
+		home := ""
+		if n.Home != "" {
+			home = ", home " + printable(n.Home)
+		}
+		return s.printf("# version %d, %s%s\n%s", n.Version, stamp(n.UpdatedAt), home, n.Config)
 	})
 	return cmd
 }
@@ -187,6 +194,57 @@ func namespaceDeleteCommand() *cobra.Command {
 			return s.line(map[string]any{"namespace": a[0], "version": v})
 		}
 		return s.printf("namespace %s is deleted\n", a[0])
+	})
+	return cmd
+}
+
+func namespaceReleaseCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "release NAMESPACE --confirm NAMESPACE",
+		Short: "Take a namespace from its home, a data directory that is lost",
+		Long: `Take a namespace from its home, a data directory that is lost, so that another
+one takes it over. Only for a log on Kafka: the log must outlive the directory.
+
+The first server that hears of it becomes the home. It rebuilds the store from
+the log; where the log no longer has its beginning, it refuses, and names the
+offsets that are missing. --dry-run says which it will be. The former home, should
+it run or come back, serves the namespace no more and says so.
+
+With --undo, sent to the former home: it is the home again, as long as no other
+directory has been the home since.`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	confirm := cmd.Flags().String("confirm", "", "the name once more")
+	var o client.ReleaseOptions
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what the next home will do, change nothing")
+	cmd.Flags().BoolVar(&o.Undo, "undo", false, "make the server's own directory the home again")
+	cmd.RunE = verb(once, func(s *session, a []string) error {
+		name := printable(a[0])
+		switch {
+		case o.DryRun && *confirm == "":
+			*confirm = a[0] // nothing is changed
+		case *confirm != a[0] && o.Undo:
+			return usagef("this makes the server's data directory the home of namespace %s again; to do it, add --confirm %s", name, name)
+		case *confirm != a[0]:
+			return usagef("this takes namespace %s from its home, which then serves it no more; to do it, add --confirm %s, or --dry-run to see what the next home will do", name, name)
+		}
+		r, err := s.Admin().Release(s.ctx, a[0], *confirm, o)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			return s.answer(r)
+		}
+		did := fmt.Sprintf("namespace %s is released from data directory %s", name, r.GetHome())
+		switch {
+		case o.DryRun && o.Undo:
+			did = fmt.Sprintf("data directory %s would be the home of namespace %s again", r.GetHome(), name)
+		case o.DryRun:
+			did = fmt.Sprintf("namespace %s would be released from data directory %s", name, r.GetHome())
+		case o.Undo:
+			did = fmt.Sprintf("data directory %s is the home of namespace %s again", r.GetHome(), name)
+		}
+		return s.printf("%s\n%s\n", did, printable(r.GetNext()))
 	})
 	return cmd
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 )
 
 // decode reads a key or a value from the command line.
@@ -82,6 +86,19 @@ func (s *session) line(v any) error {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// answer prints a message of the API as one JSON object.
+func (s *session) answer(m proto.Message) error {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	var line bytes.Buffer // protojson varies its spaces on purpose
+	if err := json.Compact(&line, b); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return s.printf("%s\n", line.Bytes())
 }
 
 // text is bytes in JSON: Text where they are UTF-8, else Bytes, or Text in

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
@@ -32,15 +29,7 @@ func statusCommand() *cobra.Command {
 			return err
 		}
 		if s.json {
-			b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(st)
-			if err != nil {
-				return fmt.Errorf("encode status: %w", err)
-			}
-			var line bytes.Buffer // protojson varies its spaces on purpose
-			if err := json.Compact(&line, b); err != nil {
-				return fmt.Errorf("encode status: %w", err)
-			}
-			return s.printf("%s\n", line.Bytes())
+			return s.answer(st)
 		}
 		if err := s.serverStatus(st); err != nil {
 			return err

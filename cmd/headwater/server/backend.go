@@ -13,13 +13,20 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// checked compares the store with its log. One that is ahead is removed and made
-// anew, to be rebuilt from the log. The store that it returns is to be stopped also
-// after an error.
+// checked compares the store with its log, and claims the namespace for this data
+// directory: not before, since a directory that cannot rebuild the store must not keep
+// out one that has it. A store that is ahead is removed and made anew, to be rebuilt
+// from the log. The store that it returns is to be stopped also after an error.
 func (st *store) checked(ctx context.Context) (*store, error) {
 	ahead, err := st.check(ctx)
-	if err != nil || !ahead {
+	if err != nil {
 		return st, err
+	}
+	if err := st.x.s.names.Claim(ctx, st.x.entry.Name, st.x.s.dir.id); err != nil {
+		return st, fmt.Errorf("claim namespace %s: %w", st.x.entry.Name, err)
+	}
+	if !ahead {
+		return st, nil
 	}
 	st.x.s.log.Warn("a store is ahead of its log, and is rebuilt from it", "namespace", st.x.entry.Name, "store", st.name)
 	if err := errors.Join(st.stop(ctx), os.RemoveAll(st.dir)); err != nil {
@@ -40,6 +47,16 @@ func (st *store) pebbleConfig() pebblestore.Config {
 		Dir: st.dir, Partitions: x.log.Info().Partitions, Cache: x.s.cache, Logger: x.s.log, TokenWindow: x.ns.Config().Tokens.Window,
 		OnFail: st.failed,
 	}
+}
+
+// mayOwn returns why this process's data directory cannot be the home of the
+// namespace, as far as the registry is known here; nil when it is, or nobody is.
+func (x *space) mayOwn() error {
+	cur, ok := x.s.names.Get(x.entry.Name)
+	if !ok || cur.Generation != x.entry.Generation {
+		return fmt.Errorf("namespace %s: %w", x.entry.Name, namespace.ErrNotFound)
+	}
+	return cur.Owned(x.s.dir.id)
 }
 
 // checkIncarnation refuses a store's directory that was another topic's.

@@ -93,12 +93,16 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 			return
 		}
 		if err == nil {
-			if !sp.serve(o, x) {
-				sp.s.closed(name, x.close())
-			} else if attempt > 1 {
-				sp.s.log.Info("a namespace is served after all", "namespace", name, "attempts", attempt)
+			if err = sp.serve(o, x); err == nil {
+				if attempt > 1 {
+					sp.s.log.Info("a namespace is served after all", "namespace", name, "attempts", attempt)
+				}
+				return
 			}
-			return
+			sp.s.closed(name, x.close())
+			if errors.Is(err, errGivenUp) {
+				return
+			}
 		}
 		again := passes(err)
 		state := "stopped"
@@ -110,7 +114,7 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 		} else {
 			sp.s.log.Debug("a namespace still cannot be served", "namespace", name, "reason", err)
 		}
-		if !sp.serve(o, sp.standIn(sp.entry(o), err, state)) || !again {
+		if sp.serve(o, sp.standIn(sp.entry(o), err, state)) != nil || !again {
 			return
 		}
 		t := time.NewTimer(wait.NextBackOff())
@@ -162,14 +166,23 @@ func (sp *spaces) entry(o *opening) *namespace.Entry {
 	return o.entry
 }
 
+// errGivenUp means that a namespace need not be opened any more.
+var errGivenUp = errors.New("opening the namespace was given up")
+
 // serve puts x in the place of what stands for o, with the configuration of now.
-// It is false when o has been given up: x is then the caller's to close.
-func (sp *spaces) serve(o *opening, x *space) bool {
+// After an error x is the caller's to close: errGivenUp, or namespace.ErrOwned when x
+// was released while it was being opened.
+func (sp *spaces) serve(o *opening, x *space) error {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	name := o.entry.Name
 	if sp.opening[name] != o {
-		return false
+		return errGivenUp
+	}
+	if x.front != nil {
+		if err := x.mayOwn(); err != nil {
+			return err
+		}
 	}
 	x.configure(o.entry)
 	sp.open[name] = x
@@ -179,7 +192,7 @@ func (sp *spaces) serve(o *opening, x *space) bool {
 	default:
 		close(o.settled)
 	}
-	return true
+	return nil
 }
 
 // end gives up opening and waits until that has ended. o may be nil.

@@ -274,7 +274,7 @@ func (s *Server) newGateway() error {
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
-				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s},
+				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s}, Release: s.release,
 			}),
 		},
 		GRPC: s.grpcL, HTTP: s.httpL, Hosts: s.hosts, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,

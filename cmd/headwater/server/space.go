@@ -86,8 +86,8 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 		}
 	}()
 	if e.Config.Abstraction != namespace.Log {
-		if err := s.names.Claim(ctx, e.Name, s.dir.id); err != nil {
-			return nil, fmt.Errorf("claim namespace %s: %w; serve it with the data directory that owns it", e.Name, err)
+		if err := x.mayOwn(); err != nil {
+			return nil, err
 		}
 	}
 	if err := x.serve(ctx); err != nil {
@@ -106,13 +106,10 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 // and the front of its abstraction.
 func (x *space) serve(ctx context.Context) (err error) {
 	s, e := x.s, x.entry
-	if x.log, err = s.broker.Open(ctx, e.Topic); err != nil {
-		return fmt.Errorf("open topic %s: %w", e.Topic, err)
+	if x.log, err = s.openTopic(ctx, e); err != nil {
+		return err
 	}
 	info := x.log.Info()
-	if info.Incarnation != e.Incarnation {
-		return fmt.Errorf("topic %s: %w: it is %s, the registry has %s", e.Topic, wal.ErrIncarnation, info.Incarnation, e.Incarnation)
-	}
 	x.upkeep = make([]upkeep, info.Partitions)
 	x.serving = make([]atomic.Pointer[store], info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
@@ -271,7 +268,10 @@ func (s *Server) failedSpace(e *namespace.Entry, err error) *space {
 	x := &space{s: s, entry: e, ready: make(chan struct{})}
 	close(x.ready)
 	reason := err.Error()
-	if errors.Is(err, namespace.ErrOwned) {
+	switch {
+	case errors.Is(err, namespace.ErrReleased):
+		reason = apierrors.Released + ": " + reason
+	case errors.Is(err, namespace.ErrOwned):
 		reason = apierrors.NotOwner + ": " + reason
 	}
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: func() (string, string) { return "stopped", reason }}

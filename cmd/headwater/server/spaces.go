@@ -159,11 +159,17 @@ func (sp *spaces) wait(ctx context.Context, name string, version uint64) error {
 // put opens a namespace, or puts its new configuration into force. One that
 // cannot be opened is served as failed, with the reason: it must not keep the
 // others from being served. put returns when it is one or the other, or wait is
-// done.
+// done. It follows a change of the namespace's home too.
 func (sp *spaces) put(ctx, wait context.Context, e *namespace.Entry) {
+	// e may be from before this process became the home.
+	if now, ok := sp.s.names.Get(e.Name); ok && now.Generation == e.Generation {
+		e = now
+	}
 	sp.mu.Lock()
 	cur := sp.open[e.Name]
-	if cur != nil && cur.entry.Generation == e.Generation {
+	same := cur != nil && cur.entry.Generation == e.Generation
+	turned := same && sp.turned(cur, e)
+	if same && !turned {
 		cur.configure(e)
 		if o := sp.opening[e.Name]; o != nil {
 			o.entry = e
@@ -172,6 +178,10 @@ func (sp *spaces) put(ctx, wait context.Context, e *namespace.Entry) {
 		return
 	}
 	sp.mu.Unlock()
+	if turned {
+		sp.turn(wait, cur, e)
+		return
+	}
 	if cur != nil {
 		sp.remove(ctx, e.Name)
 	}
