@@ -107,6 +107,8 @@ type session struct {
 	ctx    context.Context
 	json   bool
 	base64 bool
+	// terminal: standard output is one.
+	terminal bool
 }
 
 // streams is a verb that may run for longer than --timeout, which then bounds
@@ -119,7 +121,7 @@ func once(*cobra.Command, []string) bool { return false }
 // the time unless the verb is a stream.
 func verb(stream func(cmd *cobra.Command, args []string) bool, run func(s *session, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		s := &session{cmd: cmd, ctx: cmd.Context()}
+		s := &session{cmd: cmd, ctx: cmd.Context(), terminal: isTerminal(cmd.OutOrStdout())}
 		if s.ctx == nil {
 			s.ctx = context.Background()
 		}

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,7 +28,7 @@ func (w *watching) run(s *session, n *client.Counter, names []string, o client.C
 		return usagef("--limit %d: it must not be negative", w.limit)
 	}
 	last := make(map[string]client.Count, len(names))
-	redraw := terminal(s) && !s.json
+	redraw := s.terminal && !s.json
 	drawn, changes := 0, 0
 	tick := time.NewTicker(w.interval)
 	defer tick.Stop()
@@ -68,15 +67,6 @@ func (w *watching) run(s *session, n *client.Counter, names []string, o client.C
 			return nil // that is how watching ends
 		}
 	}
-}
-
-func terminal(s *session) bool {
-	f, ok := s.cmd.OutOrStdout().(*os.File)
-	if !ok {
-		return false
-	}
-	i, err := f.Stat()
-	return err == nil && i.Mode()&os.ModeCharDevice != 0
 }
 
 // changed prints one change.

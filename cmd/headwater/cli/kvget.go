@@ -18,7 +18,11 @@ func kvGetCommand() *cobra.Command {
 		Short: "Print items of a record",
 		Long: `Print items of a record: the value by itself when one KEY is given, else a table.
 Without KEY and --range, all items. The exit code is 3 when a KEY, or the whole
-record, is not there.`,
+record, is not there.
+
+A value by itself is its bytes and nothing else, in a file or a pipe; on a terminal
+a newline follows, and what is no text is quoted. A table quotes what is no text;
+-o json and --base64 have every byte.`,
 		Args: args(cobra.MinimumNArgs(2)),
 	}
 	span := cmd.Flags().String("range", "", rangeHelp)

@@ -52,23 +52,49 @@ func (s *session) cell(b []byte) string {
 }
 
 func printable(t string) string {
-	for _, r := range t {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return strconv.Quote(t)
-		}
+	// A text that looks like a quoted one is quoted too, so that the two differ.
+	if hasUnprintable(t, "") || strings.HasPrefix(t, `"`) && strings.Contains(t, `\`) {
+		return strconv.Quote(t)
 	}
 	return t
 }
 
-// raw prints a value by itself: its bytes, or base64, and a newline.
+// hasUnprintable reports whether t has what would break a line or act on a terminal,
+// except the letters of allowed.
+func hasUnprintable(t, allowed string) bool {
+	return strings.ContainsFunc(t, func(r rune) bool {
+		return r == utf8.RuneError || !unicode.IsPrint(r) && !strings.ContainsRune(allowed, r)
+	})
+}
+
+// raw prints a value by itself: base64 with --base64; on a terminal text, quoted where
+// it would act on the terminal; elsewhere its bytes and nothing else, so that a file or
+// a program gets what was put.
 func (s *session) raw(b []byte) error {
-	if s.base64 {
+	switch {
+	case s.base64:
 		return s.printf("%s\n", base64.StdEncoding.EncodeToString(b))
+	case s.terminal:
+		t := string(b)
+		if hasUnprintable(t, "\n\t") {
+			t = strconv.Quote(t)
+		}
+		return s.printf("%s\n", strings.TrimSuffix(t, "\n"))
 	}
-	if _, err := s.cmd.OutOrStdout().Write(append(b[:len(b):len(b)], '\n')); err != nil {
+	if _, err := s.cmd.OutOrStdout().Write(b); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// isTerminal reports whether a file of the process is a terminal.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	i, err := f.Stat()
+	return err == nil && i.Mode()&os.ModeCharDevice != 0
 }
 
 func (s *session) printf(format string, a ...any) error {
@@ -194,10 +220,8 @@ type progress struct {
 
 func (s *session) progress(what string) *progress {
 	p := &progress{what: what}
-	if f, ok := s.cmd.ErrOrStderr().(*os.File); ok {
-		if i, err := f.Stat(); err == nil && i.Mode()&os.ModeCharDevice != 0 {
-			p.w = f
-		}
+	if w := s.cmd.ErrOrStderr(); isTerminal(w) {
+		p.w = w
 	}
 	return p
 }
