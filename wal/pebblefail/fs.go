@@ -114,10 +114,46 @@ type file struct {
 	vfs.File
 	fs   *FS
 	name string
+
+	// Of the writer's: how much it has written, and up to where there is room for
+	// more, of what Pebble asked for.
+	written, room, asked int64
+}
+
+// How much room a file is given beyond what is written: as much as it holds already,
+// within these bounds.
+const (
+	leastRoom = 256 << 10
+	mostRoom  = 4 << 20
+)
+
+// Preallocate notes what Pebble asks for. It asks for more than a memtable for each
+// write-ahead log, at its first byte, and most of that of a namespace that is hardly
+// written would never be used; so the file is given room as it grows.
+func (f *file) Preallocate(offset, length int64) error {
+	f.asked = max(f.asked, offset+length)
+	return nil
+}
+
+// grow makes room for n bytes, and for some that follow.
+func (f *file) grow(n int) {
+	end := f.written + int64(n)
+	if end <= f.room || f.room >= f.asked {
+		return
+	}
+	to := min(end+min(max(f.written, leastRoom), mostRoom), f.asked)
+	if to <= f.room {
+		return
+	}
+	// Without it writes are a little slower. A disk that is full says so by the write.
+	_ = f.File.Preallocate(f.room, to-f.room)
+	f.room = to
 }
 
 func (f *file) Write(p []byte) (int, error) {
+	f.grow(len(p))
 	n, err := f.File.Write(p)
+	f.written += int64(n)
 	return n, f.fs.check("write", f.name, err)
 }
 

@@ -2,6 +2,7 @@ package pebblefail_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -146,4 +147,68 @@ func TestEveryMethodIsWatchedOrKnownNotToWrite(t *testing.T) {
 	}
 	check(reflect.TypeFor[vfs.FS](), slices.AppendSeq(slices.Clone(fsOthers), maps.Keys(fsWrites)))
 	check(reflect.TypeFor[vfs.File](), slices.AppendSeq(slices.Clone(fileOthers), maps.Keys(fileWrites)))
+}
+
+// roomFile notes what is preallocated.
+type roomFile struct {
+	vfs.File
+	to    int64
+	calls int
+}
+
+func (f *roomFile) Preallocate(offset, length int64) error {
+	if offset != f.to {
+		return fmt.Errorf("room from %d behind room up to %d", offset, f.to)
+	}
+	f.to = offset + length
+	f.calls++
+	return nil
+}
+
+type roomFS struct {
+	vfs.FS
+	made *roomFile
+}
+
+func (r *roomFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := r.FS.Create(name, c)
+	r.made = &roomFile{File: f}
+	return r.made, err
+}
+
+// TestAFileIsGivenRoomAsItGrows: never much more than is written, never more than
+// was asked for, and not by a call for each write.
+func TestAFileIsGivenRoomAsItGrows(t *testing.T) {
+	t.Parallel()
+	const asked = 70 << 20
+	disk := &roomFS{FS: vfs.NewMem()}
+	f, err := pebblefail.New(errStore, nil).FS(disk).Create("log", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 32<<10)
+	written := int64(0)
+	write := func() {
+		t.Helper()
+		if _, err := f.Write(block); err != nil {
+			t.Fatal(err)
+		}
+		written += int64(len(block))
+	}
+	write()
+	if disk.made.calls != 0 {
+		t.Error("room that nobody asked for")
+	}
+	if err := f.Preallocate(0, asked); err != nil {
+		t.Fatal(err)
+	}
+	for written < asked+10<<20 {
+		write()
+		if room := disk.made.to; room > asked || room < min(written, asked) || room > 2*written+512<<10 || room > written+5<<20 {
+			t.Fatalf("room of %d bytes for %d", room, written)
+		}
+	}
+	if disk.made.calls > 40 {
+		t.Errorf("%d calls", disk.made.calls)
+	}
 }
