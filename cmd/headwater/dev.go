@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/cmd/headwater/cli"
 	"github.com/headwater-db/headwater/cmd/headwater/demo"
 	"github.com/headwater-db/headwater/cmd/headwater/server"
@@ -120,7 +121,7 @@ func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
 	defer holdHeap()()
 	s, err := server.Open(ctx, cfg)
 	if err != nil {
-		return err
+		return startError(err)
 	}
 	if err := banner(out, s, cfg); err != nil {
 		return errors.Join(err, s.Close())
@@ -135,6 +136,15 @@ func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
 	// A deadline that has passed here is not a server that does not answer, as it is
 	// for the client's verbs.
 	return cli.Failure(s.Drain(context.Background()))
+}
+
+// startError says in one line why the server does not start.
+func startError(err error) error {
+	why := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("the disk is full: %s; free space and start again, what was acknowledged is there (%s)", why, apierrors.DiskFull)
+	}
+	return err
 }
 
 func banner(out io.Writer, s *server.Server, cfg server.Config) error {

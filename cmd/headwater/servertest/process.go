@@ -153,6 +153,12 @@ func (p *Process) Output() string {
 // Gone is closed when the process has ended.
 func (p *Process) Gone() <-chan struct{} { return p.gone }
 
+// Terminate sends SIGTERM; Gone tells when the process has ended.
+func (p *Process) Terminate(t testing.TB) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+}
+
 // Kill ends the process by SIGKILL and waits for its end. Safe to call again.
 func (p *Process) Kill(t testing.TB) {
 	t.Helper()
