@@ -74,6 +74,7 @@ func (q *Part) promote(ctx context.Context, r *Run, c *Control) error {
 	q.st.Step = c.Step
 	r.Except(wal.WholeRecord, WasTurned, []byte(c.Store))
 	q.st.Follows = c.Store != q.l.cfg.Store
+	q.toldTurn()
 	return nil
 }
 

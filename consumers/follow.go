@@ -59,8 +59,8 @@ func (s *Siblings) Remove(l *Loop) {
 	s.wakeLocked()
 }
 
-// Wake has every store that waits look again. Call it when LoopConfig.Alone may
-// have changed.
+// Wake has every store that waits look again. Call it when LoopConfig.TakesOver
+// may have changed.
 func (s *Siblings) Wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,10 +123,7 @@ func (l *Loop) Ready(p wal.Partition, entries []wal.Entry) (n int, changed <-cha
 	if q == nil || !q.st.Follows {
 		return len(entries), nil
 	}
-	if l.cfg.Alone != nil && l.cfg.Alone() {
-		// Example: the PRIMARY is built anew from a log in which another store decided
-		// for a while, which was dropped since.
-		q.st.Follows = false
+	if q.takeOver() {
 		return len(entries), nil
 	}
 	_, upTo, changed := l.cfg.Siblings.furthest(l, p)
@@ -135,6 +132,57 @@ func (l *Loop) Ready(p wal.Partition, entries []wal.Entry) (n int, changed <-cha
 		n++
 	}
 	return n, changed
+}
+
+// toldTurn notes for other goroutines whether the partition follows, and since which
+// step.
+func (q *Part) toldTurn() {
+	q.follows.Store(q.st.Follows)
+	q.step.Store(q.st.Step)
+}
+
+// String says how far the partition is. Any goroutine.
+func (q *Part) String() string {
+	does := "decides"
+	if q.follows.Load() {
+		does = "follows"
+	}
+	return fmt.Sprintf("%s, step %d, saved up to %d, told up to %d", does, q.step.Load(), q.SavedOffset(), q.told.Load())
+}
+
+// takeOver has the partition decide if that is its part. In its goroutine.
+func (q *Part) takeOver() bool {
+	if f := q.l.cfg.TakesOver; f == nil || !f(q) {
+		return false
+	}
+	q.st.Follows = false
+	q.toldTurn()
+	return true
+}
+
+// TakeOver has a partition that follows decide, if LoopConfig.TakesOver says so, also
+// where no record comes. In the goroutine of the partition.
+func (l *Loop) TakeOver(ctx context.Context, p wal.Partition) error {
+	q := l.parts[p].Load()
+	if q == nil || !q.st.Follows || !q.takeOver() {
+		return nil
+	}
+	return q.commit(ctx)
+}
+
+// Forsaken reports whether nobody is left that decides a partition which q follows,
+// where others are all the other stores of the namespace. Example: the PRIMARY is built
+// anew from a log in which another store decided for a while, which was dropped since.
+// Then the PRIMARY may decide: from the same log it decides the same. It is false while
+// another store decides, has saved more, or has yet to come to the record that had q
+// follow, which may name it. Any goroutine.
+func (q *Part) Forsaken(others []*Part) bool {
+	for _, o := range others {
+		if !o.follows.Load() || o.step.Load() != q.step.Load() || o.SavedOffset() > q.SavedOffset() {
+			return false
+		}
+	}
+	return q.follows.Load()
 }
 
 // decidedRows are the exceptions of the entries in hand.

@@ -31,9 +31,9 @@ type LoopConfig struct {
 	// Siblings are the stores of the namespace that decide alike; nil where there
 	// is one.
 	Siblings *Siblings
-	// Alone reports whether no other store is left that could have decided what this
-	// one follows: then it decides. Nil: never.
-	Alone func() bool
+	// TakesOver reports whether this store is to decide a partition that it follows,
+	// because the one that a record named is gone; see Part.Forsaken. Nil: never.
+	TakesOver func(p *Part) bool
 	// Store names this store in control records.
 	Store string
 }
@@ -86,6 +86,10 @@ type Part struct {
 	run  Run
 	rows decidedRows // of a store that follows
 	hold atomic.Int64
+	// What others ask of the state; see Forsaken.
+	follows atomic.Bool
+	step    atomic.Uint64
+	told    atomic.Int64 // offset that was told last
 }
 
 // Stats returns the counts of decisions; they may be read at any time.
@@ -165,6 +169,7 @@ func (q *Part) load(ctx context.Context) error {
 		return nil
 	}
 	q.st = st
+	q.toldTurn()
 	q.l.cfg.Clock.Observe(st.MaxTime)
 	q.parking.Load(queues)
 	q.Saved(st.Applied)
@@ -311,6 +316,7 @@ func (q *Part) commit(ctx context.Context) error {
 		return fmt.Errorf("commit partition %d at %d: %w", q.p, q.st.Applied, err)
 	}
 	q.l.cfg.Clock.Observe(q.st.MaxTime)
+	q.told.Store(int64(q.st.Applied))
 	q.l.cfg.Applied(q.p, &q.st)
 	return nil
 }

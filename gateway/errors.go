@@ -11,6 +11,7 @@ import (
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
@@ -133,6 +134,7 @@ var domain = []struct {
 	{counter.ErrNotAccurate, apierrors.NotAccurate, "the namespace acknowledges adds before they are durable, so no read of it is accurate; read with BEST_EFFORT or EVENTUAL"},
 	{counter.ErrGranularity, apierrors.BadGranularity, "granularity is not a multiple of the smallest window that the namespace keeps"},
 	{counter.ErrTooManyPoints, apierrors.TooManyPoints, "the series has more than 10,000 points; ask for a shorter interval or a larger granularity"},
+	{consumers.ErrNotAssigned, apierrors.Reloading, "a partition of the namespace is being turned to another store; retry after the hint"},
 	{counter.ErrReloading, apierrors.Reloading, "a part of the namespace is being read back; retry after the hint"},
 	{kv.ErrUploadUnknown, apierrors.UploadClosed, "the upload never began, has expired, or was committed or aborted; begin it again"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},

@@ -51,6 +51,7 @@ type Entry struct {
 
 	lastStore     uint64    // highest generation of a store of this life
 	storesVersion uint64    // of the change that Stores was last changed by
+	dropped       []string  // names of stores that were dropped, the newest last; at most maxDropped
 	releases      []Release // of former owners, the newest last; at most maxReleases
 	recent        []*Config // of this life, by version, the newest last; at most twice recentVersions
 	accepted      []uint64  // every version of this life, rising
@@ -182,6 +183,7 @@ func (s *state) apply(c *change, o wal.Offset, logTime int64) verdict {
 
 // setStores replaces the lives of the stores at a version of the registry.
 func (e *Entry) setStores(lives []StoreLife, version uint64) {
+	e.noteDropped(e.Stores, lives)
 	e.Stores, e.storesVersion = lives, version
 	for i := range lives {
 		e.lastStore = max(e.lastStore, lives[i].Generation)
@@ -206,13 +208,14 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 		// does not see; recent is copied when its front goes.
 		e.Owner, e.OwnerVersion, e.releases = cur.Owner, cur.OwnerVersion, cur.releases
 		e.recent, e.accepted = cur.recent, cur.accepted
-		e.Stores, e.lastStore, e.storesVersion = cur.Stores, cur.lastStore, cur.storesVersion
+		e.Stores, e.lastStore, e.storesVersion, e.dropped = cur.Stores, cur.lastStore, cur.storesVersion, cur.dropped
 	}
 	if c.Stores != nil {
 		e.setStores(c.Stores, s.version)
 	} else {
 		lives, last := e.alive(e.Stores, e.lastStore, &cfg)
 		if !slices.Equal(lives, e.Stores) {
+			e.noteDropped(e.Stores, lives)
 			e.Stores, e.lastStore, e.storesVersion = lives, last, s.version
 		}
 	}

@@ -52,6 +52,24 @@ func (e *Entry) Store(name string) (StoreLife, bool) {
 	return StoreLife{}, false
 }
 
+// maxDropped is how many dropped stores of a namespace are remembered by name.
+const maxDropped = 64
+
+// noteDropped remembers the stores that are in before and not in after.
+func (e *Entry) noteDropped(before, after []StoreLife) {
+	for i := range before {
+		if slices.ContainsFunc(after, func(l StoreLife) bool { return l.Name == before[i].Name }) {
+			continue
+		}
+		e.dropped = append(slices.Clone(e.dropped), before[i].Name)
+		e.dropped = e.dropped[max(0, len(e.dropped)-maxDropped):]
+	}
+}
+
+// Dropped reports whether a store of the name was dropped from this life of the
+// namespace, one of the last 64.
+func (e *Entry) Dropped(store string) bool { return slices.Contains(e.dropped, store) }
+
 // Primary is the name of the store of role PRIMARY; empty where the namespace has
 // no store.
 func (c *Config) Primary() string {

@@ -17,6 +17,9 @@ const (
 	looseSpace = "loose-counter" // best_effort
 	demoSpace  = "demo-counter"  // eventual
 	boundSpace = "bound-counter" // accurate, with bounds that stand for every add
+
+	exactDoc = "namespace: " + exactSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: accurate, event_retention: 1s}\n"
+	boundDoc = "namespace: " + boundSpace + "\nabstraction: counter\nlog: {partitions: 2}\ncounter: {accuracy: accurate, floor: -60, ceiling: 500, on_violation: saturate}\n"
 )
 
 // standing are the bounds of namespaces that have some.
@@ -43,8 +46,7 @@ func partitionsOf(c *conn, ns string) (int, error) {
 func counterSpaces(t *testing.T, c *conn) {
 	t.Helper()
 	for _, doc := range []string{
-		"namespace: " + exactSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: accurate, event_retention: 1s}\n",
-		"namespace: " + boundSpace + "\nabstraction: counter\nlog: {partitions: 2}\ncounter: {accuracy: accurate, floor: -60, ceiling: 500, on_violation: saturate}\n",
+		exactDoc, boundDoc,
 		"namespace: " + looseSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: best_effort}\n",
 	} {
 		ctx, cancel := callContext()
@@ -65,7 +67,7 @@ func TestCountersOverKills(t *testing.T) {
 	if long() {
 		rounds = 200
 	}
-	counterKills(t, rounds)
+	counterKills(t, rounds, nil)
 }
 
 // TestEngineCountersOverKills is TestCountersOverKills with the log on a real
@@ -76,10 +78,11 @@ func TestEngineCountersOverKills(t *testing.T) {
 	if long() {
 		rounds = 50
 	}
-	counterKills(t, rounds, "--kafka-brokers", at)
+	counterKills(t, rounds, nil, "--kafka-brokers", at)
 }
 
-func counterKills(t *testing.T, rounds int, args ...string) {
+// counterKills: op, if not nil, changes the stores of its namespaces beside the calls.
+func counterKills(t *testing.T, rounds int, op *operator, args ...string) {
 	seed, r := seedOf(t)
 	began := time.Now()
 	b := &ledger{}
@@ -88,6 +91,7 @@ func counterKills(t *testing.T, rounds int, args ...string) {
 	c := connect(t, p.grpc)
 	counterSpaces(t, c)
 	c.close()
+	op.begin(t, p)
 	var open, again, lost, queued int
 	for round := range rounds {
 		c := connect(t, p.grpc)
@@ -112,9 +116,10 @@ func counterKills(t *testing.T, rounds int, args ...string) {
 			}
 			close(stop)
 		})
-		done := loose.run(c, stop)
+		done, operated := loose.run(c, stop), op.run(c, seed, round, stop)
 		l.run(c, seed, 6, stop)
 		<-done
+		<-operated
 		switch how { // what is queued is not lost by an orderly stop, nor by a kill that comes late
 		case "stop":
 			loose.allFlushed()
@@ -148,6 +153,9 @@ func counterKills(t *testing.T, rounds int, args ...string) {
 			t.Fatalf("round %d: %v\n%s", round, err, p.said())
 		}
 		if err := b.verifyAll(c, l.spaces, began); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		if err := op.check(c); err != nil {
 			t.Fatalf("round %d: %v\n%s", round, err, p.said())
 		}
 		c.close()

@@ -14,19 +14,23 @@ func TestKill(t *testing.T) {
 	if long() {
 		rounds = 200
 	}
-	killRounds(t, rounds)
+	killRounds(t, rounds, "demo-kv", nil)
 }
 
-func killRounds(t *testing.T, rounds int, args ...string) {
+// killRounds kills under load of two namespaces. op, if not nil, changes the stores of
+// kvName beside it.
+func killRounds(t *testing.T, rounds int, kvName string, op *operator, args ...string) {
 	seed, r := seedOf(t)
 	b := &book{}
 	dir := t.TempDir()
 	p := start(t, dir, args...)
+	op.begin(t, p)
 	var open, again int
 	for round := range rounds {
 		c := connect(t, p.grpc)
-		l := &load{book: b, round: round, ids: 12, keys: 16, kvName: "demo-kv", logName: "demo-log"}
+		l := &load{book: b, round: round, ids: 12, keys: 16, kvName: kvName, logName: "demo-log"}
 		stop := make(chan struct{})
+		operated := op.run(c, seed, round, stop)
 		victim := p
 		time.AfterFunc(time.Duration(20+r.IntN(300))*time.Millisecond, func() {
 			victim.signal(t, syscall.SIGKILL)
@@ -34,6 +38,7 @@ func killRounds(t *testing.T, rounds int, args ...string) {
 		})
 		l.run(c, seed, 8, stop)
 		<-p.gone
+		<-operated
 		c.close()
 		if err := b.err(); err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -51,6 +56,9 @@ func killRounds(t *testing.T, rounds int, args ...string) {
 			t.Fatalf("round %d: %v\n%s", round, err, p.said())
 		}
 		if err := b.verify(c, l.kvName, l.logName); err != nil {
+			t.Fatalf("round %d: %v\n%s", round, err, p.said())
+		}
+		if err := op.check(c); err != nil {
 			t.Fatalf("round %d: %v\n%s", round, err, p.said())
 		}
 		c.close()

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -44,9 +46,9 @@ func (x *space) watchBuilding(ctx context.Context, st *store) {
 func (x *space) compareStores(ctx context.Context, st *store, done func(n int64)) (*consumers.Report, error) {
 	var all consumers.Report
 	for p := range wal.Partition(len(x.serving)) {
-		a := x.serving[p].Load()
-		if a == st {
-			return nil, errors.New("it serves")
+		a := x.serves(p)
+		if a == nil || a == st {
+			return nil, apierrors.New(apierrors.StoreNotReady, "partition %d is being turned to another store; try again in a moment", p)
 		}
 		if err := x.comparePartition(ctx, p, a, st, &all, done); err != nil {
 			return nil, fmt.Errorf("compare partition %d: %w", p, err)
@@ -136,9 +138,9 @@ func (x *space) turn(ctx context.Context, to *store, by string) error {
 }
 
 func (x *space) turnPartition(ctx context.Context, p wal.Partition, to *store, step uint64, by string) error {
-	from := x.serving[p].Load()
-	if from == to {
-		return nil
+	from, err := x.awaitServing(ctx, p, func(st *store) bool { return st != nil })
+	if err != nil || from == to {
+		return err
 	}
 	for { // what the one has applied and not saved, the other cannot know
 		if err := from.backend.save(ctx, p); err != nil {
@@ -159,16 +161,47 @@ func (x *space) turnPartition(ctx context.Context, p wal.Partition, to *store, s
 	if _, err := x.ns.Stream.Append(ctx, p, rec); err != nil {
 		return err
 	}
-	t := time.NewTicker(time.Millisecond)
-	defer t.Stop()
-	for x.serving[p].Load() != to {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the store to take over: %w", ctx.Err())
+	_, err = x.awaitServing(ctx, p, func(st *store) bool { return st == to })
+	return err
+}
+
+// slowTurn is when a turn is worth a line in the log.
+const slowTurn = 5 * time.Second
+
+// describeParts says how far each store is in a partition, for the log.
+func (x *space) describeParts(p wal.Partition) string {
+	var out []string
+	for _, st := range x.all() {
+		if q := st.loop.Part(p); q != nil {
+			state, reason := runnerState(st.runner)
+			out = append(out, fmt.Sprintf("%s: %v (%s %s)", st.name, q, state, reason))
+		} else {
+			out = append(out, st.name+": not open")
 		}
 	}
-	return nil
+	return fmt.Sprintf("%s; the log ends before %d", strings.Join(out, "; "), x.log.LastEnd(p).End)
+}
+
+// awaitServing waits until the store that answers for a partition, nil for none, is
+// right.
+func (x *space) awaitServing(ctx context.Context, p wal.Partition, right func(*store) bool) (*store, error) {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	slow := time.NewTimer(slowTurn)
+	defer slow.Stop()
+	for {
+		st := x.serves(p)
+		if right(st) {
+			return st, nil
+		}
+		select {
+		case <-t.C:
+		case <-slow.C:
+			x.s.log.Warn("a store does not take over yet", "namespace", x.ns.Name, "partition", uint32(p), "stores", x.describeParts(p))
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the store to take over: %w", ctx.Err())
+		}
+	}
 }
 
 // finishPromotion takes up a promotion that a crash has interrupted: where any

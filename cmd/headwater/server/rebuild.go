@@ -20,7 +20,7 @@ func (x *space) reachesBack(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("bounds of partition %d: %w", p, err)
 		}
-		st, err := x.serving[p].Load().ledger.State(ctx, p)
+		st, err := x.primary().ledger.State(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -97,6 +97,12 @@ func (x *space) stepRebuild(ctx context.Context, j *job, name string) (string, e
 	}
 	x.stepping.Lock()
 	defer x.stepping.Unlock()
+	if err := x.steady(ctx); err != nil {
+		return "", err
+	}
+	if _, l, err = x.again(name); err != nil || l.State != namespace.Comparing {
+		return "", err // it is looked at again
+	}
 	if err := x.exchange(ctx, st, namespace.Retiring, "rebuild"); err != nil {
 		return "", err
 	}

@@ -41,7 +41,7 @@ type space struct {
 	front front
 	// stores by name; the siblings among them follow each other.
 	siblings *consumers.Siblings
-	serving  []atomic.Pointer[store] // which store answers for a partition
+	serving  []atomic.Pointer[served] // by partition; nil: no store answers yet
 	// messages drives a log namespace.
 	messages *consumers.Runner
 
@@ -52,6 +52,8 @@ type space struct {
 	// reconcile wakes the goroutine that keeps the stores in step with the registry.
 	reconcile chan struct{}
 	stepping  sync.Mutex // held while a store is opened, promoted or dropped
+
+	turning sync.Mutex // held while a store begins to answer
 
 	mu     sync.Mutex // guards what follows
 	stores map[string]*store
@@ -111,7 +113,7 @@ func (x *space) serve(ctx context.Context) (err error) {
 	}
 	info := x.log.Info()
 	x.upkeep = make([]upkeep, info.Partitions)
-	x.serving = make([]atomic.Pointer[store], info.Partitions)
+	x.serving = make([]atomic.Pointer[served], info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
 	if err := x.openLetters(ctx); err != nil {

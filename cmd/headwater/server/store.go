@@ -118,38 +118,67 @@ func (st *store) loopConfig() consumers.LoopConfig {
 	x := st.x
 	return consumers.LoopConfig{
 		Log: x.log, Letters: x.ns.Letters, Clock: &x.s.spaces.clock, Ledger: st.ledger, Siblings: x.siblings, Store: st.name,
-		Applied: st.applied, Alone: st.alone,
+		Applied: st.applied, TakesOver: st.takesOver,
 	}
 }
 
-// alone reports whether the store is the PRIMARY, and the registry has no other that
-// could have decided for it.
-func (st *store) alone() bool {
-	e, ok := st.x.s.names.Get(st.x.entry.Name)
+// takesOver implements LoopConfig.TakesOver: the PRIMARY decides what no other store of
+// the registry does.
+func (st *store) takesOver(q *consumers.Part) bool {
+	x := st.x
+	e, ok := x.s.names.Get(x.entry.Name)
 	if !ok || e.Config.Primary() != st.name {
 		return false
 	}
+	var others []*consumers.Part
 	for _, l := range e.Stores {
-		if l.Name != st.name && l.State != namespace.Failed {
-			return false
+		if l.Name == st.name || l.State == namespace.Failed {
+			continue
 		}
+		other := x.store(l.Name)
+		if other == nil || other.loop.Part(q.Partition()) == nil {
+			return false // it is being opened
+		}
+		others = append(others, other.loop.Part(q.Partition()))
 	}
-	return true
+	return q.Forsaken(others)
+}
+
+// served is the store that answers for a partition, since the promote of a step.
+type served struct {
+	st   *store
+	step uint64
+}
+
+// serves is the store that answers for a partition, nil while none does.
+func (x *space) serves(p wal.Partition) *store {
+	if s := x.serving[p].Load(); s != nil {
+		return s.st
+	}
+	return nil
 }
 
 // applied is told by the loop how far a partition can be read. A store that decides
-// serves: the record that makes it decide is applied by the former one too.
+// answers, and goes on to do so when it has applied the record that has another
+// decide, until that one has too. Of two that decide, one has not come to that record
+// yet, as after a crash: the one with the higher step answers. What a store that does
+// not answer has applied is no progress to readers: it may have more than the one that
+// does, and a token in it would be unknown.
 func (st *store) applied(p wal.Partition, s *consumers.State) {
 	st.progress.Advance(p, s.Applied, s.LogTime)
 	x := st.x
-	switch serving := x.serving[p].Load(); {
-	case serving == st:
-	case s.Follows:
+	x.turning.Lock()
+	cur := x.serving[p].Load()
+	switch {
+	case cur != nil && cur.st == st:
+	case s.Follows, cur != nil && cur.step >= s.Step:
+		x.turning.Unlock()
 		return
 	default:
 		st.backend.serve(p)
-		x.serving[p].Store(st)
+		x.serving[p].Store(&served{st, s.Step})
 	}
+	x.turning.Unlock()
 	x.progress.Advance(p, s.Applied, s.LogTime)
 }
 
@@ -170,7 +199,7 @@ func (st *store) start() error {
 func (st *store) holding(p wal.Partition, entries []wal.Entry) {
 	for _, g := range []*wal.Progress{st.progress, st.x.progress} {
 		switch {
-		case g == st.x.progress && st.x.serving[p].Load() != st:
+		case g == st.x.progress && st.x.serves(p) != st:
 		case entries == nil:
 			g.Release(p)
 		default:
@@ -182,7 +211,7 @@ func (st *store) holding(p wal.Partition, entries []wal.Entry) {
 // stopped is told that a partition of the store will not go on.
 func (st *store) stopped(p wal.Partition, err error) {
 	st.progress.Stop(p, err)
-	if st.x.serving[p].Load() == st {
+	if st.x.serves(p) == st {
 		st.x.progress.Stop(p, err)
 	}
 }

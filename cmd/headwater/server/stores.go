@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -56,19 +57,41 @@ func (x *space) openStores(ctx context.Context) error {
 	}
 	st.generation = life.Generation
 	x.add(st)
-	for p := range x.serving { // until the stores say otherwise; see store.applied
-		x.serving[p].Store(st)
-	}
 	if err := st.start(); err != nil {
 		return fmt.Errorf("load namespace %s: %w", e.Name, err)
 	}
-	for p := range wal.Partition(len(x.serving)) {
-		if x.serving[p].Load() == st {
-			st.backend.serve(p)
+	x.work.Go(func() { x.followers(x.run) })
+	x.work.Go(func() { x.watchServing(x.run) })
+	return nil
+}
+
+// servingEvery is how often a partition is looked at that no store answers for.
+const servingEvery = 100 * time.Millisecond
+
+// watchServing has the PRIMARY decide a partition whose decider is gone; see
+// store.takesOver.
+func (x *space) watchServing(ctx context.Context) {
+	t := time.NewTicker(servingEvery)
+	defer t.Stop()
+	failed := ""
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		for p := range wal.Partition(len(x.serving)) {
+			st := x.primary()
+			if x.serves(p) != nil || st == nil {
+				continue
+			}
+			err := st.do(ctx, p, func(ctx context.Context) error { return st.loop.TakeOver(ctx, p) })
+			if err != nil && ctx.Err() == nil && err.Error() != failed {
+				failed = err.Error()
+				x.s.log.Warn("a partition has no store that answers; it is looked at again", "namespace", x.ns.Name, "partition", uint32(p), "reason", err)
+			}
 		}
 	}
-	x.work.Go(func() { x.followers(x.run) })
-	return nil
 }
 
 func (x *space) add(st *store) {
@@ -142,7 +165,7 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := x.finishPromotion(ctx, e); err != nil {
+	if err := x.steady(ctx); err != nil {
 		return err
 	}
 	x.resumeRebuilds(e)

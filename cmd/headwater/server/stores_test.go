@@ -98,9 +98,9 @@ func (w *storeWrites) round() {
 		id := fmt.Sprint("id", i)
 		w.write("KeyValue.PutItems", kv(id, "AAAA", ""))
 		call(w.t, w.s, "KeyValue.PutItems", kv(id, "BBBB", "")) // a conflict: it changes nothing
-		w.write("KeyValue.PutItems", strings.Replace(kv(id, "CCCC", `,"condition":{"ifAbsent":{}}`), key, key+"-absent", 1))
+		w.write("KeyValue.PutItems", strings.Replace(kv(id, "CCCC", `,"condition":{"ifAbsent":true}`), key, key+"-absent", 1))
 		w.write("KeyValue.DeleteItems", fmt.Sprintf(`{"namespace":"shop","id":"gone%d","predicate":{"matchAll":{}},"token":{"key":"%s"}}`, i, key))
-		w.write("KeyValue.PutItems", strings.Replace(kv(fmt.Sprint("gone", i), "DDDD", `,"condition":{"ifAbsent":{}}`), key, key+"-back", 1))
+		w.write("KeyValue.PutItems", strings.Replace(kv(fmt.Sprint("gone", i), "DDDD", `,"condition":{"ifAbsent":true}`), key, key+"-back", 1))
 
 		c := fmt.Sprintf(`{"namespace":"tally","counter":"c%d","token":{"key":"%s"},`, i, key)
 		w.write("Counter.AddAndGetCount", c+`"delta":30}`)
@@ -118,6 +118,9 @@ func (w *storeWrites) round() {
 func (w *storeWrites) again(when string) {
 	w.t.Helper()
 	for _, a := range w.sent {
+		if w.parked != "" && strings.Contains(a.body, w.parked) {
+			continue // a conditional write of a parked key is told that it is parked
+		}
 		if got := essence(w.t, call(w.t, w.s, a.method, a.body)); got != a.answer {
 			w.t.Errorf("%s, %s %s is answered\n%s\nand was\n%s", when, a.method, a.body, got, a.answer)
 		}
@@ -243,7 +246,9 @@ func TestAShadowTakesOver(t *testing.T) {
 		w.again("after a roll back")
 		compared(t, s, name, "next")
 		is(t, "promote once more", call(t, s, "Admin.PromoteStore", `{"namespace":"`+name+`","store":"next"}`), "store.state", "SERVING")
-		is(t, "drop", call(t, s, "Admin.DropStore", `{"namespace":"`+name+`","store":"primary","confirm":"primary"}`))
+		for range 2 { // what is done already is success
+			is(t, "drop", call(t, s, "Admin.DropStore", `{"namespace":"`+name+`","store":"primary","confirm":"primary"}`))
+		}
 	}
 	w.round()
 	w.again("after the drop")

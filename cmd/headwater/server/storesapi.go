@@ -154,6 +154,9 @@ func (a storesAPI) Promote(ctx context.Context, ns, store string, acceptDifferen
 	}
 	x.stepping.Lock()
 	defer x.stepping.Unlock()
+	if err := x.steady(ctx); err != nil {
+		return nil, err
+	}
 	e, l, err := x.again(store)
 	if err != nil {
 		return nil, err
@@ -183,6 +186,9 @@ func (a storesAPI) Rollback(ctx context.Context, ns, store string) (*headwaterv1
 	}
 	x.stepping.Lock()
 	defer x.stepping.Unlock()
+	if err := x.steady(ctx); err != nil {
+		return nil, err
+	}
 	e, l, err := x.again(store)
 	if err != nil {
 		return nil, err
@@ -198,6 +204,23 @@ func (a storesAPI) Rollback(ctx context.Context, ns, store string) (*headwaterv1
 		return nil, err
 	}
 	return x.exchanged(ctx, st, namespace.Comparing)
+}
+
+// steady waits until the namespace has applied what its log held when it was opened,
+// and finishes a promote that a crash has interrupted. Before that nobody knows which
+// store decides, nor what steps the log has: of two promotes of one step the later does
+// nothing. The caller holds stepping.
+func (x *space) steady(ctx context.Context) error {
+	select {
+	case <-x.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	e, ok := x.s.names.Get(x.ns.Name)
+	if !ok {
+		return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", x.ns.Name)
+	}
+	return x.finishPromotion(ctx, e)
 }
 
 // again reads a store's life once more, now that nobody else changes it.
@@ -226,23 +249,44 @@ func (x *space) exchanged(ctx context.Context, st *store, former namespace.Store
 
 // Drop implements gateway.Stores.
 func (a storesAPI) Drop(ctx context.Context, ns, store, confirm string) error {
-	x, e, _, err := a.life(ns, store)
+	x, e, err := a.space(ns)
 	if err != nil {
 		return err
 	}
 	if confirm != store {
-		return apierrors.New(apierrors.BadConfirm, "confirm must be the store's name, %s; nothing was dropped", store)
+		return apierrors.New(apierrors.BadConfirm, "confirm must be the store's name, %.64q; nothing was dropped", store)
 	}
-	if store == e.Config.Primary() {
-		return apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; promote another store first", store, ns)
+	if _, ok := e.Store(store); !ok && e.Dropped(store) {
+		return nil
 	}
-	switch err := a.s.names.DropStore(ctx, ns, store, "operator"); {
-	case errors.Is(err, namespace.ErrNotFound):
-		return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", ns)
-	case err != nil:
+	if _, _, _, err := a.life(ns, store); err != nil {
+		return err
+	}
+	if err := x.drop(ctx, store); err != nil {
 		return err
 	}
 	return x.reconcileOnce(ctx)
+}
+
+// drop takes a store out of the document. Its directory goes with reconcileOnce.
+func (x *space) drop(ctx context.Context, store string) error {
+	x.stepping.Lock()
+	defer x.stepping.Unlock()
+	if err := x.steady(ctx); err != nil {
+		return err
+	}
+	e, _, err := x.again(store)
+	if err != nil {
+		return err
+	}
+	if store == e.Config.Primary() {
+		return apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; promote another store first", store, e.Name)
+	}
+	err = x.s.names.DropStore(ctx, e.Name, store, "operator")
+	if errors.Is(err, namespace.ErrNotFound) {
+		return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", e.Name)
+	}
+	return err
 }
 
 // Rebuild implements gateway.Stores.

@@ -87,7 +87,7 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 	if err != nil {
 		return more, err
 	}
-	if st := x.serving[p].Load(); st != nil && !more {
+	if st := x.serves(p); st != nil && !more {
 		return false, st.tick(ctx, p)
 	}
 	return more, nil
@@ -97,7 +97,7 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 // does nothing else. What is not applied yet does so by itself.
 func (st *store) tick(ctx context.Context, p wal.Partition) error {
 	x := st.x
-	if x.serving[p].Load() != st {
+	if x.serves(p) != st {
 		return nil
 	}
 	var due bool
@@ -170,7 +170,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 		x.mu.Lock()
 		durable := x.durable
 		x.mu.Unlock()
-		if len(durable) == 0 {
+		if len(durable) == 0 || x.serves(p) == nil { // what is parked is not known
 			return true, nil
 		}
 		for _, st := range x.all() {
@@ -182,7 +182,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 			if o, ok := d[p]; ok {
 				floor = int64(o + 1)
 			}
-			if floor < f.Durable && !st.hasRole(primary) && x.tooFarBehind(st, &b, floor) {
+			if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st, &b, floor) {
 				x.detach(ctx, st, p, floor, int64(b.End))
 				continue
 			}
@@ -290,7 +290,7 @@ func (x *space) detach(ctx context.Context, st *store, p wal.Partition, floor, e
 // liveTokens is how many tokens the stores that serve remember.
 func (x *space) liveTokens() (n int64) {
 	for p := range wal.Partition(len(x.serving)) {
-		if st := x.serving[p].Load(); st != nil {
+		if st := x.serves(p); st != nil {
 			n += st.ledger.LiveTokens(p)
 		}
 	}
