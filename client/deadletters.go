@@ -123,7 +123,7 @@ type RedriveOptions struct {
 
 // Disposal is what a Redrive or Drop did.
 type Disposal struct {
-	JobID string
+	Job string
 	// Matched is how many parked letters the selection names, Done how many of
 	// them were redriven or dropped.
 	Matched, Done int64
@@ -151,7 +151,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, s DeadLetterSelection, o Redr
 	if err != nil {
 		return Disposal{}, err
 	}
-	return Disposal{JobID: res.GetJobId(), Matched: res.GetMatched(), Done: res.GetRedriven(), DryRun: res.GetDryRun()}, nil
+	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetRedriven(), DryRun: res.GetDryRun()}, nil
 }
 
 // Drop gives parked records up, so that their keys flow again. As with Redrive,
@@ -166,7 +166,7 @@ func (d *DeadLetters) Drop(ctx context.Context, s DeadLetterSelection, dryRun bo
 	if err != nil {
 		return Disposal{}, err
 	}
-	return Disposal{JobID: res.GetJobId(), Matched: res.GetMatched(), Done: res.GetDropped(), DryRun: res.GetDryRun()}, nil
+	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetDropped(), DryRun: res.GetDryRun()}, nil
 }
 
 func disposal(dryRun bool) effect {

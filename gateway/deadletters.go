@@ -190,7 +190,7 @@ func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDe
 	if req.Max != nil && int64(len(parked)) > req.GetMax() {
 		parked = parked[:req.GetMax()]
 	}
-	out := &headwaterv1.RedriveDeadLettersResponse{JobId: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun()}
+	out := &headwaterv1.RedriveDeadLettersResponse{Job: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
 	if req.GetDryRun() {
 		return out, nil
 	}
@@ -200,7 +200,7 @@ func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDe
 				return nil, forWrite(err, true, nil)
 			}
 		}
-		gone, err := s.control(ctx, ns, consumers.OpRedrive, &parked[i], out.JobId)
+		gone, err := s.control(ctx, ns, consumers.OpRedrive, &parked[i], out.Job)
 		if err != nil {
 			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
 		}
@@ -217,17 +217,27 @@ func (s *Log) DropDeadLetters(ctx context.Context, req *headwaterv1.DropDeadLett
 	if err != nil {
 		return nil, forWrite(err, false, nil)
 	}
-	out := &headwaterv1.DropDeadLettersResponse{JobId: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun()}
+	out := &headwaterv1.DropDeadLettersResponse{Job: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
 	if req.GetDryRun() {
 		return out, nil
 	}
 	for i := range parked {
-		if _, err := s.control(ctx, ns, consumers.OpDrop, &parked[i], out.JobId); err != nil {
+		if _, err := s.control(ctx, ns, consumers.OpDrop, &parked[i], out.Job); err != nil {
 			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
 		}
 		out.Dropped++
 	}
 	return out, nil
+}
+
+// maxSamples is how many letters an answer about many shows.
+const maxSamples = 10
+
+func samples(ns string, letters []consumers.DeadLetter) (out []*headwaterv1.DeadLetter) {
+	for i := range letters[:min(len(letters), maxSamples)] {
+		out = append(out, letterMessage(ns, &letters[i]))
+	}
+	return out
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

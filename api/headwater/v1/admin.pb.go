@@ -141,6 +141,64 @@ func (Job_State) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{22, 0}
 }
 
+type GetDecisionResponse_Outcome int32
+
+const (
+	GetDecisionResponse_OUTCOME_UNSPECIFIED GetDecisionResponse_Outcome = 0
+	GetDecisionResponse_APPLIED             GetDecisionResponse_Outcome = 1
+	// Decided against: a condition, a bound, too old. It has no effect.
+	GetDecisionResponse_REFUSED GetDecisionResponse_Outcome = 2
+	// It waits: it cannot be applied, or stands behind what cannot.
+	GetDecisionResponse_PARKED GetDecisionResponse_Outcome = 3
+	// It was parked, and given up by an operator.
+	GetDecisionResponse_DROPPED GetDecisionResponse_Outcome = 4
+)
+
+// Enum value maps for GetDecisionResponse_Outcome.
+var (
+	GetDecisionResponse_Outcome_name = map[int32]string{
+		0: "OUTCOME_UNSPECIFIED",
+		1: "APPLIED",
+		2: "REFUSED",
+		3: "PARKED",
+		4: "DROPPED",
+	}
+	GetDecisionResponse_Outcome_value = map[string]int32{
+		"OUTCOME_UNSPECIFIED": 0,
+		"APPLIED":             1,
+		"REFUSED":             2,
+		"PARKED":              3,
+		"DROPPED":             4,
+	}
+)
+
+func (x GetDecisionResponse_Outcome) Enum() *GetDecisionResponse_Outcome {
+	p := new(GetDecisionResponse_Outcome)
+	*p = x
+	return p
+}
+
+func (x GetDecisionResponse_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetDecisionResponse_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (GetDecisionResponse_Outcome) Type() protoreflect.EnumType {
+	return &file_headwater_v1_admin_proto_enumTypes[2]
+}
+
+func (x GetDecisionResponse_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetDecisionResponse_Outcome.Descriptor instead.
+func (GetDecisionResponse_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{32, 0}
+}
+
 type StatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: all.
@@ -2102,6 +2160,138 @@ func (x *ReleaseNamespaceResponse) GetMissing() []*ReleaseNamespaceResponse_Miss
 	return nil
 }
 
+type GetDecisionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Record id or counter. Of a call over several, the smallest in its partition.
+	Key           string            `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Token         *IdempotencyToken `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionRequest) Reset() {
+	*x = GetDecisionRequest{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionRequest) ProtoMessage() {}
+
+func (x *GetDecisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionRequest.ProtoReflect.Descriptor instead.
+func (*GetDecisionRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetDecisionRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetDecisionRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GetDecisionRequest) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type GetDecisionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False: it never came, or its token is forgotten.
+	Known   bool                         `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	Outcome *GetDecisionResponse_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=headwater.v1.GetDecisionResponse_Outcome,oneof" json:"outcome,omitempty"`
+	// Why it was REFUSED, PARKED or DROPPED.
+	Reason *string `protobuf:"bytes,3,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	// Of the record.
+	Position      *string `protobuf:"bytes,4,opt,name=position,proto3,oneof" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDecisionResponse) Reset() {
+	*x = GetDecisionResponse{}
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDecisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDecisionResponse) ProtoMessage() {}
+
+func (x *GetDecisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDecisionResponse.ProtoReflect.Descriptor instead.
+func (*GetDecisionResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GetDecisionResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *GetDecisionResponse) GetOutcome() GetDecisionResponse_Outcome {
+	if x != nil && x.Outcome != nil {
+		return *x.Outcome
+	}
+	return GetDecisionResponse_OUTCOME_UNSPECIFIED
+}
+
+func (x *GetDecisionResponse) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *GetDecisionResponse) GetPosition() string {
+	if x != nil && x.Position != nil {
+		return *x.Position
+	}
+	return ""
+}
+
 type HandshakeResponse_Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        *durationpb.Duration   `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -2112,7 +2302,7 @@ type HandshakeResponse_Objective struct {
 
 func (x *HandshakeResponse_Objective) Reset() {
 	*x = HandshakeResponse_Objective{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2314,7 @@ func (x *HandshakeResponse_Objective) String() string {
 func (*HandshakeResponse_Objective) ProtoMessage() {}
 
 func (x *HandshakeResponse_Objective) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[32]
+	mi := &file_headwater_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2354,7 @@ type HandshakeResponse_Slo struct {
 
 func (x *HandshakeResponse_Slo) Reset() {
 	*x = HandshakeResponse_Slo{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[33]
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2366,7 @@ func (x *HandshakeResponse_Slo) String() string {
 func (*HandshakeResponse_Slo) ProtoMessage() {}
 
 func (x *HandshakeResponse_Slo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[33]
+	mi := &file_headwater_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2419,7 @@ type HandshakeResponse_Limits struct {
 
 func (x *HandshakeResponse_Limits) Reset() {
 	*x = HandshakeResponse_Limits{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2431,7 @@ func (x *HandshakeResponse_Limits) String() string {
 func (*HandshakeResponse_Limits) ProtoMessage() {}
 
 func (x *HandshakeResponse_Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[34]
+	mi := &file_headwater_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2539,7 @@ type HandshakeResponse_Utilization struct {
 
 func (x *HandshakeResponse_Utilization) Reset() {
 	*x = HandshakeResponse_Utilization{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	mi := &file_headwater_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2551,7 @@ func (x *HandshakeResponse_Utilization) String() string {
 func (*HandshakeResponse_Utilization) ProtoMessage() {}
 
 func (x *HandshakeResponse_Utilization) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[35]
+	mi := &file_headwater_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2607,7 @@ type Store_Difference struct {
 
 func (x *Store_Difference) Reset() {
 	*x = Store_Difference{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	mi := &file_headwater_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2619,7 @@ func (x *Store_Difference) String() string {
 func (*Store_Difference) ProtoMessage() {}
 
 func (x *Store_Difference) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[36]
+	mi := &file_headwater_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2668,7 @@ type Store_Comparison struct {
 
 func (x *Store_Comparison) Reset() {
 	*x = Store_Comparison{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[37]
+	mi := &file_headwater_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2680,7 @@ func (x *Store_Comparison) String() string {
 func (*Store_Comparison) ProtoMessage() {}
 
 func (x *Store_Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[37]
+	mi := &file_headwater_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2731,7 @@ type RebuildRequest_From struct {
 
 func (x *RebuildRequest_From) Reset() {
 	*x = RebuildRequest_From{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[38]
+	mi := &file_headwater_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2743,7 @@ func (x *RebuildRequest_From) String() string {
 func (*RebuildRequest_From) ProtoMessage() {}
 
 func (x *RebuildRequest_From) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[38]
+	mi := &file_headwater_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2829,7 @@ type ReleaseNamespaceResponse_MissingOffsets struct {
 
 func (x *ReleaseNamespaceResponse_MissingOffsets) Reset() {
 	*x = ReleaseNamespaceResponse_MissingOffsets{}
-	mi := &file_headwater_v1_admin_proto_msgTypes[39]
+	mi := &file_headwater_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2841,7 @@ func (x *ReleaseNamespaceResponse_MissingOffsets) String() string {
 func (*ReleaseNamespaceResponse_MissingOffsets) ProtoMessage() {}
 
 func (x *ReleaseNamespaceResponse_MissingOffsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_admin_proto_msgTypes[39]
+	mi := &file_headwater_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3105,27 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x0eMissingOffsets\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\x03R\x04last2\xea\a\n" +
+	"\x04last\x18\x03 \x01(\x03R\x04last\"z\n" +
+	"\x12GetDecisionRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x124\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\xae\x02\n" +
+	"\x13GetDecisionResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12H\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2).headwater.v1.GetDecisionResponse.OutcomeH\x00R\aoutcome\x88\x01\x01\x12\x1b\n" +
+	"\x06reason\x18\x03 \x01(\tH\x01R\x06reason\x88\x01\x01\x12\x1f\n" +
+	"\bposition\x18\x04 \x01(\tH\x02R\bposition\x88\x01\x01\"U\n" +
+	"\aOutcome\x12\x17\n" +
+	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aAPPLIED\x10\x01\x12\v\n" +
+	"\aREFUSED\x10\x02\x12\n" +
+	"\n" +
+	"\x06PARKED\x10\x03\x12\v\n" +
+	"\aDROPPED\x10\x04B\n" +
+	"\n" +
+	"\b_outcomeB\t\n" +
+	"\a_reasonB\v\n" +
+	"\t_position2\xc3\b\n" +
 	"\fAdminService\x12H\n" +
 	"\x06Status\x12\x1b.headwater.v1.StatusRequest\x1a\x1c.headwater.v1.StatusResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
@@ -2928,7 +3138,8 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\bListJobs\x12\x1d.headwater.v1.ListJobsRequest\x1a\x1e.headwater.v1.ListJobsResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\x06GetJob\x12\x1b.headwater.v1.GetJobRequest\x1a\x1c.headwater.v1.GetJobResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\tCancelJob\x12\x1e.headwater.v1.CancelJobRequest\x1a\x1f.headwater.v1.CancelJobResponse\x12Q\n" +
-	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\tHandshake\x12\x1e.headwater.v1.HandshakeRequest\x1a\x1f.headwater.v1.HandshakeResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vGetDecision\x12 .headwater.v1.GetDecisionRequest\x1a!.headwater.v1.GetDecisionResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\x10ReleaseNamespace\x12%.headwater.v1.ReleaseNamespaceRequest\x1a&.headwater.v1.ReleaseNamespaceResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
 var (
@@ -2943,117 +3154,124 @@ func file_headwater_v1_admin_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_admin_proto_rawDescData
 }
 
-var file_headwater_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_headwater_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_headwater_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_headwater_v1_admin_proto_goTypes = []any{
 	(Store_State)(0),                                // 0: headwater.v1.Store.State
 	(Job_State)(0),                                  // 1: headwater.v1.Job.State
-	(*StatusRequest)(nil),                           // 2: headwater.v1.StatusRequest
-	(*StatusResponse)(nil),                          // 3: headwater.v1.StatusResponse
-	(*Build)(nil),                                   // 4: headwater.v1.Build
-	(*LogStatus)(nil),                               // 5: headwater.v1.LogStatus
-	(*NamespaceStatus)(nil),                         // 6: headwater.v1.NamespaceStatus
-	(*PartitionStatus)(nil),                         // 7: headwater.v1.PartitionStatus
-	(*StoreStatus)(nil),                             // 8: headwater.v1.StoreStatus
-	(*HandshakeRequest)(nil),                        // 9: headwater.v1.HandshakeRequest
-	(*HandshakeResponse)(nil),                       // 10: headwater.v1.HandshakeResponse
-	(*ListStoresRequest)(nil),                       // 11: headwater.v1.ListStoresRequest
-	(*ListStoresResponse)(nil),                      // 12: headwater.v1.ListStoresResponse
-	(*Store)(nil),                                   // 13: headwater.v1.Store
-	(*CompareStoreRequest)(nil),                     // 14: headwater.v1.CompareStoreRequest
-	(*CompareStoreResponse)(nil),                    // 15: headwater.v1.CompareStoreResponse
-	(*PromoteStoreRequest)(nil),                     // 16: headwater.v1.PromoteStoreRequest
-	(*PromoteStoreResponse)(nil),                    // 17: headwater.v1.PromoteStoreResponse
-	(*RollbackStoreRequest)(nil),                    // 18: headwater.v1.RollbackStoreRequest
-	(*RollbackStoreResponse)(nil),                   // 19: headwater.v1.RollbackStoreResponse
-	(*DropStoreRequest)(nil),                        // 20: headwater.v1.DropStoreRequest
-	(*DropStoreResponse)(nil),                       // 21: headwater.v1.DropStoreResponse
-	(*RebuildRequest)(nil),                          // 22: headwater.v1.RebuildRequest
-	(*RebuildResponse)(nil),                         // 23: headwater.v1.RebuildResponse
-	(*Job)(nil),                                     // 24: headwater.v1.Job
-	(*ListJobsRequest)(nil),                         // 25: headwater.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),                        // 26: headwater.v1.ListJobsResponse
-	(*GetJobRequest)(nil),                           // 27: headwater.v1.GetJobRequest
-	(*GetJobResponse)(nil),                          // 28: headwater.v1.GetJobResponse
-	(*CancelJobRequest)(nil),                        // 29: headwater.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),                       // 30: headwater.v1.CancelJobResponse
-	(*ReleaseNamespaceRequest)(nil),                 // 31: headwater.v1.ReleaseNamespaceRequest
-	(*ReleaseNamespaceResponse)(nil),                // 32: headwater.v1.ReleaseNamespaceResponse
-	nil,                                             // 33: headwater.v1.PartitionStatus.AppliedEntry
-	(*HandshakeResponse_Objective)(nil),             // 34: headwater.v1.HandshakeResponse.Objective
-	(*HandshakeResponse_Slo)(nil),                   // 35: headwater.v1.HandshakeResponse.Slo
-	(*HandshakeResponse_Limits)(nil),                // 36: headwater.v1.HandshakeResponse.Limits
-	(*HandshakeResponse_Utilization)(nil),           // 37: headwater.v1.HandshakeResponse.Utilization
-	(*Store_Difference)(nil),                        // 38: headwater.v1.Store.Difference
-	(*Store_Comparison)(nil),                        // 39: headwater.v1.Store.Comparison
-	(*RebuildRequest_From)(nil),                     // 40: headwater.v1.RebuildRequest.From
-	(*ReleaseNamespaceResponse_MissingOffsets)(nil), // 41: headwater.v1.ReleaseNamespaceResponse.MissingOffsets
-	(*durationpb.Duration)(nil),                     // 42: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),                   // 43: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),                        // 44: headwater.v1.IdempotencyToken
+	(GetDecisionResponse_Outcome)(0),                // 2: headwater.v1.GetDecisionResponse.Outcome
+	(*StatusRequest)(nil),                           // 3: headwater.v1.StatusRequest
+	(*StatusResponse)(nil),                          // 4: headwater.v1.StatusResponse
+	(*Build)(nil),                                   // 5: headwater.v1.Build
+	(*LogStatus)(nil),                               // 6: headwater.v1.LogStatus
+	(*NamespaceStatus)(nil),                         // 7: headwater.v1.NamespaceStatus
+	(*PartitionStatus)(nil),                         // 8: headwater.v1.PartitionStatus
+	(*StoreStatus)(nil),                             // 9: headwater.v1.StoreStatus
+	(*HandshakeRequest)(nil),                        // 10: headwater.v1.HandshakeRequest
+	(*HandshakeResponse)(nil),                       // 11: headwater.v1.HandshakeResponse
+	(*ListStoresRequest)(nil),                       // 12: headwater.v1.ListStoresRequest
+	(*ListStoresResponse)(nil),                      // 13: headwater.v1.ListStoresResponse
+	(*Store)(nil),                                   // 14: headwater.v1.Store
+	(*CompareStoreRequest)(nil),                     // 15: headwater.v1.CompareStoreRequest
+	(*CompareStoreResponse)(nil),                    // 16: headwater.v1.CompareStoreResponse
+	(*PromoteStoreRequest)(nil),                     // 17: headwater.v1.PromoteStoreRequest
+	(*PromoteStoreResponse)(nil),                    // 18: headwater.v1.PromoteStoreResponse
+	(*RollbackStoreRequest)(nil),                    // 19: headwater.v1.RollbackStoreRequest
+	(*RollbackStoreResponse)(nil),                   // 20: headwater.v1.RollbackStoreResponse
+	(*DropStoreRequest)(nil),                        // 21: headwater.v1.DropStoreRequest
+	(*DropStoreResponse)(nil),                       // 22: headwater.v1.DropStoreResponse
+	(*RebuildRequest)(nil),                          // 23: headwater.v1.RebuildRequest
+	(*RebuildResponse)(nil),                         // 24: headwater.v1.RebuildResponse
+	(*Job)(nil),                                     // 25: headwater.v1.Job
+	(*ListJobsRequest)(nil),                         // 26: headwater.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),                        // 27: headwater.v1.ListJobsResponse
+	(*GetJobRequest)(nil),                           // 28: headwater.v1.GetJobRequest
+	(*GetJobResponse)(nil),                          // 29: headwater.v1.GetJobResponse
+	(*CancelJobRequest)(nil),                        // 30: headwater.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),                       // 31: headwater.v1.CancelJobResponse
+	(*ReleaseNamespaceRequest)(nil),                 // 32: headwater.v1.ReleaseNamespaceRequest
+	(*ReleaseNamespaceResponse)(nil),                // 33: headwater.v1.ReleaseNamespaceResponse
+	(*GetDecisionRequest)(nil),                      // 34: headwater.v1.GetDecisionRequest
+	(*GetDecisionResponse)(nil),                     // 35: headwater.v1.GetDecisionResponse
+	nil,                                             // 36: headwater.v1.PartitionStatus.AppliedEntry
+	(*HandshakeResponse_Objective)(nil),             // 37: headwater.v1.HandshakeResponse.Objective
+	(*HandshakeResponse_Slo)(nil),                   // 38: headwater.v1.HandshakeResponse.Slo
+	(*HandshakeResponse_Limits)(nil),                // 39: headwater.v1.HandshakeResponse.Limits
+	(*HandshakeResponse_Utilization)(nil),           // 40: headwater.v1.HandshakeResponse.Utilization
+	(*Store_Difference)(nil),                        // 41: headwater.v1.Store.Difference
+	(*Store_Comparison)(nil),                        // 42: headwater.v1.Store.Comparison
+	(*RebuildRequest_From)(nil),                     // 43: headwater.v1.RebuildRequest.From
+	(*ReleaseNamespaceResponse_MissingOffsets)(nil), // 44: headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	(*durationpb.Duration)(nil),                     // 45: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),                   // 46: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),                        // 47: headwater.v1.IdempotencyToken
 }
 var file_headwater_v1_admin_proto_depIdxs = []int32{
-	4,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
-	6,  // 1: headwater.v1.StatusResponse.namespaces:type_name -> headwater.v1.NamespaceStatus
-	5,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
-	7,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
-	8,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
-	33, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
-	35, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
-	36, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
-	37, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
-	42, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
-	13, // 10: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
+	5,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
+	7,  // 1: headwater.v1.StatusResponse.namespaces:type_name -> headwater.v1.NamespaceStatus
+	6,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
+	8,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
+	9,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
+	36, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
+	38, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
+	39, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
+	40, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
+	45, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
+	14, // 10: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
 	0,  // 11: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
-	43, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
-	39, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
-	13, // 14: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
-	13, // 15: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
-	40, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
-	44, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
+	46, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
+	42, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
+	14, // 14: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
+	14, // 15: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
+	43, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
+	47, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
 	1,  // 18: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
-	24, // 19: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
-	24, // 20: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
-	24, // 21: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
-	41, // 22: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
-	42, // 23: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
-	42, // 24: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
-	34, // 25: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
-	34, // 26: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
-	42, // 27: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
-	42, // 28: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
-	42, // 29: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
-	38, // 30: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
-	43, // 31: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
-	2,  // 32: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
-	11, // 33: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
-	14, // 34: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
-	16, // 35: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
-	18, // 36: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
-	20, // 37: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
-	22, // 38: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
-	25, // 39: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
-	27, // 40: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
-	29, // 41: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
-	9,  // 42: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
-	31, // 43: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
-	3,  // 44: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
-	12, // 45: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
-	15, // 46: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
-	17, // 47: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
-	19, // 48: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
-	21, // 49: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
-	23, // 50: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
-	26, // 51: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
-	28, // 52: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
-	30, // 53: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
-	10, // 54: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
-	32, // 55: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
-	44, // [44:56] is the sub-list for method output_type
-	32, // [32:44] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	25, // 19: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
+	25, // 20: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
+	25, // 21: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
+	44, // 22: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	47, // 23: headwater.v1.GetDecisionRequest.token:type_name -> headwater.v1.IdempotencyToken
+	2,  // 24: headwater.v1.GetDecisionResponse.outcome:type_name -> headwater.v1.GetDecisionResponse.Outcome
+	45, // 25: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
+	45, // 26: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
+	37, // 27: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
+	37, // 28: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
+	45, // 29: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
+	45, // 30: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
+	45, // 31: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
+	41, // 32: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
+	46, // 33: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
+	3,  // 34: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
+	12, // 35: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
+	15, // 36: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
+	17, // 37: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
+	19, // 38: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
+	21, // 39: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
+	23, // 40: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
+	26, // 41: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
+	28, // 42: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
+	30, // 43: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
+	10, // 44: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
+	34, // 45: headwater.v1.AdminService.GetDecision:input_type -> headwater.v1.GetDecisionRequest
+	32, // 46: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
+	4,  // 47: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
+	13, // 48: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
+	16, // 49: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
+	18, // 50: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
+	20, // 51: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
+	22, // 52: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
+	24, // 53: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
+	27, // 54: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
+	29, // 55: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
+	31, // 56: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
+	11, // 57: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
+	35, // 58: headwater.v1.AdminService.GetDecision:output_type -> headwater.v1.GetDecisionResponse
+	33, // 59: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_admin_proto_init() }
@@ -3063,8 +3281,9 @@ func file_headwater_v1_admin_proto_init() {
 	}
 	file_headwater_v1_common_proto_init()
 	file_headwater_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
-	file_headwater_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
-	file_headwater_v1_admin_proto_msgTypes[38].OneofWrappers = []any{
+	file_headwater_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_headwater_v1_admin_proto_msgTypes[37].OneofWrappers = []any{}
+	file_headwater_v1_admin_proto_msgTypes[40].OneofWrappers = []any{
 		(*RebuildRequest_From_Earliest)(nil),
 		(*RebuildRequest_From_Position)(nil),
 		(*RebuildRequest_From_Time)(nil),
@@ -3074,8 +3293,8 @@ func file_headwater_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_admin_proto_rawDesc), len(file_headwater_v1_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   40,
+			NumEnums:      3,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	AdminService_GetJob_FullMethodName           = "/headwater.v1.AdminService/GetJob"
 	AdminService_CancelJob_FullMethodName        = "/headwater.v1.AdminService/CancelJob"
 	AdminService_Handshake_FullMethodName        = "/headwater.v1.AdminService/Handshake"
+	AdminService_GetDecision_FullMethodName      = "/headwater.v1.AdminService/GetDecision"
 	AdminService_ReleaseNamespace_FullMethodName = "/headwater.v1.AdminService/ReleaseNamespace"
 )
 
@@ -64,6 +65,9 @@ type AdminServiceClient interface {
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(ctx context.Context, in *HandshakeRequest, opts ...grpc.CallOption) (*HandshakeResponse, error)
+	// GetDecision says what became of a write of a record or counter, while its token is
+	// remembered: when all that this process has acknowledged is applied.
+	GetDecision(ctx context.Context, in *GetDecisionRequest, opts ...grpc.CallOption) (*GetDecisionResponse, error)
 	// ReleaseNamespace takes a namespace from its home, a data directory that is
 	// lost, so that another one can take it over. It answers when the release is
 	// decided; the first process that hears of it takes over.
@@ -188,6 +192,16 @@ func (c *adminServiceClient) Handshake(ctx context.Context, in *HandshakeRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) GetDecision(ctx context.Context, in *GetDecisionRequest, opts ...grpc.CallOption) (*GetDecisionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetDecisionResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetDecision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ReleaseNamespace(ctx context.Context, in *ReleaseNamespaceRequest, opts ...grpc.CallOption) (*ReleaseNamespaceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReleaseNamespaceResponse)
@@ -229,6 +243,9 @@ type AdminServiceServer interface {
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Handshake tells a client what it may expect and ask for.
 	Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error)
+	// GetDecision says what became of a write of a record or counter, while its token is
+	// remembered: when all that this process has acknowledged is applied.
+	GetDecision(context.Context, *GetDecisionRequest) (*GetDecisionResponse, error)
 	// ReleaseNamespace takes a namespace from its home, a data directory that is
 	// lost, so that another one can take it over. It answers when the release is
 	// decided; the first process that hears of it takes over.
@@ -275,6 +292,9 @@ func (UnimplementedAdminServiceServer) CancelJob(context.Context, *CancelJobRequ
 }
 func (UnimplementedAdminServiceServer) Handshake(context.Context, *HandshakeRequest) (*HandshakeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Handshake not implemented")
+}
+func (UnimplementedAdminServiceServer) GetDecision(context.Context, *GetDecisionRequest) (*GetDecisionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetDecision not implemented")
 }
 func (UnimplementedAdminServiceServer) ReleaseNamespace(context.Context, *ReleaseNamespaceRequest) (*ReleaseNamespaceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReleaseNamespace not implemented")
@@ -498,6 +518,24 @@ func _AdminService_Handshake_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetDecision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetDecisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetDecision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetDecision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetDecision(ctx, req.(*GetDecisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ReleaseNamespace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReleaseNamespaceRequest)
 	if err := dec(in); err != nil {
@@ -566,6 +604,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Handshake",
 			Handler:    _AdminService_Handshake_Handler,
+		},
+		{
+			MethodName: "GetDecision",
+			Handler:    _AdminService_GetDecision_Handler,
 		},
 		{
 			MethodName: "ReleaseNamespace",

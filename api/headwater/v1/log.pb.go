@@ -1051,11 +1051,13 @@ func (x *RedriveDeadLettersRequest) GetMax() int64 {
 
 type RedriveDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty on a dry run.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Matched       int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
-	Redriven      int64  `protobuf:"varint,3,opt,name=redriven,proto3" json:"redriven,omitempty"`
-	DryRun        bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Names it in the letters of what was redriven.
+	Job      string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Matched  int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
+	Redriven int64  `protobuf:"varint,3,opt,name=redriven,proto3" json:"redriven,omitempty"`
+	DryRun   bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The first of what matches, 10 at most, without payload.
+	Samples       []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,9 +1092,9 @@ func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
 	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *RedriveDeadLettersResponse) GetJobId() string {
+func (x *RedriveDeadLettersResponse) GetJob() string {
 	if x != nil {
-		return x.JobId
+		return x.Job
 	}
 	return ""
 }
@@ -1116,6 +1118,13 @@ func (x *RedriveDeadLettersResponse) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *RedriveDeadLettersResponse) GetSamples() []*DeadLetter {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
 }
 
 type DropDeadLettersRequest struct {
@@ -1181,11 +1190,13 @@ func (x *DropDeadLettersRequest) GetDryRun() bool {
 
 type DropDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty on a dry run.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Matched       int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
-	Dropped       int64  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
-	DryRun        bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Names it in the letters of what was dropped.
+	Job     string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Matched int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
+	Dropped int64  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	DryRun  bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The first of what matches, 10 at most, without payload.
+	Samples       []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1220,9 +1231,9 @@ func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
 	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *DropDeadLettersResponse) GetJobId() string {
+func (x *DropDeadLettersResponse) GetJob() string {
 	if x != nil {
-		return x.JobId
+		return x.Job
 	}
 	return ""
 }
@@ -1246,6 +1257,13 @@ func (x *DropDeadLettersResponse) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *DropDeadLettersResponse) GetSamples() []*DeadLetter {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
 }
 
 type LogStart_Earliest struct {
@@ -1419,21 +1437,23 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x04rate\x18\x04 \x01(\x05H\x00R\x04rate\x88\x01\x01\x12\x15\n" +
 	"\x03max\x18\x05 \x01(\x03H\x01R\x03max\x88\x01\x01B\a\n" +
 	"\x05_rateB\x06\n" +
-	"\x04_max\"\x82\x01\n" +
-	"\x1aRedriveDeadLettersResponse\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\x04_max\"\xb1\x01\n" +
+	"\x1aRedriveDeadLettersResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x1a\n" +
 	"\bredriven\x18\x03 \x01(\x03R\bredriven\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x90\x01\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples\"\x90\x01\n" +
 	"\x16DropDeadLettersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12?\n" +
 	"\tselection\x18\x02 \x01(\v2!.headwater.v1.DeadLetterSelectionR\tselection\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"}\n" +
-	"\x17DropDeadLettersResponse\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x18\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xac\x01\n" +
+	"\x17DropDeadLettersResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun2\xda\x03\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xda\x03\n" +
 	"\n" +
 	"LogService\x12O\n" +
 	"\n" +
@@ -1498,22 +1518,24 @@ var file_headwater_v1_log_proto_depIdxs = []int32{
 	9,  // 14: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
 	8,  // 15: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
 	9,  // 16: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	9,  // 17: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	2,  // 18: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	6,  // 19: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	10, // 20: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	12, // 21: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	14, // 22: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	3,  // 23: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	7,  // 24: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	11, // 25: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	13, // 26: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	15, // 27: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	8,  // 17: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	9,  // 18: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	8,  // 19: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	2,  // 20: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	6,  // 21: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	10, // 22: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	12, // 23: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	14, // 24: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	3,  // 25: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	7,  // 26: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	11, // 27: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	13, // 28: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	15, // 29: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }

@@ -190,7 +190,7 @@ func dlqDropCommand() *cobra.Command {
 
 func (s *session) disposed(what string, d *client.Disposal) error {
 	if s.json {
-		return s.line(map[string]any{"jobId": d.JobID, "matched": d.Matched, what: d.Done, "dryRun": d.DryRun})
+		return s.line(map[string]any{"job": d.Job, "matched": d.Matched, what: d.Done, "dryRun": d.DryRun})
 	}
 	if d.DryRun {
 		return s.printf("%d match; nothing was changed\n", d.Matched)
