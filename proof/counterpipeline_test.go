@@ -42,8 +42,13 @@ type counterPipeline struct {
 	store   *pebblecounter.Store
 	applier *counter.Applier
 	runner  *consumers.Runner
-	clock   wal.Clock
-	space   *gateway.Namespace
+	owner   *counter.Local
+	// What applier and runner were made of, for another pair on the same store.
+	applierConfig counter.ApplierConfig
+	runnerConfig  consumers.Config
+
+	clock wal.Clock
+	space *gateway.Namespace
 	// saved is where the store was when it was opened, by partition.
 	saved []wal.Offset
 
@@ -92,15 +97,18 @@ func openCounterPipeline(fs vfs.FS, now func() time.Time, hotBytes int64) (_ *co
 		return nil, err
 	}
 	windows, window := d.Config.Counter.Windows, d.Config.Tokens.Window
-	p.applier = counter.NewApplier(counter.ApplierConfig{
+	p.applierConfig = counter.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{Log: p.log, Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.store},
 		Store:      p.store, Windows: windows, FlushCounters: 64, HotBytes: hotBytes,
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: window}, nil },
-	})
+	}
+	p.applier = counter.NewApplier(p.applierConfig)
 	n.Applier = p.applier
-	p.runner = consumers.New(consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: p.log, Applier: p.applier, Stopped: progress.Stop, Logger: quiet})
+	p.runnerConfig = consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: p.log, Applier: p.applier, Stopped: progress.Stop, Logger: quiet}
+	p.runner = consumers.New(p.runnerConfig)
+	p.owner = counter.NewLocal(progress, &counter.Replica{Store: p.store, Applier: p.applier, Do: p.runner.Do})
 	n.Counter = counter.NewDB(counter.DBConfig{
-		Stream: n.Stream, Owner: counter.NewLocal(progress, &counter.Replica{Store: p.store, Applier: p.applier, Do: p.runner.Do}),
+		Stream: n.Stream, Owner: p.owner,
 		Clock: &p.clock, Now: p.broker.Now, BufferedLoss: p.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			c := n.Config()

@@ -34,8 +34,12 @@ type pipeline struct {
 	store   *pebblekv.Store
 	applier *kv.Applier
 	runner  *consumers.Runner
-	clock   wal.Clock
-	space   *gateway.Namespace
+	owner   *kv.Local
+	// applierConfig is what applier was made of, for another on the same store.
+	applierConfig kv.ApplierConfig
+
+	clock wal.Clock
+	space *gateway.Namespace
 	// applied is where the store was when it was opened, by partition.
 	applied []wal.Offset
 
@@ -116,12 +120,13 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 		p.applied = append(p.applied, st.Applied)
 	}
 	window := n.Config().Tokens.Window
-	p.applier = kv.NewApplier(kv.ApplierConfig{
+	p.applierConfig = kv.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{Log: p.log, Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.store}, Store: p.store,
-		Settings: func(uint64) (kv.Settings, error) { return kv.Settings{TokenWindow: window}, nil }})
+		Settings: func(uint64) (kv.Settings, error) { return kv.Settings{TokenWindow: window}, nil }}
+	p.applier = kv.NewApplier(p.applierConfig)
 	n.Applier = p.applier
-	owner := kv.NewLocal(progress, &kv.Replica{Store: p.store, Applier: p.applier})
-	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: owner, Clock: &p.clock, Now: p.broker.Now, Options: func() kv.Options {
+	p.owner = kv.NewLocal(progress, &kv.Replica{Store: p.store, Applier: p.applier})
+	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: p.owner, Clock: &p.clock, Now: p.broker.Now, Options: func() kv.Options {
 		c := n.Config()
 		return kv.Options{FrontOptions: frontOptions(c)}
 	}})
