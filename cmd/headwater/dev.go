@@ -25,7 +25,7 @@ import (
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "headwater",
-		Short:         "One durable log in which every mutation begins, and key-value and messages on it",
+		Short:         "One durable log in which every mutation begins, and key-value, counters and messages on it",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
@@ -33,6 +33,18 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newDev(), newBench())
 	cli.AddCommands(root)
 	root.AddCommand(demo.Command())
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, path []string) error {
+			found, rest, err := root.Find(path)
+			if err != nil || len(rest) > 0 {
+				return cli.Args(func(*cobra.Command, []string) error {
+					return fmt.Errorf("there is no command %q", strings.Join(path, " "))
+				})(cmd, path)
+			}
+			return found.Help()
+		},
+	})
 	return root
 }
 
@@ -44,7 +56,7 @@ func newDev() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run Headwater in one process: log, stores and API, data kept in a directory",
-		Args:  cobra.NoArgs,
+		Args:  cli.Args(cobra.NoArgs),
 		PreRunE: func(c *cobra.Command, _ []string) error {
 			if err := fromEnvironment(c.Flags()); err != nil || config == "" {
 				return err

@@ -61,8 +61,8 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// args wraps a check of arguments so that it fails as wrong usage.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+// Args wraps a check of arguments so that it fails as wrong usage.
+func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
 		if err := check(cmd, a); err != nil {
 			return usagef("%w; usage: %s", err, cmd.UseLine())

@@ -78,7 +78,7 @@ func counterClearCommand() *cobra.Command {
 		Use:   "clear NAMESPACE COUNTER",
 		Short: "Set a counter to 0",
 		Long:  "Set a counter to 0 at its place in the log: what was added before is gone, what is added after counts.\nReservations that are held stay held.",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	token := tokenFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {

@@ -94,7 +94,7 @@ and sent together:
 eventTime, ttl and token may be left out. With --token KEY the token of a line
 without one is KEY and its number, so that a load that was cut short can be run
 again.`,
-		Args: args(func(cmd *cobra.Command, a []string) error {
+		Args: Args(func(cmd *cobra.Command, a []string) error {
 			if len(a) == 1 {
 				return nil
 			}

@@ -20,7 +20,7 @@ counter that was never added to is 0.
 
 With --watch they are read again and again: drawn anew on a terminal, elsewhere a
 line for each change. End it with Ctrl-C.`,
-		Args: args(cobra.MinimumNArgs(2)),
+		Args: Args(cobra.MinimumNArgs(2)),
 	}
 	how := accuracyFlag(cmd, "accurate")
 	after := afterFlag(cmd)
@@ -100,7 +100,7 @@ func counterListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list NAMESPACE",
 		Short: "Print the counters of a namespace, by name",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	prefix := cmd.Flags().String("prefix", "", "only those whose names begin with this")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many; 0: all")
@@ -142,7 +142,7 @@ func counterVerifyCommand() *cobra.Command {
 		Use:   "verify NAMESPACE COUNTER",
 		Short: "Count a counter again from its events",
 		Long:  "Count a counter again from its events and compare. The exit code is 1 when they differ, which is a bug.",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	how, positions := accuracyFlag(cmd, "namespace"), afterFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {

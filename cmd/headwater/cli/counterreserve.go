@@ -16,7 +16,7 @@ func counterReserveCommand() *cobra.Command {
 		Long: `Hold AMOUNT of what is available of a counter, its value less what is held, until
 it is settled or cancelled, or the lease ends. Prints the id of the reservation.
 The exit code is 4 when less is available.`,
-		Args:        args(cobra.ExactArgs(3)),
+		Args:        Args(cobra.ExactArgs(3)),
 		Annotations: map[string]string{takesNegatives: "AMOUNT"}, // to be refused as what it is
 	}
 	lease := cmd.Flags().Duration("lease", time.Minute, "how long it is held, 1ms to 720h")
@@ -59,7 +59,7 @@ func counterSettleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settle NAMESPACE ID",
 		Short: "Take what was reserved from the value, and free the hold",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	amount := cmd.Flags().Int64("amount", 0, "take only so much; the rest is free again (default all of it)")
 	token := tokenFlag(cmd)
@@ -84,7 +84,7 @@ func counterCancelCommand() *cobra.Command {
 		Use:   "cancel NAMESPACE ID",
 		Short: "Free what a reservation holds",
 		Long:  "Free what a reservation holds. Doing it again changes nothing; after a settlement it is refused.",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	token := tokenFlag(cmd)
 	cmd.RunE = verb(once, func(s *session, a []string) error {

@@ -17,7 +17,7 @@ func counterSeriesCommand() *cobra.Command {
 		Use:   "series NAMESPACE COUNTER",
 		Short: "Print what was added to a counter over time",
 		Long:  "Print what was added to a counter in windows of time, by event times: a sparkline and a table.\nWindows without adds are there, with zeros.",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	f := cmd.Flags()
 	since := f.String("since", "24h", "beginning: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 90m")

@@ -73,7 +73,7 @@ func (s *session) letterLine(l *client.DeadLetter, payload bool) letterLine {
 }
 
 func dlqListCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list NAMESPACE", Short: "List dead letters, oldest first", Args: args(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "list NAMESPACE", Short: "List dead letters, oldest first", Args: Args(cobra.ExactArgs(1))}
 	var f letterFlags
 	f.add(cmd)
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
@@ -101,7 +101,7 @@ func dlqListCommand() *cobra.Command {
 }
 
 func dlqShowCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "show NAMESPACE ID", Short: "Show one dead letter with its record", Args: args(cobra.ExactArgs(2))}
+	cmd := &cobra.Command{Use: "show NAMESPACE ID", Short: "Show one dead letter with its record", Args: Args(cobra.ExactArgs(2))}
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		for l, err := range s.DeadLetters(a[0]).List(s.ctx, client.DeadLetterSelection{IDs: a[1:2]}) {
 			if err != nil {
@@ -132,7 +132,7 @@ func dlqRedriveCommand() *cobra.Command {
 		Use:   "redrive NAMESPACE",
 		Short: "Apply parked records again, in order",
 		Long:  "Apply parked records again, in order, under their original position and token. Without a selection: all of them.",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	var f letterFlags
 	f.add(cmd)
@@ -162,7 +162,7 @@ func dlqDropCommand() *cobra.Command {
 		Use:   "drop NAMESPACE",
 		Short: "Give parked records up, so that their keys flow again",
 		Long:  "Give parked records up: they never have an effect, and what waits behind them is applied. Needs a selection, or --all.",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	var f letterFlags
 	f.add(cmd)

@@ -124,7 +124,7 @@ func kvDeleteCommand() *cobra.Command {
 		Use:   "delete NAMESPACE ID [KEY...]",
 		Short: "Delete items, a range of them, or a whole record",
 		Long:  "Delete items of a record; without KEY and --range the whole record. What is not there is no error.",
-		Args:  args(cobra.MinimumNArgs(2)),
+		Args:  Args(cobra.MinimumNArgs(2)),
 	}
 	span := cmd.Flags().String("range", "", rangeHelp)
 	ifVersion := cmd.Flags().String("if-version", "", "delete the one KEY only if it has this version")
@@ -160,7 +160,7 @@ func kvScanCommand() *cobra.Command {
 		Long: `Print every item of a namespace. With --position, the position that the scan is
 as of is printed to standard error at its end: log tail --from POSITION prints
 what was written since, so that both together are everything.`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: Args(cobra.ExactArgs(1)),
 	}
 	shard := cmd.Flags().String("shard", "", "INDEX/OF: print one of OF parts, INDEX from 0")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "leave values out")

@@ -23,7 +23,7 @@ record, is not there.
 A value by itself is its bytes and nothing else, in a file or a pipe; on a terminal
 a newline follows, and what is no text is quoted. A table quotes what is no text;
 -o json and --base64 have every byte.`,
-		Args: args(cobra.MinimumNArgs(2)),
+		Args: Args(cobra.MinimumNArgs(2)),
 	}
 	span := cmd.Flags().String("range", "", rangeHelp)
 	descending := cmd.Flags().Bool("descending", false, "greatest key first; =false: least key first (default as the namespace says)")

@@ -21,7 +21,7 @@ With NAMESPACE only, items are read from standard input, one JSON object a line:
 keyBase64 and valueBase64 take the place of key and value where those are not
 text. What scan -o json prints can be put again. With --token KEY the token of a
 line is KEY and its number, so that a load that was cut short can be run again.`,
-		Args: args(func(cmd *cobra.Command, a []string) error {
+		Args: Args(func(cmd *cobra.Command, a []string) error {
 			if len(a) == 1 {
 				return nil
 			}

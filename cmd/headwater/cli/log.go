@@ -45,7 +45,7 @@ line, and written one after another:
 payloadBase64 takes the place of payload where that is not text. With --token KEY
 the token of a line is KEY and its number, so that a load that was cut short can
 be run again.`,
-		Args: args(func(cmd *cobra.Command, a []string) error {
+		Args: Args(func(cmd *cobra.Command, a []string) error {
 			if len(a) == 1 {
 				return nil
 			}
@@ -102,7 +102,7 @@ func logTailCommand() *cobra.Command {
 		Use:   "tail NAMESPACE",
 		Short: "Print the records of a log",
 		Long:  "Print the records of a log, each partition in order. Without --follow it ends at the last record there is.",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	from := cmd.Flags().String("from", "earliest", "earliest, latest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or a position")
 	follow := cmd.Flags().BoolP("follow", "f", false, "wait for new records; end with Ctrl-C")

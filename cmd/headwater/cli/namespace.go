@@ -25,7 +25,7 @@ func namespaceApplyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Create or change a namespace by its document",
-		Args:  args(cobra.NoArgs),
+		Args:  Args(cobra.NoArgs),
 	}
 	file := cmd.Flags().StringP("file", "f", "", "the document, YAML or JSON; - is standard input")
 	var o client.ApplyOptions
@@ -134,7 +134,7 @@ func namespaceGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get NAMESPACE",
 		Short: "Print the document of a namespace",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		n, err := s.Namespaces().Get(s.ctx, a[0])
@@ -154,7 +154,7 @@ func namespaceGetCommand() *cobra.Command {
 }
 
 func namespaceListCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List namespaces", Args: args(cobra.NoArgs)}
+	cmd := &cobra.Command{Use: "list", Short: "List namespaces", Args: Args(cobra.NoArgs)}
 	cmd.RunE = verb(once, func(s *session, _ []string) error {
 		out := s.rows("NAMESPACE", "ABSTRACTION", "VERSION", "UPDATED")
 		for n, err := range s.Namespaces().List(s.ctx) {
@@ -179,7 +179,7 @@ func namespaceDeleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAMESPACE --confirm NAMESPACE",
 		Short: "Delete a namespace and all its data, for good",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	confirm := cmd.Flags().String("confirm", "", "the name once more")
 	cmd.RunE = verb(once, func(s *session, a []string) error {
@@ -212,7 +212,7 @@ it run or come back, serves the namespace no more and says so.
 
 With --undo, sent to the former home: it is the home again, as long as no other
 directory has been the home since.`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: Args(cobra.ExactArgs(1)),
 	}
 	confirm := cmd.Flags().String("confirm", "", "the name once more")
 	var o client.ReleaseOptions

@@ -16,7 +16,7 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [NAMESPACE]",
 		Short: "Show how the server, its log and its stores are",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Args:  Args(cobra.MaximumNArgs(1)),
 	}
 	partitions := cmd.Flags().Bool("partitions", false, "a row for each partition")
 	cmd.RunE = verb(once, func(s *session, a []string) error {

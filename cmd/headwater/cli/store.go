@@ -37,7 +37,7 @@ func storeListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list NAMESPACE",
 		Short: "Show the stores of a namespace and how far each is",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		stores, err := s.Admin().Stores(s.ctx, a[0])
@@ -76,7 +76,7 @@ func storeCompareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare NAMESPACE STORE",
 		Short: "Compare a store with the PRIMARY at one position, item by item",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	wait := cmd.Flags().Bool("wait", false, "wait for the end and show what was found")
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
@@ -119,7 +119,7 @@ func storePromoteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "promote NAMESPACE STORE",
 		Short: "Make a compared SHADOW the PRIMARY; the former PRIMARY follows it",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	accept := cmd.Flags().Bool("accept-differences", false, "promote it though the last comparison found differences")
 	cmd.RunE = verb(once, func(s *session, a []string) error {
@@ -136,7 +136,7 @@ func storeRollbackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback NAMESPACE STORE",
 		Short: "Make a RETIRING store the PRIMARY again",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		st, err := s.Admin().RollbackStore(s.ctx, a[0], a[1])
@@ -152,7 +152,7 @@ func storeDropCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop NAMESPACE STORE --confirm STORE",
 		Short: "Remove a store that does not serve, and all that it holds",
-		Args:  args(cobra.ExactArgs(2)),
+		Args:  Args(cobra.ExactArgs(2)),
 	}
 	confirm := cmd.Flags().String("confirm", "", "the store's name once more")
 	cmd.RunE = verb(once, func(s *session, a []string) error {
@@ -174,7 +174,7 @@ func rebuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rebuild NAMESPACE",
 		Short: "Make the PRIMARY of a namespace anew from its log, while it serves",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  Args(cobra.ExactArgs(1)),
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say whether the log reaches back far enough")
 	wait := cmd.Flags().Bool("wait", false, "wait for the end")
@@ -195,7 +195,7 @@ func jobsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs [ID]",
 		Short: "Show what runs in the background, or cancel it",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Args:  Args(cobra.MaximumNArgs(1)),
 	}
 	cancel := cmd.Flags().Bool("cancel", false, "end the job")
 	cmd.RunE = verb(once, func(s *session, a []string) error {
