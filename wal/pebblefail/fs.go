@@ -124,7 +124,7 @@ type file struct {
 // within these bounds.
 const (
 	leastRoom = 256 << 10
-	mostRoom  = 4 << 20
+	mostRoom  = 32 << 20
 )
 
 // Preallocate notes what Pebble asks for. It asks for more than a memtable for each
