@@ -48,6 +48,10 @@ type Config struct {
 	// MaxBackoff bounds the pause between two tries of a transient error. Default
 	// 5 s; tries never end.
 	MaxBackoff time.Duration
+	// Pace returns how long to leave a partition alone after a batch that took so long,
+	// so that what is built does not take the machine from those who are served. Nil:
+	// not at all.
+	Pace func(took time.Duration) time.Duration
 	// Finish is how long a batch in hand may take after its partition is stopped,
 	// before its own context ends too. Default 5 s.
 	Finish time.Duration
@@ -421,6 +425,7 @@ func (p *partition) follow(ctx, work context.Context, bo *backoff.ExponentialBac
 			// once would gain nothing and make the last second of a shutdown the untested
 			// one.
 			p.holding(hand[:n])
+			began := time.Now()
 			n, err = p.r.cfg.Applier.Apply(work, p.p, hand[:n])
 			p.holding(nil)
 			if err != nil && work.Err() != nil {
@@ -431,6 +436,11 @@ func (p *partition) follow(ctx, work context.Context, bo *backoff.ExponentialBac
 			}
 			bo.Reset()
 			p.healthy()
+			if pace := p.r.cfg.Pace; pace != nil {
+				if d := pace(time.Since(began)); d > 0 && !p.pause(ctx, d) {
+					return nil
+				}
+			}
 			if hand = hand[n:]; len(hand) == 0 {
 				select {
 				case next <- struct{}{}:

@@ -26,6 +26,7 @@ func (x *space) watchBuilding(ctx context.Context, st *store) {
 			return // it stops, or has failed: that is told by its runner
 		}
 	}
+	st.building.Store(false)
 	err := x.s.names.SetStore(ctx, x.ns.Name, st.name, func(l *namespace.StoreLife) bool {
 		if l.Generation != st.generation || l.State != namespace.Building {
 			return false
@@ -88,7 +89,16 @@ func (x *space) comparePartition(ctx context.Context, p wal.Partition, a, b *sto
 		return err
 	}
 	var r consumers.Report
-	if err := a.backend.compare(ctx, p, va, vb, &r, done); err != nil {
+	began := time.Now()
+	paced := func(n int64) { // it takes half of the time, so that those who are served have theirs
+		done(n)
+		select {
+		case <-time.After(time.Since(began)):
+		case <-ctx.Done():
+		}
+		began = time.Now()
+	}
+	if err := a.backend.compare(ctx, p, va, vb, &r, paced); err != nil {
 		return err
 	}
 	all.Add(&r)

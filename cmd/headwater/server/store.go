@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -67,6 +68,8 @@ type store struct {
 	ledger   ledger // open
 	loop     *consumers.Loop
 	progress *wal.Progress // of this store
+	// building: it has not caught up since it was made, and takes a share of the machine.
+	building atomic.Bool
 	runner   *consumers.Runner
 	run      context.Context
 	cancel   context.CancelFunc
@@ -108,7 +111,7 @@ func (x *space) newStore(name, role, dir string) (*store, error) {
 	st.loop = b.load()
 	st.runner = consumers.New(consumers.Config{
 		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: st.loop, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
-		Finish: x.s.cfg.ShutdownTimeout / 5,
+		Finish: x.s.cfg.ShutdownTimeout / 5, Pace: st.pace,
 	})
 	return st, nil
 }
@@ -193,6 +196,18 @@ func (st *store) start() error {
 	}
 	st.work.Go(func() { st.backend.run(run) })
 	return nil
+}
+
+// buildingShare is how many times longer than a batch took a store that is being built
+// is left alone.
+const buildingShare = 15
+
+// pace implements consumers.Config.Pace.
+func (st *store) pace(took time.Duration) time.Duration {
+	if !st.building.Load() {
+		return 0
+	}
+	return buildingShare * took
 }
 
 // holding is told which entries are being applied; see wal.Progress.Hold.

@@ -245,6 +245,7 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 	if _, err := st.check(ctx); err != nil {
 		return errors.Join(err, st.stop(ctx))
 	}
+	st.building.Store(l.State == namespace.Building)
 	x.add(st)
 	if err := st.start(); err != nil {
 		x.mu.Lock()
