@@ -187,6 +187,20 @@ func (f *Front[E]) ParkedErr(p wal.Partition, key []byte) error {
 	return nil
 }
 
+// ParkedUnlessKnown is ParkedErr for a write: one that was decided before is owed its
+// first answer, whatever has been parked since. wal.ErrTokenReused.
+func (f *Front[E]) ParkedUnlessKnown(ctx context.Context, p wal.Partition, key []byte, id wal.TokenID, h wal.Hash, o *FrontOptions) error {
+	parked := f.ParkedErr(p, key)
+	if parked == nil {
+		return nil
+	}
+	known, err := f.Known(ctx, p, id, h, o)
+	if err != nil || known {
+		return err
+	}
+	return parked
+}
+
 // LogTime is the append time of the last record applied, microseconds since 1970.
 func (f *Front[E]) LogTime(p wal.Partition) int64 { return f.Stream.Progress().LogTime(p) }
 

@@ -22,15 +22,15 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 	serverTime, err := db.Complete(&r.Token, &opts.FrontOptions)
 	res.Token = r.Token
 	p := db.Stream.PartitionOf(name)
+	id, h := wal.IDOf(name, r.Token.Nonce), r.Call.requestHash()
 	if err == nil {
-		err = db.ParkedErr(p, name)
+		err = db.ParkedUnlessKnown(ctx, p, name, id, h, &opts.FrontOptions)
 	}
 	if err != nil {
 		res.Err = err
 		return res
 	}
 	payload := AppendPayload(make([]byte, 0, 64+len(name)), &r.Call)
-	id, h := wal.IDOf(name, r.Token.Nonce), r.Call.requestHash()
 	c, unknown, err := db.Claim(ctx, p, id, r.Token.GenerationTime, h, &opts.FrontOptions, true)
 	if err != nil {
 		res.Err, res.Unknown = err, unknown

@@ -53,7 +53,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	results := make([]Result, len(reqs))
 	opts := db.cfg.Options()
 	if len(reqs) == 1 { // the hot path of a single put: no maps, no goroutine
-		if db.prepare(reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts, true) == owned {
+		if db.prepare(ctx, reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts, true) == owned {
 			db.appendGroups(ctx, []group{{reqs[0].part, []int{0}}}, reqs, results, &opts)
 		}
 		if results[0].Err == nil {
@@ -64,7 +64,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	ready := make(map[wal.Partition][]int)
 	var busy []int
 	for i, r := range reqs {
-		if !db.prepare(r, &results[i], &opts) {
+		if !db.prepare(ctx, r, &results[i], &opts) {
 			continue
 		}
 		switch db.reserve(ctx, r, &results[i], &opts, false) {
@@ -132,8 +132,8 @@ func together(reqs []*Request, index []int) int {
 }
 
 // prepare checks a request. False: res is final.
-func (db *DB) prepare(r *Request, res *Result, opts *Options) bool {
-	if err := db.accept(r, opts); err != nil {
+func (db *DB) prepare(ctx context.Context, r *Request, res *Result, opts *Options) bool {
+	if err := db.accept(ctx, r, opts); err != nil {
 		*res = Result{Token: r.Token, Err: err}
 		return false
 	}
@@ -173,7 +173,7 @@ func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Option
 }
 
 // accept checks what only the namespace knows, and completes the token.
-func (db *DB) accept(r *Request, opts *Options) error {
+func (db *DB) accept(ctx context.Context, r *Request, opts *Options) error {
 	r.part = db.cfg.Stream.PartitionOf(r.Mutations[0].ID)
 	for i := range r.Mutations {
 		if m := &r.Mutations[i]; db.cfg.Stream.PartitionOf(m.ID) != r.part {
@@ -194,7 +194,9 @@ func (db *DB) accept(r *Request, opts *Options) error {
 		id := r.Mutations[i].ID
 		if q, ok := db.Owner.Parked(r.part, id); ok {
 			if decided(r) || len(q.Refs) >= consumers.SoftParked {
-				return q.Err()
+				if err := db.ParkedUnlessKnown(ctx, r.part, id, r.id, r.hash, &opts.FrontOptions); err != nil {
+					return err
+				}
 			}
 		}
 	}
