@@ -45,10 +45,11 @@ type Recount struct {
 	Events    int64 // counted again
 }
 
-// Replica is one store of a namespace, with the applier that writes it.
+// Replica is one store of a namespace, with the applier that writes it and knows what
+// is parked.
 type Replica struct {
-	Store   Store
-	Applier *Applier
+	Store Store
+	*Applier
 	// Do runs f in the goroutine that applies p, between two batches; see
 	// consumers.Runner.Do.
 	Do func(ctx context.Context, p wal.Partition, f func(context.Context) error) error
@@ -57,19 +58,6 @@ type Replica struct {
 // Token returns what a token did, whatever its age.
 func (r *Replica) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
 	return r.Applier.Known(ctx, p, id)
-}
-
-// Parked returns the queue of a key, and whether it is parked.
-func (r *Replica) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
-	return r.Applier.Parked(p, key)
-}
-
-// ParkedKeys implements consumers.Replica.
-func (r *Replica) ParkedKeys(p wal.Partition) (int, wal.Offset) { return r.Applier.ParkedKeys(p) }
-
-// ParkedHeads implements consumers.Replica.
-func (r *Replica) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
-	r.Applier.ParkedHeads(p, do)
 }
 
 // Local is the Owner of partitions whose appliers are in this process: reads go

@@ -61,3 +61,9 @@ func idOf(domain byte, key []byte, n *Nonce) (id TokenID) {
 	copy(id[idPrefix:], sum[:])
 	return id
 }
+
+// Decided is what a store keeps of a token whose call was applied: the hash of
+// the request, and the log time of its record in microseconds since 1970.
+type Decided interface {
+	Request() (h Hash, logTime int64)
+}

@@ -270,7 +270,7 @@ func TestAPlainClientReadsDeadLetters(t *testing.T) {
 	s := start(t, t.TempDir())
 	conn := plainClient(t, s)
 	for i := range 7 {
-		poisonWith(t, s, fmt.Sprintf("sick %d", i), make([]byte, 1<<20))
+		poisonWith(t, s, "demo-kv", fmt.Sprintf("sick %d", i), make([]byte, 1<<20))
 	}
 	l := headwaterv1.NewLogServiceClient(conn)
 	letters := func(sel *headwaterv1.DeadLetterSelection) (all []*headwaterv1.DeadLetter) {

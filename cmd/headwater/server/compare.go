@@ -35,9 +35,8 @@ func (x *space) watchBuilding(ctx context.Context, st *store) {
 		return true
 	})
 	if err == nil {
-		_, err = x.s.jobs.compare(x, st)
-	}
-	if err != nil && ctx.Err() == nil {
+		x.s.jobs.compare(x, st)
+	} else if ctx.Err() == nil {
 		x.s.log.Error("a store that has caught up is not compared", "namespace", x.ns.Name, "store", st.name, "reason", err)
 	}
 }

@@ -125,14 +125,14 @@ func (js *jobs) find(id string) *job {
 
 // compare starts a comparison of a store with the PRIMARY, or returns the one that
 // runs.
-func (js *jobs) compare(x *space, st *store) (*job, error) {
+func (js *jobs) compare(x *space, st *store) *job {
 	return js.run(jobCompare, x, st.name, func(ctx context.Context, j *job) (string, error) {
 		r, err := js.compareNow(ctx, x, st, j)
 		if err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("%d differences in %d items", r.Differences, r.Items), nil
-	}), nil
+	})
 }
 
 func (js *jobs) compareNow(ctx context.Context, x *space, st *store, j *job) (*consumers.Report, error) {

@@ -17,13 +17,13 @@ func partition(i int) wal.Partition { return wal.Partition(i) }
 // its envelope is sound, its payload is not.
 func poison(t *testing.T, s *Server, id string) wal.Offset {
 	t.Helper()
-	return poisonWith(t, s, id, nil)
+	return poisonWith(t, s, "demo-kv", id, nil)
 }
 
-// poisonWith is poison with more bytes in the record.
-func poisonWith(t *testing.T, s *Server, id string, more []byte) wal.Offset {
+// poisonWith is poison in any key-value namespace, with more bytes in the record.
+func poisonWith(t *testing.T, s *Server, ns, id string, more []byte) wal.Offset {
 	t.Helper()
-	l := topic(t, s, "demo-kv")
+	l := topic(t, s, ns)
 	rec := wal.AppendRecord(nil, &wal.Record{
 		Kind: wal.KindKV, RoutingKey: []byte(id),
 		Token:   wal.Token{GenerationTime: s.broker.Now().UnixMicro(), Nonce: wal.NewNonce()},
@@ -34,9 +34,9 @@ func poisonWith(t *testing.T, s *Server, id string, more []byte) wal.Offset {
 	if res.Err != nil {
 		t.Fatal(res.Err)
 	}
-	n, ok := s.spaces.dir.Get("demo-kv")
+	n, ok := s.spaces.dir.Get(ns)
 	if !ok {
-		t.Fatal("no demo-kv")
+		t.Fatal("no " + ns)
 	}
 	if err := n.Stream.WaitApplied(t.Context(), p, res.Offset); err != nil {
 		t.Fatal(err)

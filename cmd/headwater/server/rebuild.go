@@ -91,20 +91,17 @@ func (x *space) stepRebuild(ctx context.Context, j *job, name string) (string, e
 		return fmt.Sprintf("store %s has %d differences in %d items and waits; see headwater store list, and promote it with --accept-differences if it is right",
 			name, l.Compared.Differences, l.Compared.Items), nil
 	}
-	st, err := x.caughtUp(l)
-	if err != nil {
-		return "", err
-	}
-	x.stepping.Lock()
-	defer x.stepping.Unlock()
-	if err := x.steady(ctx); err != nil {
-		return "", err
-	}
-	if _, l, err = x.again(name); err != nil || l.State != namespace.Comparing {
-		return "", err // it is looked at again
-	}
-	if err := x.exchange(ctx, st, namespace.Retiring, "rebuild"); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%d items are equal, and store %s serves; the former PRIMARY is RETIRING", l.Compared.Items, name), nil
+	end := ""
+	err = x.step(ctx, name, func(_ *namespace.Entry, l namespace.StoreLife) error {
+		if l.State != namespace.Comparing {
+			return nil // it is looked at again
+		}
+		st, err := x.caughtUp(l)
+		if err != nil {
+			return err
+		}
+		end = fmt.Sprintf("%d items are equal, and store %s serves; the former PRIMARY is RETIRING", l.Compared.Items, name)
+		return x.exchange(ctx, st, namespace.Retiring, "rebuild")
+	})
+	return end, err
 }

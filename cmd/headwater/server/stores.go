@@ -68,8 +68,8 @@ func (x *space) openStores(ctx context.Context) error {
 // servingEvery is how often a partition is looked at that no store answers for.
 const servingEvery = 100 * time.Millisecond
 
-// watchServing has the PRIMARY decide a partition whose decider is gone; see
-// store.takesOver.
+// watchServing has the PRIMARY decide a partition whose decider is gone, see
+// store.takesOver, until every partition has a store that answers: from then on each has.
 func (x *space) watchServing(ctx context.Context) {
 	t := time.NewTicker(servingEvery)
 	defer t.Stop()
@@ -80,9 +80,14 @@ func (x *space) watchServing(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		served := true
 		for p := range wal.Partition(len(x.serving)) {
+			if x.serves(p) != nil {
+				continue
+			}
+			served = false
 			st := x.primary()
-			if x.serves(p) != nil || st == nil {
+			if st == nil {
 				continue
 			}
 			err := st.do(ctx, p, func(ctx context.Context) error { return st.loop.TakeOver(ctx, p) })
@@ -90,6 +95,9 @@ func (x *space) watchServing(ctx context.Context) {
 				failed = err.Error()
 				x.s.log.Warn("a partition has no store that answers; it is looked at again", "namespace", x.ns.Name, "partition", uint32(p), "reason", err)
 			}
+		}
+		if served {
+			return
 		}
 	}
 }

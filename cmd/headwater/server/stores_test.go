@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
@@ -124,39 +123,20 @@ func (w *storeWrites) again(when string) {
 	}
 }
 
-// polls yields every 5 ms, for half a minute.
-func polls(t *testing.T) func(yield func() bool) {
-	return func(yield func() bool) {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		for yield() {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
-}
-
 // storeOf waits until a store is in a state and compared, if it is to be, and
 // returns it.
-func storeOf(t *testing.T, s *Server, ns, name, state string) map[string]any {
+func storeOf(t *testing.T, s *Server, ns, name, state string) (m map[string]any) {
 	t.Helper()
-	var last reply
-	for range polls(t) {
-		last = call(t, s, "Admin.ListStores", `{"namespace":"`+ns+`"}`)
-		for _, x := range last.field(t, "stores").([]any) {
-			m := x.(map[string]any)
+	until(t, "store "+name+" of "+ns+" is "+state, func() bool {
+		for _, x := range call(t, s, "Admin.ListStores", `{"namespace":"`+ns+`"}`).field(t, "stores").([]any) {
+			m = x.(map[string]any)
 			if m["name"] == name && m["state"] == state && (state != "COMPARING" || m["compared"] != nil) {
-				return m
+				return true
 			}
 		}
-	}
-	t.Fatalf("store %s of %s is never %s: %s", name, ns, state, last)
-	return nil
+		return false
+	})
+	return m
 }
 
 // equal fails unless the last comparison of a store found no difference.
@@ -181,19 +161,18 @@ func compared(t *testing.T, s *Server, ns, name string) {
 	}
 }
 
+// awaitJob waits until a job is done, and returns its message.
 func awaitJob(t *testing.T, s *Server, id string) string {
 	t.Helper()
-	for range polls(t) {
-		r := call(t, s, "Admin.GetJob", `{"id":"`+id+`"}`)
-		if state := r.field(t, "job.state"); state != "RUNNING" {
-			if state != "DONE" {
-				t.Errorf("job: %s", r)
-			}
-			return fmt.Sprint(r.field(t, "job.message"))
-		}
+	var r reply
+	until(t, "job "+id+" ends", func() bool {
+		r = call(t, s, "Admin.GetJob", `{"id":"`+id+`"}`)
+		return r.field(t, "job.state") != "RUNNING"
+	})
+	if r.field(t, "job.state") != "DONE" {
+		t.Errorf("job: %s", r)
 	}
-	t.Fatal("the job does not end")
-	return ""
+	return fmt.Sprint(r.field(t, "job.message"))
 }
 
 // TestAShadowTakesOver builds a second store of a live namespace, promotes it, rolls
@@ -208,7 +187,8 @@ func TestAShadowTakesOver(t *testing.T) {
 	}
 	w := &storeWrites{t: t, s: s}
 	w.round()
-	parked := poisonOf(t, s, "shop", wal.KindKV, "id1")
+	const parked = "id1"
+	poisonWith(t, s, "shop", parked, nil)
 	w.parked = `"id1"`
 	w.round()
 	for name, doc := range stored {
@@ -253,26 +233,6 @@ func TestAShadowTakesOver(t *testing.T) {
 	if r := call(t, s, "KeyValue.GetItems", `{"namespace":"shop","id":"id1","predicate":{"matchAll":{}},"consistency":"LATEST"}`); r.status != 200 {
 		t.Errorf("the key that was parked: %s", r)
 	}
-}
-
-// poisonOf appends a record that cannot be applied, and waits until its key is parked.
-func poisonOf(t *testing.T, s *Server, ns string, kind wal.Kind, key string) string {
-	t.Helper()
-	l := topic(t, s, ns)
-	rec := wal.AppendRecord(nil, &wal.Record{Kind: kind, RoutingKey: []byte(key), Token: wal.Token{GenerationTime: s.broker.Now().UnixMicro(), Nonce: wal.NewNonce()}, Payload: []byte{1, 1, 0, 1, 99, 0}})
-	p := wal.PartitionOf([]byte(key), l.Info().Partitions)
-	res := l.Append(t.Context(), wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]
-	if res.Err != nil {
-		t.Fatal(res.Err)
-	}
-	n, ok := s.spaces.dir.Get(ns)
-	if !ok {
-		t.Fatal("no " + ns)
-	}
-	if err := n.Stream.WaitApplied(t.Context(), p, res.Offset); err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 // TestARebuildTakesOver rebuilds the PRIMARY from the log, twice, and loses every store

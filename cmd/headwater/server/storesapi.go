@@ -123,11 +123,7 @@ func (a storesAPI) Compare(_ context.Context, ns, store string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	j, err := a.s.jobs.compare(x, st)
-	if err != nil {
-		return "", err
-	}
-	return j.id, nil
+	return a.s.jobs.compare(x, st).id, nil
 }
 
 // caughtUp returns an open store that has caught up.
@@ -147,63 +143,68 @@ func (x *space) caughtUp(l namespace.StoreLife) (*store, error) {
 }
 
 // Promote implements gateway.Stores.
-func (a storesAPI) Promote(ctx context.Context, ns, store string, acceptDifferences bool) (*headwaterv1.Store, error) {
-	x, _, _, err := a.life(ns, store)
-	if err != nil {
-		return nil, err
-	}
-	x.stepping.Lock()
-	defer x.stepping.Unlock()
-	if err := x.steady(ctx); err != nil {
-		return nil, err
-	}
-	e, l, err := x.again(store)
-	if err != nil {
-		return nil, err
-	}
-	if store == e.Config.Primary() {
-		return x.toAPI(e, l), nil
-	}
-	st, err := x.caughtUp(l)
-	switch {
-	case err != nil:
-		return nil, err
-	case l.State == namespace.Retiring:
-		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is RETIRING; headwater store rollback makes it the PRIMARY again", store, ns)
-	case l.Compared == nil:
-		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has not been compared yet; wait for the comparison, or start one with headwater store compare", store, ns)
-	case l.Compared.Differences > 0 && !acceptDifferences:
-		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has %d differences in %d items; see headwater store list, or pass --accept-differences", store, ns, l.Compared.Differences, l.Compared.Items)
-	}
-	return x.exchanged(ctx, st, namespace.Retiring)
+func (a storesAPI) Promote(ctx context.Context, ns, name string, acceptDifferences bool) (*headwaterv1.Store, error) {
+	return a.turn(ctx, ns, name, namespace.Retiring, func(x *space, l namespace.StoreLife) (*store, error) {
+		st, err := x.caughtUp(l)
+		switch {
+		case err != nil:
+			return nil, err
+		case l.State == namespace.Retiring:
+			return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is RETIRING; headwater store rollback makes it the PRIMARY again", name, ns)
+		case l.Compared == nil:
+			return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has not been compared yet; wait for the comparison, or start one with headwater store compare", name, ns)
+		case l.Compared.Differences > 0 && !acceptDifferences:
+			return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s has %d differences in %d items; see headwater store list, or pass --accept-differences", name, ns, l.Compared.Differences, l.Compared.Items)
+		}
+		return st, nil
+	})
 }
 
 // Rollback implements gateway.Stores.
-func (a storesAPI) Rollback(ctx context.Context, ns, store string) (*headwaterv1.Store, error) {
-	x, _, _, err := a.life(ns, store)
+func (a storesAPI) Rollback(ctx context.Context, ns, name string) (*headwaterv1.Store, error) {
+	return a.turn(ctx, ns, name, namespace.Comparing, func(x *space, l namespace.StoreLife) (*store, error) {
+		if l.State != namespace.Retiring {
+			return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is %s; only a RETIRING store can be rolled back to", name, ns, l.State)
+		}
+		return x.caughtUp(l)
+	})
+}
+
+// turn makes a store the PRIMARY, unless it is, and the PRIMARY what former says. may
+// returns the store, or why it cannot be.
+func (a storesAPI) turn(ctx context.Context, ns, name string, former namespace.StoreState, may func(*space, namespace.StoreLife) (*store, error)) (m *headwaterv1.Store, err error) {
+	x, _, _, err := a.life(ns, name)
 	if err != nil {
 		return nil, err
 	}
+	err = x.step(ctx, name, func(e *namespace.Entry, l namespace.StoreLife) error {
+		if name == e.Config.Primary() {
+			m = x.toAPI(e, l)
+			return nil
+		}
+		st, err := may(x, l)
+		if err != nil {
+			return err
+		}
+		m, err = x.exchanged(ctx, st, former)
+		return err
+	})
+	return m, err
+}
+
+// step does f about a store of the registry while nobody else changes stores, once it
+// is known which store decides.
+func (x *space) step(ctx context.Context, store string, f func(*namespace.Entry, namespace.StoreLife) error) error {
 	x.stepping.Lock()
 	defer x.stepping.Unlock()
 	if err := x.steady(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	e, l, err := x.again(store)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if store == e.Config.Primary() {
-		return x.toAPI(e, l), nil
-	}
-	if l.State != namespace.Retiring {
-		return nil, apierrors.New(apierrors.StoreNotReady, "store %s of namespace %s is %s; only a RETIRING store can be rolled back to", store, ns, l.State)
-	}
-	st, err := x.caughtUp(l)
-	if err != nil {
-		return nil, err
-	}
-	return x.exchanged(ctx, st, namespace.Comparing)
+	return f(e, l)
 }
 
 // steady waits until the namespace has applied what its log held when it was opened,
@@ -270,23 +271,16 @@ func (a storesAPI) Drop(ctx context.Context, ns, store, confirm string) error {
 
 // drop takes a store out of the document. Its directory goes with reconcileOnce.
 func (x *space) drop(ctx context.Context, store string) error {
-	x.stepping.Lock()
-	defer x.stepping.Unlock()
-	if err := x.steady(ctx); err != nil {
+	return x.step(ctx, store, func(e *namespace.Entry, _ namespace.StoreLife) error {
+		if store == e.Config.Primary() {
+			return apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; promote another store first", store, e.Name)
+		}
+		err := x.s.names.DropStore(ctx, e.Name, store, "operator")
+		if errors.Is(err, namespace.ErrNotFound) {
+			return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", e.Name)
+		}
 		return err
-	}
-	e, _, err := x.again(store)
-	if err != nil {
-		return err
-	}
-	if store == e.Config.Primary() {
-		return apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; promote another store first", store, e.Name)
-	}
-	err = x.s.names.DropStore(ctx, e.Name, store, "operator")
-	if errors.Is(err, namespace.ErrNotFound) {
-		return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist any more", e.Name)
-	}
-	return err
+	})
 }
 
 // Rebuild implements gateway.Stores.
