@@ -48,7 +48,7 @@ var limits = map[string]string{
 	"request message":                     bytesOf(gateway.MaxRequestBytes),
 	"deadline over HTTP":                  fmt.Sprintf("1 ms to %.0f s, %.0f s unless asked", gateway.MaxTimeout.Seconds(), gateway.DefaultTimeout.Seconds()),
 	"namespace document":                  bytesOf(namespace.MaxDocumentBytes),
-	"tokens remembered for a namespace":   "`tokens.max_live`, " + comma(defaults("kv").Tokens.MaxLive) + "; of a log namespace " + comma(defaults("log").Tokens.MaxLive),
+	"tokens remembered for a namespace":   "`tokens.max_live`, " + comma(defaults("kv").Tokens.MaxLive),
 	"mutations of a partition that are acknowledged and not applied": comma(wal.DefaultMaxUnapplied),
 	"log of a namespace": "`log.max_bytes`, " + bytesOf(defaults("kv").MaxLogBytes),
 	"token time": fmt.Sprintf("%.0f m into the past, %.0f s into the future, or as the namespace says",

@@ -15,6 +15,7 @@ import (
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
 )
 
 // Parker tells which keys of a namespace are parked: its applier.
@@ -36,8 +37,8 @@ type Namespace struct {
 	Stream   *wal.Stream
 	KV       *kv.DB
 	Counter  *counter.DB
-	Applier  Parker // nil for a log namespace
-	Messages *wal.Messages
+	Messages *delivery.DB
+	Applier  Parker // nil where the namespace could not be opened
 	Letters  *consumers.DeadLetterLog
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.

@@ -10,7 +10,9 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
 )
 
 // MaxLogKey is the longest key of a message.
@@ -24,14 +26,11 @@ const PositionHeader = "headwater-position"
 type Log struct {
 	headwaterv1.UnimplementedLogServiceServer
 	dir    *Directory
-	clock  *wal.Clock
 	broker wal.Broker
 }
 
 // NewLog returns the service over dir.
-func NewLog(dir *Directory, broker wal.Broker, clock *wal.Clock) *Log {
-	return &Log{dir: dir, clock: clock, broker: broker}
-}
+func NewLog(dir *Directory, broker wal.Broker) *Log { return &Log{dir: dir, broker: broker} }
 
 // WriteToLog puts a message into a log namespace. The answer says SUCCEEDED when
 // it is durable, UNKNOWN when the log did not say in time (send it again with
@@ -51,58 +50,38 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	if most := min(ns.Config().Limits.MaxValue, wal.MaxRecordBytes-4096); int64(len(req.GetPayload())) > most {
 		return nil, forWrite(apierrors.New(apierrors.ValueTooLarge, "payload has %d bytes; it may have %d", len(req.GetPayload()), most), false, req.GetToken())
 	}
-	tok, err := s.token(ns, req.GetToken())
+	tok, err := parseToken(req.GetToken())
 	if err == nil {
 		err = ns.admitWrite(1, len(req.GetPayload()))
 	}
 	if err != nil {
 		return nil, forWrite(err, false, req.GetToken())
 	}
-	now := s.broker.Now()
-	rec := &wal.Record{RoutingKey: []byte(req.GetKey()), Token: tok, NamespaceVersion: ns.Config().Version, AcceptedAt: now.UnixMicro(), Payload: req.GetPayload()}
-	if len(rec.RoutingKey) == 0 {
-		// Messages without a key are spread by their token, which a resend carries too.
-		rec.RoutingKey = tok.Nonce[:]
-	}
-	w, err := ns.Messages.Write(ctx, rec)
-	message := tokenMessage(tok, req.GetToken())
+	w, err := ns.Messages.Write(ctx, &delivery.Message{Key: req.GetKey(), Payload: req.GetPayload(), Token: tok})
+	res := &headwaterv1.WriteToLogResponse{Result: &headwaterv1.WriteResult{Token: tokenMessage(w.Token, req.GetToken())}}
 	switch {
 	case err == nil:
-		return &headwaterv1.WriteToLogResponse{Durable: headwaterv1.WriteToLogResponse_SUCCEEDED, Result: &headwaterv1.WriteResult{
-			Token: tokenMessage(w.Token, req.GetToken()), Position: ns.Stream.Position(w.Partition, w.Offset), Durability: ns.durability(), Duplicate: duplicateOf(w.Duplicate),
-		}}, nil
+		res.Durable = headwaterv1.WriteToLogResponse_SUCCEEDED
+		res.Result.Position, res.Result.Durability, res.Result.Duplicate = ns.Stream.Position(w.Partition, w.Offset), ns.durability(), duplicateOf(w.Duplicate)
 	case errors.Is(err, wal.ErrUnknown):
-		return &headwaterv1.WriteToLogResponse{
-			Durable: headwaterv1.WriteToLogResponse_UNKNOWN, Message: "the log did not say whether it has the message; send it again with the same token",
-			Result: &headwaterv1.WriteResult{Token: message, Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_UNKNOWN},
-		}, nil
-	case errors.Is(err, wal.ErrTokenReused), errors.Is(err, wal.ErrUnapplied), errors.Is(err, wal.ErrOverloaded):
-		return nil, forWrite(err, false, message)
+		res.Durable, res.Result.Duplicate = headwaterv1.WriteToLogResponse_UNKNOWN, headwaterv1.WriteResult_UNKNOWN
+		res.Message = "the log did not say whether it has the message; send it again with the same token"
+	case refusedMessage(err):
+		return nil, forWrite(err, false, res.Result.Token)
 	default:
-		return &headwaterv1.WriteToLogResponse{
-			Durable: headwaterv1.WriteToLogResponse_FAILED, Message: fromDomain(err).Message,
-			Result: &headwaterv1.WriteResult{Token: message, Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_NO},
-		}, nil
+		res.Durable, res.Message = headwaterv1.WriteToLogResponse_FAILED, fromDomain(err).Message
+		res.Result.Duplicate = headwaterv1.WriteResult_NO
 	}
+	return res, nil
 }
 
-// token checks and completes the token of a message.
-func (s *Log) token(ns *Namespace, t *headwaterv1.IdempotencyToken) (wal.Token, error) {
-	tok, err := parseToken(t)
-	if err != nil {
-		return tok, err
-	}
-	c := ns.Config().Tokens
-	if _, err := s.clock.Stamp(&tok, s.broker.Now(), c.MaxDriftPast, c.MaxDriftFuture); err != nil {
-		return tok, fromDomain(err)
-	}
-	if tok.Nonce == (wal.Nonce{}) {
-		tok.Nonce = wal.NewNonce()
-	}
-	if c.MaxLive > 0 && ns.Messages.Live() >= c.MaxLive {
-		return tok, apierrors.New(apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later")
-	}
-	return tok, nil
+// refusedMessage reports whether a message was refused for what it asks or for what
+// waits before it, as opposed to a log that could not take it.
+func refusedMessage(err error) bool {
+	var drift *wal.DriftError
+	var parked *consumers.ParkedError
+	return errors.As(err, &drift) || errors.As(err, &parked) || errors.Is(err, wal.ErrTokensFull) ||
+		errors.Is(err, wal.ErrTokenReused) || errors.Is(err, wal.ErrUnapplied) || errors.Is(err, wal.ErrOverloaded)
 }
 
 // ReadLog streams the records of a namespace of any abstraction: each partition

@@ -19,6 +19,8 @@ import (
 	"github.com/headwater-db/headwater/kv/pebblekv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/delivery/pebbledelivery"
 	"github.com/headwater-db/headwater/wal/pebblelog"
 )
 
@@ -107,7 +109,7 @@ func newRoom(t *testing.T) *room {
 	r := &room{t: t, broker: broker, dir: NewDirectory(), runners: map[string]*roomRunner{}}
 	r.kv = NewKeyValue(r.dir, pages)
 	r.counter = NewCounter(r.dir, pages)
-	r.log = NewLog(r.dir, broker, &r.clock)
+	r.log = NewLog(r.dir, broker)
 	return r
 }
 
@@ -145,8 +147,7 @@ func (r *room) open(name, doc string) *Namespace {
 	case namespace.Counter:
 		applier = r.openCounter(n, progress, run)
 	default:
-		n.Messages = wal.NewMessages(n.Stream, r.broker.Now, func() time.Duration { return c.Tokens.Window })
-		applier = n.Messages
+		applier = r.openLog(n, progress)
 	}
 	run.Runner = consumers.New(consumers.Config{
 		Namespace: name, Role: "PRIMARY", Log: log, Applier: gated{applier, &run.gate}, Stopped: progress.Stop,
@@ -187,6 +188,30 @@ func (r *room) openKV(n *Namespace, progress *wal.Progress) consumers.Applier {
 	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: owner, Clock: &r.clock, Now: r.broker.Now, Options: func() kv.Options {
 		return kv.Options{FrontOptions: frontOptions(c), DefaultTTL: c.KV.DefaultTTL}
 	}})
+	return a
+}
+
+func (r *room) openLog(n *Namespace, progress *wal.Progress) consumers.Applier {
+	t, c := r.t, n.Config()
+	store, err := pebbledelivery.Open(pebbledelivery.Config{FS: vfs.NewMem(), Dir: "log", Partitions: c.Partitions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a := delivery.NewApplier(delivery.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: n.Stream.Log(), Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &r.clock, Ledger: store}, Store: store,
+		Window: func(uint64) (time.Duration, error) { return c.Tokens.Window, nil },
+	})
+	n.Applier = a
+	owner := delivery.NewLocal(progress)
+	owner.SetAll(&delivery.Replica{Store: store, Applier: a})
+	n.Messages = delivery.NewDB(delivery.DBConfig{
+		Stream: n.Stream, Owner: owner, Clock: &r.clock, Now: r.broker.Now, Options: func() consumers.FrontOptions { return frontOptions(c) },
+	})
 	return a
 }
 

@@ -70,6 +70,10 @@ func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, en
 		if err != nil {
 			return err
 		}
+		refused, err := t.refused(ctx, entries)
+		if err != nil {
+			return err
+		}
 		for i := range entries {
 			e := &entries[i]
 			if e.Offset >= end && !t.req.GetFollow() {
@@ -79,9 +83,7 @@ func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, en
 			if err := wal.DecodeRecord(e.Data, &rec); err != nil {
 				return &wal.CorruptError{Topic: t.ns.Name, Partition: p, Offset: e.Offset, Detail: err.Error()}
 			}
-			if skip, err := t.skip(ctx, e, &rec); err != nil {
-				return err
-			} else if skip {
+			if refused[e.Offset] || t.skip(&rec) {
 				t.pass(e)
 				continue
 			}
@@ -93,19 +95,19 @@ func (t *tail) copy(ctx context.Context, r wal.Reader, p wal.Partition, next, en
 	return nil
 }
 
-// skip leaves out what the caller did not ask for, the log's own records, and
-// messages that are copies of an earlier one.
-func (t *tail) skip(ctx context.Context, e *wal.Entry, rec *wal.Record) (bool, error) {
-	if rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind != *t.kind || t.key != nil && keyOf(rec) != *t.key {
-		return true, nil
+// refused tells which of entries are messages that do not count, copies of an earlier
+// one above all. It waits until that is decided. Of other abstractions it tells nothing.
+func (t *tail) refused(ctx context.Context, entries []wal.Entry) (map[wal.Offset]bool, error) {
+	if t.ns.Messages == nil || len(entries) == 0 {
+		return nil, nil
 	}
-	if rec.Kind != wal.KindMessage || t.ns.Messages == nil {
-		return false, nil
-	}
-	if err := t.ns.Stream.WaitApplied(ctx, e.Partition, e.Offset); err != nil {
-		return false, err
-	}
-	return !t.ns.Messages.First(e.Partition, e.Offset, rec), nil
+	first, last := &entries[0], &entries[len(entries)-1]
+	return t.ns.Messages.Refused(ctx, first.Partition, first.Offset, last.Offset+1)
+}
+
+// skip leaves out what the caller did not ask for, and the log's own records.
+func (t *tail) skip(rec *wal.Record) bool {
+	return rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind != *t.kind || t.key != nil && keyOf(rec) != *t.key
 }
 
 // pass leaves a record out. Nobody comes back to it.

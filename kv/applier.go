@@ -40,104 +40,27 @@ type Applier struct {
 func NewApplier(cfg ApplierConfig) *Applier {
 	a := &Applier{cfg: cfg}
 	cfg.Kind = wal.KindKV
-	cfg.Machine = func(p *consumers.Part) consumers.Machine { return &machine{a: a, part: p, p: p.Partition()} }
+	cfg.Machine = a.machine
 	a.Loop = consumers.NewLoop(cfg.LoopConfig)
 	return a
 }
 
 // machine is the rules of one partition.
 type machine struct {
-	a     *Applier
-	part  *consumers.Part
-	p     wal.Partition
-	batch Batch
-	// calls of the open batch, which the store does not know yet
-	pending map[wal.TokenID]TokenEntry
+	consumers.Batched[TokenEntry, Batch]
+	a *Applier
+	p wal.Partition
+	// uploads of the open batch, which the store does not know yet
 	uploads map[UploadID]StoredUpload
 	payload Payload
 	cursor  []byte // of the sweep
 }
 
-// Load implements consumers.Machine: the store has everything that was applied.
-func (m *machine) Load(ctx context.Context, _ bool) (st consumers.State, queues []consumers.ParkedQueue, kept bool, err error) {
-	m.drop()
-	if st, err = m.a.cfg.Store.State(ctx, m.p); err != nil {
-		return st, nil, false, fmt.Errorf("read the state: %w", err)
-	}
-	if queues, err = m.a.cfg.Store.Parked(ctx, m.p); err != nil {
-		return st, nil, false, fmt.Errorf("read the parked records: %w", err)
-	}
-	return st, queues, false, nil
+func (a *Applier) machine(p *consumers.Part) consumers.Machine {
+	m := &machine{a: a, p: p.Partition(), uploads: make(map[UploadID]StoredUpload)}
+	m.Batched = consumers.NewBatched(p, a.cfg.Store, a.cfg.Store.Begin, func() { clear(m.uploads) })
+	return m
 }
-
-// drop gives the open batch up.
-func (m *machine) drop() {
-	if m.batch != nil {
-		m.batch.Abort()
-		m.batch = nil
-	}
-	m.pending, m.uploads = nil, nil
-}
-
-// open returns the batch of what is applied and not committed.
-func (m *machine) open() Batch {
-	if m.batch == nil {
-		m.batch = m.a.cfg.Store.Begin(m.p)
-		if m.pending == nil {
-			m.pending = make(map[wal.TokenID]TokenEntry)
-			m.uploads = make(map[UploadID]StoredUpload)
-		}
-	}
-	return m.batch
-}
-
-// Token implements consumers.Machine.
-func (m *machine) Token(ctx context.Context, id wal.TokenID) (wal.Hash, int64, bool, error) {
-	e, ok := m.pending[id]
-	if !ok {
-		var err error
-		if e, ok, err = m.a.cfg.Store.Token(ctx, m.p, id); err != nil {
-			return wal.Hash{}, 0, false, err
-		}
-	}
-	return e.Hash, e.LogTime, ok, nil
-}
-
-// SaveParked implements consumers.Machine.
-func (m *machine) SaveParked(c *consumers.ParkedChange) { m.open().SaveParked(c) }
-
-// SaveException implements consumers.Machine.
-func (m *machine) SaveException(o wal.Offset, row []byte) { m.open().SaveException(o, row) }
-
-// TrimExceptions implements consumers.Machine.
-func (m *machine) TrimExceptions(before wal.Offset) { m.open().TrimExceptions(before) }
-
-// Moved implements consumers.Machine: the batch is saved with the state.
-func (m *machine) Moved(*consumers.State) { m.open() }
-
-// Commit implements consumers.Machine.
-func (m *machine) Commit(ctx context.Context, st *consumers.State) error {
-	if m.batch == nil {
-		return nil
-	}
-	b := m.batch
-	m.batch = nil
-	defer b.Abort()
-	if err := b.Commit(ctx, *st); err != nil {
-		m.drop()
-		return err
-	}
-	clear(m.pending)
-	clear(m.uploads)
-	m.part.Saved(st.Applied)
-	return nil
-}
-
-// Save implements consumers.Machine: what is committed is saved.
-func (m *machine) Save(ctx context.Context, st *consumers.State) error { return m.Commit(ctx, st) }
-
-// Begin implements consumers.Machine.
-func (m *machine) Begin(context.Context, *consumers.Run) error { return nil }
 
 // Record implements consumers.Machine: each call is decided by itself.
 func (m *machine) Record(ctx context.Context, r *consumers.Run) error {

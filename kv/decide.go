@@ -66,8 +66,7 @@ func (m *machine) call(ctx context.Context, r *consumers.Run, index int, c *Call
 	} else {
 		r.CountRefused(1)
 	}
-	m.open().SaveToken(&e)
-	m.pending[id] = e
+	m.SaveToken(id, &e)
 	return nil
 }
 
@@ -126,11 +125,11 @@ func (m *machine) untokened(ctx context.Context, r *consumers.Run, c *Call) erro
 		}
 		switch {
 		case x.Op == OpAbortUpload:
-			m.open().DropUpload(x.Upload.ID)
+			m.Open().DropUpload(x.Upload.ID)
 			u.Expiry = 0 // for what follows in this batch
 			m.uploads[x.Upload.ID] = u
 		case u.Expiry > r.LogTime:
-			m.open().SaveChunk(x.Upload.ID, x.Upload.Index, x.Upload.Data)
+			m.Open().SaveChunk(x.Upload.ID, x.Upload.Index, x.Upload.Data)
 		}
 		r.Changed()
 	}
@@ -303,7 +302,7 @@ func decodeDecided(b []byte, e *TokenEntry) (err error) {
 // mutate writes one mutation with version time t. newest: nothing in the
 // partition is as new.
 func (m *machine) mutate(x *Mutation, t int64, n wal.Nonce, newest bool) {
-	b := m.open()
+	b := m.Open()
 	switch x.Op {
 	case OpPut:
 		for i := range x.Items {

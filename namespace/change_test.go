@@ -25,6 +25,9 @@ func goldenChanges() []*change {
 	log := &Config{}
 	*log = *newConfig(Defaults{Partitions: 12})
 	log.Name, log.Abstraction = "l", Log
+	for _, c := range []*Config{kv, log} {
+		c.Tokens.MaxLive = 5_000_000
+	}
 	inc := wal.Incarnation{0, 1, 2, 0xfe, 0xff}.String()
 	return []*change{
 		{Op: opApply, Name: "plays", Generation: 1, Incarnation: inc, Document: "namespace: plays\nabstraction: kv\n", Config: kv, By: "me"},

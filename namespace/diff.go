@@ -127,12 +127,10 @@ func (c *Config) settings() []setting {
 			ss = append(ss, setting{path: p + ".max_lag", value: formatBytes(s.MaxLag)})
 		}
 	}
-	if c.Abstraction != Log {
-		ss = append(ss,
-			setting{path: "dead_letters.retention", value: formatDuration(c.DeadLetters.Retention)},
-			setting{path: "dead_letters.max_bytes", value: formatBytes(c.DeadLetters.MaxBytes)},
-		)
-	}
+	ss = append(ss,
+		setting{path: "dead_letters.retention", value: formatDuration(c.DeadLetters.Retention)},
+		setting{path: "dead_letters.max_bytes", value: formatBytes(c.DeadLetters.MaxBytes)},
+	)
 	if c.Abstraction == KV {
 		order := "ascending"
 		if c.KV.Descending {

@@ -134,14 +134,10 @@ func Parse(doc string, def Defaults) (*Document, error) {
 	return d, nil
 }
 
-// The defaults of tokens.max_live. A token of a store is about 100 bytes on disk
+// maxLiveTokens is the default of tokens.max_live. A token is about 100 bytes on disk
 // and 12 bits of memory: 100 M are what 93,000 writes/s leave within the default
 // window, the eighth of it that freeing lags behind, and a round of the sweeper.
-// One of a log namespace is about 150 bytes of memory.
-const (
-	maxLiveInStore  = 100_000_000
-	maxLiveInMemory = 5_000_000
-)
+const maxLiveTokens = 100_000_000
 
 // newConfig returns the defaults.
 func newConfig(def Defaults) *Config {
@@ -154,6 +150,6 @@ func newConfig(def Defaults) *Config {
 		MaxLogBytes: 50 * gib,
 		Durability:  "sync",
 		Limits:      Limits{MaxValue: 64 * mib},
-		Tokens:      TokenConfig{Window: 15 * time.Minute, MaxDriftPast: 10 * time.Minute, MaxDriftFuture: 10 * time.Second, MaxLive: maxLiveInMemory},
+		Tokens:      TokenConfig{Window: 15 * time.Minute, MaxDriftPast: 10 * time.Minute, MaxDriftFuture: 10 * time.Second, MaxLive: maxLiveTokens},
 	}
 }

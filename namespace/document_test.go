@@ -98,10 +98,6 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if !reflect.DeepEqual(d.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", d.Config, want)
 	}
-	// The tokens of messages are in memory.
-	if d, err := Parse("namespace: a\nabstraction: log\n", Defaults{}); err != nil || d.Config.Tokens.MaxLive != 5_000_000 {
-		t.Errorf("a log namespace: %+v, %v", d.Config.Tokens, err)
-	}
 	if d, err := Parse("namespace: a\nabstraction: kv\ntokens: { max_live: 5000000 }\n", Defaults{}); err != nil || d.Config.Tokens.MaxLive != 5_000_000 {
 		t.Errorf("what is set is not kept: %+v, %v", d.Config.Tokens, err)
 	}
@@ -184,9 +180,9 @@ func drawConfig(t *rapid.T, name string) *Config {
 		c.SLO.Read.Target = dur("read.target", time.Millisecond, c.SLO.Read.Max)
 		c.SLO.Write.Max = dur("write.max", time.Millisecond, maxDeadline)
 		c.SLO.Write.Target = dur("write.target", time.Millisecond, c.SLO.Write.Max)
-		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
-		c.DeadLetters = DeadLetterConfig{Retention: dur("letters", time.Minute, tenYears), MaxBytes: rapid.SampledFrom([]int64{0, mib, tib}).Draw(t, "letter bytes")}
 	}
+	c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
+	c.DeadLetters = DeadLetterConfig{Retention: dur("letters", time.Minute, tenYears), MaxBytes: rapid.SampledFrom([]int64{0, mib, tib}).Draw(t, "letter bytes")}
 	switch c.Abstraction {
 	case Counter:
 		c.Counter = drawCounter(t, dur)

@@ -54,8 +54,11 @@ type raw struct {
 	letters     DeadLetterConfig
 }
 
+// defaultDeadLetters is how long dead letters are kept unless a document says.
+var defaultDeadLetters = DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: gib}
+
 func newRaw(d *Document) *raw {
-	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: gib}, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
+	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: defaultDeadLetters, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
 }
 
 // finish fills in what depends on the abstraction.
@@ -63,9 +66,6 @@ func (r *raw) finish() {
 	c := r.d.Config
 	c.Abstraction = Abstraction(r.abstraction)
 	c.Partitions = int(r.partitions)
-	if c.Abstraction != Log && !r.d.Sets("tokens.max_live") {
-		c.Tokens.MaxLive = maxLiveInStore
-	}
 	switch c.Abstraction {
 	case KV:
 		c.KV.Descending = r.order == "descending"
@@ -79,12 +79,15 @@ func (r *raw) finish() {
 		if (c.Counter.Floor != nil || c.Counter.Ceiling != nil) && c.Counter.OnViolation == "" {
 			c.Counter.OnViolation = "reject"
 		}
+	case Log:
 	default:
 		return
 	}
 	c.DeadLetters = r.letters
-	defaultObjective(&c.SLO.Read, 10*time.Millisecond, 500*time.Millisecond)
-	defaultObjective(&c.SLO.Write, 20*time.Millisecond, time.Second)
+	if c.Abstraction != Log {
+		defaultObjective(&c.SLO.Read, 10*time.Millisecond, 500*time.Millisecond)
+		defaultObjective(&c.SLO.Write, 20*time.Millisecond, time.Second)
+	}
 	if len(c.Storage) == 0 && !r.d.Sets("storage") {
 		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
 	}

@@ -198,6 +198,7 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	}
 	cfg := *c.Config
 	cfg.Version = s.version
+	cfg.addLogStore()
 	e := &Entry{
 		Name: c.Name, Version: s.version, Generation: c.Generation, Incarnation: inc,
 		Topic: TopicName(s.prefix, cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(s.prefix, c.Name, c.Generation),

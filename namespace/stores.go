@@ -81,6 +81,13 @@ func (c *Config) Primary() string {
 	return ""
 }
 
+// addLogStore gives a log namespace what a document of before it had a store lacks.
+func (c *Config) addLogStore() {
+	if c.Abstraction == Log && len(c.Storage) == 0 {
+		c.Storage, c.DeadLetters = []StoreConfig{{Role: primaryRole, Type: "pebble"}}, defaultDeadLetters
+	}
+}
+
 // alive are the stores of an entry whose configuration is c: those that it has had,
 // as they were, and new ones that are building. The first PRIMARY serves at once.
 func (e *Entry) alive(before []StoreLife, last uint64, c *Config) ([]StoreLife, uint64) {

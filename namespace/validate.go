@@ -71,14 +71,8 @@ func (w *walker) validateBuild(d *Document) {
 	if w.sets("delivery") {
 		w.at("delivery", "", "is not in this build; readers follow the log with ReadLog")
 	}
-	if w.sets("dead_letters") {
-		w.at("dead_letters", "", "a log namespace has none in this build; leave it out")
-	}
 	if w.sets("slo") {
 		w.at("slo", "", "a log namespace does not act on it; leave it out")
-	}
-	if w.sets("storage") {
-		w.at("storage", "", "a log namespace has no store; leave it out")
 	}
 }
 
@@ -114,7 +108,7 @@ func (w *walker) validateObjective(path string, o Objective) {
 }
 
 func (w *walker) validateStorage(c *Config) {
-	if c.Abstraction != KV && c.Abstraction != Counter || w.reported("storage") {
+	if c.Abstraction == "" || c.Abstraction == TimeSeries || w.reported("storage") {
 		return
 	}
 	primaries := 0
@@ -139,7 +133,9 @@ func (w *walker) validateStorage(c *Config) {
 			}
 		case s.Role == "EVENTS" && c.Abstraction == Counter:
 			w.at(path+".role", "", "role EVENTS is not in this build of counter; the PRIMARY keeps the events too")
+		case s.Role == "SHADOW" && c.Abstraction != Log:
 		case s.Role == "SHADOW":
+			w.at(path+".role", "", "a log namespace has one store, its PRIMARY: it remembers tokens, and is made again from the log")
 		case s.Role != "":
 			w.at(path+".role", "", "role %s is not in this build of %s; it has PRIMARY and SHADOW", s.Role, c.Abstraction)
 		}
@@ -159,7 +155,7 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".max_lag", "", "belongs to a store that follows; the log is always held for the PRIMARY")
 		}
 		if w.sets(path+".ttl") && s.Role != "CACHE" && s.Role != "" {
-			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl"}[c.Abstraction])
+			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl", Log: "the log is kept for log.retention"}[c.Abstraction])
 		}
 	}
 	if primaries == 0 && !slices.ContainsFunc(w.problems, func(p Problem) bool {

@@ -22,6 +22,8 @@ import (
 	"github.com/headwater-db/headwater/kv/pebblekv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/delivery/pebbledelivery"
 	"github.com/headwater-db/headwater/wal/pebblelog"
 )
 
@@ -33,8 +35,10 @@ type pipeline struct {
 	log     wal.Log
 	store   *pebblekv.Store
 	applier *kv.Applier
-	runner  *consumers.Runner
-	owner   *kv.Local
+	// messages is the store of the log namespace.
+	messages *pebbledelivery.Store
+	runner   *consumers.Runner
+	owner    *kv.Local
 	// applierConfig is what applier was made of, for another on the same store.
 	applierConfig kv.ApplierConfig
 
@@ -136,8 +140,24 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Messages = wal.NewMessages(m.Stream, p.broker.Now, func() time.Duration { return m.Config().Tokens.Window })
-	start(m, m.Messages, progress)
+	letters, err = p.broker.Create(ctx, wal.TopicSpec{Name: "headwater.dlq." + pipelineLog + ".1", Partitions: 1})
+	if err != nil {
+		return nil, err
+	}
+	if m.Letters, err = consumers.OpenDeadLetters(ctx, letters, func(string) {}); err != nil {
+		return nil, err
+	}
+	if p.messages, err = pebbledelivery.Open(pebbledelivery.Config{FS: fs, Dir: "messages", Partitions: 2, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}); err != nil {
+		return nil, err
+	}
+	messages := delivery.NewApplier(delivery.ApplierConfig{
+		LoopConfig: consumers.LoopConfig{Log: m.Stream.Log(), Letters: m.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.messages}, Store: p.messages,
+		Window: func(uint64) (time.Duration, error) { return window, nil }})
+	m.Applier = messages
+	owner := delivery.NewLocal(progress)
+	owner.SetAll(&delivery.Replica{Store: p.messages, Applier: messages})
+	m.Messages = delivery.NewDB(delivery.DBConfig{Stream: m.Stream, Owner: owner, Clock: &p.clock, Now: p.broker.Now, Options: func() consumers.FrontOptions { return frontOptions(m.Config()) }})
+	start(m, messages, progress)
 
 	for _, n := range []*gateway.Namespace{n, m} {
 		for i := range wal.Partition(2) {
@@ -162,7 +182,7 @@ func (p *pipeline) serve(dir *gateway.Directory) error {
 	}
 	p.server = grpc.NewServer()
 	headwaterv1.RegisterKeyValueServiceServer(p.server, gateway.NewKeyValue(dir, pages))
-	headwaterv1.RegisterLogServiceServer(p.server, gateway.NewLog(dir, p.broker, &p.clock))
+	headwaterv1.RegisterLogServiceServer(p.server, gateway.NewLog(dir, p.broker))
 	lis := bufconn.Listen(1 << 20)
 	p.work.Go(func() {
 		_ = p.server.Serve(lis) // ends by Stop
@@ -189,6 +209,9 @@ func (p *pipeline) close() error {
 		stopped(r)
 	}
 	var errs []error
+	if p.messages != nil {
+		errs = append(errs, p.messages.Close())
+	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
 	}

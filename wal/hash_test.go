@@ -9,15 +9,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestCanonicalFormOfAMessage(t *testing.T) {
-	t.Parallel()
-	sum := sha256.Sum256([]byte("\x03key\x07payload"))
-	got := hashOfMessage(&Record{RoutingKey: []byte("key"), Payload: []byte("payload"), AcceptedAt: 7, Token: Token{GenerationTime: 8}})
-	if got[0] != 1 || !bytes.Equal(got[1:], sum[:15]) {
-		t.Errorf("hash %s is not of the form that is written down", got)
-	}
-}
-
 func TestHashesOfTwoFormsCountAsOneRequest(t *testing.T) {
 	t.Parallel()
 	of := func(version byte, s string) Hash { return HashOf(version, func(x *Hasher) { x.String(s) }) }

@@ -250,6 +250,19 @@ func (s *Store[S, E]) Follow(ctx context.Context) error {
 	return nil
 }
 
+// BeginAt makes a partition go on with the record at o: it lacks nothing of what is
+// before it. For a store that nobody applies to.
+func (s *Store[S, E]) BeginAt(ctx context.Context, p wal.Partition, o wal.Offset) error {
+	st, err := s.Saved(ctx, p)
+	if err != nil {
+		return err
+	}
+	common := s.layout.Common(&st)
+	common.Applied, common.FirstException = o-1, o
+	b := s.Begin(p)
+	return b.Commit(ctx, st)
+}
+
 // Checkpoint copies the store as of one moment into dir, which must not exist. What
 // it holds is durable when it returns. The files that Pebble does not change any
 // more are linked, so that it costs no time and no space.

@@ -2,10 +2,8 @@ package server
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/headwater-db/headwater/namespace"
-	"github.com/headwater-db/headwater/wal"
 )
 
 // abstraction is what one brings into a process: what takes its calls, and its
@@ -13,9 +11,14 @@ import (
 type abstraction struct {
 	front func(x *space) front
 	store func(st *store) backend
+	// forgets: its store holds nothing that is older than a token window, and nothing
+	// that does not follow from the log. The log is trimmed below the window only, so
+	// the store goes on wherever the log begins; and it has no home: any process may
+	// keep one of its own.
+	forgets bool
 }
 
-// abstractions are those of this build that have a store.
+// abstractions are those of this build.
 var abstractions = map[namespace.Abstraction]abstraction{
 	namespace.KV: {
 		front: func(x *space) front { return x.newKVFront() },
@@ -25,15 +28,19 @@ var abstractions = map[namespace.Abstraction]abstraction{
 		front: func(x *space) front { return x.newCounterFront() },
 		store: func(st *store) backend { return &counterBackend{st: st} },
 	},
+	namespace.Log: {
+		front:   func(x *space) front { return x.newDeliveryFront() },
+		store:   func(st *store) backend { return &deliveryBackend{st: st} },
+		forgets: true,
+	},
 }
 
-// openFront makes what takes the calls of the namespace. A log namespace has no
-// store: its log is what is read.
+// hasHome reports whether the stores of the namespace are in one data directory and no
+// other.
+func (x *space) hasHome() bool { return !abstractions[x.entry.Config.Abstraction].forgets }
+
+// openFront makes what takes the calls of the namespace.
 func (x *space) openFront() error {
-	if x.entry.Config.Abstraction == namespace.Log {
-		x.ns.Messages = wal.NewMessages(x.ns.Stream, x.s.broker.Now, func() time.Duration { return x.ns.Config().Tokens.Window })
-		return nil
-	}
 	a, ok := abstractions[x.entry.Config.Abstraction]
 	if !ok {
 		return fmt.Errorf("abstraction %s is not in this build", x.entry.Config.Abstraction)

@@ -22,9 +22,17 @@ func (st *store) checked(ctx context.Context) (*store, error) {
 	if err != nil {
 		return st, err
 	}
+	if !st.x.hasHome() {
+		return st.madeAnew(ctx, ahead)
+	}
 	if err := st.x.s.names.Claim(ctx, st.x.entry.Name, st.x.s.dir.id); err != nil {
 		return st, fmt.Errorf("claim namespace %s: %w", st.x.entry.Name, err)
 	}
+	return st.madeAnew(ctx, ahead)
+}
+
+// madeAnew is the store, or a fresh one in its place where it is ahead.
+func (st *store) madeAnew(ctx context.Context, ahead bool) (*store, error) {
 	if !ahead {
 		return st, nil
 	}
@@ -99,12 +107,18 @@ func (st *store) check(ctx context.Context) (ahead bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("bounds of partition %d: %w", p, err)
 		}
+		if saved+1 < b.Start && !x.hasHome() {
+			if err := st.ledger.BeginAt(ctx, p, b.Start); err != nil {
+				return false, fmt.Errorf("begin partition %d at offset %d: %w", p, b.Start, err)
+			}
+			continue
+		}
 		if saved+1 < b.Start {
 			return false, fmt.Errorf("the store of namespace %s has partition %d up to offset %d, and the log begins at %d: offsets %d to %d are in neither; restore the store from a copy",
 				x.entry.Name, p, saved, b.Start, saved+1, b.Start-1)
 		}
 		if saved >= b.End {
-			if b.Start > 0 {
+			if b.Start > 0 && st.x.hasHome() {
 				return false, fmt.Errorf("the store of namespace %s is ahead of its log (partition %d: applied %d, log ends at %d), and the log begins at %d: it cannot be rebuilt, offsets 0 to %d are gone; restore the log from a copy",
 					x.entry.Name, p, saved, b.End, b.Start, b.Start-1)
 			}

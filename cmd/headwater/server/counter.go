@@ -21,15 +21,15 @@ const flushEvery = time.Second
 
 // counterFront is what takes the calls of a counter namespace.
 type counterFront struct {
+	*counter.Local
 	db     *counter.DB
-	owner  *counter.Local
 	verify verifier
 }
 
 func (x *space) newCounterFront() *counterFront {
-	f := &counterFront{owner: counter.NewLocal(x.progress, nil)}
+	f := &counterFront{Local: counter.NewLocal(x.progress, nil)}
 	f.db = counter.NewDB(counter.DBConfig{
-		Stream: x.ns.Stream, Owner: f.owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
+		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			c := x.ns.Config()
 			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows}
@@ -43,16 +43,6 @@ func (x *space) newCounterFront() *counterFront {
 }
 
 func (f *counterFront) noteTokens(n int64) { f.db.NoteUsage(n) }
-
-func (f *counterFront) ParkedKeys(p wal.Partition) (int, wal.Offset) { return f.owner.ParkedKeys(p) }
-
-func (f *counterFront) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
-	return f.owner.Parked(p, key)
-}
-
-func (f *counterFront) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
-	f.owner.ParkedHeads(p, do)
-}
 
 // counterBackend is a store of counters on Pebble.
 type counterBackend struct {
@@ -98,7 +88,7 @@ func (b *counterBackend) replica() *counter.Replica {
 }
 
 func (b *counterBackend) serve(p wal.Partition) {
-	b.st.x.front.(*counterFront).owner.Set(p, b.replica())
+	b.st.x.front.(*counterFront).Set(p, b.replica())
 }
 
 // settings are those of the version that a record was accepted under.

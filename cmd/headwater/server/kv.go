@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
@@ -13,13 +12,13 @@ import (
 
 // kvFront is what takes the calls of a key-value namespace.
 type kvFront struct {
-	db    *kv.DB
-	owner *kv.Local
+	*kv.Local
+	db *kv.DB
 }
 
 func (x *space) newKVFront() *kvFront {
-	f := &kvFront{owner: kv.NewLocal(x.progress, nil)}
-	f.db = kv.NewDB(kv.DBConfig{Stream: x.ns.Stream, Owner: f.owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, Options: func() kv.Options {
+	f := &kvFront{Local: kv.NewLocal(x.progress, nil)}
+	f.db = kv.NewDB(kv.DBConfig{Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, Options: func() kv.Options {
 		c := x.ns.Config()
 		return kv.Options{FrontOptions: frontOptions(c), DefaultTTL: c.KV.DefaultTTL, ReadMax: c.SLO.Read.Max}
 	}})
@@ -28,16 +27,6 @@ func (x *space) newKVFront() *kvFront {
 }
 
 func (f *kvFront) noteTokens(n int64) { f.db.NoteUsage(n) }
-
-func (f *kvFront) ParkedKeys(p wal.Partition) (int, wal.Offset) { return f.owner.ParkedKeys(p) }
-
-func (f *kvFront) Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
-	return f.owner.Parked(p, key)
-}
-
-func (f *kvFront) ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue)) {
-	f.owner.ParkedHeads(p, do)
-}
 
 // kvBackend is a store of key-value items on Pebble.
 type kvBackend struct {
@@ -73,7 +62,7 @@ func (b *kvBackend) compare(ctx context.Context, p wal.Partition, x, y view, r *
 }
 
 func (b *kvBackend) serve(p wal.Partition) {
-	b.st.x.front.(*kvFront).owner.Set(p, &kv.Replica{Store: b.pebble, Applier: b.applier})
+	b.st.x.front.(*kvFront).Set(p, &kv.Replica{Store: b.pebble, Applier: b.applier})
 }
 
 // settings are those of the version that a record was accepted under.
@@ -94,10 +83,5 @@ func (b *kvBackend) sweep(ctx context.Context, p wal.Partition, limit int) (more
 
 // due: tokens are forgotten by log time, which an idle log does not move on.
 func (b *kvBackend) due(p wal.Partition, now int64) bool {
-	part := b.applier.Part(p)
-	if part == nil {
-		return false
-	}
-	idle := now - part.State().LogTime
-	return b.pebble.LiveTokens(p) > 0 && idle > (b.st.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
+	return b.st.owesTokens(b.applier.Part(p), now)
 }

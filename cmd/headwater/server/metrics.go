@@ -93,20 +93,15 @@ func (s *Server) watchLag(ctx context.Context) {
 	}
 }
 
-// liveTokens asks a namespace's store or message log.
+// liveTokens asks a namespace's stores.
 func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 	sp.mu.Lock()
 	x := sp.open[name]
 	sp.mu.Unlock()
-	switch {
-	case x == nil:
+	if x == nil {
 		return 0
-	case x.front != nil:
-		return x.liveTokens()
-	case x.ns.Messages != nil:
-		return x.ns.Messages.Live()
 	}
-	return 0
+	return x.liveTokens()
 }
 
 // trimBlockedSeconds is how long a store or a parked record has kept a partition of

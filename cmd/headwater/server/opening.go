@@ -179,7 +179,7 @@ func (sp *spaces) serve(o *opening, x *space) error {
 	if sp.opening[name] != o {
 		return errGivenUp
 	}
-	if x.front != nil {
+	if x.front != nil && x.hasHome() { // a stand-in has none to lose
 		if err := x.mayOwn(); err != nil {
 			return err
 		}

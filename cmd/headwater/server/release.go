@@ -27,7 +27,7 @@ func (s *Server) release(ctx context.Context, req *headwaterv1.ReleaseNamespaceR
 	case len(s.cfg.KafkaBrokers) == 0:
 		return nil, notReleasable("the log of namespace %s is in the data directory of this process, and no other directory has it; restore the directory from a copy", name)
 	case e.Config.Abstraction == namespace.Log:
-		return nil, notReleasable("namespace %s has no home: a log namespace has no store, and every process serves it", name)
+		return nil, notReleasable("namespace %s has no home: the store of a log namespace follows from its log, and every process serves it", name)
 	case req.GetUndo():
 		return s.takeBack(ctx, req, e, by)
 	case e.Owner == s.dir.id && s.spaces.serves(name):
@@ -128,6 +128,9 @@ func (sp *spaces) serves(name string) bool {
 // turned reports whether x is open though e has another home, or was not opened for a
 // home that e no longer has.
 func (sp *spaces) turned(x *space, e *namespace.Entry) bool {
+	if x.front != nil && !x.hasHome() {
+		return false
+	}
 	if x.front != nil {
 		return e.Owner != sp.s.dir.id
 	}

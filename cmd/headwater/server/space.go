@@ -37,18 +37,15 @@ type space struct {
 	letters wal.Log
 	// progress is how far the stores that serve have applied.
 	progress *wal.Progress
-	// front takes the calls of the abstraction; nil for a log namespace.
+	// front takes the calls of the abstraction; nil in a stand-in.
 	front front
 	// stores by name; the siblings among them follow each other.
 	siblings *consumers.Siblings
 	serving  []atomic.Pointer[served] // by partition; nil: no store answers yet
-	// messages drives a log namespace.
-	messages *consumers.Runner
-
-	run    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	ready  chan struct{} // closed when it takes writes, or never will
+	run      context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	ready    chan struct{} // closed when it takes writes, or never will
 	// reconcile wakes the goroutine that keeps the stores in step with the registry.
 	reconcile chan struct{}
 	stepping  sync.Mutex // held while a store is opened, promoted or dropped
@@ -87,7 +84,7 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 			err = errors.Join(err, x.stop())
 		}
 	}()
-	if e.Config.Abstraction != namespace.Log {
+	if x.hasHome() {
 		if err := x.mayOwn(); err != nil {
 			return nil, err
 		}
@@ -95,7 +92,7 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	if err := x.serve(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.consume(ctx); err != nil {
+	if err := x.openStores(ctx); err != nil {
 		return nil, err
 	}
 	x.noteEnds(ctx)
@@ -122,27 +119,6 @@ func (x *space) serve(ctx context.Context) (err error) {
 	x.progress = wal.NewProgress(info.Partitions)
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})
 	return x.openFront()
-}
-
-// consume opens the stores of the namespace and starts to apply its log to them.
-func (x *space) consume(ctx context.Context) error {
-	if x.front == nil {
-		x.messages = consumers.New(consumers.Config{
-			Namespace: x.entry.Name, Role: primary, Log: x.log, Applier: x.ns.Messages, Stopped: x.progress.Stop, Holding: x.holding, Logger: x.s.log,
-			Finish: x.s.cfg.ShutdownTimeout / 5,
-		})
-		return x.messages.StartAll(x.run)
-	}
-	return x.openStores(ctx)
-}
-
-// holding is told which messages are being applied; see wal.Progress.Hold.
-func (x *space) holding(p wal.Partition, entries []wal.Entry) {
-	if entries == nil {
-		x.progress.Release(p)
-	} else {
-		x.progress.Hold(p, entries)
-	}
 }
 
 // primary is the store of role PRIMARY, nil while there is none.
@@ -241,14 +217,11 @@ func (x *space) waitReady(ctx context.Context) error {
 // storeState tells how the store that serves fares: a partition that has stopped
 // counts before one that is retried.
 func (x *space) storeState() (state, reason string) {
-	runner := x.messages
-	if st := x.primary(); st != nil {
-		runner = st.runner
-	}
-	if runner == nil {
+	st := x.primary()
+	if st == nil {
 		return "stopped", "no store is open"
 	}
-	return runnerState(runner)
+	return runnerState(st.runner)
 }
 
 func runnerState(r *consumers.Runner) (state, reason string) {
@@ -294,15 +267,12 @@ func (x *space) stop() error {
 	}
 	x.work.Wait() // what opens stores is over
 	stores := x.all()
-	errs := make([]error, len(stores), len(stores)+1)
+	errs := make([]error, len(stores))
 	var stopping sync.WaitGroup
 	for i, st := range stores {
 		stopping.Go(func() { errs[i] = st.stop(context.Background()) })
 	}
 	stopping.Wait()
-	if x.messages != nil {
-		errs = append(errs, x.messages.StopAll(context.Background()))
-	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("namespace %s: %w", x.entry.Name, err)
 	}

@@ -51,6 +51,7 @@ type ledger interface {
 	SetTokenWindow(window time.Duration)
 	Sync(ctx context.Context) (map[wal.Partition]wal.Offset, error)
 	Follow(ctx context.Context) error
+	BeginAt(ctx context.Context, p wal.Partition, o wal.Offset) error
 	Checkpoint(dir string) error
 	Close() error // closing again does nothing
 }
@@ -208,6 +209,17 @@ func (st *store) pace(took time.Duration) time.Duration {
 		return 0
 	}
 	return buildingShare * took
+}
+
+// owesTokens reports whether a partition of the store remembers tokens that an idle
+// log keeps from being forgotten. now is in microseconds since 1970. In the
+// partition's goroutine.
+func (st *store) owesTokens(part *consumers.Part, now int64) bool {
+	if part == nil {
+		return false
+	}
+	idle := now - part.State().LogTime
+	return st.ledger.LiveTokens(part.Partition()) > 0 && idle > (st.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
 }
 
 // holding is told which entries are being applied; see wal.Progress.Hold.

@@ -29,7 +29,7 @@ func (a storesAPI) space(name string) (*space, *namespace.Entry, error) {
 	a.s.spaces.mu.Lock()
 	x := a.s.spaces.open[name]
 	a.s.spaces.mu.Unlock()
-	if x == nil || x.front == nil && x.messages == nil {
+	if x == nil || x.front == nil {
 		return nil, nil, apierrors.New(apierrors.NamespaceStopped, "namespace %s is not served here; see headwater status", name)
 	}
 	return x, e, nil
@@ -295,8 +295,8 @@ func (a storesAPI) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest)
 	if name := req.GetStore(); name != "" && name != e.Config.Primary() {
 		return "", apierrors.New(apierrors.StoreNotFound, "the PRIMARY of namespace %s is %s; only it is rebuilt, since another store is built anew by dropping and adding it", e.Name, e.Config.Primary())
 	}
-	if x.front == nil {
-		return "", apierrors.New(apierrors.NotOffered, "namespace %s is a log; it has no store to rebuild", e.Name)
+	if e.Config.Abstraction == namespace.Log {
+		return "", apierrors.New(apierrors.NotOffered, "namespace %s is a log; its store holds the tokens of one window and nothing that could be rebuilt", e.Name)
 	}
 	if err := x.reachesBack(ctx); err != nil {
 		return "", err

@@ -42,16 +42,11 @@ func (x *space) targets() []retention.Target {
 		out = append(out, retention.Target{Name: x.target("trim", p), Every: trimEvery, Sweep: func(ctx context.Context, _ int) (bool, error) {
 			return x.trimPartition(ctx, p)
 		}})
-		if x.front != nil {
-			out = append(out, retention.Target{Name: x.target("sweep", p), Every: sweepEvery, Sweep: func(ctx context.Context, limit int) (bool, error) {
-				return x.sweepPartition(ctx, p, limit)
-			}})
-		}
+		out = append(out, retention.Target{Name: x.target("sweep", p), Every: sweepEvery, Sweep: func(ctx context.Context, limit int) (bool, error) {
+			return x.sweepPartition(ctx, p, limit)
+		}})
 	}
-	if x.front != nil {
-		out = append(out, retention.Target{Name: x.target("trim letters", 0), Every: trimLettersEvery, Sweep: x.trimLetters})
-	}
-	return out
+	return append(out, retention.Target{Name: x.target("trim letters", 0), Every: trimLettersEvery, Sweep: x.trimLetters})
 }
 
 func (x *space) addTargets() {
@@ -121,12 +116,10 @@ func (st *store) tick(ctx context.Context, p wal.Partition) error {
 // log is at log.max_bytes. The size of a partition that cannot be asked is the one
 // last known.
 func (x *space) keep(ctx context.Context, _ int) (bool, error) {
-	if x.front != nil {
-		if err := x.syncStores(ctx); err != nil {
-			return false, err
-		}
-		x.front.noteTokens(x.liveTokens())
+	if err := x.syncStores(ctx); err != nil {
+		return false, err
 	}
+	x.front.noteTokens(x.liveTokens())
 	var bytes int64
 	for i := range x.log.Info().Partitions {
 		b, _ := x.log.LastBounds(wal.Partition(i))
@@ -166,31 +159,29 @@ func (x *space) syncStores(ctx context.Context) error {
 func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, err error) {
 	b, _ := x.log.LastBounds(p)
 	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
-	if x.front != nil {
-		x.mu.Lock()
-		durable := x.durable
-		x.mu.Unlock()
-		if len(durable) == 0 || x.serves(p) == nil { // what is parked is not known
+	x.mu.Lock()
+	durable := x.durable
+	x.mu.Unlock()
+	if len(durable) == 0 || x.serves(p) == nil { // what is parked is not known
+		return true, nil
+	}
+	for _, st := range x.all() {
+		d, kept := durable[st]
+		if !kept { // a store that was added since the last keep needs what it has not told yet
 			return true, nil
 		}
-		for _, st := range x.all() {
-			d, kept := durable[st]
-			if !kept { // a store that was added since the last keep needs what it has not told yet
-				return true, nil
-			}
-			floor := int64(0)
-			if o, ok := d[p]; ok {
-				floor = int64(o + 1)
-			}
-			if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st, &b, floor) {
-				x.detach(ctx, st, p, floor, int64(b.End))
-				continue
-			}
-			f.Durable = min(f.Durable, floor)
+		floor := int64(0)
+		if o, ok := d[p]; ok {
+			floor = int64(o + 1)
 		}
-		if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
-			f.Parked = int64(lowest)
+		if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st, &b, floor) {
+			x.detach(ctx, st, p, floor, int64(b.End))
+			continue
 		}
+		f.Durable = min(f.Durable, floor)
+	}
+	if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
+		f.Parked = int64(lowest)
 	}
 	c := x.ns.Config()
 	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention)

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/delivery/pebbledelivery"
+)
+
+// deliveryFront is what takes the calls of a log namespace.
+type deliveryFront struct {
+	*delivery.Local
+	db *delivery.DB
+}
+
+func (x *space) newDeliveryFront() *deliveryFront {
+	f := &deliveryFront{Local: delivery.NewLocal(x.progress)}
+	f.db = delivery.NewDB(delivery.DBConfig{
+		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now,
+		Options: func() consumers.FrontOptions { return frontOptions(x.ns.Config()) },
+	})
+	x.ns.Messages = f.db
+	return f
+}
+
+func (f *deliveryFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+// deliveryBackend is the store of a log namespace on Pebble.
+type deliveryBackend struct {
+	st      *store
+	pebble  *pebbledelivery.Store
+	applier *delivery.Applier
+}
+
+func (b *deliveryBackend) open(cfg pebblestore.Config) (l ledger, err error) {
+	b.pebble, err = pebbledelivery.Open(cfg)
+	return b.pebble, err
+}
+
+func (b *deliveryBackend) load() *consumers.Loop {
+	b.applier = delivery.NewApplier(delivery.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Window: b.window})
+	return b.applier.Loop
+}
+
+// window is that of the version that a record was accepted under.
+func (b *deliveryBackend) window(version uint64) (time.Duration, error) {
+	c, err := b.st.x.configAt(version)
+	if err != nil {
+		return 0, err
+	}
+	return c.Tokens.Window, nil
+}
+
+// save: every batch is saved as it is applied.
+func (b *deliveryBackend) save(context.Context, wal.Partition) error { return nil }
+
+// errOneStore: a document with a second store of a log namespace is refused.
+var errOneStore = errors.New("a log namespace has one store")
+
+func (b *deliveryBackend) view(context.Context, wal.Partition) (view, wal.Offset, error) {
+	return nil, wal.NoOffset, errOneStore
+}
+
+func (b *deliveryBackend) compare(context.Context, wal.Partition, view, view, *consumers.Report, func(n int64)) error {
+	return errOneStore
+}
+
+func (b *deliveryBackend) serve(p wal.Partition) {
+	b.st.x.front.(*deliveryFront).Set(p, &delivery.Replica{Store: b.pebble, Applier: b.applier})
+}
+
+func (b *deliveryBackend) run(context.Context) {}
+
+func (b *deliveryBackend) sweep(ctx context.Context, p wal.Partition, _ int) (more bool, err error) {
+	return false, b.applier.Sweep(ctx, p, b.st.x.ns.Config().Tokens.Window)
+}
+
+// due: tokens are forgotten by log time, which an idle log does not move on.
+func (b *deliveryBackend) due(p wal.Partition, now int64) bool {
+	return b.st.owesTokens(b.applier.Part(p), now)
+}

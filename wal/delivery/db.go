@@ -1,0 +1,124 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// DBConfig is what a DB is made of.
+type DBConfig struct {
+	Stream  *wal.Stream
+	Owner   Owner
+	Clock   *wal.Clock       // makes generation times
+	Now     func() time.Time // the log's clock; see wal.Broker.Now
+	Options func() consumers.FrontOptions
+}
+
+// DB is a log namespace as the API uses it. Safe for concurrent use.
+type DB struct {
+	*consumers.Front[TokenEntry]
+	owner   Owner
+	options func() consumers.FrontOptions
+}
+
+// NewDB returns a DB. The namespace must be caught up to the log's end as of
+// start before its first write: only then does the owner know every token.
+func NewDB(cfg DBConfig) *DB {
+	front := &consumers.Front[TokenEntry]{Stream: cfg.Stream, Owner: cfg.Owner, Clock: cfg.Clock, Now: cfg.Now}
+	return &DB{front, cfg.Owner, cfg.Options}
+}
+
+// Message is a message on its way in.
+type Message struct {
+	Key     string // "": it is spread by its token, which a copy carries too
+	Payload []byte
+	// Token with a zero Nonce is made by the server, as is a zero GenerationTime.
+	Token wal.Token
+}
+
+// Written is where a message is.
+type Written struct {
+	Token     wal.Token
+	Partition wal.Partition
+	Offset    wal.Offset
+	Duplicate bool // an earlier copy put it there
+}
+
+// Write appends a message and returns when it is durable. Errors that wrap
+// wal.ErrUnknown leave open whether it was appended: send it again with the Token
+// that is returned. Others say that it was not: wal.ErrTokenReused, *wal.DriftError,
+// wal.ErrTokensFull, *consumers.ParkedError, those of wal.Stream.Append.
+func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
+	opts := db.options()
+	w := Written{Token: m.Token, Offset: wal.NoOffset}
+	if _, err := db.Complete(&w.Token, &opts); err != nil {
+		return w, err
+	}
+	rec := &wal.Record{
+		Kind: wal.KindMessage, RoutingKey: []byte(m.Key), Token: w.Token, NamespaceVersion: opts.Version,
+		AcceptedAt: db.Now().UnixMicro(), Payload: m.Payload,
+	}
+	if m.Key == "" {
+		rec.RoutingKey = w.Token.Nonce[:]
+	}
+	rec.RequestHash = hashOf(rec)
+	w.Partition = db.Stream.PartitionOf(rec.RoutingKey)
+	id := wal.IDOf(rec.RoutingKey, w.Token.Nonce)
+	if q, ok := db.Owner.Parked(w.Partition, rec.RoutingKey); ok && len(q.Refs) >= consumers.SoftParked {
+		if err := db.ParkedUnlessKnown(ctx, w.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); err != nil {
+			return w, err
+		}
+	}
+	c, unknown, err := db.Claim(ctx, w.Partition, id, w.Token.GenerationTime, rec.RequestHash, &opts, true)
+	switch {
+	case err != nil && unknown && !errors.Is(err, wal.ErrUnknown):
+		return w, fmt.Errorf("%w: %w", wal.ErrUnknown, err)
+	case err != nil:
+		return w, err
+	case c.First != nil:
+		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.First.Offset, c.First.Time
+	case c.Known != nil:
+		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.Known.Offset, c.Known.Time
+	default:
+		w.Offset, err = db.Stream.Append(ctx, w.Partition, rec, c.Own)
+	}
+	return w, err
+}
+
+// Refused returns which messages of from <= o < to do not count: copies of an
+// earlier one, what another message's token came with, what came after its token's
+// window. It waits until they are applied. Errors: those of Owner.Wait.
+func (db *DB) Refused(ctx context.Context, p wal.Partition, from, to wal.Offset) (map[wal.Offset]bool, error) {
+	if err := db.owner.Wait(ctx, p, to-1); err != nil {
+		return nil, err
+	}
+	var refused map[wal.Offset]bool
+	err := db.owner.Refused(ctx, p, from, to, func(o wal.Offset) {
+		if refused == nil {
+			refused = make(map[wal.Offset]bool)
+		}
+		refused[o] = true
+	})
+	return refused, err
+}
+
+// messageForm is the version of the canonical form of a message:
+//
+//	key blob | payload blob
+//
+// where a blob is its length as a varint and its bytes. The key of a message without
+// one is its nonce. Nothing else that a message carries belongs to what its token is
+// used for.
+const messageForm = 1
+
+func hashOf(rec *wal.Record) wal.Hash {
+	return wal.HashOf(messageForm, func(x *wal.Hasher) {
+		x.Blob(rec.RoutingKey)
+		x.Blob(rec.Payload)
+	})
+}

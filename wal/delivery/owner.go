@@ -1,0 +1,62 @@
+package delivery
+
+import (
+	"context"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Owner is what a DB knows of the applier that holds its partitions.
+type Owner interface {
+	consumers.Owner[TokenEntry]
+	// Refused calls f with each offset of from <= o < to whose message does not count.
+	// The partition must be applied up to there.
+	Refused(ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset)) error
+}
+
+// Replica is the store of a namespace, with the applier that writes it and knows what
+// is parked.
+type Replica struct {
+	Store Store
+	*Applier
+}
+
+// Token returns what a token did, whatever its age.
+func (r *Replica) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
+	return r.Store.Token(ctx, p, id)
+}
+
+// Local is the Owner of partitions whose appliers are in this process.
+type Local struct {
+	*consumers.Local[TokenEntry, *Replica]
+}
+
+var _ Owner = (*Local)(nil)
+
+// NewLocal returns an owner of partitions that nothing answers for yet; see Set.
+func NewLocal(progress *wal.Progress) *Local {
+	return &Local{consumers.NewLocal[TokenEntry, *Replica](progress)}
+}
+
+// Refused implements Owner.
+func (l *Local) Refused(ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset)) error {
+	r, err := l.Of(p)
+	if err != nil {
+		return err
+	}
+	var ds []consumers.Decision
+	return r.Store.Exceptions(ctx, p, from, to, func(o wal.Offset, row []byte) error {
+		if ds, err = consumers.DecodeDecisions(ds[:0], o, row); err != nil {
+			return err
+		}
+		for i := range ds {
+			switch ds[i].What {
+			case consumers.WasDuplicate, consumers.WasConflict, consumers.WasTooOld:
+				f(o)
+				return nil
+			}
+		}
+		return nil
+	})
+}
