@@ -47,18 +47,18 @@ type DeadLetter struct {
 // DeadLetterSelection selects the dead letters that match every field that is
 // set. The zero value selects all.
 type DeadLetterSelection struct {
-	IDs         []string
-	Key, Reason string
-	Target      string // of deliveries
+	IDs []string
+	// Key selects by key; nil: any. "" is that of messages without one.
+	Key    *string
+	Reason string
+	Target string // of deliveries
 	// Since is included, Until is not.
 	Since, Until time.Time
 }
 
 func (s *DeadLetterSelection) message() *headwaterv1.DeadLetterSelection {
 	m := &headwaterv1.DeadLetterSelection{Ids: s.IDs}
-	if s.Key != "" {
-		m.Key = &s.Key
-	}
+	m.Key = s.Key
 	if s.Reason != "" {
 		m.Reason = &s.Reason
 	}

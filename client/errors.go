@@ -109,7 +109,7 @@ func (e *Error) Is(target error) bool {
 	case ErrConditionFailed:
 		return e.Code == codes.Aborted
 	case ErrParked:
-		return e.Reason == apierrors.Parked || e.Reason == apierrors.ParkedQueueFull
+		return e.Reason == apierrors.Parked
 	case ErrUnavailable:
 		return e.Code == codes.Unavailable
 	case ErrOverloaded:

@@ -141,7 +141,7 @@ func ExampleLog_Tail() {
 			log.Fatal(err)
 		}
 	}
-	for m, err := range orders.Tail(ctx, client.TailOptions{Key: "order/7"}) {
+	for m, err := range orders.Tail(ctx, client.TailOptions{Key: new("order/7")}) {
 		if err != nil {
 			log.Fatal(err)
 		}

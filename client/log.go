@@ -71,8 +71,11 @@ type TailOptions struct {
 	// Follow waits for what is written later; the loop ends by its context or by
 	// leaving it.
 	Follow bool
-	// Key and Kind leave out the records of others; empty: none.
-	Key, Kind string
+	// Key leaves out the records of other keys; nil: none. "" is that of messages
+	// without one.
+	Key *string
+	// Kind leaves out the records of other kinds; "": none.
+	Kind string
 }
 
 func (o *TailOptions) start() *headwaterv1.LogStart {
@@ -111,11 +114,8 @@ type Message struct {
 func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		req := &headwaterv1.ReadLogRequest{Namespace: l.namespace, From: o.start(), Follow: o.Follow}
-		if o.Key != "" || o.Kind != "" {
-			req.Filter = &headwaterv1.LogFilter{}
-			if o.Key != "" {
-				req.Filter.Key = &o.Key
-			}
+		if o.Key != nil || o.Kind != "" {
+			req.Filter = &headwaterv1.LogFilter{Key: o.Key}
 			if o.Kind != "" {
 				req.Filter.Kind = &o.Kind
 			}

@@ -56,8 +56,8 @@ type ReadOptions struct {
 	PageBytes int
 	// OmitValues reads keys, versions and sizes only.
 	OmitValues bool
-	// OmitValuesAbove leaves out the values that have more bytes, as stored; 0: none.
-	OmitValuesAbove int
+	// OmitValuesAbove leaves out the values that have more bytes, as stored; nil: none.
+	OmitValuesAbove *int
 	Consistency     Consistency
 	// After are positions to wait for, beside those of this client's own writes.
 	After []string
@@ -65,9 +65,14 @@ type ReadOptions struct {
 	AsOf *AsOf
 }
 
+// Omits reports whether a value of so many bytes is left out.
+func (o *ReadOptions) Omits(size int64) bool {
+	return o.OmitValues || o.OmitValuesAbove != nil && size > int64(*o.OmitValuesAbove)
+}
+
 func (o *ReadOptions) predicate() (*headwaterv1.Predicate, error) {
 	switch {
-	case o.Limit < 0 || o.PageBytes < 0 || o.OmitValuesAbove < 0:
+	case o.Limit < 0 || o.PageBytes < 0 || o.OmitValuesAbove != nil && *o.OmitValuesAbove < 0:
 		return nil, invalid(apierrors.BadPageSize, "Limit, PageBytes or OmitValuesAbove is negative")
 	case o.Ascending && o.Descending:
 		return nil, invalid(apierrors.BadPredicate, "Ascending and Descending are both set; use one")
@@ -90,7 +95,7 @@ func (o *ReadOptions) predicate() (*headwaterv1.Predicate, error) {
 }
 
 func (o *ReadOptions) selection() *headwaterv1.Selection {
-	if o.PageBytes == 0 && o.Limit == 0 && !o.OmitValues && o.OmitValuesAbove == 0 {
+	if o.PageBytes == 0 && o.Limit == 0 && !o.OmitValues && o.OmitValuesAbove == nil {
 		return nil
 	}
 	s := &headwaterv1.Selection{OmitValues: o.OmitValues}
@@ -98,8 +103,8 @@ func (o *ReadOptions) selection() *headwaterv1.Selection {
 		n := int64(o.PageBytes)
 		s.PageSizeBytes = &n
 	}
-	if o.OmitValuesAbove != 0 {
-		n := int64(o.OmitValuesAbove)
+	if o.OmitValuesAbove != nil {
+		n := int64(*o.OmitValuesAbove)
 		s.OmitValuesAbove = &n
 	}
 	if o.Limit != 0 {

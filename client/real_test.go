@@ -51,8 +51,8 @@ func TestReadsSelectWhatTheyAreAskedFor(t *testing.T) {
 		{client.ReadOptions{Descending: true, PageBytes: 1024, Limit: 3}, "fed"},
 		{client.ReadOptions{Ascending: true, PageBytes: 1024, Limit: 3}, "abc"},
 		{client.ReadOptions{Ascending: true, Range: &client.Range{Start: "b"}, Limit: 2}, "bc"},
-		{client.ReadOptions{OmitValuesAbove: 600}, "abcdef"},
-		{client.ReadOptions{OmitValuesAbove: 599}, "abcdef"},
+		{client.ReadOptions{OmitValuesAbove: new(600)}, "abcdef"},
+		{client.ReadOptions{OmitValuesAbove: new(599)}, "abcdef"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e"}}, "bcd"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e", StartExclusive: true, EndInclusive: true}}, "cde"},
 		{client.ReadOptions{Range: &client.Range{Start: "b", End: "e"}, Descending: true}, "dcb"},
@@ -67,13 +67,13 @@ func TestReadsSelectWhatTheyAreAskedFor(t *testing.T) {
 			t.Errorf("%+v: %q, %v; want %q", tc.o, keysOf(got), err, tc.want)
 		}
 		for _, it := range got {
-			omitted := tc.o.OmitValues || tc.o.OmitValuesAbove == 599
+			omitted := tc.o.Omits(600)
 			if want := 600; omitted && it.Value != nil || !omitted && len(it.Value) != want || it.Size != int64(want) {
 				t.Errorf("%+v: item %s has %d bytes, size %d", tc.o, it.Key, len(it.Value), it.Size)
 			}
 		}
 	}
-	for _, o := range []client.ReadOptions{{Keys: []string{"a"}, Descending: true}, {Ascending: true, Descending: true}, {OmitValuesAbove: -1}, {PageBytes: 10}, {Consistency: 9}, {Limit: -1}, {After: []string{"x"}}} {
+	for _, o := range []client.ReadOptions{{Keys: []string{"a"}, Descending: true}, {Ascending: true, Descending: true}, {OmitValuesAbove: new(-1)}, {PageBytes: 10}, {Consistency: 9}, {Limit: -1}, {After: []string{"x"}}} {
 		if _, err := kv.GetAll(ctx, "id", o); !errors.Is(err, client.ErrInvalid) {
 			t.Errorf("%+v: %v", o, err)
 		}
@@ -426,7 +426,7 @@ func TestLogWritesOnceAndTailFollows(t *testing.T) {
 		t.Error("no answer was lost")
 	}
 	last := -1
-	for m, err := range log.Tail(ctx, client.TailOptions{Key: "key-3"}) {
+	for m, err := range log.Tail(ctx, client.TailOptions{Key: new("key-3")}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -579,11 +579,11 @@ func TestStatusAndDeadLetters(t *testing.T) {
 	for _, err := range c.DeadLetters("demo-kv").List(t.Context(), client.DeadLetterSelection{}) {
 		t.Errorf("a dead letter: %v", err)
 	}
-	d, err := c.DeadLetters("demo-kv").Redrive(t.Context(), client.DeadLetterSelection{Key: "x"}, client.RedriveOptions{DryRun: true})
+	d, err := c.DeadLetters("demo-kv").Redrive(t.Context(), client.DeadLetterSelection{Key: new("x")}, client.RedriveOptions{DryRun: true})
 	if err != nil || d.Matched != 0 || !d.DryRun {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if d, err := c.DeadLetters("demo-kv").Drop(t.Context(), client.DeadLetterSelection{Key: "x"}, false); err != nil || d.Matched != 0 {
+	if d, err := c.DeadLetters("demo-kv").Drop(t.Context(), client.DeadLetterSelection{Key: new("x")}, false); err != nil || d.Matched != 0 {
 		t.Errorf("%+v, %v", d, err)
 	}
 	for _, err := range c.DeadLetters("nope").List(t.Context(), client.DeadLetterSelection{}) {

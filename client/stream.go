@@ -18,7 +18,7 @@ func gone(err error) bool { return err != nil && errors.Is(err, ErrNotFound) }
 // whole returns it with its value: one that a page left out for its size is
 // fetched.
 func (k *KV) whole(ctx context.Context, id string, it Item, o *ReadOptions) (Item, error) {
-	if !it.Chunked || it.Value != nil || o.OmitValues || o.OmitValuesAbove > 0 && it.Size > int64(o.OmitValuesAbove) {
+	if !it.Chunked || it.Value != nil || o.Omits(it.Size) {
 		return it, nil
 	}
 	var value []byte

@@ -49,9 +49,6 @@ type Admin struct {
 // NewAdmin returns the service.
 func NewAdmin(cfg AdminConfig) *Admin { return &Admin{cfg: cfg} }
 
-// role is the one role that stores have so far.
-const role = "PRIMARY"
-
 // Status tells how the process and its namespaces fare.
 func (s *Admin) Status(ctx context.Context, req *headwaterv1.StatusRequest) (*headwaterv1.StatusResponse, error) {
 	out := &headwaterv1.StatusResponse{
@@ -100,19 +97,47 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 		}
 	}
 	out.TokensLive, out.TokensLimit = s.cfg.TokensLive(ctx, n.Name), c.Tokens.MaxLive
-	full := TokensFull(out.TokensLive, out.TokensLimit)
-	switch {
-	case n.KV != nil || n.Counter != nil:
-		st := storeStatus(n)
-		st.Type = "pebble"
-		out.Stores = append(out.Stores, st)
-	case n.Failed() != nil || full != "": // there is no store, and no other place for the reason
-		out.Stores = append(out.Stores, storeStatus(n))
-	}
-	if full != "" && out.Stores[0].Reason == "" {
+	out.Stores = s.stores(n)
+	if full := TokensFull(out.TokensLive, out.TokensLimit); full != "" && out.Stores[0].Reason == "" {
 		out.Stores[0].Reason = full
 	}
 	return out
+}
+
+// stores tells of each store of an open namespace, the PRIMARY first.
+func (s *Admin) stores(n *Namespace) (out []*headwaterv1.StoreStatus) {
+	now := s.cfg.Broker.Now()
+	for _, v := range n.Views() {
+		st := &headwaterv1.StoreStatus{
+			Name: v.Name, Role: v.Role, Type: v.Type, Generation: int64(v.Generation), State: v.State, Reason: v.Reason,
+			Stage: headwaterv1.Store_State(headwaterv1.Store_State_value[string(v.Stage)]),
+		}
+		if len(out) == 0 {
+			primary := storeStatus(n)
+			st.State, st.Reason = primary.State, primary.Reason
+		}
+		l := n.StoreLag(&v, now)
+		st.LagRecords, st.LagSeconds = l.Records, l.Time.Seconds()
+		out = append(out, st)
+	}
+	if len(out) == 0 { // it is being opened
+		out = append(out, storeStatus(n))
+	}
+	return out
+}
+
+// StoreLag is how far a store is behind over all partitions: the records of all, the
+// time of the oldest.
+func (n *Namespace) StoreLag(v *StoreView, now time.Time) (sum wal.Lag) {
+	if v.Progress == nil {
+		return sum
+	}
+	for i := range n.Stream.Info().Partitions {
+		l := n.Stream.LagOf(v.Progress, wal.Partition(i), now)
+		sum.Records += l.Records
+		sum.Time = max(sum.Time, l.Time)
+	}
+	return sum
 }
 
 // TokensFull says that a namespace with so many tokens sheds writes, "" when it
@@ -125,7 +150,7 @@ func TokensFull(live, limit int64) string {
 }
 
 func storeStatus(n *Namespace) *headwaterv1.StoreStatus {
-	st := &headwaterv1.StoreStatus{Role: role}
+	st := &headwaterv1.StoreStatus{Role: "PRIMARY"}
 	st.State, st.Reason = n.StoreState()
 	if st.State != "running" {
 		return st
@@ -143,8 +168,16 @@ func storeStatus(n *Namespace) *headwaterv1.StoreStatus {
 func (s *Admin) partition(n *Namespace, p wal.Partition) *headwaterv1.PartitionStatus {
 	l := n.Stream.Lag(p, s.cfg.Broker.Now())
 	ps := &headwaterv1.PartitionStatus{
-		Partition: int32(p), Applied: map[string]int64{role: int64(l.Applied)}, Appended: int64(l.End - 1), Trimmed: int64(l.Start - 1),
+		Partition: int32(p), Applied: make(map[string]int64), Appended: int64(l.End - 1), Trimmed: int64(l.Start - 1),
 		LagRecords: l.Records, LagSeconds: l.Time.Seconds(),
+	}
+	for _, v := range n.Views() {
+		if v.Progress == nil {
+			continue
+		}
+		if at, ok := ps.Applied[v.Role]; !ok || int64(v.Progress.Applied(p)) < at {
+			ps.Applied[v.Role] = int64(v.Progress.Applied(p))
+		}
 	}
 	if n.Applier != nil {
 		parked, _ := n.Applier.ParkedKeys(p)

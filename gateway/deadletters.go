@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,7 +174,7 @@ func letterMessage(ns string, l *consumers.DeadLetter) *headwaterv1.DeadLetter {
 	return &headwaterv1.DeadLetter{
 		Id: l.Ref.String(), Namespace: ns, Partition: int32(l.Ref.Partition), Offset: int64(l.Ref.Offset), MutationIndex: int32(l.Ref.Index),
 		Key: string(l.Key), Reason: l.Reason, Detail: l.Detail, Attempts: int32(l.Attempts), Time: timeMessage(l.LogTime), Payload: l.Record, Target: l.Target,
-		Disposition: headwaterv1.DeadLetter_Disposition(headwaterv1.DeadLetter_Disposition_value[string(l.Disposition)]),
+		Disposition: headwaterv1.DeadLetter_Disposition(headwaterv1.DeadLetter_Disposition_value[string(l.Disposition)]), Job: l.By,
 	}
 }
 
@@ -190,24 +191,28 @@ func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDe
 	if req.Max != nil && int64(len(parked)) > req.GetMax() {
 		parked = parked[:req.GetMax()]
 	}
-	out := &headwaterv1.RedriveDeadLettersResponse{Job: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
+	out := &headwaterv1.RedriveDeadLettersResponse{Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
 	if req.GetDryRun() {
 		return out, nil
 	}
+	c := s.newControls(ns, consumers.OpRedrive, len(parked))
+	out.Job = c.job.GetId()
+	defer s.noteJob(c.job)
 	for i := range parked {
 		if req.Rate != nil && i > 0 {
 			if err := sleep(ctx, time.Second/time.Duration(req.GetRate())); err != nil {
-				return nil, forWrite(err, true, nil)
+				return nil, c.failed(err)
 			}
 		}
-		gone, err := s.control(ctx, ns, consumers.OpRedrive, &parked[i], out.Job)
+		gone, err := c.send(ctx, s.broker.Now(), &parked[i])
 		if err != nil {
-			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
+			return nil, c.failed(err)
 		}
 		if gone {
 			out.Redriven++
 		}
 	}
+	c.job.State, c.job.Message = headwaterv1.Job_DONE, fmt.Sprintf("%d of %d could be applied", out.Redriven, out.Matched)
 	return out, nil
 }
 
@@ -217,16 +222,20 @@ func (s *Log) DropDeadLetters(ctx context.Context, req *headwaterv1.DropDeadLett
 	if err != nil {
 		return nil, forWrite(err, false, nil)
 	}
-	out := &headwaterv1.DropDeadLettersResponse{Job: ksuid.New().String(), Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
+	out := &headwaterv1.DropDeadLettersResponse{Matched: int64(len(parked)), DryRun: req.GetDryRun(), Samples: samples(ns.Name, parked)}
 	if req.GetDryRun() {
 		return out, nil
 	}
+	c := s.newControls(ns, consumers.OpDrop, len(parked))
+	out.Job = c.job.GetId()
+	defer s.noteJob(c.job)
 	for i := range parked {
-		if _, err := s.control(ctx, ns, consumers.OpDrop, &parked[i], out.Job); err != nil {
-			return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), nil)
+		if _, err := c.send(ctx, s.broker.Now(), &parked[i]); err != nil {
+			return nil, c.failed(err)
 		}
 		out.Dropped++
 	}
+	c.job.State, c.job.Message = headwaterv1.Job_DONE, fmt.Sprintf("%d were dropped", out.Dropped)
 	return out, nil
 }
 
@@ -310,23 +319,48 @@ func (s *Log) known(ctx context.Context, ns *Namespace, sel *letterSelection, pa
 	return nil
 }
 
-// control appends a control record, waits for it, and reports whether the letter
-// is parked no longer.
-func (s *Log) control(ctx context.Context, ns *Namespace, op consumers.ControlOp, l *consumers.DeadLetter, by string) (gone bool, err error) {
-	payload, err := consumers.EncodeControl(&consumers.Control{Op: op, Key: l.Key, Ref: l.Ref, By: by})
+// controls are the control records of one call, and its job.
+type controls struct {
+	ns       *Namespace
+	op       consumers.ControlOp
+	job      *headwaterv1.Job
+	appended bool // one of them is in the log
+}
+
+func (s *Log) newControls(ns *Namespace, op consumers.ControlOp, n int) *controls {
+	kind := "redrive"
+	if op == consumers.OpDrop {
+		kind = "drop"
+	}
+	return &controls{ns: ns, op: op, job: &headwaterv1.Job{Id: ksuid.New().String(), Kind: kind, Namespace: ns.Name, Total: int64(n)}}
+}
+
+// send appends a control record, waits for it, and reports whether the letter is
+// parked no longer.
+func (c *controls) send(ctx context.Context, now time.Time, l *consumers.DeadLetter) (gone bool, err error) {
+	payload, err := consumers.EncodeControl(&consumers.Control{Op: c.op, Key: l.Key, Ref: l.Ref, By: c.job.GetId()})
 	if err != nil {
 		return false, err
 	}
-	rec := &wal.Record{Kind: wal.KindControl, RoutingKey: l.Key, AcceptedAt: s.broker.Now().UnixMicro(), NamespaceVersion: ns.Config().Version, Payload: payload}
+	rec := &wal.Record{Kind: wal.KindControl, RoutingKey: l.Key, AcceptedAt: now.UnixMicro(), NamespaceVersion: c.ns.Config().Version, Payload: payload}
 	// The letter's own partition: a record whose key could not be read is parked
 	// where it lies, not where its key would.
-	o, err := ns.Stream.Append(ctx, l.Ref.Partition, rec)
+	o, err := c.ns.Stream.Append(ctx, l.Ref.Partition, rec)
 	if err != nil {
 		return false, err
 	}
-	if err := ns.Stream.WaitApplied(ctx, l.Ref.Partition, o); err != nil {
+	c.appended = true
+	if err := c.ns.Stream.WaitApplied(ctx, l.Ref.Partition, o); err != nil {
 		return false, err
 	}
-	q, ok := ns.parkedQueue(l.Ref.Partition, l.Key)
+	c.job.Done++
+	q, ok := c.ns.parkedQueue(l.Ref.Partition, l.Key)
 	return !ok || q.Refs[0] != l.Ref, nil
+}
+
+// failed ends the job with err, and makes it the call's: nobody knows how much was
+// done once a record is in the log.
+func (c *controls) failed(err error) error {
+	c.job.State, c.job.Message = headwaterv1.Job_FAILED, err.Error()
+	return forWrite(err, c.appended || errors.Is(err, wal.ErrUnknown), nil)
 }

@@ -30,6 +30,15 @@ type Parker interface {
 	ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue))
 }
 
+// StoreView is how one store of a namespace stands.
+type StoreView struct {
+	Name, Role, Type string
+	Generation       uint64
+	Stage            namespace.StoreState
+	State, Reason    string        // as of StoreState
+	Progress         *wal.Progress // nil where nothing is applied to it
+}
+
 // Namespace is an open namespace: what the services act on. Exactly one of KV,
 // Counter and Messages is set, by its abstraction.
 type Namespace struct {
@@ -43,6 +52,9 @@ type Namespace struct {
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.
 	StoreState func() (state, reason string)
+	// Stores tells of each store of the namespace, the PRIMARY first; nil where it
+	// could not be opened.
+	Stores func() []StoreView
 	// TrimBlocked says what keeps the log of a partition from being trimmed, ""
 	// when nothing does.
 	TrimBlocked func(p wal.Partition) string
@@ -52,6 +64,14 @@ type Namespace struct {
 	failed atomic.Pointer[error]
 	quota  quota
 	full   atomic.Bool
+}
+
+// Views tells of each store that is known, the PRIMARY first.
+func (n *Namespace) Views() []StoreView {
+	if n.Stores == nil {
+		return nil
+	}
+	return n.Stores()
 }
 
 // Config is the configuration in force.
@@ -165,10 +185,7 @@ func (d *Directory) All() []*Namespace {
 func (d *Directory) lookup(_ context.Context, name string) (*Namespace, error) {
 	n, ok := d.Get(name)
 	if !ok {
-		if namespace.CheckName(name) != nil {
-			return nil, apierrors.New(apierrors.BadNamespaceName, "namespace %.64q: a name is 1 to 48 of a-z, 0-9 and -, beginning with a letter", name)
-		}
-		return nil, apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist; create it with `headwater namespace apply`", name)
+		return nil, noNamespace(name)
 	}
 	if err := n.Failed(); err != nil {
 		e := fromDomain(err)

@@ -236,7 +236,7 @@ func TestEveryReadWaitsForWhatItIsAskedFor(t *testing.T) {
 		}
 		covers("all applied", m, after, asOfIn(res.ProtoReflect()))
 		for what, list := range map[string]string{
-			"malformed": `"x"`, "empty": `""`, "too many": `"x"` + string(slices.Repeat([]byte(`,"x"`), maxAfter)),
+			"malformed": `"x"`, "empty": `""`, "too many": `"x"` + string(slices.Repeat([]byte(`,"x"`), MaxAfter)),
 			"cut": `"` + after[:len(after)-1] + `"`,
 		} {
 			if _, err := r.invoke(t.Context(), m, request(m, `, "after": [`+list+`]`)); reasonOf(err) != apierrors.BadPosition {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/gateway/httpjson"
 )
 
@@ -78,7 +79,9 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		i.inFlight.Add(-1)
 		i.metrics.inFlight.Dec()
 	}()
-	if err = i.admit(info.FullMethod); err == nil {
+	if err = i.admit(info.FullMethod); err != nil {
+		err = refusedWrite(info.FullMethod, err)
+	} else {
 		limit := MaxTimeout
 		if _, ok := ctx.Deadline(); !ok {
 			limit = DefaultTimeout
@@ -87,7 +90,26 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		defer c.end()
 		resp, err = i.call(c, info.FullMethod, func() (any, error) { return next(c, req) })
 	}
-	return resp, i.done(ctx, info.FullMethod, start, err)
+	return resp, i.done(ctx, info.FullMethod, start, err, tokenOf(req))
+}
+
+// refusedWrite says of the error of a call that no handler has seen that it changed
+// nothing, where it would have.
+func refusedWrite(method string, err error) error {
+	if e := apierrors.From(err); writes(method) {
+		return e.ForWrite(apierrors.NotApplied, nil)
+	}
+	return err
+}
+
+// tokenOf is the token that a request came with, or nil.
+func tokenOf(req any) *headwaterv1.IdempotencyToken {
+	if r, ok := req.(interface {
+		GetToken() *headwaterv1.IdempotencyToken
+	}); ok {
+		return r.GetToken()
+	}
+	return nil
 }
 
 // stream is the interceptor of streams. They have no deadline but the caller's.
@@ -97,8 +119,10 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 		method = unknownMethod
 	}
 	if n := i.streams.Add(1); n > maxStreams {
-		err = apierrors.New(apierrors.TooManyStreams, "the server has %d open streams; close some", maxStreams)
-	} else if err = i.admit(info.FullMethod); err == nil {
+		err = refusedWrite(info.FullMethod, apierrors.New(apierrors.TooManyStreams, "the server has %d open streams; close some", maxStreams))
+	} else if err = i.admit(info.FullMethod); err != nil {
+		err = refusedWrite(info.FullMethod, err)
+	} else {
 		if i.drain != nil {
 			es := newEndlessStream(ss, info, i.drain)
 			_, err = i.call(es.ctx, info.FullMethod, func() (any, error) { return nil, next(srv, es) })
@@ -108,7 +132,7 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 		}
 	}
 	i.streams.Add(-1)
-	return i.done(ss.Context(), method, start, err)
+	return i.done(ss.Context(), method, start, err, nil)
 }
 
 // call turns a panic into an error: one broken request must not take the
@@ -126,7 +150,7 @@ func (i *interceptor) call(ctx context.Context, method string, f func() (any, er
 }
 
 // done counts and logs a call and gives its error the form of the API.
-func (i *interceptor) done(ctx context.Context, method string, start time.Time, err error) error {
+func (i *interceptor) done(ctx context.Context, method string, start time.Time, err error, token *headwaterv1.IdempotencyToken) error {
 	m := i.metrics.of(method)
 	m.seconds.Observe(time.Since(start).Seconds())
 	if err == nil {
@@ -135,8 +159,22 @@ func (i *interceptor) done(ctx context.Context, method string, start time.Time, 
 	}
 	e := fromDomain(err)
 	if writes(method) {
-		e = e.AsWrite(nil)
+		e = e.AsWrite(token)
 	}
+	return i.note(ctx, method, e)
+}
+
+// failedBefore counts and logs a request over HTTP that was refused before it was a
+// call: a body that is no JSON, a host that is not served.
+func (i *interceptor) failedBefore(ctx context.Context, method string, e *apierrors.Error) {
+	if method == "" {
+		method = unknownMethod
+	}
+	_ = i.note(ctx, method, e) // it is answered as it is
+}
+
+// note counts and logs a failed call, and returns its error with the request's id.
+func (i *interceptor) note(ctx context.Context, method string, e *apierrors.Error) error {
 	i.metrics.requests.WithLabelValues(method, apierrors.CodeName(e.Code), e.Reason).Inc()
 	e, id := named(ctx, e)
 	level := slog.LevelDebug

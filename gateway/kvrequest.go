@@ -25,7 +25,7 @@ const (
 	DefaultPage    = 1 << 20
 	MaxTTL         = 10 * 365 * 24 * time.Hour
 	MaxContentType = 256
-	maxItemLimit   = 100_000
+	MaxItemLimit   = 100_000
 )
 
 func checkID(id string) error {
@@ -237,8 +237,8 @@ func (s *KeyValue) query(ns *Namespace, req *headwaterv1.GetItemsRequest) (q *kv
 		return nil, nil, err
 	}
 	if sel != nil && sel.ItemLimit != nil {
-		if q.ItemLimit = int(sel.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > maxItemLimit {
-			return nil, nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, maxItemLimit)
+		if q.ItemLimit = int(sel.GetItemLimit()); q.ItemLimit < 1 || q.ItemLimit > MaxItemLimit {
+			return nil, nil, apierrors.New(apierrors.BadPageSize, "item_limit is %d; it must be 1 to %d", q.ItemLimit, MaxItemLimit)
 		}
 	}
 	if sel != nil && sel.OmitValuesAbove != nil {

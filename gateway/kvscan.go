@@ -15,8 +15,8 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// maxShards bounds how finely a scan can be split.
-const maxShards = 4096
+// MaxShards bounds how finely a scan can be split.
+const MaxShards = 4096
 
 // scan is one page of a walk: partition by partition, those of its shard.
 type scan struct {
@@ -42,8 +42,8 @@ func (s *KeyValue) newScan(ns *Namespace, req *headwaterv1.ScanItemsRequest) (*s
 	}
 	if sh := req.GetShard(); sh != nil {
 		sc.index, sc.of = int(sh.GetIndex()), int(sh.GetOf())
-		if sc.of < 1 || sc.of > maxShards || sc.index < 0 || sc.index >= sc.of {
-			return nil, apierrors.New(apierrors.BadShard, "shard %d of %d: index must be 0 to of - 1, and of 1 to %d", sc.index, sc.of, maxShards)
+		if sc.of < 1 || sc.of > MaxShards || sc.index < 0 || sc.index >= sc.of {
+			return nil, apierrors.New(apierrors.BadShard, "shard %d of %d: index must be 0 to of - 1, and of 1 to %d", sc.index, sc.of, MaxShards)
 		}
 	}
 	if sc.point, err = readPoint(ns, req.GetConsistency(), req.GetAfter()); err != nil {

@@ -313,8 +313,8 @@ func readPoint(ns *Namespace, c headwaterv1.Consistency, after []string) (*wal.R
 	if len(after) == 0 {
 		return point, nil
 	}
-	if len(after) > maxAfter {
-		return nil, apierrors.New(apierrors.BadPosition, "after has %d positions; it takes %d", len(after), maxAfter)
+	if len(after) > MaxAfter {
+		return nil, apierrors.New(apierrors.BadPosition, "after has %d positions; it takes %d", len(after), MaxAfter)
 	}
 	merged, err := ns.Stream.MergeAfter(after)
 	if errors.Is(err, wal.ErrMalformed) {
@@ -327,8 +327,8 @@ func readPoint(ns *Namespace, c headwaterv1.Consistency, after []string) (*wal.R
 	return point, nil
 }
 
-// maxAfter bounds the positions of one read.
-const maxAfter = 1000
+// MaxAfter bounds the positions of one read.
+const MaxAfter = 1000
 
 // ScanItems walks a namespace, or a shard of it, record by record.
 func (s *KeyValue) ScanItems(ctx context.Context, req *headwaterv1.ScanItemsRequest) (*headwaterv1.ScanItemsResponse, error) {

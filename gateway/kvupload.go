@@ -215,6 +215,13 @@ func (s *KeyValue) AbortUpload(ctx context.Context, req *headwaterv1.AbortUpload
 	if err != nil {
 		return fail(err, false)
 	}
+	tok, err := parseToken(req.GetToken())
+	if err != nil {
+		return fail(err, false)
+	}
+	if tok.Nonce == (wal.Nonce{}) {
+		tok.Nonce = wal.NewNonce()
+	}
 	upload, u, err := staged(ctx, ns, req.GetUploadId())
 	if err != nil {
 		return fail(err, false)
@@ -222,13 +229,16 @@ func (s *KeyValue) AbortUpload(ctx context.Context, req *headwaterv1.AbortUpload
 	if u.Committed {
 		return fail(kv.ErrUploadUnknown, false)
 	}
+	if err := ns.admitWrite(1, 0); err != nil {
+		return fail(err, false)
+	}
 	o, err := ns.KV.AbortUpload(ctx, u.Record, upload)
 	if err != nil {
 		return fail(err, errors.Is(err, wal.ErrUnknown))
 	}
 	p := ns.Stream.PartitionOf(u.Record)
 	return &headwaterv1.AbortUploadResponse{Result: &headwaterv1.WriteResult{
-		Token: req.GetToken(), Position: ns.Stream.Position(p, o), Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_NO,
+		Token: tokenMessage(tok, req.GetToken()), Position: ns.Stream.Position(p, o), Durability: ns.durability(), Duplicate: headwaterv1.WriteResult_NO,
 	}}, nil
 }
 

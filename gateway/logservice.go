@@ -25,12 +25,19 @@ const PositionHeader = "headwater-position"
 // Log is the LogService.
 type Log struct {
 	headwaterv1.UnimplementedLogServiceServer
-	dir    *Directory
-	broker wal.Broker
+	dir     *Directory
+	broker  wal.Broker
+	noteJob func(*headwaterv1.Job)
 }
 
-// NewLog returns the service over dir.
-func NewLog(dir *Directory, broker wal.Broker) *Log { return &Log{dir: dir, broker: broker} }
+// NewLog returns the service over dir. noteJob is given the jobs of what was redriven
+// or dropped when they have ended; it may be nil.
+func NewLog(dir *Directory, broker wal.Broker, noteJob func(*headwaterv1.Job)) *Log {
+	if noteJob == nil {
+		noteJob = func(*headwaterv1.Job) {}
+	}
+	return &Log{dir: dir, broker: broker, noteJob: noteJob}
+}
 
 // WriteToLog puts a message into a log namespace. The answer says SUCCEEDED when
 // it is durable, UNKNOWN when the log did not say in time (send it again with
@@ -69,7 +76,8 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	case refusedMessage(err):
 		return nil, forWrite(err, false, res.Result.Token)
 	default:
-		res.Durable, res.Message = headwaterv1.WriteToLogResponse_FAILED, fromDomain(err).Message
+		e := fromDomain(forWrite(err, false, nil))
+		res.Durable, res.Message, res.Reason = headwaterv1.WriteToLogResponse_FAILED, e.Message, e.Reason
 		res.Result.Duplicate = headwaterv1.WriteResult_NO
 	}
 	return res, nil

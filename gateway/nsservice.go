@@ -25,17 +25,14 @@ func NewNamespaces(reg *namespace.Registry, live func(ctx context.Context, name 
 	return &Namespaces{reg: reg, live: live}
 }
 
-// MaxDocument is the largest namespace document in bytes.
-const MaxDocument = 256 << 10
-
 // ApplyNamespace creates or changes a namespace. It answers when this process
 // serves it as changed.
 func (s *Namespaces) ApplyNamespace(ctx context.Context, req *headwaterv1.ApplyNamespaceRequest) (*headwaterv1.ApplyNamespaceResponse, error) {
 	if req.GetConfig() == "" {
 		return nil, forWrite(apierrors.New(apierrors.MissingField, "config is missing; send the namespace document as text"), false, nil)
 	}
-	if len(req.GetConfig()) > MaxDocument {
-		return nil, forWrite(apierrors.New(apierrors.BadNamespaceDocument, "the document has %d bytes; it may have %d", len(req.GetConfig()), MaxDocument), false, nil)
+	if len(req.GetConfig()) > namespace.MaxDocumentBytes {
+		return nil, forWrite(apierrors.New(apierrors.BadNamespaceDocument, "the document has %d bytes; it may have %d", len(req.GetConfig()), namespace.MaxDocumentBytes), false, nil)
 	}
 	opts := namespace.ApplyOptions{DryRun: req.GetDryRun()}
 	if v := req.GetBaseVersion(); v < 0 {
@@ -73,8 +70,8 @@ func (s *Namespaces) GetNamespace(_ context.Context, req *headwaterv1.GetNamespa
 }
 
 func noNamespace(name string) error {
-	if namespace.CheckName(name) != nil {
-		return apierrors.New(apierrors.BadNamespaceName, "namespace %.64q: a name is 1 to 48 of a-z, 0-9 and -, beginning with a letter", name)
+	if err := namespace.CheckName(name); err != nil {
+		return apierrors.New(apierrors.BadNamespaceName, "namespace: %v", err)
 	}
 	return apierrors.New(apierrors.NamespaceNotFound, "namespace %s does not exist; create it with `headwater namespace apply`", name)
 }
@@ -187,7 +184,7 @@ func namespaceError(err error) error {
 	case errors.Is(err, namespace.ErrConfirm):
 		return wrap(apierrors.BadConfirm, "confirm must be the namespace's name; nothing was changed")
 	case errors.Is(err, namespace.ErrLimit):
-		return wrap(apierrors.Overloaded, err.Error())
+		return wrap(apierrors.TooManyNamespaces, err.Error())
 	case errors.Is(err, namespace.ErrAhead):
 		return wrap(apierrors.BadSelection, err.Error())
 	case errors.Is(err, namespace.ErrUnknownOutcome):

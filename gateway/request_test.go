@@ -198,9 +198,14 @@ func TestInterceptorShedsDrainsAndSurvivesPanics(t *testing.T) {
 	var draining atomic.Bool
 	i := &interceptor{logger: slog.New(slog.DiscardHandler), metrics: newMetrics(nil), max: 1, draining: &draining}
 	info := &grpc.UnaryServerInfo{FullMethod: "/headwater.v1.KeyValueService/PutItems"}
+	put := &headwaterv1.PutItemsRequest{Token: &headwaterv1.IdempotencyToken{Identity: &headwaterv1.IdempotencyToken_Key{Key: "k"}}}
 	call := func(f grpc.UnaryHandler) *apierrors.Error {
-		_, err := i.unary(t.Context(), nil, info, f)
-		return apierrors.From(err)
+		_, err := i.unary(t.Context(), put, info, f)
+		e := apierrors.From(err)
+		if e != nil && e.Token != put.Token {
+			t.Errorf("%v has token %v, not that of the request", e, e.Token)
+		}
+		return e
 	}
 	if e := call(func(context.Context, any) (any, error) { panic("boom") }); e.Reason != apierrors.Panicked || e.Outcome != apierrors.Unknown {
 		t.Errorf("a panic: %v", e)
@@ -213,7 +218,7 @@ func TestInterceptorShedsDrainsAndSurvivesPanics(t *testing.T) {
 		second := call(func(context.Context, any) (any, error) {
 			return nil, apierrors.From(call(func(context.Context, any) (any, error) { return nil, nil }))
 		})
-		if second == nil || second.Reason != apierrors.Overloaded || second.RetryAfter <= 0 {
+		if second == nil || second.Reason != apierrors.Overloaded || second.RetryAfter <= 0 || second.Outcome != apierrors.NotApplied {
 			t.Errorf("above the limit: %v", second)
 		}
 		return nil, nil
@@ -221,7 +226,7 @@ func TestInterceptorShedsDrainsAndSurvivesPanics(t *testing.T) {
 		t.Errorf("a call within the limit: %v", e)
 	}
 	draining.Store(true)
-	if e := call(func(context.Context, any) (any, error) { return nil, nil }); e.Reason != apierrors.Draining {
+	if e := call(func(context.Context, any) (any, error) { return nil, nil }); e.Reason != apierrors.Draining || e.Outcome != apierrors.NotApplied {
 		t.Errorf("while draining: %v", e)
 	}
 	admin := &grpc.UnaryServerInfo{FullMethod: "/headwater.v1.AdminService/Status"}

@@ -109,7 +109,7 @@ func newRoom(t *testing.T) *room {
 	r := &room{t: t, broker: broker, dir: NewDirectory(), runners: map[string]*roomRunner{}}
 	r.kv = NewKeyValue(r.dir, pages)
 	r.counter = NewCounter(r.dir, pages)
-	r.log = NewLog(r.dir, broker)
+	r.log = NewLog(r.dir, broker, nil)
 	return r
 }
 

@@ -96,7 +96,7 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 	h := httpjson.New(httpjson.Config{
 		CheckHost: checkHost,
-		Logger:    cfg.Logger, Interceptor: i.unary, StreamInterceptor: i.stream, MaxMessageBytes: MaxRequestBytes,
+		Logger:    cfg.Logger, Interceptor: i.unary, StreamInterceptor: i.stream, Failed: i.failedBefore, MaxMessageBytes: MaxRequestBytes,
 		DefaultTimeout: DefaultTimeout, MaxTimeout: MaxTimeout, Version: cfg.Version, MaxValueBytes: MaxInlineValue,
 	})
 	wire := wireServices{s.grpc, i}

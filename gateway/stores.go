@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -48,7 +49,7 @@ func (s *Admin) CompareStore(ctx context.Context, req *headwaterv1.CompareStoreR
 func (s *Admin) PromoteStore(ctx context.Context, req *headwaterv1.PromoteStoreRequest) (*headwaterv1.PromoteStoreResponse, error) {
 	st, err := s.cfg.Stores.Promote(ctx, req.GetNamespace(), req.GetStore(), req.GetAcceptDifferences())
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
 	return &headwaterv1.PromoteStoreResponse{Store: st}, nil
 }
@@ -57,7 +58,7 @@ func (s *Admin) PromoteStore(ctx context.Context, req *headwaterv1.PromoteStoreR
 func (s *Admin) RollbackStore(ctx context.Context, req *headwaterv1.RollbackStoreRequest) (*headwaterv1.RollbackStoreResponse, error) {
 	st, err := s.cfg.Stores.Rollback(ctx, req.GetNamespace(), req.GetStore())
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
 	return &headwaterv1.RollbackStoreResponse{Store: st}, nil
 }
@@ -65,7 +66,7 @@ func (s *Admin) RollbackStore(ctx context.Context, req *headwaterv1.RollbackStor
 // DropStore implements AdminService.
 func (s *Admin) DropStore(ctx context.Context, req *headwaterv1.DropStoreRequest) (*headwaterv1.DropStoreResponse, error) {
 	if err := s.cfg.Stores.Drop(ctx, req.GetNamespace(), req.GetStore(), req.GetConfirm()); err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
 	return &headwaterv1.DropStoreResponse{}, nil
 }
@@ -74,7 +75,7 @@ func (s *Admin) DropStore(ctx context.Context, req *headwaterv1.DropStoreRequest
 func (s *Admin) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (*headwaterv1.RebuildResponse, error) {
 	job, err := s.cfg.Stores.Rebuild(ctx, req)
 	if err != nil {
-		return nil, forWrite(err, false, nil)
+		return nil, storeError(err)
 	}
 	return &headwaterv1.RebuildResponse{Job: job}, nil
 }
@@ -97,12 +98,29 @@ func (s *Admin) GetJob(_ context.Context, req *headwaterv1.GetJobRequest) (*head
 func (s *Admin) CancelJob(ctx context.Context, req *headwaterv1.CancelJobRequest) (*headwaterv1.CancelJobResponse, error) {
 	j, err := s.cfg.Stores.Cancel(ctx, req.GetId())
 	if err != nil {
-		return nil, err
+		return nil, storeError(err)
 	}
 	if j == nil {
 		return nil, noJob(req.GetId())
 	}
 	return &headwaterv1.CancelJobResponse{Job: j}, nil
+}
+
+// storeError is the error of a call that changes stores. What was refused changed
+// nothing; what broke off may have begun.
+func storeError(err error) error {
+	var api *apierrors.Error
+	if errors.As(err, &api) {
+		if api.Outcome == apierrors.OutcomeNone {
+			return forWrite(err, false, nil)
+		}
+		return err
+	}
+	e := namespaceError(err)
+	if errors.As(e, &api) && (api.Reason == apierrors.Internal || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		return forWrite(err, true, nil)
+	}
+	return e
 }
 
 func noJob(id string) error {

@@ -25,8 +25,8 @@ import (
 // did.
 
 // maxMessage is the most bytes that a request message may have, before and after
-// it is unpacked: MaxRequestBytes and some framing.
-const maxMessage = MaxRequestBytes + 64<<10
+// it is unpacked. Its framing is not counted.
+const maxMessage = MaxRequestBytes
 
 // wireStream reads what a stream carries: messages behind headers of five bytes.
 type wireStream interface {
@@ -186,14 +186,14 @@ func (i *interceptor) reads(method string, h grpc.MethodHandler) grpc.MethodHand
 			if writes(method) {
 				e.Outcome = apierrors.NotApplied
 			}
-			return nil, i.done(ctx, method, start, &e)
+			return nil, i.done(ctx, method, start, &e, nil)
 		}
 		if err != nil {
 			return nil, err
 		}
 		answer, err := encodeAnswer(res)
 		if err != nil {
-			return nil, i.done(ctx, method, start, err)
+			return nil, i.done(ctx, method, start, err, nil)
 		}
 		return answer, nil
 	}

@@ -182,7 +182,7 @@ func (p *pipeline) serve(dir *gateway.Directory) error {
 	}
 	p.server = grpc.NewServer()
 	headwaterv1.RegisterKeyValueServiceServer(p.server, gateway.NewKeyValue(dir, pages))
-	headwaterv1.RegisterLogServiceServer(p.server, gateway.NewLog(dir, p.broker))
+	headwaterv1.RegisterLogServiceServer(p.server, gateway.NewLog(dir, p.broker, nil))
 	lis := bufconn.Listen(1 << 20)
 	p.work.Go(func() {
 		_ = p.server.Serve(lis) // ends by Stop

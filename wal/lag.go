@@ -23,12 +23,14 @@ type Lag struct {
 // Lag tells how far the partition is behind, from what is known without asking
 // the log. now is the log's clock, Broker.Now. Something must call it every few
 // seconds: what nobody looks for is known of from the next call on.
-func (s *Stream) Lag(p Partition, now time.Time) Lag {
-	g := s.cfg.Progress
+func (s *Stream) Lag(p Partition, now time.Time) Lag { return s.LagOf(s.cfg.Progress, p, now) }
+
+// LagOf is Lag of one store, whose progress is g.
+func (s *Stream) LagOf(g *Progress, p Partition, now time.Time) Lag {
 	// Applied first: what is appended while this runs makes the lag larger, not negative.
 	l := Lag{Applied: g.Applied(p)}
 	l.Bounds, l.BoundsAt = s.cfg.Log.LastBounds(p)
-	l.End = max(l.End, g.Acked(p)+1, l.Applied+1)
+	l.End = max(l.End, s.cfg.Progress.Acked(p)+1, l.Applied+1)
 	if l.Records = int64(l.End - 1 - l.Applied); l.Records > 0 {
 		l.Time = max(0, now.Sub(time.UnixMicro(g.parts[p].pending.since(l.Applied, now.UnixMicro()))))
 	} else {

@@ -86,7 +86,6 @@ const (
 	// The key or the position cannot be served as asked.
 	Parked           = "HW-1301"
 	OtherIncarnation = "HW-1302"
-	ParkedQueueFull  = "HW-1303"
 	Trimmed          = "HW-1304"
 	BeyondEnd        = "HW-1305"
 	NotAccurate      = "HW-1306"
@@ -101,8 +100,8 @@ const (
 	TooManyStreams      = "HW-1404"
 	LogFull             = "HW-1405"
 	ApplyBehind         = "HW-1406"
-	TooManyUploads      = "HW-1407"
 	TooManyReservations = "HW-1408"
+	TooManyNamespaces   = "HW-1409"
 
 	// Unavailable: the server's state, not the request, is at fault.
 	LogUnavailable   = "HW-1501"
@@ -112,7 +111,6 @@ const (
 	Starting         = "HW-1505"
 	Draining         = "HW-1506"
 	OutcomeUnknown   = "HW-1507"
-	StoreUnavailable = "HW-1508"
 	NotOwner         = "HW-1509"
 	Cancelled        = "HW-1510"
 	AppendUnknown    = "HW-1511"
@@ -171,7 +169,7 @@ var reasons = []Reason{
 		Do:    "Correct the client's clock, leave generation_time out, or raise tokens.max_drift_past of the namespace."},
 	{ID: BadTTL, Code: codes.OutOfRange,
 		Title: "ttl is out of range",
-		Do:    "Send a ttl above zero and within the limits, or none for the namespace's default."},
+		Do:    "Send a ttl of 1 ms to 87,600 h, or none for the namespace's default."},
 	{ID: BadPredicate, Code: codes.InvalidArgument,
 		Title: "predicate is not valid",
 		Do:    "Set exactly one of match_all, match_keys and match_range, with start before end."},
@@ -352,9 +350,6 @@ var reasons = []Reason{
 	{ID: OtherIncarnation, Code: codes.FailedPrecondition,
 		Title: "position is of another life of the namespace",
 		Do:    "Forget positions from before the namespace was made again."},
-	{ID: ParkedQueueFull, Code: codes.FailedPrecondition,
-		Title: "too much waits behind a parked mutation of this key",
-		Do:    "An operator redrives or drops it with `headwater dlq`."},
 	{ID: Trimmed, Code: codes.OutOfRange,
 		Title: "the log no longer holds this position",
 		Do:    "Start from earliest."},
@@ -391,12 +386,12 @@ var reasons = []Reason{
 	{ID: ApplyBehind, Code: codes.ResourceExhausted, RetryAfter: 200 * time.Millisecond,
 		Title: "stores are too far behind the log",
 		Do:    "Retry after the hint; Status shows the lag."},
-	{ID: TooManyUploads, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
-		Title: "too many open uploads",
-		Do:    "Commit or abort uploads, or wait until they expire."},
 	{ID: TooManyReservations, Code: codes.ResourceExhausted, RetryAfter: 1000 * time.Millisecond,
 		Title: "too many reservations are held",
 		Do:    "Settle or cancel some, or wait until leases end."},
+	{ID: TooManyNamespaces, Code: codes.ResourceExhausted,
+		Title: "the registry of namespaces is full",
+		Do:    "Delete namespaces that are not used; one that has had 65,536 versions has to be made anew under another name."},
 	{ID: LogUnavailable, Code: codes.Unavailable, RetryAfter: 500 * time.Millisecond,
 		Title: "log cannot be reached or is not durable",
 		Do:    "Retry with the same token."},
@@ -418,9 +413,6 @@ var reasons = []Reason{
 	{ID: OutcomeUnknown, Code: codes.DeadlineExceeded, RetryAfter: 50 * time.Millisecond,
 		Title: "the deadline passed while the write was on its way",
 		Do:    "Send it again with the same token."},
-	{ID: StoreUnavailable, Code: codes.Unavailable, RetryAfter: 500 * time.Millisecond,
-		Title: "store cannot be reached",
-		Do:    "Retry after the hint; writes are not affected."},
 	{ID: NotOwner, Code: codes.Unavailable, RetryAfter: 500 * time.Millisecond,
 		Title: "another process serves this namespace",
 		Do:    "Send the request to the process that the message names."},

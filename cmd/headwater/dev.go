@@ -58,7 +58,10 @@ func newDev() *cobra.Command {
 		Short: "Run Headwater in one process: log, stores and API, data kept in a directory",
 		Args:  cli.Args(cobra.NoArgs),
 		PreRunE: func(c *cobra.Command, _ []string) error {
-			if err := fromEnvironment(c.Flags()); err != nil || config == "" {
+			if err := cli.NoClientFlags(c); err != nil {
+				return err
+			}
+			if err := fromEnvironment(c.LocalNonPersistentFlags()); err != nil || config == "" {
 				return err
 			}
 			if err := readConfig(config, c.Flags()); err != nil {

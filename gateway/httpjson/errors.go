@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -81,6 +82,9 @@ func (x *exchange) fail(err error) {
 	e := apierrors.From(err)
 	if x.write {
 		e = e.AsWrite(x.token)
+	}
+	if x.h.cfg.Failed != nil && e.Metadata[apierrors.MetaRequestID] == "" {
+		x.h.cfg.Failed(metadata.NewIncomingContext(x.r.Context(), metadata.Pairs("x-request-id", x.id)), x.path, e)
 	}
 	if x.started {
 		if !x.ndjson {

@@ -30,6 +30,9 @@ type Config struct {
 	// Errors in a request's JSON come before them. Nil: none.
 	Interceptor       grpc.UnaryServerInterceptor
 	StreamInterceptor grpc.StreamServerInterceptor
+	// Failed is told of an error that no interceptor has seen, of a method ("" where
+	// it is none); nil: nobody is.
+	Failed func(ctx context.Context, method string, err *apierrors.Error)
 	// MaxMessageBytes limits one request message in its binary form, and raw
 	// bodies of the log route. Its JSON may be 4/3 of that and 64 KiB. 0: 8 MiB.
 	MaxMessageBytes int64
@@ -226,6 +229,7 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	id    string // the request's
+	path  string // of the RPC; "" of a plain route
 	write bool   // its errors carry an outcome
 	token *headwaterv1.IdempotencyToken
 	// unpacker reads the body where it is packed with zstd.
@@ -236,7 +240,7 @@ type exchange struct {
 }
 
 func (x *exchange) rpc(m *method) {
-	x.write = m.write
+	x.write, x.path = m.write, m.path
 	if !x.allow(http.MethodPost) {
 		return
 	}

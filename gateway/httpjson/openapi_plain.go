@@ -62,7 +62,7 @@ func plainKVPaths(paths object, _ schemas) {
 			object{"description": "Durable.", "headers": position()}, "204"),
 	}
 	paths["/v1/kv/{namespace}/{id}"] = object{
-		"delete": operation("deleteRecord", tag, "Delete a whole record", []object{namespace, id, idempotencyKey(), ifMatch()},
+		"delete": operation("deleteRecord", tag, "Delete a whole record", []object{namespace, id, idempotencyKey()},
 			object{"description": "Durable.", "headers": position()}, "204"),
 	}
 }

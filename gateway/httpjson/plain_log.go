@@ -1,6 +1,7 @@
 package httpjson
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -87,7 +88,7 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 		x.answerMessage(res)
 		return nil
 	case headwaterv1.WriteToLogResponse_FAILED:
-		return apierrors.New(apierrors.LogUnavailable, "the message is not in the log: %s; send it again", res.GetMessage()).ForWrite(apierrors.NotApplied, res.GetResult().GetToken())
+		return apierrors.New(cmp.Or(res.GetReason(), apierrors.LogUnavailable), "the message is not in the log: %s; send it again", res.GetMessage()).ForWrite(apierrors.NotApplied, res.GetResult().GetToken())
 	default:
 		return apierrors.New(apierrors.AppendUnknown, "the message may be in the log: %s; send it again with the same token", res.GetMessage()).ForWrite(apierrors.Unknown, res.GetResult().GetToken())
 	}

@@ -247,7 +247,7 @@ func (x *StatusRequest) GetNamespace() string {
 type StatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Build *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
-	// Of this data directory, or of the cluster's registry.
+	// The id of this process's data directory.
 	Incarnation string `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// What an acknowledgement means here: SYNC, QUORUM or UNREPLICATED, the weakest
 	// of the topics in use. See WriteResult.Durability.
@@ -610,16 +610,18 @@ type PartitionStatus struct {
 	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	// The last durable record.
 	Appended int64 `protobuf:"varint,2,opt,name=appended,proto3" json:"appended,omitempty"`
-	// Role to the last record that its store has applied.
+	// Role to the last record that its store has applied; of several stores of a role,
+	// the one that is furthest behind.
 	Applied map[string]int64 `protobuf:"bytes,3,rep,name=applied,proto3" json:"applied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Records that are not applied, of the slowest role.
+	// Records that what answers reads has not applied.
 	LagRecords int64 `protobuf:"varint,4,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
 	// Time since the first of them was appended; 0 when there is none.
 	LagSeconds float64 `protobuf:"fixed64,5,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
 	// The last record that was trimmed from the log.
 	Trimmed    int64 `protobuf:"varint,6,opt,name=trimmed,proto3" json:"trimmed,omitempty"`
 	ParkedKeys int64 `protobuf:"varint,7,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
-	// What keeps this partition from being trimmed; empty: nothing.
+	// What keeps this partition from being trimmed: window, retention, parked, or store
+	// with the name of the store; empty: nothing.
 	TrimBlockedBy string `protobuf:"bytes,8,opt,name=trim_blocked_by,json=trimBlockedBy,proto3" json:"trim_blocked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -717,8 +719,18 @@ type StoreStatus struct {
 	Type  string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// "running", "catching up", "retrying" or "stopped".
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Empty when running, unless writes are shed all the same.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Empty when running, unless writes are shed all the same. Of a FAILED store what
+	// it lacks.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Empty where the namespace could not be opened, like what follows.
+	Name       string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Generation int64  `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How far it is in its life; ListStores tells more.
+	Stage Store_State `protobuf:"varint,7,opt,name=stage,proto3,enum=headwater.v1.Store_State" json:"stage,omitempty"`
+	// Records that it has not applied, over all partitions, and the time since the oldest
+	// of them was appended. 0 of a FAILED store, which is not applied to.
+	LagRecords    int64   `protobuf:"varint,8,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
+	LagSeconds    float64 `protobuf:"fixed64,9,opt,name=lag_seconds,json=lagSeconds,proto3" json:"lag_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,10 +793,45 @@ func (x *StoreStatus) GetReason() string {
 	return ""
 }
 
+func (x *StoreStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetStage() Store_State {
+	if x != nil {
+		return x.Stage
+	}
+	return Store_STATE_UNSPECIFIED
+}
+
+func (x *StoreStatus) GetLagRecords() int64 {
+	if x != nil {
+		return x.LagRecords
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetLagSeconds() float64 {
+	if x != nil {
+		return x.LagSeconds
+	}
+	return 0
+}
+
 type HandshakeRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Name and version of the client, for logs: "headwater-go/1.2.0".
+	// Name and version of the client: "headwater-go/1.2.0". It may be empty.
 	Client        string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1661,7 +1708,7 @@ func (x *RebuildResponse) GetJob() string {
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// "compare" or "rebuild".
+	// "compare", "rebuild", "redrive" or "drop".
 	Kind          string    `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Namespace     string    `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	State         Job_State `protobuf:"varint,4,opt,name=state,proto3,enum=headwater.v1.Job_State" json:"state,omitempty"`
@@ -2940,12 +2987,21 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x0ftrim_blocked_by\x18\b \x01(\tR\rtrimBlockedBy\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"c\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x8a\x02\n" +
 	"\vStoreStatus\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x06 \x01(\x03R\n" +
+	"generation\x12/\n" +
+	"\x05stage\x18\a \x01(\x0e2\x19.headwater.v1.Store.StateR\x05stage\x12\x1f\n" +
+	"\vlag_records\x18\b \x01(\x03R\n" +
+	"lagRecords\x12\x1f\n" +
+	"\vlag_seconds\x18\t \x01(\x01R\n" +
+	"lagSeconds\"H\n" +
 	"\x10HandshakeRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\"\xc2\n" +
@@ -3213,65 +3269,66 @@ var file_headwater_v1_admin_proto_depIdxs = []int32{
 	8,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
 	9,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
 	36, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
-	38, // 6: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
-	39, // 7: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
-	40, // 8: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
-	45, // 9: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
-	14, // 10: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
-	0,  // 11: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
-	46, // 12: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
-	42, // 13: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
-	14, // 14: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
-	14, // 15: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
-	43, // 16: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
-	47, // 17: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
-	1,  // 18: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
-	25, // 19: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
-	25, // 20: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
-	25, // 21: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
-	44, // 22: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
-	47, // 23: headwater.v1.GetDecisionRequest.token:type_name -> headwater.v1.IdempotencyToken
-	2,  // 24: headwater.v1.GetDecisionResponse.outcome:type_name -> headwater.v1.GetDecisionResponse.Outcome
-	45, // 25: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
-	45, // 26: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
-	37, // 27: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
-	37, // 28: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
-	45, // 29: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
-	45, // 30: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
-	45, // 31: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
-	41, // 32: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
-	46, // 33: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
-	3,  // 34: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
-	12, // 35: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
-	15, // 36: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
-	17, // 37: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
-	19, // 38: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
-	21, // 39: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
-	23, // 40: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
-	26, // 41: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
-	28, // 42: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
-	30, // 43: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
-	10, // 44: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
-	34, // 45: headwater.v1.AdminService.GetDecision:input_type -> headwater.v1.GetDecisionRequest
-	32, // 46: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
-	4,  // 47: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
-	13, // 48: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
-	16, // 49: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
-	18, // 50: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
-	20, // 51: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
-	22, // 52: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
-	24, // 53: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
-	27, // 54: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
-	29, // 55: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
-	31, // 56: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
-	11, // 57: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
-	35, // 58: headwater.v1.AdminService.GetDecision:output_type -> headwater.v1.GetDecisionResponse
-	33, // 59: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	0,  // 6: headwater.v1.StoreStatus.stage:type_name -> headwater.v1.Store.State
+	38, // 7: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
+	39, // 8: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
+	40, // 9: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
+	45, // 10: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
+	14, // 11: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
+	0,  // 12: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
+	46, // 13: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
+	42, // 14: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
+	14, // 15: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
+	14, // 16: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
+	43, // 17: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
+	47, // 18: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
+	1,  // 19: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
+	25, // 20: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
+	25, // 21: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
+	25, // 22: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
+	44, // 23: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	47, // 24: headwater.v1.GetDecisionRequest.token:type_name -> headwater.v1.IdempotencyToken
+	2,  // 25: headwater.v1.GetDecisionResponse.outcome:type_name -> headwater.v1.GetDecisionResponse.Outcome
+	45, // 26: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
+	45, // 27: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
+	37, // 28: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
+	37, // 29: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
+	45, // 30: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
+	45, // 31: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
+	45, // 32: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
+	41, // 33: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
+	46, // 34: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
+	3,  // 35: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
+	12, // 36: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
+	15, // 37: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
+	17, // 38: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
+	19, // 39: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
+	21, // 40: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
+	23, // 41: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
+	26, // 42: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
+	28, // 43: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
+	30, // 44: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
+	10, // 45: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
+	34, // 46: headwater.v1.AdminService.GetDecision:input_type -> headwater.v1.GetDecisionRequest
+	32, // 47: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
+	4,  // 48: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
+	13, // 49: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
+	16, // 50: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
+	18, // 51: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
+	20, // 52: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
+	22, // 53: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
+	24, // 54: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
+	27, // 55: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
+	29, // 56: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
+	31, // 57: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
+	11, // 58: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
+	35, // 59: headwater.v1.AdminService.GetDecision:output_type -> headwater.v1.GetDecisionResponse
+	33, // 60: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
+	48, // [48:61] is the sub-list for method output_type
+	35, // [35:48] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_admin_proto_init() }

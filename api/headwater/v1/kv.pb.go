@@ -639,7 +639,8 @@ func (x *ItemError) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
-// Predicate selects items of one record. Exactly one field is set.
+// Predicate selects items of one record. Exactly one field is set; a read without a
+// predicate reads all.
 type Predicate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Predicate:
@@ -743,7 +744,7 @@ type Selection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1,024 to 4,194,304; absent: 1 MiB.
 	PageSizeBytes *int64 `protobuf:"varint,1,opt,name=page_size_bytes,json=pageSizeBytes,proto3,oneof" json:"page_size_bytes,omitempty"`
-	// Above zero; absent: no limit on items over all pages.
+	// Of one page, 1 to 100,000; absent: as many as its bytes hold.
 	ItemLimit *int32 `protobuf:"varint,2,opt,name=item_limit,json=itemLimit,proto3,oneof" json:"item_limit,omitempty"`
 	// Answer keys and metadata only.
 	OmitValues bool `protobuf:"varint,3,opt,name=omit_values,json=omitValues,proto3" json:"omit_values,omitempty"`
@@ -822,7 +823,7 @@ type Item struct {
 	WrittenAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=written_at,json=writtenAt,proto3" json:"written_at,omitempty"`
 	// Absent: it does not expire.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Of the value as stored, in bytes.
+	// Of the value in bytes, as stored; as answered where the server undid its compression.
 	Size int64 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	// The value is too large for a page: read it with GetItem.
 	Chunked bool `protobuf:"varint,7,opt,name=chunked,proto3" json:"chunked,omitempty"`
@@ -1217,8 +1218,8 @@ func (x *DeleteItemsResponse) GetResult() *WriteResult {
 	return nil
 }
 
-// Mutation is one step of a group. Its own token and condition must be empty
-// where the group's holds.
+// Mutation is one step of a group. Its own token must be empty: the group's holds. Its
+// condition is its own.
 type Mutation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Mutation:

@@ -209,8 +209,10 @@ type WriteToLogResponse struct {
 	Durable WriteToLogResponse_Durable `protobuf:"varint,1,opt,name=durable,proto3,enum=headwater.v1.WriteToLogResponse_Durable" json:"durable,omitempty"`
 	// Why, when it did not succeed.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// Set when it succeeded.
-	Result        *WriteResult `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	// The token is always set; position, durability and duplicate when it succeeded.
+	Result *WriteResult `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	// The code of what stood in the way when it failed: HW-1503.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +266,13 @@ func (x *WriteToLogResponse) GetResult() *WriteResult {
 		return x.Result
 	}
 	return nil
+}
+
+func (x *WriteToLogResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // LogStart is where a reader begins. Exactly one field is set.
@@ -631,7 +640,9 @@ type DeadLetter struct {
 	// The record, where the selection names ids and it is still there.
 	Payload []byte `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Of a delivery; empty elsewhere.
-	Target        string `protobuf:"bytes,13,opt,name=target,proto3" json:"target,omitempty"`
+	Target string `protobuf:"bytes,13,opt,name=target,proto3" json:"target,omitempty"`
+	// The job that redrove or dropped it, or found that it still cannot be applied.
+	Job           string `protobuf:"bytes,14,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -753,6 +764,13 @@ func (x *DeadLetter) GetPayload() []byte {
 func (x *DeadLetter) GetTarget() string {
 	if x != nil {
 		return x.Target
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetJob() string {
+	if x != nil {
+		return x.Job
 	}
 	return ""
 }
@@ -1051,7 +1069,8 @@ func (x *RedriveDeadLettersRequest) GetMax() int64 {
 
 type RedriveDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names it in the letters of what was redriven.
+	// Names it in ListJobs, and in the letters of what could not be applied again. Empty
+	// of a dry run.
 	Job      string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Matched  int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
 	Redriven int64  `protobuf:"varint,3,opt,name=redriven,proto3" json:"redriven,omitempty"`
@@ -1190,7 +1209,7 @@ func (x *DropDeadLettersRequest) GetDryRun() bool {
 
 type DropDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names it in the letters of what was dropped.
+	// Names it in ListJobs, and in the letters of what was dropped. Empty of a dry run.
 	Job     string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Matched int64  `protobuf:"varint,2,opt,name=matched,proto3" json:"matched,omitempty"`
 	Dropped int64  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
@@ -1347,11 +1366,12 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\fR\apayload\x124\n" +
-	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\xf1\x01\n" +
+	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\x89\x02\n" +
 	"\x12WriteToLogResponse\x12B\n" +
 	"\adurable\x18\x01 \x01(\x0e2(.headwater.v1.WriteToLogResponse.DurableR\adurable\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x121\n" +
-	"\x06result\x18\x03 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"J\n" +
+	"\x06result\x18\x03 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"J\n" +
 	"\aDurable\x12\x17\n" +
 	"\x13DURABLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tSUCCEEDED\x10\x01\x12\n" +
@@ -1385,7 +1405,7 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x124\n" +
 	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x18\n" +
 	"\apayload\x18\a \x01(\fR\apayload\x12\x1a\n" +
-	"\bposition\x18\b \x01(\tR\bposition\"\xff\x03\n" +
+	"\bposition\x18\b \x01(\tR\bposition\"\x91\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -1401,7 +1421,8 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	" \x01(\x05R\battempts\x12.\n" +
 	"\x04time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\apayload\x18\f \x01(\fR\apayload\x12\x16\n" +
-	"\x06target\x18\r \x01(\tR\x06target\"^\n" +
+	"\x06target\x18\r \x01(\tR\x06target\x12\x10\n" +
+	"\x03job\x18\x0e \x01(\tR\x03job\"^\n" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aREFUSED\x10\x01\x12\n" +

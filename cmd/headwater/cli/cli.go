@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func AddCommands(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.String(flagAddress, "", "gRPC address of the server (default $HEADWATER_ADDRESS, else "+DefaultAddress+")")
 	f.StringP(flagOutput, "o", table, "output: table or json (one object a line)")
-	f.Duration(flagTimeout, 10*time.Second, "give up after this long; following streams do not")
+	f.Duration(flagTimeout, 10*time.Second, "give up after this long; what streams, loads or waits does not")
 	f.Bool(flagBase64, false, "keys and values are base64, on the command line and in the output")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -42,6 +43,16 @@ func AddCommands(root *cobra.Command) {
 		asGroup(root)
 	}
 	root.AddCommand(kvCommand(), counterCommand(), logCommand(), dlqCommand(), namespaceCommand(), storeCommand(), rebuildCommand(), jobsCommand(), statusCommand())
+}
+
+// NoClientFlags refuses the flags of verbs on a command that asks no server.
+func NoClientFlags(cmd *cobra.Command) (err error) {
+	for _, name := range []string{flagAddress, flagOutput, flagTimeout, flagBase64} {
+		if cmd.Flags().Changed(name) {
+			err = errors.Join(err, usagef("--%s is of commands that ask a server; %s takes it not", name, cmd.CommandPath()))
+		}
+	}
+	return err
 }
 
 // asGroup makes cmd a parent of verbs only.
@@ -59,6 +70,14 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 		return usagef("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)
 	}
 	return cmd
+}
+
+// given is what a flag was given, nil where it was not.
+func given[T any](cmd *cobra.Command, flag string, v *T) *T {
+	if !cmd.Flags().Changed(flag) {
+		return nil
+	}
+	return v
 }
 
 // Args wraps a check of arguments so that it fails as wrong usage.

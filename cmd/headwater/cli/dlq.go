@@ -17,25 +17,27 @@ func dlqCommand() *cobra.Command {
 
 // letterFlags are the flags that select dead letters.
 type letterFlags struct {
+	cmd          *cobra.Command
 	ids          []string
 	key, reason  string
 	since, until string
 }
 
 func (f *letterFlags) add(cmd *cobra.Command) {
+	f.cmd = cmd
 	cmd.Flags().StringArrayVar(&f.ids, "id", nil, "this dead letter; may be repeated")
-	cmd.Flags().StringVar(&f.key, "key", "", "those of this key")
+	cmd.Flags().StringVar(&f.key, "key", "", "those of this key; \"\" is that of messages without one")
 	cmd.Flags().StringVar(&f.reason, "reason", "", "those of this reason, such as bound or poison")
 	cmd.Flags().StringVar(&f.since, "since", "", "those at or after this time, or so long ago at most, such as 2h")
 	cmd.Flags().StringVar(&f.until, "until", "", "those before this time, or longer ago")
 }
 
 func (f *letterFlags) empty() bool {
-	return len(f.ids) == 0 && f.key == "" && f.reason == "" && f.since == "" && f.until == ""
+	return len(f.ids) == 0 && given(f.cmd, "key", &f.key) == nil && f.reason == "" && f.since == "" && f.until == ""
 }
 
 func (f *letterFlags) selection() (client.DeadLetterSelection, error) {
-	s := client.DeadLetterSelection{IDs: f.ids, Key: f.key, Reason: f.reason}
+	s := client.DeadLetterSelection{IDs: f.ids, Key: given(f.cmd, "key", &f.key), Reason: f.reason}
 	var err error
 	if s.Since, err = moment("--since", f.since); err != nil {
 		return s, err

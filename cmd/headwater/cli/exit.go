@@ -72,6 +72,10 @@ func ExitCode(err error) int {
 func PrintError(w io.Writer, err error) {
 	fmt.Fprintf(w, "error: %v\n", err)
 	if e, ok := errors.AsType[*client.Error](err); ok && e.Outcome == client.Unknown && e.Token.Key != "" {
+		if _, load := errors.AsType[*lineError](err); load {
+			fmt.Fprintf(w, "to learn what became of it, load the same lines again with the same --token: what is done already is not done again\n")
+			return
+		}
 		fmt.Fprintf(w, "to learn what became of it, run the same command again with --token %s\n", e.Token.Key)
 	}
 }

@@ -27,7 +27,7 @@ a newline follows, and what is no text is quoted. A table quotes what is no text
 	}
 	span := cmd.Flags().String("range", "", rangeHelp)
 	descending := cmd.Flags().Bool("descending", false, "greatest key first; =false: least key first (default as the namespace says)")
-	above := cmd.Flags().Int("omit-values-above", 0, "leave out values of more bytes; 0: none")
+	above := cmd.Flags().Int("omit-values-above", 0, "leave out values of more bytes")
 	limit := cmd.Flags().Int("limit", 0, "print at most so many items; 0: all")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "leave values out")
 	after := afterFlag(cmd)
@@ -35,7 +35,7 @@ a newline follows, and what is no text is quoted. A table quotes what is no text
 	cmd.RunE = verb(once, func(s *session, a []string) error {
 		o := client.ReadOptions{
 			Descending: *descending, Ascending: cmd.Flags().Changed("descending") && !*descending,
-			Limit: *limit, OmitValues: *keysOnly, OmitValuesAbove: *above, After: *after,
+			Limit: *limit, OmitValues: *keysOnly, OmitValuesAbove: given(cmd, "omit-values-above", above), After: *after,
 		}
 		if *above < 0 {
 			return usagef("--omit-values-above %d: it must not be negative", *above)
@@ -57,7 +57,7 @@ a newline follows, and what is no text is quoted. A table quotes what is no text
 				return err
 			}
 		}
-		if len(o.Keys) == 1 && !s.json && !o.OmitValues && *above == 0 {
+		if len(o.Keys) == 1 && !s.json && !o.OmitValues && o.OmitValuesAbove == nil {
 			it, err := s.KV(a[0]).GetWith(s.ctx, a[1], o.Keys[0], o)
 			if err != nil {
 				return err
@@ -115,7 +115,7 @@ func (s *session) get(namespace, id string, o client.ReadOptions) error {
 
 // omitted reports whether the value of an item was left out.
 func omitted(it *client.Item, o *client.ReadOptions) bool {
-	return o.OmitValues || o.OmitValuesAbove > 0 && it.Size > int64(o.OmitValuesAbove)
+	return o.Omits(it.Size)
 }
 
 func notFound(message string) error { return &client.Error{Code: codes.NotFound, Message: message} }

@@ -23,6 +23,7 @@ const inFlight = 256
 // outcome is what became of one line.
 type outcome struct {
 	line  int
+	last  bool // no line behind it was looked at
 	print func() error
 	err   error
 }
@@ -61,7 +62,7 @@ func (s *session) load(what string, sequential bool, do func(n int, line []byte)
 				send, err = do(n, line)
 			}
 			if err != nil {
-				done <- outcome{line: n, err: err}
+				done <- outcome{line: n, last: true, err: err}
 				return
 			}
 			if sequential {
@@ -105,11 +106,16 @@ func (s *session) load(what string, sequential bool, do func(n int, line []byte)
 // stopped is the error of a load, which says what was done.
 func (s *session) stopped(o outcome, n, width int) error {
 	rest := "none of the lines behind it was sent"
-	if width > 1 {
+	if width > 1 && !o.last {
 		rest = fmt.Sprintf("of the lines behind it up to %d may have been sent", width)
 	}
-	return fmt.Errorf("line %d (done before it: %d; %s): %w", o.line, n, rest, o.err)
+	return &lineError{fmt.Errorf("line %d (done before it: %d; %s): %w", o.line, n, rest, o.err)}
 }
+
+// lineError is what ended a load: its token is that of a line, and not the command's.
+type lineError struct{ error }
+
+func (e *lineError) Unwrap() error { return e.error }
 
 // finish waits for what is under way. It does not wait for the reader, which may
 // be waiting for a line.

@@ -106,14 +106,14 @@ func logTailCommand() *cobra.Command {
 	}
 	from := cmd.Flags().String("from", "earliest", "earliest, latest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or a position")
 	follow := cmd.Flags().BoolP("follow", "f", false, "wait for new records; end with Ctrl-C")
-	key := cmd.Flags().String("key", "", "print only the records of this key")
+	key := cmd.Flags().String("key", "", "print only the records of this key; \"\" is that of messages without one")
 	kind := cmd.Flags().String("kind", "", "print only the records of this kind, such as message")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many records; 0: all")
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
 		if *limit < 0 {
 			return usagef("--limit %d: it must not be negative", *limit)
 		}
-		o := client.TailOptions{Follow: *follow, Key: *key, Kind: *kind}
+		o := client.TailOptions{Follow: *follow, Key: given(cmd, "key", key), Kind: *kind}
 		switch *from {
 		case "earliest":
 		case "latest":

@@ -44,7 +44,11 @@ func statusCommand() *cobra.Command {
 
 func (s *session) serverStatus(st *headwaterv1.StatusResponse) error {
 	b, l := st.GetBuild(), st.GetLog()
-	if err := s.printf("headwater %s (%s, %s)  incarnation %s\n", b.GetVersion(), dash(b.GetCommit()), b.GetGoVersion(), st.GetIncarnation()); err != nil {
+	built := b.GetGoVersion()
+	if b.GetCommit() != "" {
+		built = b.GetCommit() + ", " + built
+	}
+	if err := s.printf("headwater %s (%s)  incarnation %s\n", b.GetVersion(), built, st.GetIncarnation()); err != nil {
 		return err
 	}
 	log := fmt.Sprintf("log %s, %s, durability %s", l.GetType(), l.GetState(), st.GetDurability())
@@ -77,7 +81,7 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 		}
 		stores := make([]string, len(n.GetStores()))
 		for i, t := range n.GetStores() {
-			stores[i] = t.GetRole() + "/" + t.GetType() + "=" + t.GetState()
+			stores[i] = storeCell(t)
 			if t.GetReason() != "" {
 				stores[i] += " (" + printable(t.GetReason()) + ")"
 			}
@@ -90,6 +94,15 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 		}
 	}
 	return out.flush()
+}
+
+// storeCell says how one store stands. Example: SHADOW/pebble=catching up (next, BUILDING, 1200 records behind).
+func storeCell(t *headwaterv1.StoreStatus) string {
+	cell := t.GetRole() + "/" + t.GetType() + "=" + t.GetState()
+	if t.GetName() == "" || t.GetRole() == "PRIMARY" {
+		return cell
+	}
+	return fmt.Sprintf("%s (%s, %s, %d records behind)", cell, printable(t.GetName()), t.GetStage(), t.GetLagRecords())
 }
 
 func (s *session) partitionStatus(st *headwaterv1.StatusResponse) error {

@@ -23,8 +23,13 @@ func newAdminServer(s *Server) *adminServer {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		err := s.Unready()
-		if name := r.URL.Query().Get("namespace"); name != "" {
-			err = s.spaces.storeUnready(r.Context(), name, r.URL.Query().Get("role"))
+		name, role := r.URL.Query().Get("namespace"), r.URL.Query().Get("role")
+		if name == "" && role != "" {
+			say(w, http.StatusBadRequest, "role is of a store of a namespace; give namespace too")
+			return
+		}
+		if name != "" {
+			err = s.spaces.storeUnready(r.Context(), name, role)
 		}
 		if err != nil {
 			say(w, http.StatusServiceUnavailable, "not ready: "+err.Error())

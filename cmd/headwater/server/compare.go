@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -107,9 +110,9 @@ func (x *space) comparePartition(ctx context.Context, p wal.Partition, a, b *sto
 // noteCompared keeps what a comparison found, if the store is still the one that was
 // compared.
 func (x *space) noteCompared(ctx context.Context, st *store, r *consumers.Report) error {
-	st.mu.Lock()
-	st.report = r
-	st.mu.Unlock()
+	if err := st.saveReport(r); err != nil {
+		return err
+	}
 	return x.s.names.SetStore(ctx, x.ns.Name, st.name, func(l *namespace.StoreLife) bool {
 		if l.Generation != st.generation || l.State == namespace.Failed {
 			return false
@@ -117,6 +120,46 @@ func (x *space) noteCompared(ctx context.Context, st *store, r *consumers.Report
 		l.Compared = &namespace.Compared{Items: r.Items, Differences: r.Differences}
 		return true
 	})
+}
+
+// reportFile is where the report of the last comparison of a store is, beside its
+// directory.
+func (st *store) reportFile() string { return st.dir + reportSuffix }
+
+const reportSuffix = ".compared.json"
+
+func (st *store) saveReport(r *consumers.Report) error {
+	b, err := json.Marshal(r)
+	if err == nil {
+		err = writeSynced(st.reportFile(), b)
+	}
+	if err != nil {
+		return fmt.Errorf("save the report of store %s: %w", st.name, err)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.report = r
+	return nil
+}
+
+// readReport takes up the report of an earlier process, where there is one. Without it
+// a store is as good.
+func (st *store) readReport() {
+	b, err := os.ReadFile(st.reportFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var r consumers.Report
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		st.x.s.log.Warn("the report of a comparison cannot be read; compare the store again", "namespace", st.x.ns.Name, "store", st.name, "reason", err)
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.report = &r
 }
 
 // closeBehind is how many records a store may be behind the one that serves when

@@ -28,7 +28,7 @@ func (l *life) trim() {
 			l.t.Fatal(err)
 		}
 		f := retention.Floor{Durable: int64(durable[p] + 1), Parked: retention.Unparked}
-		if err := x.trimTo(l.t.Context(), p, b, f, 0, x.ns.Config().Retention); err != nil {
+		if err := x.trimTo(l.t.Context(), p, b, f, 0, x.ns.Config().Retention, nil); err != nil {
 			l.t.Fatal(err)
 		}
 		if b, err = x.log.Bounds(l.t.Context(), p); err != nil {

@@ -55,14 +55,7 @@ func (js *jobs) run(kind string, x *space, store string, f func(ctx context.Cont
 	}
 	ctx, cancel := context.WithCancel(x.run)
 	j := &job{id: ksuid.New().String(), kind: kind, namespace: x.ns.Name, store: store, cancel: cancel, ended: make(chan struct{}), state: headwaterv1.Job_RUNNING}
-	js.all = append(js.all, j)
-	for i := 0; i < len(js.all) && len(js.all) > keptJobs; {
-		if js.all[i].running() {
-			i++
-			continue
-		}
-		js.all = slices.Delete(js.all, i, i+1)
-	}
+	js.add(j)
 	x.work.Go(func() {
 		defer cancel()
 		defer close(j.ended)
@@ -73,6 +66,29 @@ func (js *jobs) run(kind string, x *space, store string, f func(ctx context.Cont
 		}
 	})
 	return j
+}
+
+// note remembers a job that has ended in the call that began it.
+func (js *jobs) note(m *headwaterv1.Job) {
+	j := &job{id: m.GetId(), kind: m.GetKind(), namespace: m.GetNamespace(), cancel: func() {}, ended: make(chan struct{}), state: m.GetState(), message: m.GetMessage()}
+	j.done.Store(m.GetDone())
+	j.total.Store(m.GetTotal())
+	close(j.ended)
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.add(j)
+}
+
+// add remembers a job, and forgets the oldest that have ended. The caller holds mu.
+func (js *jobs) add(j *job) {
+	js.all = append(js.all, j)
+	for i := 0; i < len(js.all) && len(js.all) > keptJobs; {
+		if js.all[i].running() {
+			i++
+			continue
+		}
+		js.all = slices.Delete(js.all, i, i+1)
+	}
 }
 
 func (j *job) running() bool {

@@ -108,7 +108,7 @@ func TestTheStoreOfALogGoesOnWhereTheLogBegins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.trimTo(t.Context(), 0, b, retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}, 0, 0); err != nil {
+	if err := x.trimTo(t.Context(), 0, b, retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}, 0, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	write("third")

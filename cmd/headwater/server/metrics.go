@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -47,27 +48,41 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 		if n.Stream == nil {
 			continue
 		}
-		var lag, parked int64
-		var age float64
+		var parked int64
 		for i := range n.Stream.Info().Partitions {
 			p := wal.Partition(i)
 			if n.Applier != nil {
 				k, _ := n.Applier.ParkedKeys(p)
 				parked += int64(k)
 			}
-			l := n.Stream.Lag(p, now)
-			lag += l.Records
-			age = max(age, l.Time.Seconds())
 		}
-		gauge(m.lagRecords, float64(lag), n.Name, primary)
-		gauge(m.lagSeconds, age, n.Name, primary)
+		for role, l := range lagByRole(n, now) {
+			gauge(m.lagRecords, float64(l.Records), n.Name, role)
+			gauge(m.lagSeconds, l.Time.Seconds(), n.Name, role)
+		}
 		gauge(m.parked, float64(parked), n.Name)
 		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
 		if n.Applier != nil {
 			ch <- prometheus.MustNewConstMetric(m.left, prometheus.CounterValue, float64(n.Letters.Trimmed()), n.Name)
 		}
-		gauge(m.trimSeconds, m.s.spaces.trimBlockedSeconds(n.Name), n.Name, primary)
+		for role, seconds := range m.s.spaces.trimBlockedSeconds(n) {
+			gauge(m.trimSeconds, seconds, n.Name, role)
+		}
 	}
+}
+
+// lagByRole is how far the stores of each role are behind: the worst of each. A store
+// that is given up counts as none.
+func lagByRole(n *gateway.Namespace, now time.Time) map[string]wal.Lag {
+	lags := make(map[string]wal.Lag)
+	for _, v := range n.Views() {
+		if v.Progress == nil {
+			continue
+		}
+		l, worst := n.StoreLag(&v, now), lags[v.Role]
+		lags[v.Role] = wal.Lag{Records: max(l.Records, worst.Records), Time: max(l.Time, worst.Time)}
+	}
+	return lags
 }
 
 // lagLook is how often it is looked for records that wait to be applied, so that
@@ -89,6 +104,7 @@ func (s *Server) watchLag(ctx context.Context) {
 			for i := range x.ns.Stream.Info().Partitions {
 				x.ns.Stream.Lag(wal.Partition(i), now)
 			}
+			lagByRole(x.ns, now)
 		}
 	}
 }
@@ -104,21 +120,24 @@ func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 	return x.liveTokens()
 }
 
-// trimBlockedSeconds is how long a store or a parked record has kept a partition of
-// the namespace from being trimmed.
-func (sp *spaces) trimBlockedSeconds(name string) float64 {
+// trimBlockedSeconds is how long, by role, a store or a parked record has kept a
+// partition of the namespace from being trimmed.
+func (sp *spaces) trimBlockedSeconds(n *gateway.Namespace) map[string]float64 {
+	longest := make(map[string]float64)
+	for _, v := range n.Views() {
+		longest[v.Role] = 0
+	}
 	sp.mu.Lock()
-	x := sp.open[name]
+	x := sp.open[n.Name]
 	sp.mu.Unlock()
 	if x == nil {
-		return 0
+		return longest
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	longest := 0.0
 	for i := range x.upkeep {
-		if since := x.upkeep[i].since; !since.IsZero() {
-			longest = max(longest, time.Since(since).Seconds())
+		if t := &x.upkeep[i]; !t.since.IsZero() {
+			longest[t.role] = max(longest[t.role], time.Since(t.since).Seconds())
 		}
 	}
 	return longest

@@ -270,7 +270,7 @@ func (s *Server) newGateway() error {
 		Services: gateway.Services{
 			KeyValue:  gateway.NewKeyValue(dir, pages),
 			Counter:   gateway.NewCounter(dir, pages),
-			Log:       gateway.NewLog(dir, s.broker),
+			Log:       gateway.NewLog(dir, s.broker, s.jobs.note),
 			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,

@@ -111,7 +111,7 @@ func (x *space) serve(ctx context.Context) (err error) {
 	info := x.log.Info()
 	x.upkeep = make([]upkeep, info.Partitions)
 	x.serving = make([]atomic.Pointer[served], info.Partitions)
-	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, TrimBlocked: x.trimBlocked}
+	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, Stores: x.storeViews, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
 	if err := x.openLetters(ctx); err != nil {
 		return err
@@ -222,6 +222,35 @@ func (x *space) storeState() (state, reason string) {
 		return "stopped", "no store is open"
 	}
 	return runnerState(st.runner)
+}
+
+// storeViews tells of each store, the PRIMARY first.
+func (x *space) storeViews() []gateway.StoreView {
+	e, ok := x.s.names.Get(x.entry.Name)
+	if !ok || e.Generation != x.entry.Generation {
+		return nil // it is being removed
+	}
+	out := make([]gateway.StoreView, 0, len(e.Stores))
+	for _, l := range e.Stores {
+		v := gateway.StoreView{Name: l.Name, Role: roleOf(e.Config, l.Name), Type: "pebble", Generation: l.Generation, Stage: l.State}
+		if st := x.store(l.Name); l.State == namespace.Failed {
+			v.State, v.Reason = "stopped", l.Message
+		} else if st == nil || st.generation != l.Generation {
+			v.State, v.Reason = "retrying", "it is being opened"
+		} else {
+			v.State, v.Reason = runnerState(st.runner)
+			v.Progress = st.progress
+			if v.State == "running" && l.State == namespace.Building {
+				v.State = "catching up"
+			}
+		}
+		if v.Role == primary {
+			out = slices.Insert(out, 0, v)
+		} else {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func runnerState(r *consumers.Runner) (state, reason string) {

@@ -291,11 +291,11 @@ func (sp *spaces) storeUnready(ctx context.Context, name, role string) error {
 	if !ok {
 		return fmt.Errorf("namespace %.64q does not exist", name)
 	}
-	if role != "" && role != primary {
-		return fmt.Errorf("namespace %s has no store of role %.32q", name, role)
-	}
 	if err := n.Failed(); err != nil {
 		return err
+	}
+	if role != "" && role != primary {
+		return followerUnready(n, role)
 	}
 	if !n.Ready() {
 		return fmt.Errorf("namespace %s is reading its log", name)
@@ -305,6 +305,24 @@ func (sp *spaces) storeUnready(ctx context.Context, name, role string) error {
 	}
 	if why := gateway.TokensFull(sp.liveTokens(ctx, name), n.Config().Tokens.MaxLive); why != "" {
 		return fmt.Errorf("namespace %s: %s", name, why)
+	}
+	return nil
+}
+
+// followerUnready answers for the stores of a role that follow.
+func followerUnready(n *gateway.Namespace, role string) error {
+	found := false
+	for _, v := range n.Views() {
+		if v.Role != role {
+			continue
+		}
+		found = true
+		if v.State != "running" {
+			return fmt.Errorf("store %s of namespace %s is %s: it is %s; %s", v.Name, n.Name, v.Stage, v.State, v.Reason)
+		}
+	}
+	if !found {
+		return fmt.Errorf("namespace %s has no store of role %.32q", n.Name, role)
 	}
 	return nil
 }

@@ -78,15 +78,18 @@ type store struct {
 
 	mu     sync.Mutex // guards what follows
 	role   string
-	report *consumers.Report // of the last comparison of this process; nil: none
+	report *consumers.Report // of the last comparison of this generation; nil: none
 }
 
-// hasRole reports whether the store has a role now: a promote exchanges them.
-func (st *store) hasRole(role string) bool {
+// roleNow is the store's role: a promote exchanges them.
+func (st *store) roleNow() string {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.role == role
+	return st.role
 }
+
+// hasRole reports whether the store has a role now.
+func (st *store) hasRole(role string) bool { return st.roleNow() == role }
 
 // savedOffset is up to where the store has a partition saved.
 func (st *store) savedOffset(p wal.Partition) wal.Offset {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/headwater-db/headwater/namespace"
@@ -56,6 +57,7 @@ func (x *space) openStores(ctx context.Context) error {
 		return errors.Join(err, st.stop(ctx))
 	}
 	st.generation = life.Generation
+	st.readReport()
 	x.add(st)
 	if err := st.start(); err != nil {
 		return fmt.Errorf("load namespace %s: %w", e.Name, err)
@@ -207,6 +209,11 @@ func (x *space) removeStale(e *namespace.Entry) error {
 	}
 	for _, d := range dirs {
 		path := filepath.Join(parent, d.Name())
+		if report, ok := strings.CutSuffix(path, reportSuffix); ok && !keep[report] {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("remove the report of a store of namespace %s that was dropped: %w", e.Name, err)
+			}
+		}
 		if !d.IsDir() || keep[path] {
 			continue
 		}
@@ -250,6 +257,7 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 		return err
 	}
 	st.generation = l.Generation
+	st.readReport()
 	if _, err := st.check(ctx); err != nil {
 		return errors.Join(err, st.stop(ctx))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -302,7 +303,8 @@ func TestWhatAStoreCannotBe(t *testing.T) {
 // TestADifferenceIsFound changes an item of a SHADOW behind everybody's back.
 func TestADifferenceIsFound(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir())
+	dir := t.TempDir()
+	s := start(t, dir)
 	for name, doc := range stored {
 		is(t, "make "+name, applyDoc(t, s, doc+shadowed))
 	}
@@ -310,6 +312,7 @@ func TestADifferenceIsFound(t *testing.T) {
 	w.round()
 	x := s.spaces.open["shop"]
 	storeOf(t, s, "shop", "next", "COMPARING")
+	eachStoreIsTold(t, s)
 	st := x.store("next")
 	p := wal.PartitionOf([]byte("id2"), 2)
 	err := st.do(t.Context(), p, func(ctx context.Context) error {
@@ -329,8 +332,54 @@ func TestADifferenceIsFound(t *testing.T) {
 	if end := awaitJob(t, s, r); !strings.HasPrefix(end, "1 differences in") {
 		t.Errorf("compared: %s", end)
 	}
+	examples := func() string {
+		m := call(t, s, "Admin.ListStores", `{"namespace":"shop"}`).field(t, "stores").([]any)[1].(map[string]any)
+		return fmt.Sprint(m["compared"].(map[string]any)["examples"])
+	}
+	found := examples()
+	closeServer(t, s)
+	s = open(t, dir)
+	storeOf(t, s, "shop", "next", "COMPARING")
+	if now := examples(); now != found || !strings.Contains(found, "id2") {
+		t.Errorf("examples are %s, and after a restart %s", found, now)
+	}
 	refused(t, "promote one that differs", call(t, s, "Admin.PromoteStore", `{"namespace":"shop","store":"next"}`), 400, "HW-1307", "")
 	is(t, "promote it all the same", call(t, s, "Admin.PromoteStore", `{"namespace":"shop","store":"next","acceptDifferences":true}`), "store.state", string(namespace.Serving))
+	closeServer(t, s)
+}
+
+// eachStoreIsTold: in Status, readiness and the metrics.
+func eachStoreIsTold(t *testing.T, s *Server) {
+	t.Helper()
+	ns := call(t, s, "Admin.Status", `{"namespace":"shop"}`).field(t, "namespaces").([]any)[0].(map[string]any)
+	var told []string
+	for _, st := range ns["stores"].([]any) {
+		m := st.(map[string]any)
+		told = append(told, fmt.Sprint(m["name"], m["role"], m["generation"], m["stage"], m["state"], m["lagRecords"]))
+	}
+	if want := []string{"primaryPRIMARY1SERVINGrunning0", "nextSHADOW2COMPARINGrunning0"}; !slices.Equal(told, want) {
+		t.Errorf("stores in Status are %q, not %q", told, want)
+	}
+	applied := ns["partitions"].([]any)[0].(map[string]any)["applied"].(map[string]any)
+	if applied["PRIMARY"] == nil || applied["PRIMARY"] != applied["SHADOW"] {
+		t.Errorf("applied is %v", applied)
+	}
+	for query, want := range map[string]string{
+		"namespace=shop&role=SHADOW": "200 ready", "namespace=shop&role=CACHE": `503 not ready: namespace shop has no store of role "CACHE"`,
+		"role=SHADOW": "400 role is of a store of a namespace; give namespace too",
+	} {
+		if r := admin(t, s, "/readyz?"+query); r.String() != want {
+			t.Errorf("readyz?%s: %q, want %q", query, r, want)
+		}
+	}
+	metrics := admin(t, s, "/metrics").body
+	for _, role := range []string{"PRIMARY", "SHADOW"} {
+		for _, name := range []string{"apply_lag_records", "apply_lag_seconds", "log_trim_blocked_seconds"} {
+			if line := fmt.Sprintf("headwater_%s{namespace=\"shop\",role=\"%s\"} 0\n", name, role); !strings.Contains(metrics, line) {
+				t.Errorf("the metrics lack %s", line)
+			}
+		}
+	}
 }
 
 func onStoreCompare(t *testing.T, s *Server) string {

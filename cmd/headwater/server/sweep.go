@@ -13,6 +13,7 @@ import (
 // upkeep is what Status tells about the trimming of a partition.
 type upkeep struct {
 	blockedBy string
+	role      string    // of the store that blocks, or PRIMARY
 	since     time.Time // of being blocked by a store or a parked record; zero when not
 }
 
@@ -159,6 +160,7 @@ func (x *space) syncStores(ctx context.Context) error {
 func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, err error) {
 	b, _ := x.log.LastBounds(p)
 	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
+	var slowest *store
 	x.mu.Lock()
 	durable := x.durable
 	x.mu.Unlock()
@@ -178,18 +180,20 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 			x.detach(ctx, st, p, floor, int64(b.End))
 			continue
 		}
-		f.Durable = min(f.Durable, floor)
+		if floor < f.Durable {
+			f.Durable, slowest = floor, st
+		}
 	}
 	if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
 		f.Parked = int64(lowest)
 	}
 	c := x.ns.Config()
-	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention)
+	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention, slowest)
 }
 
 // trimTo trims a partition to f once it has in it where the token window and the
-// retention begin.
-func (x *space) trimTo(ctx context.Context, p wal.Partition, b wal.Bounds, f retention.Floor, window, keep time.Duration) error {
+// retention begin. slowest is the store that f.Durable is of; nil: any.
+func (x *space) trimTo(ctx context.Context, p wal.Partition, b wal.Bounds, f retention.Floor, window, keep time.Duration, slowest *store) error {
 	now := x.s.broker.Now()
 	for _, t := range []struct {
 		to   *int64
@@ -216,9 +220,13 @@ func (x *space) trimTo(ctx context.Context, p wal.Partition, b wal.Bounds, f ret
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t := &x.upkeep[p]
-	t.blockedBy = blockedBy
+	t.blockedBy, t.role = blockedBy, primary
+	passes := blockedBy != "store" && blockedBy != "parked" // by itself
+	if blockedBy == "store" && slowest != nil {
+		t.blockedBy, t.role = "store "+slowest.name, slowest.roleNow()
+	}
 	switch {
-	case blockedBy != "store" && blockedBy != "parked": // the others pass by themselves
+	case passes:
 		t.since = time.Time{}
 	case t.since.IsZero():
 		t.since = now
