@@ -36,6 +36,16 @@ type LoopConfig struct {
 	TakesOver func(p *Part) bool
 	// Store names this store in control records.
 	Store string
+	// Left is what this store leaves out while it follows; nil: nothing.
+	Left *LeftOut
+}
+
+// LeftOut is what a store that follows does not do though it was decided: some writes, or
+// all records before the one that it begins with. What refers to those has no effect
+// either.
+type LeftOut struct {
+	// Tokens are the nonces of the writes. What was answered to them stands.
+	Tokens map[wal.Nonce]bool
 }
 
 // AdvanceOf returns an Applied that raises the watermarks of g.

@@ -35,6 +35,17 @@ type Run struct {
 // judged, refused or parked for reasons of its own.
 func (r *Run) Follows() bool { return r.Part.st.Follows }
 
+// Omitted reports whether the write of a nonce is one that this store leaves out. What
+// its token did is saved all the same.
+func (r *Run) Omitted(n wal.Nonce) bool {
+	left := r.Part.l.cfg.Left
+	return left != nil && left.Tokens[n] && r.Follows()
+}
+
+// Partial reports whether a call may refer to one that this store has left out, and has
+// no effect then.
+func (r *Run) Partial() bool { return r.Part.l.cfg.Left != nil && r.Follows() }
+
 // Ref names a call of the record.
 func (r *Run) Ref(index int) wal.Ref {
 	return wal.Ref{Partition: r.Part.p, Offset: r.Entry.Offset, Index: index}
@@ -225,6 +236,9 @@ func (r *Run) Aside(index int, keys ...[]byte) (bool, error) {
 			r.Except(index, WasParked, nil)
 			return true, nil
 		}
+	}
+	if r.Partial() { // what it waits behind was left out
+		return true, nil
 	}
 	if r.Follows() {
 		return false, fmt.Errorf("%w: call %s was parked, and its key is not", ErrCannotFollow, r.Ref(index))

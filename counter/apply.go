@@ -203,10 +203,13 @@ func (m *machine) single(ctx context.Context, c *Call, pl *place) error {
 	if !r.Follows() {
 		rl.decide(h, held, c, &pl.at, e)
 	}
-	if e.Outcome == Applied {
+	ends := c.Op == OpSettle || c.Op == OpCancel
+	switch {
+	case r.Omitted(tok.Nonce), ends && held == nil && r.Partial(): // it, or what it ends, was left out
+	case e.Outcome == Applied:
 		rl.effect(h, held, c, &pl.at, e)
 		r.CountApplied(1)
-	} else {
+	default:
 		r.CountRefused(1)
 	}
 	if !r.Follows() {

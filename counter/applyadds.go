@@ -291,7 +291,11 @@ func (m *machine) decideAdd(a *Add, p *pendingAdd, pl *place) (applied bool, err
 		r.Except(p.index, taken, m.scratch.data)
 		m.letterOf(out, v, p, pl)
 	}
-	if out == Applied {
+	nonce := r.Record.Token.Nonce
+	if !a.Token.IsZero() {
+		nonce = a.Token.Nonce
+	}
+	if out == Applied && !r.Omitted(nonce) {
 		rl.added(p.h, a, delta, &pl.at)
 		if p.h.row.ID != life {
 			r.Except(p.index, began, nil)

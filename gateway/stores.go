@@ -6,6 +6,7 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/wal"
 )
 
 // Stores changes the stores of namespaces, as the AdminService asks. Its errors are
@@ -20,12 +21,25 @@ type Stores interface {
 	Drop(ctx context.Context, namespace, store, confirm string) error
 	// Rebuild starts a rebuild of the PRIMARY; on a dry run it only checks, and job
 	// is empty.
-	Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (job string, err error)
+	Rebuild(ctx context.Context, r *Rebuild) (job string, err error)
 	Jobs() []*headwaterv1.Job
 	// Job returns a job, nil when there is none of that id. Cancel ends it first.
 	Job(id string) *headwaterv1.Job
 	Cancel(ctx context.Context, id string) (*headwaterv1.Job, error)
 }
+
+// Rebuild asks for a store that is built from the log.
+type Rebuild struct {
+	Namespace, Store string
+	// From is the first offset of each partition that counts; nil: every record does.
+	From []wal.Offset
+	// Omit are the nonces of tokens whose writes have no effect.
+	Omit   []wal.Nonce
+	DryRun bool
+}
+
+// MaxOmit is how many tokens a rebuild leaves out.
+const MaxOmit = 1000
 
 // ListStores implements AdminService.
 func (s *Admin) ListStores(ctx context.Context, req *headwaterv1.ListStoresRequest) (*headwaterv1.ListStoresResponse, error) {
@@ -73,11 +87,59 @@ func (s *Admin) DropStore(ctx context.Context, req *headwaterv1.DropStoreRequest
 
 // Rebuild implements AdminService.
 func (s *Admin) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (*headwaterv1.RebuildResponse, error) {
-	job, err := s.cfg.Stores.Rebuild(ctx, req)
+	r, err := s.rebuild(ctx, req)
+	if err != nil {
+		return nil, forWrite(err, false, nil)
+	}
+	job, err := s.cfg.Stores.Rebuild(ctx, r)
 	if err != nil {
 		return nil, storeError(err)
 	}
 	return &headwaterv1.RebuildResponse{Job: job}, nil
+}
+
+// rebuild checks what is asked for.
+func (s *Admin) rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (*Rebuild, error) {
+	n, err := s.cfg.Directory.lookup(ctx, req.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	r := &Rebuild{Namespace: n.Name, Store: req.GetStore(), DryRun: req.GetDryRun()}
+	if len(req.GetOmit()) > MaxOmit {
+		return nil, apierrors.New(apierrors.TooManyItems, "omit has %d tokens; it takes %d", len(req.GetOmit()), MaxOmit)
+	}
+	for i, t := range req.GetOmit() {
+		tok, err := parseToken(t)
+		if err != nil {
+			return nil, err
+		}
+		if tok.Nonce == (wal.Nonce{}) {
+			return nil, apierrors.New(apierrors.BadToken, "omit[%d] has neither nonce nor key; send the token that the write was answered with", i)
+		}
+		r.Omit = append(r.Omit, tok.Nonce)
+	}
+	var from *headwaterv1.LogStart
+	switch at := req.GetFrom().GetAt().(type) {
+	case nil:
+		if req.From != nil {
+			return nil, apierrors.New(apierrors.BadLogStart, "from is empty; say earliest, a position or a time, or leave it out")
+		}
+		return r, nil
+	case *headwaterv1.RebuildRequest_From_Earliest:
+		if !at.Earliest {
+			return nil, apierrors.New(apierrors.BadLogStart, "from.earliest is false; say true, a position or a time, or leave from out")
+		}
+		return r, nil
+	case *headwaterv1.RebuildRequest_From_Position:
+		from = &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Position{Position: at.Position}}
+	case *headwaterv1.RebuildRequest_From_Time:
+		from = &headwaterv1.LogStart{Start: &headwaterv1.LogStart_Time{Time: at.Time}}
+	}
+	bounds, err := n.starts(ctx, from)
+	for _, b := range bounds {
+		r.From = append(r.From, b.Start)
+	}
+	return r, err
 }
 
 // ListJobs implements AdminService.

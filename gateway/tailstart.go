@@ -12,7 +12,21 @@ import (
 // starts is where each partition is read from, and up to where without follow.
 // A partition that the read does not touch has Start equal to End.
 func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
-	log := t.ns.Stream.Log()
+	bounds, err := t.ns.starts(ctx, t.req.GetFrom())
+	if err != nil {
+		return nil, err
+	}
+	behind := make([]wal.Offset, len(bounds))
+	for i, b := range bounds {
+		behind[i] = b.Start - 1
+	}
+	t.at = wal.NewPositionCursor(t.ns.Name, t.ns.Stream.Info().Incarnation, behind)
+	return bounds, nil
+}
+
+// starts is where each partition begins that is read from a place on, and where it ends.
+func (n *Namespace) starts(ctx context.Context, from *headwaterv1.LogStart) ([]wal.Bounds, error) {
+	log := n.Stream.Log()
 	bounds := make([]wal.Bounds, log.Info().Partitions)
 	for i := range bounds {
 		b, err := log.Bounds(ctx, wal.Partition(i))
@@ -23,7 +37,7 @@ func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
 		bounds[i] = b
 	}
 	var err error
-	switch from := t.req.GetFrom().GetStart().(type) {
+	switch from := from.GetStart().(type) {
 	case *headwaterv1.LogStart_Earliest_:
 	case *headwaterv1.LogStart_Latest_:
 		for i := range bounds {
@@ -33,32 +47,24 @@ func (t *tail) starts(ctx context.Context) ([]wal.Bounds, error) {
 		if from.Time.CheckValid() != nil {
 			return nil, apierrors.New(apierrors.BadLogStart, "from.time is not a time")
 		}
-		err = t.startAt(ctx, bounds, nil, from.Time.AsTime().UnixMicro())
+		err = n.startAt(ctx, bounds, nil, from.Time.AsTime().UnixMicro())
 	case *headwaterv1.LogStart_Position:
-		err = t.startBehind(ctx, bounds, from.Position)
+		err = n.startBehind(ctx, bounds, from.Position)
 	default:
 		err = apierrors.New(apierrors.BadLogStart, "from is missing; say earliest, latest, a position or a time")
 	}
-	if err != nil {
-		return nil, err
-	}
-	behind := make([]wal.Offset, len(bounds))
-	for i, b := range bounds {
-		behind[i] = b.Start - 1
-	}
-	t.at = wal.NewPositionCursor(t.ns.Name, log.Info().Incarnation, behind)
-	return bounds, nil
+	return bounds, err
 }
 
 // startAt begins the partitions that are not in but at the first record that was
 // appended at a time or after it, microseconds since 1970.
-func (t *tail) startAt(ctx context.Context, bounds []wal.Bounds, but map[wal.Partition]wal.Offset, at int64) error {
+func (n *Namespace) startAt(ctx context.Context, bounds []wal.Bounds, but map[wal.Partition]wal.Offset, at int64) error {
 	for i := range bounds {
 		p := wal.Partition(i)
 		if _, ok := but[p]; ok {
 			continue
 		}
-		o, err := t.ns.Stream.Log().OffsetAt(ctx, p, at)
+		o, err := n.Stream.Log().OffsetAt(ctx, p, at)
 		if err != nil {
 			return fromDomain(err)
 		}
@@ -72,13 +78,13 @@ func (t *tail) startAt(ctx context.Context, bounds []wal.Bounds, but map[wal.Par
 // the newest record of the position: one that a write answered names the
 // partitions of that write, and older records of others are not meant. Where that
 // time is not known any more, they begin at their beginning.
-func (t *tail) startBehind(ctx context.Context, bounds []wal.Bounds, text string) error {
+func (n *Namespace) startBehind(ctx context.Context, bounds []wal.Bounds, text string) error {
 	pos, err := wal.ParsePosition(text)
-	if err == nil && pos.Namespace != t.ns.Name {
-		return apierrors.New(apierrors.BadPosition, "from.position is of namespace %.64q; read that one, or give a position of %s", pos.Namespace, t.ns.Name)
+	if err == nil && pos.Namespace != n.Name {
+		return apierrors.New(apierrors.BadPosition, "from.position is of namespace %.64q; read that one, or give a position of %s", pos.Namespace, n.Name)
 	}
 	if err == nil {
-		pos, err = t.ns.Stream.MergeAfter([]string{text})
+		pos, err = n.Stream.MergeAfter([]string{text})
 	}
 	switch {
 	case errors.Is(err, wal.ErrMalformed):
@@ -98,11 +104,11 @@ func (t *tail) startBehind(ctx context.Context, bounds []wal.Bounds, text string
 		}
 	}
 	if len(pos.Offsets) < len(bounds) {
-		newest, err := t.newest(ctx, bounds, pos.Offsets)
+		newest, err := n.newest(ctx, bounds, pos.Offsets)
 		if err != nil {
 			return err
 		}
-		if err := t.startAt(ctx, bounds, pos.Offsets, newest); err != nil {
+		if err := n.startAt(ctx, bounds, pos.Offsets, newest); err != nil {
 			return err
 		}
 	}
@@ -114,12 +120,12 @@ func (t *tail) startBehind(ctx context.Context, bounds []wal.Bounds, text string
 
 // newest is the latest append time of the records at offsets, microseconds since
 // 1970, as far as they are still there; 0 when none is.
-func (t *tail) newest(ctx context.Context, bounds []wal.Bounds, offsets map[wal.Partition]wal.Offset) (at int64, err error) {
+func (n *Namespace) newest(ctx context.Context, bounds []wal.Bounds, offsets map[wal.Partition]wal.Offset) (at int64, err error) {
 	for p, o := range offsets {
 		if o < bounds[p].Start {
 			continue
 		}
-		err := wal.ReadOne(ctx, t.ns.Stream.Log(), p, o, func(e *wal.Entry) error {
+		err := wal.ReadOne(ctx, n.Stream.Log(), p, o, func(e *wal.Entry) error {
 			at = max(at, e.LogTime)
 			return nil
 		})

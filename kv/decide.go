@@ -60,14 +60,36 @@ func (m *machine) call(ctx context.Context, r *consumers.Run, index int, c *Call
 		r.Except(index, decidedEntry, appendDecided(nil, &e))
 	}
 	r.Changed()
-	if e.Outcome == Applied {
+	out, err := m.leftOut(ctx, r, c, tok.Nonce)
+	switch {
+	case err != nil:
+		return err
+	case out:
+	case e.Outcome == Applied:
 		m.effect(r, c, &e, tok.Nonce)
 		r.CountApplied(1)
-	} else {
+	default:
 		r.CountRefused(1)
 	}
 	m.SaveToken(id, &e)
 	return nil
+}
+
+// leftOut reports whether a call has no effect in this store because it, or the upload
+// that it commits, was left out. An upload that begins has none that can be seen.
+func (m *machine) leftOut(ctx context.Context, r *consumers.Run, c *Call, n wal.Nonce) (bool, error) {
+	if !r.Partial() || c.Mutations[0].Op == OpBeginUpload {
+		return false, nil
+	}
+	for i := range c.Mutations {
+		if c.Mutations[i].Op != OpCommitUpload {
+			continue
+		}
+		if _, ok, err := m.upload(ctx, c.Mutations[i].Upload.ID); err != nil || !ok {
+			return true, err
+		}
+	}
+	return r.Omitted(n), nil
 }
 
 // check refuses what the store's layout cannot hold.

@@ -2,7 +2,9 @@ package namespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -34,6 +36,22 @@ type StoreLife struct {
 	// Rebuild: it is built from the log alone, and takes the place of the PRIMARY by
 	// itself when it is equal.
 	Rebuild bool `json:"rebuild,omitempty"`
+	// Left is what a rebuild leaves out; nil: nothing. One that leaves anything out does
+	// not take the place of the PRIMARY by itself.
+	Left *LeftOut `json:"left,omitempty"`
+}
+
+// LeftOut is what a store was built without.
+type LeftOut struct {
+	// From is the first offset of each partition that counts; none: every record does.
+	From []int64 `json:"from,omitempty"`
+	// Omit are the nonces of tokens whose writes have no effect.
+	Omit [][]byte `json:"omit,omitempty"`
+}
+
+// Waits reports whether a rebuild has come to an end that an operator has to decide on.
+func (l *StoreLife) Waits() bool {
+	return l.Compared != nil && (l.Compared.Differences > 0 || l.Left != nil)
 }
 
 // Compared is the end of a comparison.
@@ -176,15 +194,22 @@ func (r *Registry) DropStore(ctx context.Context, name, store, by string) error 
 	})
 }
 
+// ErrRebuilding: another rebuild of the namespace has not come to its end.
+var ErrRebuilding = errors.New("another rebuild is there")
+
 // BeginRebuild puts a SHADOW into the document, whose version rises, that takes the
 // place of the PRIMARY when it is built; see StoreLife.Rebuild. It returns the store's
 // name: rebuild, or rebuild-2 and so on where that is taken. A rebuild that has not
-// taken its place yet is returned instead.
-func (r *Registry) BeginRebuild(ctx context.Context, name, by string) (store string, err error) {
+// taken its place yet and leaves out the same is returned instead; with another it is
+// ErrRebuilding. left is what it leaves out; nil: nothing.
+func (r *Registry) BeginRebuild(ctx context.Context, name string, left *LeftOut, by string) (store string, err error) {
+	other := ""
 	err = r.setStores(ctx, name, func(e *Entry) (*storesChange, bool) {
 		for _, l := range e.Stores {
 			if l.Rebuild && l.State != Failed {
-				store = l.Name
+				if store = l.Name; !reflect.DeepEqual(l.Left, left) {
+					other = l.Name
+				}
 				return nil, false
 			}
 		}
@@ -195,9 +220,12 @@ func (r *Registry) BeginRebuild(ctx context.Context, name, by string) (store str
 		cfg := *e.Config
 		cfg.Storage = append(slices.Clone(cfg.Storage), StoreConfig{Name: store, Role: "SHADOW", Type: "pebble"})
 		lives, _ := e.alive(e.Stores, e.lastStore, &cfg)
-		lives[len(lives)-1].Rebuild = true
+		lives[len(lives)-1].Rebuild, lives[len(lives)-1].Left = true, left
 		return &storesChange{stores: lives, config: &cfg, by: by}, true
 	})
+	if err == nil && other != "" {
+		err = fmt.Errorf("%w: store %s", ErrRebuilding, other)
+	}
 	return store, err
 }
 

@@ -96,7 +96,7 @@ func (b *book) note(w *write, a *answer, known bool) {
 func (b *book) noteOther(w *write, a *answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.outcome != reused && a.outcome != unknown {
+	if a.outcome == acked || a.outcome == refused { // a shed one is not applied
 		b.errs = append(b.errs, fmt.Errorf("%v: another request under its token: %v", w, a))
 	}
 }

@@ -77,7 +77,7 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 func (b *ledger) noteOther(w *tally, a *reckoning) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.outcome != reused && a.outcome != unknown {
+	if a.outcome == acked || a.outcome == refused { // a shed one is not applied
 		b.errs = append(b.errs, fmt.Errorf("%v: another request under its token: %v", w, a))
 	}
 }

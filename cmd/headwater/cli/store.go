@@ -2,14 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
@@ -174,12 +177,38 @@ func rebuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rebuild NAMESPACE",
 		Short: "Make the PRIMARY of a namespace anew from its log, while it serves",
-		Args:  Args(cobra.ExactArgs(1)),
+		Long: `Make the PRIMARY of a namespace anew from its log, while it serves. The new store is
+compared with the PRIMARY and takes its place when the two are equal.
+
+With --omit and --from the new store leaves something out: the writes of a token, or
+all records before a place in the log. It waits then in state COMPARING, whatever the
+comparison found: look at "headwater store list", and promote it if it is right.`,
+		Args: Args(cobra.ExactArgs(1)),
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say whether the log reaches back far enough")
 	wait := cmd.Flags().Bool("wait", false, "wait for the end")
+	from := cmd.Flags().String("from", "earliest", "begin with this record: earliest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or behind a position")
+	omit := cmd.Flags().StringArray("omit", nil, "leave out the writes of this token: a business key, or base64:NONCE; may be repeated")
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
-		job, err := s.Admin().Rebuild(s.ctx, &headwaterv1.RebuildRequest{Namespace: a[0], DryRun: *dryRun})
+		req := &headwaterv1.RebuildRequest{Namespace: a[0], DryRun: *dryRun}
+		if *from != "earliest" {
+			req.From = &headwaterv1.RebuildRequest_From{At: &headwaterv1.RebuildRequest_From_Position{Position: *from}}
+			if t, err := moment("--from", *from); err == nil {
+				req.From.At = &headwaterv1.RebuildRequest_From_Time{Time: timestamppb.New(t)}
+			}
+		}
+		for _, token := range *omit {
+			t := &headwaterv1.IdempotencyToken{Identity: &headwaterv1.IdempotencyToken_Key{Key: token}}
+			if nonce, ok := strings.CutPrefix(token, "base64:"); ok {
+				b, err := base64.StdEncoding.DecodeString(nonce)
+				if err != nil {
+					return usagef("--omit %s: what follows base64: is not base64", token)
+				}
+				t.Identity = &headwaterv1.IdempotencyToken_Nonce{Nonce: b}
+			}
+			req.Omit = append(req.Omit, t)
+		}
+		job, err := s.Admin().Rebuild(s.ctx, req)
 		if err != nil {
 			return err
 		}

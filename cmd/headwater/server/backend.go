@@ -40,7 +40,7 @@ func (st *store) madeAnew(ctx context.Context, ahead bool) (*store, error) {
 	if err := errors.Join(st.stop(ctx), os.RemoveAll(st.dir)); err != nil {
 		return st, fmt.Errorf("remove store %s of namespace %s: %w", st.name, st.x.entry.Name, err)
 	}
-	fresh, err := st.x.newStore(st.name, st.role, st.dir)
+	fresh, err := st.x.newStore(st.name, st.role, st.dir, st.left)
 	if err != nil {
 		return st, err
 	}

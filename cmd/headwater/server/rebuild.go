@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +13,10 @@ import (
 
 func timeOf(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
 
-// reachesBack refuses where the log does not hold every record of the namespace, with
-// every exception that there was, and names what is missing.
-func (x *space) reachesBack(ctx context.Context) error {
+// reachesBack refuses where the log does not hold every record of the namespace from
+// some offsets on, nil for the first ones, with every exception that there was, and names
+// what is missing.
+func (x *space) reachesBack(ctx context.Context, from []wal.Offset) error {
 	for p := range wal.Partition(len(x.serving)) {
 		b, err := x.log.Bounds(ctx, p)
 		if err != nil {
@@ -24,9 +26,13 @@ func (x *space) reachesBack(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if missing := max(b.Start, st.FirstException); missing > 0 {
-			return apierrors.New(apierrors.LogTooShort, "the log of namespace %s no longer has records 0 to %d of partition %d, or what was decided of them, so no store can be made from it",
-				x.ns.Name, missing-1, p)
+		first := wal.Offset(0)
+		if from != nil {
+			first = from[p]
+		}
+		if missing := max(b.Start, st.FirstException); missing > first {
+			return apierrors.New(apierrors.LogTooShort, "the log of namespace %s no longer has records %d to %d of partition %d, or what was decided of them, so no store can be made from it",
+				x.ns.Name, first, missing-1, p)
 		}
 	}
 	return nil
@@ -35,8 +41,11 @@ func (x *space) reachesBack(ctx context.Context) error {
 // rebuild makes a store from the log alone beside the PRIMARY. It is compared when it
 // has caught up, and promoted where the two are equal. It returns the job that waits
 // for it: after a restart another takes its place, see resumeRebuilds.
-func (x *space) rebuild(ctx context.Context) (string, error) {
-	name, err := x.s.names.BeginRebuild(ctx, x.ns.Name, "rebuild")
+func (x *space) rebuild(ctx context.Context, left *namespace.LeftOut) (string, error) {
+	name, err := x.s.names.BeginRebuild(ctx, x.ns.Name, left, "rebuild")
+	if errors.Is(err, namespace.ErrRebuilding) {
+		return "", apierrors.Wrap(apierrors.StoreNotReady, err, "another rebuild of namespace %s, which leaves out something else, has not been promoted or dropped; see headwater store list %s", x.ns.Name, x.ns.Name)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -47,7 +56,7 @@ func (x *space) rebuild(ctx context.Context) (string, error) {
 // resumeRebuilds has a job wait for each store that is being rebuilt.
 func (x *space) resumeRebuilds(e *namespace.Entry) {
 	for _, l := range e.Stores {
-		if waits := l.Compared != nil && l.Compared.Differences > 0; l.Rebuild && !waits && l.State != namespace.Failed {
+		if l.Rebuild && !l.Waits() && l.State != namespace.Failed {
 			x.awaitRebuild(l.Name)
 		}
 	}
@@ -87,8 +96,8 @@ func (x *space) stepRebuild(ctx context.Context, j *job, name string) (string, e
 		return fmt.Sprintf("store %s serves", name), nil
 	case l.State == namespace.Building || l.Compared == nil:
 		return "", nil
-	case l.Compared.Differences > 0:
-		return fmt.Sprintf("store %s has %d differences in %d items and waits; see headwater store list, and promote it with --accept-differences if it is right",
+	case l.Waits():
+		return fmt.Sprintf("store %s has %d differences in %d items and waits; see headwater store list, and promote it, with --accept-differences where there are any, if it is right",
 			name, l.Compared.Differences, l.Compared.Items), nil
 	}
 	end := ""

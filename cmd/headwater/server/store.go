@@ -64,6 +64,7 @@ type store struct {
 	name       string
 	dir        string // of the Pebble itself
 	generation uint64
+	left       *namespace.LeftOut // what it was built without; nil: nothing
 
 	backend  backend
 	ledger   ledger // open
@@ -101,8 +102,8 @@ func (st *store) savedOffset(p wal.Partition) wal.Offset {
 
 // newStore opens a store of the namespace and makes its applier. It does not start
 // it.
-func (x *space) newStore(name, role, dir string) (*store, error) {
-	st := &store{x: x, name: name, role: role, dir: dir, progress: wal.NewProgress(x.log.Info().Partitions)}
+func (x *space) newStore(name, role, dir string, left *namespace.LeftOut) (*store, error) {
+	st := &store{x: x, name: name, role: role, dir: dir, left: left, progress: wal.NewProgress(x.log.Info().Partitions)}
 	b := abstractions[x.entry.Config.Abstraction].store(st)
 	err := os.MkdirAll(filepath.Dir(dir), 0o700)
 	if err != nil {
@@ -125,7 +126,7 @@ func (st *store) loopConfig() consumers.LoopConfig {
 	x := st.x
 	return consumers.LoopConfig{
 		Log: x.log, Letters: x.ns.Letters, Clock: &x.s.spaces.clock, Ledger: st.ledger, Siblings: x.siblings, Store: st.name,
-		Applied: st.applied, TakesOver: st.takesOver,
+		Applied: st.applied, TakesOver: st.takesOver, Left: leftOut(st.left),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -49,7 +50,7 @@ func (x *space) openStores(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("the registry knows no store %s of namespace %s", name, e.Name)
 	}
-	st, err := x.newStore(name, primary, x.storePath(life))
+	st, err := x.newStore(name, primary, x.storePath(life), life.Left)
 	if err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 	} else if err != nil {
 		return err
 	}
-	st, err := x.newStore(l.Name, roleOf(e.Config, l.Name), dir)
+	st, err := x.newStore(l.Name, roleOf(e.Config, l.Name), dir, l.Left)
 	if err != nil {
 		return err
 	}
@@ -285,7 +286,7 @@ func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir st
 		return err
 	}
 	if l.Rebuild {
-		err = x.reachesBack(ctx)
+		err = x.reachesBack(ctx, firstOf(l.Left))
 	} else {
 		copied, err = x.primary().isCopied(ctx)
 	}
@@ -297,11 +298,14 @@ func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir st
 			return fmt.Errorf("copy the PRIMARY: %w", err)
 		}
 	}
-	st, err := x.newStore(l.Name, "SHADOW", tmp)
+	st, err := x.newStore(l.Name, "SHADOW", tmp, l.Left)
 	if err != nil {
 		return err
 	}
 	err = st.ledger.Follow(ctx)
+	for p, o := range firstOf(l.Left) {
+		err = errors.Join(err, st.ledger.BeginAt(ctx, wal.Partition(p), o))
+	}
 	if err = errors.Join(err, st.ledger.Close()); err != nil {
 		return err
 	}
@@ -311,9 +315,35 @@ func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir st
 	return syncDir(filepath.Dir(dir))
 }
 
+// firstOf are the offsets that a store begins at, nil where it begins with the log.
+func firstOf(l *namespace.LeftOut) (first []wal.Offset) {
+	if l == nil {
+		return nil
+	}
+	for _, o := range l.From {
+		first = append(first, wal.Offset(o))
+	}
+	return first
+}
+
+// leftOut is what the loop of a store leaves out.
+func leftOut(l *namespace.LeftOut) *consumers.LeftOut {
+	if l == nil {
+		return nil
+	}
+	out := &consumers.LeftOut{Tokens: make(map[wal.Nonce]bool)}
+	for _, n := range l.Omit {
+		out.Tokens[wal.Nonce(n)] = true
+	}
+	return out
+}
+
 // isCopied reports whether a new store begins as a copy of this one, because the log
 // does not hold every record of the namespace with every exception that there was.
 func (st *store) isCopied(ctx context.Context) (bool, error) {
+	if st.left != nil { // the log has what this store was built without
+		return true, nil
+	}
 	for p := range wal.Partition(st.x.log.Info().Partitions) {
 		b, err := st.x.log.Bounds(ctx, p)
 		if err != nil {

@@ -300,6 +300,84 @@ func TestWhatAStoreCannotBe(t *testing.T) {
 	refused(t, "roll back to a SHADOW", onStore("RollbackStore", "next", ""), 400, "HW-1307", "")
 }
 
+// rebuilt rebuilds a namespace with what req leaves out, and promotes the store.
+func rebuilt(t *testing.T, s *Server, name, req, store string) {
+	t.Helper()
+	r := call(t, s, "Admin.Rebuild", `{"namespace":"`+name+`",`+req+`}`)
+	is(t, "rebuild", r)
+	if end := awaitJob(t, s, r.field(t, "job").(string)); !strings.Contains(end, "and waits") {
+		t.Errorf("%s of %s ended with %q", req, name, end)
+	}
+	storeOf(t, s, name, store, "COMPARING")
+	refused(t, "another rebuild", call(t, s, "Admin.Rebuild", `{"namespace":"`+name+`","omit":[{"key":"else"}]}`), 400, "HW-1307", "")
+	is(t, "promote", call(t, s, "Admin.PromoteStore", `{"namespace":"`+name+`","store":"`+store+`","acceptDifferences":true}`), "store.state", "SERVING")
+}
+
+// TestARebuildLeavesOut: writes by their tokens, and what they make possible; and what
+// is before a place in the log.
+func TestARebuildLeavesOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir)
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc))
+	}
+	put := func(value, token string) reply {
+		return send(t, s, "PUT", "/v1/kv/shop/id/k", value, "Idempotency-Key", token)
+	}
+	put("good", "t1")
+	expectBody(t, put("bad", "t2"), 204, "")
+	add := func(by, token string) reply {
+		return send(t, s, "POST", "/v1/counter/tally/c?by="+by, "", "Idempotency-Key", token)
+	}
+	add("5", "t1")
+	add("20", "t2")
+	bad := essence(t, add("20", "t2"))
+	is(t, "adds", call(t, s, "Counter.AddCounts", `{"namespace":"tally","adds":[{"counter":"c","delta":1},{"counter":"c","delta":30,"token":{"key":"t2b"}}],"token":{"key":"t3"}}`))
+	hold := call(t, s, "Counter.ReserveCount", `{"namespace":"tally","counter":"c","amount":4,"lease":"3600s","token":{"key":"t4"}}`).field(t, "reservationId").(string)
+	settle := `{"namespace":"tally","reservationId":"` + hold + `","amount":3,"token":{"key":"t5"}}`
+	call(t, s, "Counter.SettleReservation", settle)
+	settled := essence(t, call(t, s, "Counter.SettleReservation", settle))
+	value := func() any {
+		return call(t, s, "Counter.GetCount", `{"namespace":"tally","counter":"c","accuracy":"ACCURATE"}`).field(t, "count.value")
+	}
+	if v := value(); v != "53" {
+		t.Fatalf("value is %v", v)
+	}
+	rebuilt(t, s, "shop", `"omit":[{"key":"t2"}]`, "rebuild")
+	rebuilt(t, s, "tally", `"omit":[{"key":"t2"},{"key":"t2b"},{"key":"t4"}]`, "rebuild")
+	for range 2 {
+		expectBody(t, send(t, s, "GET", "/v1/kv/shop/id/k", ""), 200, "good")
+		if v := value(); v != "6" {
+			t.Errorf("value without what was left out is %v", v)
+		}
+		// What was answered stands, and nothing is done again.
+		expectBody(t, put("bad", "t2"), 204, "")
+		if now := essence(t, add("20", "t2")); now != bad {
+			t.Errorf("a copy of what was left out is answered %s, not %s", now, bad)
+		}
+		if now := essence(t, call(t, s, "Counter.SettleReservation", settle)); now != settled {
+			t.Errorf("a copy of a settlement is answered %s, not %s", now, settled)
+		}
+		closeServer(t, s)
+		s = open(t, dir)
+	}
+	expectBody(t, send(t, s, "GET", "/v1/kv/shop/id/k", ""), 200, "good")
+
+	at := send(t, s, "PUT", "/v1/kv/shop/id/later", "v").header.Get("Headwater-Position")
+	send(t, s, "PUT", "/v1/kv/shop/id/last", "v")
+	rebuilt(t, s, "shop", `"from":{"position":"`+at+`"}`, "rebuild-2")
+	for key, want := range map[string]int{"k": 404, "later": 404, "last": 200} {
+		if r := send(t, s, "GET", "/v1/kv/shop/id/"+key, ""); r.status != want {
+			t.Errorf("%s after a rebuild from its middle: %s", key, r)
+		}
+	}
+	refused(t, "from nowhere", call(t, s, "Admin.Rebuild", `{"namespace":"shop","from":{"position":"x"}}`), 400, "HW-1012", "")
+	refused(t, "from what is empty", call(t, s, "Admin.Rebuild", `{"namespace":"shop","from":{}}`), 400, "HW-1027", "")
+	refused(t, "omit no token", call(t, s, "Admin.Rebuild", `{"namespace":"shop","omit":[{}]}`), 400, "HW-1006", "")
+	closeServer(t, s)
+}
+
 // TestADifferenceIsFound changes an item of a SHADOW behind everybody's back.
 func TestADifferenceIsFound(t *testing.T) {
 	t.Parallel()

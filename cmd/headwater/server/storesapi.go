@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -284,27 +285,41 @@ func (x *space) drop(ctx context.Context, store string) error {
 }
 
 // Rebuild implements gateway.Stores.
-func (a storesAPI) Rebuild(ctx context.Context, req *headwaterv1.RebuildRequest) (string, error) {
-	x, e, err := a.space(req.GetNamespace())
+func (a storesAPI) Rebuild(ctx context.Context, r *gateway.Rebuild) (string, error) {
+	x, e, err := a.space(r.Namespace)
 	if err != nil {
 		return "", err
 	}
-	if len(req.GetOmit()) > 0 || req.GetFrom() != nil {
-		return "", apierrors.New(apierrors.NotOffered, "this build rebuilds from the first record of the log and leaves nothing out; send neither from nor omit")
-	}
-	if name := req.GetStore(); name != "" && name != e.Config.Primary() {
-		return "", apierrors.New(apierrors.StoreNotFound, "the PRIMARY of namespace %s is %s; only it is rebuilt, since another store is built anew by dropping and adding it", e.Name, e.Config.Primary())
-	}
-	if e.Config.Abstraction == namespace.Log {
+	switch _, known := e.Store(r.Store); {
+	case e.Config.Abstraction == namespace.Log:
 		return "", apierrors.New(apierrors.NotOffered, "namespace %s is a log; its store holds the tokens of one window and nothing that could be rebuilt", e.Name)
+	case r.Store != "" && !known:
+		return "", apierrors.New(apierrors.StoreNotFound, "namespace %s has no store %.64q; see headwater store list %s", e.Name, r.Store, e.Name)
+	case r.Store != "" && r.Store != e.Config.Primary():
+		return "", apierrors.New(apierrors.NotOffered, "store %s is not the PRIMARY of namespace %s, and only that is rebuilt; drop the store and apply the namespace with a new one", r.Store, e.Name)
 	}
-	if err := x.reachesBack(ctx); err != nil {
+	if err := x.reachesBack(ctx, r.From); err != nil {
 		return "", err
 	}
-	if req.GetDryRun() {
+	if r.DryRun {
 		return "", nil
 	}
-	return x.rebuild(ctx)
+	return x.rebuild(ctx, leftOf(r))
+}
+
+// leftOf is what a rebuild leaves out, nil for nothing.
+func leftOf(r *gateway.Rebuild) *namespace.LeftOut {
+	if len(r.Omit) == 0 && r.From == nil {
+		return nil
+	}
+	l := &namespace.LeftOut{}
+	for _, o := range r.From {
+		l.From = append(l.From, int64(o))
+	}
+	for _, n := range r.Omit {
+		l.Omit = append(l.Omit, bytes.Clone(n[:]))
+	}
+	return l
 }
 
 // Jobs implements gateway.Stores.
