@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -23,6 +24,7 @@ import (
 // sides are the two runners between which partitions are moved.
 type sides struct {
 	runners [2]*consumers.Runner
+	loops   [2]*consumers.Loop
 	answers func(p wal.Partition, side int) // has a side answer for a partition
 }
 
@@ -37,6 +39,10 @@ func (s *sides) move(ctx context.Context, at []int, p wal.Partition) error {
 		return err
 	}
 	s.answers(p, to)
+	// What is taken away writes no more, not even what it had in hand.
+	if _, err := s.loops[at[p]].Apply(ctx, p, nil); !errors.Is(err, consumers.ErrNotAssigned) {
+		return fmt.Errorf("a partition that was taken away is applied to (%v)", err)
+	}
 	at[p] = to
 	return nil
 }
@@ -110,7 +116,7 @@ func TestCounterPartitionsMove(t *testing.T) {
 	other := counter.NewApplier(p.applierConfig)
 	cfg := p.runnerConfig
 	cfg.Applier = other
-	s := &sides{runners: [2]*consumers.Runner{p.runner, consumers.New(cfg)}}
+	s := &sides{runners: [2]*consumers.Runner{p.runner, consumers.New(cfg)}, loops: [2]*consumers.Loop{p.applier.Loop, other.Loop}}
 	defer stopped(s.runners[1])
 	replicas := [2]*counter.Replica{{Store: p.store, Applier: p.applier, Do: p.runner.Do}, {Store: p.store, Applier: other, Do: s.runners[1].Do}}
 	s.answers = func(q wal.Partition, side int) { p.owner.Set(q, replicas[side]) }
@@ -160,7 +166,7 @@ func TestKVPartitionsMove(t *testing.T) {
 		}
 	}()
 	other := kv.NewApplier(p.applierConfig)
-	s := &sides{runners: [2]*consumers.Runner{p.runner, consumers.New(consumers.Config{
+	s := &sides{loops: [2]*consumers.Loop{p.applier.Loop, other.Loop}, runners: [2]*consumers.Runner{p.runner, consumers.New(consumers.Config{
 		Namespace: pipelineKV, Role: "PRIMARY", Log: p.log, Applier: other, Stopped: func(q wal.Partition, err error) { t.Errorf("partition %d stops: %v", q, err) },
 	})}}
 	defer stopped(s.runners[1])
