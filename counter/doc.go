@@ -33,7 +33,7 @@
 // An AddCounts over several partitions is not atomic to readers; resending it
 // completes it. In a BestEffort namespace a crash loses adds that were
 // acknowledged within DB.BufferedLoss. Series are the history of a counter's
-// adds: a clear does not change them, the end of its time to live ends them.
+// adds: they stay when the counter is cleared, and go when its time to live ends.
 // Windows are kept as long as the counter.
 //
 // # Payload of a record

@@ -23,8 +23,8 @@ which the error carries, to know.
 
 The outcome is that of the copy of the request that got the error, not of those before it. A copy that is shed before its token is looked up (a rate limit, HW-1402; a namespace that
 reads its log, HW-1505; a server that shuts down, HW-1506; any other refusal that a retry helps against) is ` + "`NOT_APPLIED`" + `, although an earlier copy, whose answer was ` + "`UNKNOWN`" + ` or never
-came, may have been taken. Who sends copies without the Go client keeps the first unknown outcome until a copy succeeds, which then says ` + "`duplicate: YES`" + `, or is refused for
-what it met when its turn in the log came (HW-1201, HW-1202; for counters also an overflow, or what became of a reservation). The Go client does.
+came, may have been taken. The Go client sends copies by itself. If you send them yourself, an outcome stays unknown until a copy succeeds, which then says ` + "`duplicate: YES`" + `, or is refused for
+what it met when its turn in the log came (HW-1201, HW-1202; for counters also an overflow, or what became of a reservation).
 
 Over HTTP the id of the request is ` + "`requestId`" + ` and in the header ` + "`X-Request-Id`" + `; over gRPC it is ` + "`requestId`" + ` in the metadata of ` + "`ErrorInfo`" + `. It is in the server's log.
 

@@ -20,8 +20,8 @@ type tail struct {
 
 	mu     sync.Mutex // one message at a time
 	stream headwaterv1.LogService_ReadLogServer
-	// at is how far every partition has been read: the position of a message is
-	// where a read of all of them goes on.
+	// at is how far this call has read each partition. A message is sent with it as its
+	// position, so that a caller who comes back with that position misses nothing.
 	at *wal.PositionCursor
 }
 

@@ -135,6 +135,7 @@ func counterKills(t *testing.T, rounds int, op *operator, args ...string) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 
+		op.plant(t, dir)
 		p = start(t, dir, args...)
 		c = connect(t, p.grpc)
 		n, err := loose.check(c, began)

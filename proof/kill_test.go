@@ -44,6 +44,7 @@ func killRounds(t *testing.T, rounds int, kvName string, op *operator, args ...s
 			t.Fatalf("round %d: %v", round, err)
 		}
 
+		op.plant(t, dir)
 		p = start(t, dir, args...)
 		c = connect(t, p.grpc)
 		open += len(b.open())

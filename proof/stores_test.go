@@ -21,15 +21,18 @@ import (
 // nil one does nothing.
 type operator struct {
 	docs map[string]string // of its namespaces, without storage
+	// parks are those among them that have a parked key.
+	parks []*park
 
-	mu    sync.Mutex // guards what follows
-	next  int        // numbers the stores that it makes
-	done  map[string]int
-	found []error
+	mu     sync.Mutex // guards what follows
+	next   int        // numbers the stores that it makes
+	checks int
+	done   map[string]int
+	found  []error
 }
 
-func newOperator(docs map[string]string) *operator {
-	return &operator{docs: docs, done: make(map[string]int)}
+func newOperator(docs map[string]string, parks ...*park) *operator {
+	return &operator{docs: docs, parks: parks, done: make(map[string]int)}
 }
 
 // begin makes the namespaces that are not there.
@@ -77,6 +80,15 @@ func (o *operator) run(c *conn, seed uint64, round int, stop <-chan struct{}) <-
 					o.fault(fmt.Errorf("stores of %s: %w", ns, err))
 					return
 				}
+			}
+		})
+	}
+	for _, k := range o.parks {
+		i++
+		r := newRand(seed, round, 1000+i)
+		work.Go(func() {
+			if err := k.run(c, r, stop); err != nil {
+				o.fault(err)
 			}
 		})
 	}
@@ -231,7 +243,14 @@ func (o *operator) check(c *conn) error {
 	}
 	o.mu.Lock()
 	err := errors.Join(o.found...)
+	o.checks++
+	settle := o.checks%3 == 0
 	o.mu.Unlock()
+	for _, k := range o.parks {
+		if settle { // else what is parked stays for the next rounds
+			err = errors.Join(err, k.check(c))
+		}
+	}
 	for ns := range o.docs {
 		err = errors.Join(err, o.checkNamespace(c, ns))
 	}
@@ -280,6 +299,12 @@ func (o *operator) checkNamespace(c *conn, ns string) error {
 func (o *operator) enough(t *testing.T) {
 	t.Helper()
 	t.Logf("steps: %v", o.done)
+	for _, k := range o.parks {
+		t.Logf("%s: %d writes of the parked key, %d drops, %d redrives", k.ns, k.acked, k.drops, k.tries)
+		if !testing.Short() && (k.acked == 0 || k.drops == 0 || k.tries == 0) {
+			t.Error("nothing was parked there")
+		}
+	}
 	if testing.Short() {
 		return
 	}
@@ -305,7 +330,11 @@ func storeRounds() int {
 func TestStoresOverKills(t *testing.T) {
 	rounds := storeRounds()
 	const ns = "moved-kv"
-	op := newOperator(map[string]string{ns: "namespace: " + ns + "\nabstraction: kv\nlog: {partitions: 2}\n"})
+	const parked = "parked-kv"
+	op := newOperator(map[string]string{
+		ns:     "namespace: " + ns + "\nabstraction: kv\nlog: {partitions: 2}\n",
+		parked: "namespace: " + parked + "\nabstraction: kv\nlog: {partitions: 1}\n",
+	}, kvPark(parked))
 	killRounds(t, rounds, ns, op)
 	op.enough(t)
 }
@@ -314,7 +343,10 @@ func TestStoresOverKills(t *testing.T) {
 // namespaces are changed.
 func TestCounterStoresOverKills(t *testing.T) {
 	rounds := storeRounds()
-	op := newOperator(map[string]string{exactSpace: exactDoc, boundSpace: boundDoc})
+	const parked = "parked-counter"
+	op := newOperator(map[string]string{
+		exactSpace: exactDoc, boundSpace: boundDoc, parked: "namespace: " + parked + "\nabstraction: counter\nlog: {partitions: 1}\n",
+	}, counterPark(parked))
 	counterKills(t, rounds, op)
 	op.enough(t)
 }

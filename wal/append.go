@@ -119,10 +119,10 @@ func (s *Stream) outcome(p Partition, mark int64, weight int, o Offset, err erro
 	part.inFlight.Add(-1)
 }
 
-// clear settles the first mark records whose outcome was unknown: a record that
-// was handed over after that was told is acknowledged, so they are at lower
-// offsets or never come; or the log is applied past a barrier that came after
-// them.
+// clear settles the first mark records whose outcome was unknown. Example: append 7
+// timed out, and append 8, which was handed over later, is acknowledged: record 7 is
+// below record 8 in the log, or is not in it. The log does not reorder, so a barrier
+// that was appended later says the same. The caller has seen one of the two applied.
 func (p *streamPart) clear(mark int64) {
 	for {
 		cur := p.cleared.Load()
@@ -207,8 +207,8 @@ func (s *Stream) keepUnknown(p Partition, rs []*Reservation) {
 
 // applied forgets the reservations that the store now knows. They stand in the
 // order that their appends were answered in, which is nearly that of their
-// offsets; one that stands behind a later offset goes a moment later, which
-// changes no answer.
+// offsets. Where two stand the other way round, the reservation of the lower offset is
+// forgotten a moment late: until then a copy is answered from it instead of the store.
 func (s *Stream) applied(p Partition, o Offset) {
 	part := &s.parts[p]
 	part.mu.Lock()

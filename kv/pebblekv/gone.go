@@ -16,11 +16,11 @@ const (
 )
 
 // gone are the last deletes of ranges and records in a partition, in memory, each
-// with the keys that were put into it since. What they are for is Pebble's
-// memtable: a page would step over each deleted item in it, whether a tombstone of
-// ours hides it or a range deletion of Pebble's. Only deletes that were the newest
-// of the partition are here: all that was in the range then is hidden for good.
-// What is forgotten is read by stepping over it.
+// with the keys that were put into it since. Example: a record of a million items is
+// deleted and read at once. Pebble's memtable still has the million, and a page would
+// step over each of them; a reader that knows the delete goes to the keys that were put
+// since. Only a delete that was the newest of the partition is here: nothing older can
+// come back into its range. A delete that was forgotten costs the reader those steps.
 type gone struct {
 	n  atomic.Int32 // spans; none saves the lock
 	mu sync.Mutex

@@ -17,9 +17,10 @@ const (
 )
 
 // marks are the records of a partition that may have tombstones, in memory: a
-// point read of any other record does not look for them. They are known from the
-// start of a store that was made in this process, and else from the first round
-// of the sweep on, which comes by every record. mark is called before the commit
+// point read of any other record does not look for them. A store that this process made
+// has them from its start. A store that was there before has them after one round of
+// the sweep, which looks at every record; until then every record may have tombstones.
+// mark is called before the commit
 // that carries a tombstone, so that a mark is there when its tombstone is; a round
 // leaves marks out whose tombstones are gone.
 type marks struct {

@@ -127,9 +127,9 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 	}
 }
 
-// probe asks for the topics of e within a bound, which opening a space, with all
-// that it may have to load, does not have. A start waits for one namespace after
-// another; so a topic that does not answer is asked briefly.
+// probe asks the broker for the topics of e and gives up soon. A start opens one
+// namespace after another, and opening one may take long, because its store is loaded;
+// a topic that does not answer must not use that time up.
 func (sp *spaces) probe(ctx context.Context, e *namespace.Entry) error {
 	if len(sp.s.cfg.KafkaBrokers) == 0 {
 		return nil
