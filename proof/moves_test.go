@@ -40,8 +40,11 @@ func (s *sides) move(ctx context.Context, at []int, p wal.Partition) error {
 	}
 	s.answers(p, to)
 	// What is taken away writes no more, not even what it had in hand.
-	if _, err := s.loops[at[p]].Apply(ctx, p, nil); !errors.Is(err, consumers.ErrNotAssigned) {
-		return fmt.Errorf("a partition that was taken away is applied to (%v)", err)
+	switch _, err := s.loops[at[p]].Apply(ctx, p, nil); {
+	case err == nil:
+		return errors.New("a partition that was taken away is applied to")
+	case !errors.Is(err, consumers.ErrNotAssigned):
+		return err
 	}
 	at[p] = to
 	return nil

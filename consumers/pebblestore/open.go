@@ -115,9 +115,11 @@ func options(cfg *Config) *pebble.Options {
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               int64(max(mem, 1<<20)) * 4,
 		MaxOpenFiles:                4096,
-		WALBytesPerSync:             1 << 20,
-		BytesPerSync:                1 << 20,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		// What is written is sent to the disk a little at a time: an fsync of the log that
+		// comes meanwhile does not wait for megabytes of a flush.
+		WALBytesPerSync:            128 << 10,
+		BytesPerSync:               128 << 10,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		// Space under a range deletion comes back without waiting for the memtable
 		// to fill, and reads do not have to look at it there.
 		FlushDelayDeleteRange: 10 * time.Second,

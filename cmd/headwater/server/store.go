@@ -115,7 +115,7 @@ func (x *space) newStore(name, role, dir string, left *namespace.LeftOut) (*stor
 	st.backend = b
 	st.loop = b.load()
 	st.runner = consumers.New(consumers.Config{
-		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: st.loop, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
+		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: gentle{st.loop, st}, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
 		Finish: x.s.cfg.ShutdownTimeout / 5, Pace: st.pace,
 	})
 	return st, nil
@@ -203,9 +203,35 @@ func (st *store) start() error {
 	return nil
 }
 
+// gentle is the loop of a store. While the store is being built it takes small batches,
+// each of which keeps a processor for about a millisecond: what is served beside it
+// waits no longer.
+type gentle struct {
+	*consumers.Loop
+	st *store
+}
+
+// gentleBytes is how much of the log such a batch has.
+const gentleBytes = 64 << 10
+
+// Ready implements consumers.Applier.
+func (g gentle) Ready(p wal.Partition, entries []wal.Entry) (int, <-chan struct{}) {
+	n, changed := g.Loop.Ready(p, entries)
+	if !g.st.building.Load() {
+		return n, changed
+	}
+	size := 0
+	for i := range n {
+		if size += len(entries[i].Data); size > gentleBytes {
+			return i + 1, changed
+		}
+	}
+	return n, changed
+}
+
 // buildingShare is how many times longer than a batch took a store that is being built
 // is left alone.
-const buildingShare = 15
+const buildingShare = 20
 
 // pace implements consumers.Config.Pace.
 func (st *store) pace(took time.Duration) time.Duration {
