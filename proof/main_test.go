@@ -23,7 +23,8 @@ var theBinary = sync.OnceValues(func() (string, error) {
 	}
 	binaryDir = dir
 	path := filepath.Join(dir, "headwater")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/headwater-db/headwater/cmd/headwater").CombinedOutput(); err != nil {
+	args := append(append([]string{"build"}, raceFlags...), "-o", path, "github.com/headwater-db/headwater/cmd/headwater")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build headwater: %w\n%s", err, out)
 	}
 	return path, nil

@@ -67,7 +67,12 @@ func launch(t *testing.T, dir string, args ...string) *process {
 		p.err = p.cmd.Wait()
 		close(p.gone)
 	}()
-	t.Cleanup(func() { p.kill(t) })
+	t.Cleanup(func() {
+		p.kill(t)
+		if said := p.said(); strings.Contains(said, "DATA RACE") { // the binary is built with -race where the tests are
+			t.Errorf("headwater has a data race:\n%s", said)
+		}
+	})
 	return p
 }
 
