@@ -124,6 +124,7 @@ type Client struct {
 
 	kv         headwaterv1.KeyValueServiceClient
 	counters   headwaterv1.CounterServiceClient
+	series     headwaterv1.TimeSeriesServiceClient
 	log        headwaterv1.LogServiceClient
 	namespaces headwaterv1.NamespaceServiceClient
 	admin      headwaterv1.AdminServiceClient
@@ -180,6 +181,7 @@ func Dial(address string, cfg Config) (*Client, error) {
 		cfg: cfg, address: address, conn: conn,
 		kv:         headwaterv1.NewKeyValueServiceClient(conn),
 		counters:   headwaterv1.NewCounterServiceClient(conn),
+		series:     headwaterv1.NewTimeSeriesServiceClient(conn),
 		log:        headwaterv1.NewLogServiceClient(conn),
 		namespaces: headwaterv1.NewNamespaceServiceClient(conn),
 		admin:      headwaterv1.NewAdminServiceClient(conn),

@@ -553,7 +553,7 @@ func TestNamespacesAreAppliedWatchedAndDeleted(t *testing.T) {
 		}
 		names = append(names, n.Name)
 	}
-	if !slices.Equal(names, []string{"demo-counter", "demo-kv", "demo-log"}) {
+	if !slices.Equal(names, []string{"demo-counter", "demo-kv", "demo-log", "demo-timeseries"}) {
 		t.Errorf("namespaces %v", names)
 	}
 

@@ -13,6 +13,7 @@ import (
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -32,6 +33,14 @@ var limits = map[string]string{
 	"positions that a read waits for":    comma(gateway.MaxAfter),
 	"namespaces":                         comma(namespace.MaxNamespaces),
 	"versions of a namespace":            comma(namespace.MaxVersions),
+	"id of a time series":                fmt.Sprintf("1 to %s bytes of UTF-8", comma(timeseries.MaxSeriesBytes)),
+	"events of a call":                   "1 to " + comma(gateway.MaxEvents),
+	"id of an event":                     fmt.Sprintf("0 to %d bytes of UTF-8", timeseries.MaxIDBytes),
+	"items of an event":                  fmt.Sprintf("1 to %d, with keys of 1 to %d bytes of UTF-8, each once", gateway.MaxEventItems, gateway.MaxEventItemKey),
+	"string or bytes of an item":         bytesOf(gateway.MaxEventItemValue),
+	"page of events":                     "1 to " + comma(gateway.MaxEventPage) + ", " + comma(gateway.DefaultEventPage) + " unless asked, and as of a page",
+	"filters of a read of events":        comma(gateway.MaxEventFilters),
+	"time slices that a read looks at":   comma(timeseries.MaxSlices),
 	"content type":                       fmt.Sprintf("%d bytes of visible ASCII", gateway.MaxContentType),
 	"time to live":                       fmt.Sprintf("1 ms to %s h", comma(int64(gateway.MaxTTL/time.Hour))),
 	"token key":                          fmt.Sprintf("1 to %d bytes of UTF-8", gateway.MaxTokenKeyBytes),

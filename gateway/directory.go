@@ -14,6 +14,7 @@ import (
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
 )
@@ -40,15 +41,16 @@ type StoreView struct {
 }
 
 // Namespace is an open namespace: what the services act on. Exactly one of KV,
-// Counter and Messages is set, by its abstraction.
+// Counter, TimeSeries and Messages is set, by its abstraction.
 type Namespace struct {
-	Name     string
-	Stream   *wal.Stream
-	KV       *kv.DB
-	Counter  *counter.DB
-	Messages *delivery.DB
-	Applier  Parker // nil where the namespace could not be opened
-	Letters  *consumers.DeadLetterLog
+	Name       string
+	Stream     *wal.Stream
+	KV         *kv.DB
+	Counter    *counter.DB
+	TimeSeries *timeseries.DB
+	Messages   *delivery.DB
+	Applier    Parker // nil where the namespace could not be opened
+	Letters    *consumers.DeadLetterLog
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.
 	StoreState func() (state, reason string)
@@ -209,6 +211,14 @@ func (d *Directory) counter(ctx context.Context, name string) (*Namespace, error
 	n, err := d.lookup(ctx, name)
 	if err == nil && n.Counter == nil {
 		return nil, wrongAbstraction(n, "CounterService")
+	}
+	return n, err
+}
+
+func (d *Directory) timeSeries(name string) (*Namespace, error) {
+	n, err := d.lookup(context.Background(), name)
+	if err == nil && n.TimeSeries == nil {
+		return nil, wrongAbstraction(n, "TimeSeriesService")
 	}
 	return n, err
 }

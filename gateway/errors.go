@@ -15,6 +15,7 @@ import (
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -137,6 +138,7 @@ var domain = []struct {
 	{consumers.ErrNotAssigned, apierrors.Reloading, "a partition of the namespace is being turned to another store; retry after the hint"},
 	{counter.ErrReloading, apierrors.Reloading, "a part of the namespace is being read back; retry after the hint"},
 	{kv.ErrUploadUnknown, apierrors.UploadClosed, "the upload never began, has expired, or was committed or aborted; begin it again"},
+	{timeseries.ErrAcrossTime, apierrors.BadInterval, "the interval has more than 10,000 time slices; ask for a shorter one"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
 }
 

@@ -31,11 +31,12 @@ const (
 
 // Services are the implementations that a Server serves.
 type Services struct {
-	KeyValue  headwaterv1.KeyValueServiceServer
-	Counter   headwaterv1.CounterServiceServer
-	Log       headwaterv1.LogServiceServer
-	Namespace headwaterv1.NamespaceServiceServer
-	Admin     headwaterv1.AdminServiceServer
+	KeyValue   headwaterv1.KeyValueServiceServer
+	TimeSeries headwaterv1.TimeSeriesServiceServer
+	Counter    headwaterv1.CounterServiceServer
+	Log        headwaterv1.LogServiceServer
+	Namespace  headwaterv1.NamespaceServiceServer
+	Admin      headwaterv1.AdminServiceServer
 }
 
 // ServerConfig is what a Server is made of.
@@ -109,8 +110,11 @@ func NewServer(cfg ServerConfig) *Server {
 	headwaterv1.RegisterKeyValueServiceServer(h, cfg.Services.KeyValue)
 	registerCounter(wire, cfg.Services.Counter)
 	headwaterv1.RegisterCounterServiceServer(h, cfg.Services.Counter)
+	headwaterv1.RegisterTimeSeriesServiceServer(wire, cfg.Services.TimeSeries)
+	headwaterv1.RegisterTimeSeriesServiceServer(h, cfg.Services.TimeSeries)
 	h.RegisterPlainKV(cfg.Services.KeyValue)
 	h.RegisterPlainCounter(cfg.Services.Counter)
+	h.RegisterPlainTimeSeries(cfg.Services.TimeSeries)
 	h.RegisterPlainLog(cfg.Services.Log)
 	healthv1.RegisterHealthServer(wire, s.health)
 	reflection.Register(wire)

@@ -48,7 +48,10 @@ type Config struct {
 	Storage []StoreConfig `json:"storage,omitempty"` // PRIMARY first
 	KV      KVConfig      `json:"kv,omitzero"`       // zero unless Abstraction is KV
 	Counter CounterConfig `json:"counter,omitzero"`  // zero unless Abstraction is Counter
-	// DeadLetters is how long they are kept; zero for a log namespace, which has none.
+	// TimeSeries and Lifecycle are zero unless Abstraction is TimeSeries.
+	TimeSeries TimeSeriesConfig `json:"timeseries,omitzero"`
+	Lifecycle  LifecycleConfig  `json:"lifecycle,omitzero"`
+	// DeadLetters is how long they are kept.
 	DeadLetters DeadLetterConfig `json:"dead_letters,omitzero"`
 }
 
@@ -121,6 +124,25 @@ type KVConfig struct {
 	Consistency    string        `json:"consistency,omitempty"`
 	DefaultTTL     time.Duration `json:"default_ttl,omitempty"` // of items put without one; 0: they stay
 	ChunkThreshold int           `json:"chunk_threshold"`       // bytes; larger values are uploaded in chunks of this size
+}
+
+// TimeSeriesConfig is the part of a time-series namespace.
+type TimeSeriesConfig struct {
+	// Slice is how long a new time slice is; those that there are keep their length.
+	Slice        time.Duration `json:"slice"`
+	Bucket       time.Duration `json:"bucket"`
+	EventBuckets int           `json:"event_buckets"`
+	// AcceptLimit is how old an event may be when it comes, AcceptFuture how far ahead;
+	// 0: no limit.
+	AcceptLimit  time.Duration `json:"accept_limit,omitempty"`
+	AcceptFuture time.Duration `json:"accept_future,omitempty"`
+	Blocked      []string      `json:"blocked,omitempty"` // series of which nothing is taken
+}
+
+// LifecycleConfig is how long a time slice lives after its end. 0: for ever.
+type LifecycleConfig struct {
+	CloseAfter  time.Duration `json:"close_after,omitempty"`
+	DeleteAfter time.Duration `json:"delete_after,omitempty"`
 }
 
 // CounterConfig is the part of a counter namespace.

@@ -146,6 +146,29 @@ func (c *Config) settings() []setting {
 	if c.Abstraction == Counter {
 		ss = append(ss, c.Counter.settings()...)
 	}
+	if c.Abstraction == TimeSeries {
+		ss = append(ss, c.TimeSeries.settings()...)
+		if c.Lifecycle.CloseAfter > 0 {
+			ss = append(ss, setting{path: "lifecycle.close_after", value: formatDuration(c.Lifecycle.CloseAfter)})
+		}
+		if c.Lifecycle.DeleteAfter > 0 {
+			ss = append(ss, setting{path: "lifecycle.delete_after", value: formatDuration(c.Lifecycle.DeleteAfter)})
+		}
+	}
+	return ss
+}
+
+func (c *TimeSeriesConfig) settings() []setting {
+	ss := []setting{
+		{path: "timeseries.slice", value: formatDuration(c.Slice)},
+		{path: "timeseries.bucket", value: formatDuration(c.Bucket)},
+		{path: "timeseries.event_buckets", value: strconv.Itoa(c.EventBuckets)},
+		{path: "timeseries.accept_limit", value: formatDuration(c.AcceptLimit)},
+		{path: "timeseries.accept_future", value: formatDuration(c.AcceptFuture)},
+	}
+	if len(c.Blocked) > 0 {
+		ss = append(ss, setting{path: "timeseries.blocked", value: strings.Join(c.Blocked, ", "), list: c.Blocked})
+	}
 	return ss
 }
 

@@ -32,10 +32,9 @@ type Document struct {
 
 	// The parts that no abstraction of this build acts on. Parse refuses them,
 	// so here they are zero; they are read so that a mistake in them is found.
-	Access     []Grant
-	TimeSeries TimeSeriesSettings
-	Lifecycle  LifecycleSettings
-	Delivery   DeliverySettings
+	Access   []Grant
+	Index    []string // timeseries.index
+	Delivery DeliverySettings
 
 	lines map[string]int
 }
@@ -48,17 +47,6 @@ type Grant struct {
 	Principal string
 	Grants    []string // read, write, delete, admin
 }
-
-// TimeSeriesSettings is the timeseries block.
-type TimeSeriesSettings struct {
-	Slice, Bucket time.Duration
-	EventBuckets  int64
-	AcceptLimit   time.Duration
-	Index         []string
-}
-
-// LifecycleSettings is the lifecycle block.
-type LifecycleSettings struct{ CloseAfter, DeleteAfter time.Duration }
 
 // DeliverySettings is the delivery block.
 type DeliverySettings struct {

@@ -158,7 +158,7 @@ func drawConfig(t *rapid.T, name string) *Config {
 		return time.Duration(rapid.Int64Range(int64(lo), int64(hi)).Draw(t, label))
 	}
 	c := &Config{
-		Name: name, Abstraction: rapid.SampledFrom([]Abstraction{KV, Counter, Log}).Draw(t, "abstraction"),
+		Name: name, Abstraction: rapid.SampledFrom([]Abstraction{KV, Counter, Log, TimeSeries}).Draw(t, "abstraction"),
 		Description: text.Draw(t, "description"), Owners: rapid.SliceOfN(text.Filter(func(s string) bool { return s != "" }), 0, 3).Draw(t, "owners"),
 		Partitions: rapid.IntRange(1, 256).Draw(t, "partitions"), Retention: dur("retention", 0, tenYears),
 		MaxLogBytes: rapid.Int64Range(mib, tib).Draw(t, "max_bytes"), Durability: "sync",
@@ -186,6 +186,16 @@ func drawConfig(t *rapid.T, name string) *Config {
 	switch c.Abstraction {
 	case Counter:
 		c.Counter = drawCounter(t, dur)
+	case TimeSeries:
+		c.TimeSeries = TimeSeriesConfig{
+			Slice: dur("slice", time.Minute, tenYears), Bucket: dur("bucket", time.Second, tenYears), EventBuckets: rapid.IntRange(1, 1024).Draw(t, "buckets"),
+			AcceptLimit: rapid.SampledFrom([]time.Duration{0, time.Second, millionHours}).Draw(t, "accept limit"), AcceptFuture: dur("accept future", time.Second, millionHours),
+			Blocked: rapid.SampledFrom([][]string{nil, {"a", "b, c"}}).Draw(t, "blocked"),
+		}
+		if rapid.Bool().Draw(t, "lifecycle") {
+			c.Lifecycle.CloseAfter = dur("close", time.Second, tenYears)
+			c.Lifecycle.DeleteAfter = rapid.SampledFrom([]time.Duration{0, c.Lifecycle.CloseAfter, tenYears}).Draw(t, "delete")
+		}
 	case KV:
 		c.KV = KVConfig{
 			Descending: rapid.Bool().Draw(t, "descending"), ChunkThreshold: rapid.IntRange(64<<10, 1<<20).Draw(t, "chunk"),
@@ -247,8 +257,9 @@ func TestMarshalIsADocumentOfTheSameConfig(t *testing.T) {
 func TestDiffSeesEveryField(t *testing.T) {
 	t.Parallel()
 	for doc, least := range map[string]int{
-		"namespace: a\nabstraction: kv\nowners: [x]\n":                                       25,
-		"namespace: a\nabstraction: counter\nowners: [x]\ncounter: {floor: 1, ceiling: 2}\n": 29,
+		"namespace: a\nabstraction: kv\nowners: [x]\n":                                                                                     25,
+		"namespace: a\nabstraction: counter\nowners: [x]\ncounter: {floor: 1, ceiling: 2}\n":                                               29,
+		"namespace: a\nabstraction: timeseries\nowners: [x]\ntimeseries: {blocked: [b]}\nlifecycle: {close_after: 1h, delete_after: 2h}\n": 29,
 	} {
 		t.Run(mustParse(t, doc).Name+" "+string(mustParse(t, doc).Abstraction), func(t *testing.T) {
 			t.Parallel()
@@ -278,7 +289,8 @@ func diffSeesEveryField(t *testing.T, d *Config, least int) {
 			}
 			return
 		}
-		if path == ".Version" || d.Abstraction != KV && strings.HasPrefix(path, ".KV.") || d.Abstraction != Counter && strings.HasPrefix(path, ".Counter.") {
+		if path == ".Version" || d.Abstraction != KV && strings.HasPrefix(path, ".KV.") || d.Abstraction != Counter && strings.HasPrefix(path, ".Counter.") ||
+			d.Abstraction != TimeSeries && (strings.HasPrefix(path, ".TimeSeries.") || strings.HasPrefix(path, ".Lifecycle.")) {
 			return // not in force for it
 		}
 		fields++
@@ -301,6 +313,7 @@ func diffSeesEveryField(t *testing.T, d *Config, least int) {
 	}
 	c := *d
 	c.Owners, c.Storage, c.Counter.Windows = slices.Clone(c.Owners), slices.Clone(c.Storage), slices.Clone(c.Counter.Windows)
+	c.TimeSeries.Blocked = slices.Clone(c.TimeSeries.Blocked)
 	if c.Counter.Floor != nil {
 		floor, ceiling := *c.Counter.Floor, *c.Counter.Ceiling
 		c.Counter.Floor, c.Counter.Ceiling = &floor, &ceiling

@@ -226,13 +226,13 @@ func TestARefusedChangeLeavesTheOldVersion(t *testing.T) {
 	r := openRegistry(t, openBroker(t, vfs.NewMem()))
 	v := mustApply(t, r, kvDoc("a")).Version
 	for doc, want := range map[string]error{
-		kvDoc("a", "log: {partitions: 5}"):      ErrNotLive,
-		kvDoc("a", "kv: {order: descending}"):   ErrNotLive,
-		"namespace: a\nabstraction: log\n":      ErrNotLive,
-		"namespace: a\nabstraction: counter":    ErrNotLive,
-		"namespace: a\nabstraction: timeseries": ErrInvalid,
-		kvDoc("dlq"):                            ErrInvalid,
-		"":                                      ErrInvalid,
+		kvDoc("a", "log: {partitions: 5}"):       ErrNotLive,
+		kvDoc("a", "kv: {order: descending}"):    ErrNotLive,
+		"namespace: a\nabstraction: log\n":       ErrNotLive,
+		"namespace: a\nabstraction: counter":     ErrNotLive,
+		"namespace: a\nabstraction: time-series": ErrInvalid,
+		kvDoc("dlq"):                             ErrInvalid,
+		"":                                       ErrInvalid,
 	} {
 		if _, err := r.Apply(ctx, doc, ApplyOptions{}); !errors.Is(err, want) {
 			t.Errorf("%q: %v", doc, err)

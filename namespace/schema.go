@@ -4,8 +4,9 @@ import "time"
 
 // The longest times that a document may ask for.
 const (
-	tenYears  = 87600 * time.Hour
-	maxWindow = 768 * time.Hour
+	tenYears     = 87600 * time.Hour
+	millionHours = 1_000_000 * time.Hour
+	maxWindow    = 768 * time.Hour
 	// maxDeadline is the longest that a write may be under way.
 	maxDeadline = 60 * time.Second
 )
@@ -36,7 +37,8 @@ var knownPaths = []string{
 	"tokens.window", "tokens.max_drift_past", "tokens.max_drift_future", "tokens.max_live",
 	"slo.read", "slo.write", "kv.order", "kv.default_ttl", "kv.chunk_threshold", "kv.consistency",
 	"counter.accuracy", "counter.windows", "counter.event_retention", "counter.floor", "counter.ceiling", "counter.on_violation",
-	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.index",
+	"timeseries.slice", "timeseries.bucket", "timeseries.event_buckets", "timeseries.accept_limit", "timeseries.accept_future",
+	"timeseries.index", "timeseries.blocked",
 	"lifecycle.close_after", "lifecycle.delete_after",
 	"dead_letters", "dead_letters.retention", "dead_letters.max_bytes",
 	"delivery.target", "delivery.retry", "delivery.dead_letters",
@@ -52,13 +54,17 @@ type raw struct {
 	chunk       int64
 	counter     CounterConfig
 	letters     DeadLetterConfig
+	series      TimeSeriesConfig
+	buckets     int64
+	lifecycle   LifecycleConfig
 }
 
 // defaultDeadLetters is how long dead letters are kept unless a document says.
 var defaultDeadLetters = DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: gib}
 
 func newRaw(d *Document) *raw {
-	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: defaultDeadLetters, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour}}
+	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: defaultDeadLetters, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour},
+		series: TimeSeriesConfig{Slice: 24 * time.Hour, Bucket: time.Hour, AcceptFuture: 5 * time.Second}, buckets: 4}
 }
 
 // finish fills in what depends on the abstraction.
@@ -79,6 +85,8 @@ func (r *raw) finish() {
 		if (c.Counter.Floor != nil || c.Counter.Ceiling != nil) && c.Counter.OnViolation == "" {
 			c.Counter.OnViolation = "reject"
 		}
+	case TimeSeries:
+		r.finishSeries()
 	case Log:
 	default:
 		return
@@ -90,6 +98,20 @@ func (r *raw) finish() {
 	}
 	if len(c.Storage) == 0 && !r.d.Sets("storage") {
 		c.Storage = []StoreConfig{{Role: "PRIMARY", Type: "pebble"}}
+	}
+}
+
+// finishSeries fills in what a time-series namespace has. Without a lifecycle old events
+// are taken; with one, those are not that come so late that their slice might be closed.
+func (r *raw) finishSeries() {
+	c := r.d.Config
+	c.TimeSeries, c.Lifecycle = r.series, r.lifecycle
+	c.TimeSeries.EventBuckets = int(r.buckets)
+	if c.Lifecycle.CloseAfter == 0 {
+		c.Lifecycle.CloseAfter = c.Lifecycle.DeleteAfter
+	}
+	if c.Lifecycle.CloseAfter > 0 && !r.d.Sets("timeseries.accept_limit") {
+		c.TimeSeries.AcceptLimit = 10 * time.Minute
 	}
 }
 
@@ -151,7 +173,7 @@ func documentSchema(r *raw) reader {
 			)
 		})},
 		field{"counter", counterSchema(&r.counter)},
-		field{"timeseries", timeSeriesSchema(&d.TimeSeries)},
+		field{"timeseries", timeSeriesSchema(r)},
 		field{"kv", mapping(
 			field{"order", oneOf(&r.order, orderWords...)},
 			field{"default_ttl", duration(&c.KV.DefaultTTL, time.Second, tenYears, true)},
@@ -159,8 +181,8 @@ func documentSchema(r *raw) reader {
 			field{"consistency", oneOf(&r.consistency, consistencyWords...)},
 		)},
 		field{"lifecycle", mapping(
-			field{"close_after", duration(&d.Lifecycle.CloseAfter, time.Second, tenYears, false)},
-			field{"delete_after", duration(&d.Lifecycle.DeleteAfter, time.Second, tenYears, false)},
+			field{"close_after", duration(&r.lifecycle.CloseAfter, time.Second, tenYears, false)},
+			field{"delete_after", duration(&r.lifecycle.DeleteAfter, time.Second, tenYears, false)},
 		)},
 		field{"dead_letters", mapping(
 			field{"retention", duration(&r.letters.Retention, time.Minute, tenYears, true)},
@@ -189,13 +211,16 @@ func counterSchema(c *CounterConfig) reader {
 	)
 }
 
-func timeSeriesSchema(t *TimeSeriesSettings) reader {
+func timeSeriesSchema(r *raw) reader {
+	t := &r.series
 	return mapping(
 		field{"slice", duration(&t.Slice, time.Minute, tenYears, false)},
 		field{"bucket", duration(&t.Bucket, time.Second, tenYears, false)},
-		field{"event_buckets", integer(&t.EventBuckets, 1, 1024)},
-		field{"accept_limit", duration(&t.AcceptLimit, time.Second, tenYears, true)},
-		field{"index", texts(&t.Index, 64, 256)},
+		field{"event_buckets", integer(&r.buckets, 1, 1024)},
+		field{"accept_limit", duration(&t.AcceptLimit, time.Second, millionHours, true)},
+		field{"accept_future", duration(&t.AcceptFuture, time.Second, millionHours, true)},
+		field{"index", texts(&r.d.Index, 64, 256)},
+		field{"blocked", texts(&t.Blocked, 10_000, 1024)},
 	)
 }
 

@@ -21,10 +21,8 @@ func (w *walker) validate(d *Document) {
 		w.problem(0, "abstraction", "", "is missing; it takes one of %s", strings.Join(abstractionWords, ", "))
 	}
 	switch c.Abstraction {
-	case KV, Counter, Log:
+	case KV, Counter, Log, TimeSeries:
 		w.validateBuild(d)
-	case TimeSeries:
-		w.at("abstraction", "", "abstraction %s is not in this build; it has kv, counter and log", c.Abstraction)
 	}
 	w.validateBlocks(c.Abstraction)
 	w.validateTokens(c)
@@ -33,6 +31,12 @@ func (w *walker) validate(d *Document) {
 	w.validateStorage(c)
 	if c.Abstraction == Counter {
 		w.validateCounter(&c.Counter)
+	}
+	if l := &c.Lifecycle; c.Abstraction == TimeSeries && l.DeleteAfter > 0 && l.DeleteAfter < l.CloseAfter {
+		w.at("lifecycle.delete_after", formatDuration(l.CloseAfter), "a slice is dropped when it is closed or later; close_after is %s", formatDuration(l.CloseAfter))
+	}
+	if len(d.Index) > 0 && c.Abstraction == TimeSeries {
+		w.at("timeseries.index", "", "is not in this build; filters look at every event of their series")
 	}
 	if len(d.Access) > 0 {
 		w.at("access", "", "this build does not authenticate callers, so nobody could be kept out; leave access out")
@@ -108,7 +112,7 @@ func (w *walker) validateObjective(path string, o Objective) {
 }
 
 func (w *walker) validateStorage(c *Config) {
-	if c.Abstraction == "" || c.Abstraction == TimeSeries || w.reported("storage") {
+	if c.Abstraction == "" || w.reported("storage") {
 		return
 	}
 	primaries := 0
@@ -155,7 +159,9 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".max_lag", "", "belongs to a store that follows; the log is always held for the PRIMARY")
 		}
 		if w.sets(path+".ttl") && s.Role != "CACHE" && s.Role != "" {
-			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl", Log: "the log is kept for log.retention"}[c.Abstraction])
+			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{
+				KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl", Log: "the log is kept for log.retention", TimeSeries: "events expire by lifecycle",
+			}[c.Abstraction])
 		}
 	}
 	if primaries == 0 && !slices.ContainsFunc(w.problems, func(p Problem) bool {

@@ -19,13 +19,14 @@ const (
 	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see package consumers
 	KindKV         Kind = 16 // key-value mutations; payload in package kv
 	KindCounter    Kind = 17 // counter calls; payload in package counter
+	KindTimeSeries Kind = 18 // events of time series; payload in package timeseries
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's
 )
 
 // kindNames are the kinds of the registry, by their names.
 var kindNames = map[Kind]string{
 	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter",
-	KindCounter: "counter", KindKV: "kv", KindMessage: "message",
+	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message",
 }
 
 func (k Kind) String() string {

@@ -56,6 +56,8 @@ const (
 	BadLease               = "HW-1043"
 
 	AnswerTooLarge = "HW-1044"
+	BadSeries      = "HW-1045"
+	BadEvent       = "HW-1046"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -82,6 +84,10 @@ const (
 	ReservationEnded         = "HW-1210"
 	SettledTooMuch           = "HW-1211"
 	NotReleasable            = "HW-1212"
+	EventTooOld              = "HW-1213"
+	EventTooNew              = "HW-1214"
+	SeriesBlocked            = "HW-1215"
+	SliceClosed              = "HW-1216"
 
 	// The key or the position cannot be served as asked.
 	Parked           = "HW-1301"
@@ -278,6 +284,12 @@ var reasons = []Reason{
 	{ID: AnswerTooLarge, Code: codes.ResourceExhausted, HTTP: 413,
 		Title: "the answer would be larger than clients take",
 		Do:    "Ask for less, as the message says."},
+	{ID: BadSeries, Code: codes.InvalidArgument,
+		Title: "id of a time series is not valid",
+		Do:    "Use 1 to 1,024 bytes of UTF-8."},
+	{ID: BadEvent, Code: codes.InvalidArgument,
+		Title: "event is not valid",
+		Do:    "Send an id of at most 256 bytes and 1 to 64 items, each key once, each value a string, an int, a finite double or bytes."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},
@@ -344,6 +356,18 @@ var reasons = []Reason{
 	{ID: NotReleasable, Code: codes.FailedPrecondition,
 		Title: "the namespace cannot be released, or taken back, here",
 		Do:    "The message says why. Nothing was changed."},
+	{ID: EventTooOld, Code: codes.FailedPrecondition,
+		Title: "event is older than the namespace accepts",
+		Do:    "Send events sooner, or raise timeseries.accept_limit of the namespace for as long as old events are loaded."},
+	{ID: EventTooNew, Code: codes.FailedPrecondition,
+		Title: "event is further in the future than the namespace accepts",
+		Do:    "Correct the clock that the event's time is of, or raise timeseries.accept_future."},
+	{ID: SeriesBlocked, Code: codes.FailedPrecondition,
+		Title: "series is blocked",
+		Do:    "Take the series out of timeseries.blocked of the namespace if it should be written."},
+	{ID: SliceClosed, Code: codes.FailedPrecondition,
+		Title: "time slice is closed",
+		Do:    "Raise lifecycle.close_after of the namespace while the slice is not dropped yet."},
 	{ID: Parked, Code: codes.FailedPrecondition,
 		Title: "a mutation of this key cannot be applied",
 		Do:    "Read with consistency EVENTUAL to see the state before it; an operator redrives or drops it with `headwater dlq`."},

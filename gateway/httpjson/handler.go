@@ -212,7 +212,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "/openapi.json":
 		x.serveOpenAPI()
-	case rpcPath(path), strings.HasPrefix(path, plainTimeSeriesPrefix):
+	case rpcPath(path):
 		x.notOffered()
 	default:
 		x.notFound()

@@ -21,8 +21,6 @@ var laterFields = map[string][]string{
 // laterHeaders are those of POST /v1/log, as prefixes.
 var laterHeaders = []string{"Headwater-Delay", "Headwater-Target", "Headwater-Header-"}
 
-const plainTimeSeriesPrefix = "/v1/ts/"
-
 // rpcPath reports whether a path has the form of an RPC's.
 func rpcPath(path string) bool {
 	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/headwater.v1."), "/")

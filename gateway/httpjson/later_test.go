@@ -18,10 +18,8 @@ func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
 	}
 	const write, mutate = "/headwater.v1.LogService/WriteToLog", "/headwater.v1.KeyValueService/MutateItems"
 	for _, c := range []struct{ method, path, body, header string }{
+		{"POST", "/headwater.v1.TimeSeriesService/AggregateEventRecords", `{}`, ""},
 		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`, ""},
-		{"POST", "/headwater.v1.TimeSeriesService/WriteEventRecordsSync", `{}`, ""},
-		{"POST", "/v1/ts/n/s", `{"eventTime": "2026-01-01T00:00:00Z", "items": {"k": 1}}`, ""},
-		{"GET", "/v1/ts/n/s?order=oldest", "", ""},
 		{"POST", write, `{"namespace": "n", "targets": ["x"]}`, ""},
 		{"POST", write, `{"namespace": "n", "lifecycle": {"delay": "10s"}}`, ""},
 		{"POST", write, `{"namespace": "n", "headers": {"k": "v"}}`, ""},

@@ -118,3 +118,33 @@ func plainLogPaths(paths object, s schemas) {
 		"content": object{"application/x-ndjson": object{"schema": s.message((&headwaterv1.ReadLogResponse{}).ProtoReflect().Descriptor())}},
 	}, "200")}
 }
+
+func plainTimeSeriesPaths(paths object, s schemas) {
+	const tag = "Plain time series"
+	namespace := parameter("path", "namespace", "", text())
+	series := parameter("path", "series", "Percent-encoded, / as %2F.", text())
+	value := object{"oneOf": []object{
+		text(), {"type": "integer", "format": "int64"}, {"type": "number"}, {"type": "boolean"},
+		{"type": "object", "properties": object{"base64": text()}, "required": []string{"base64"}},
+	}}
+	event := object{"type": "object", "required": []string{"eventTime", "items"}, "properties": object{
+		"eventTime": object{"type": "string", "format": "date-time"}, "eventId": text(), "items": object{"type": "object", "additionalProperties": value},
+	}}
+	write := operation("writeEvents", tag, "Write one event, or several, one object a line", []object{namespace, series, idempotencyKey(), contentEncoding()}, object{
+		"description": "Durable.", "headers": position(),
+		"content": object{"application/json": object{"schema": s.message((&headwaterv1.WriteEventRecordsSyncResponse{}).ProtoReflect().Descriptor())}},
+	}, "200")
+	write["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": event}, "application/x-ndjson": object{"schema": event}}}
+	headers := position()
+	headers[nextPageHeader] = object{"description": "There is more: give it as ?page_token= with the same query.", "schema": text()}
+	read := operation("readEvents", tag, "Read the events of a series, one object a line", []object{
+		namespace, series,
+		parameter("query", "start", "Included; 24 h before end unless given.", object{"type": "string", "format": "date-time"}),
+		parameter("query", "end", "Excluded; now unless given.", object{"type": "string", "format": "date-time"}),
+		parameter("query", "limit", "1 to 10,000 events of a page, 1,000 unless given.", object{"type": "integer", "minimum": 1, "maximum": plainEvents}),
+		parameter("query", "order", "newest unless given.", object{"type": "string", "enum": []string{"newest", "oldest"}}),
+		parameter("query", "page_token", "Of the page before.", text()),
+		parameter("query", "after", "A position to wait for; may be repeated.", object{"type": "array", "items": text()}),
+	}, object{"description": "The events.", "headers": headers, "content": object{"application/x-ndjson": object{"schema": event}}}, "200")
+	paths["/v1/ts/{namespace}/{series}"] = object{"post": write, "get": read}
+}

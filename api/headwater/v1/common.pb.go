@@ -440,6 +440,59 @@ func (x *AsOf) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// TimeInterval is start <= t < end.
+type TimeInterval struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeInterval) Reset() {
+	*x = TimeInterval{}
+	mi := &file_headwater_v1_common_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeInterval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeInterval) ProtoMessage() {}
+
+func (x *TimeInterval) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_common_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeInterval.ProtoReflect.Descriptor instead.
+func (*TimeInterval) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_common_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TimeInterval) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *TimeInterval) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
 var File_headwater_v1_common_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_common_proto_rawDesc = "" +
@@ -475,7 +528,10 @@ const file_headwater_v1_common_proto_rawDesc = "" +
 	"\aUNKNOWN\x10\x03\"R\n" +
 	"\x04AsOf\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\tR\bposition\x12.\n" +
-	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*Z\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"n\n" +
+	"\fTimeInterval\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end*Z\n" +
 	"\vConsistency\x12\x1b\n" +
 	"\x17CONSISTENCY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10READ_YOUR_WRITES\x10\x01\x12\n" +
@@ -496,7 +552,7 @@ func file_headwater_v1_common_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_headwater_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_headwater_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_headwater_v1_common_proto_goTypes = []any{
 	(Consistency)(0),              // 0: headwater.v1.Consistency
 	(WriteResult_Durability)(0),   // 1: headwater.v1.WriteResult.Durability
@@ -504,21 +560,24 @@ var file_headwater_v1_common_proto_goTypes = []any{
 	(*IdempotencyToken)(nil),      // 3: headwater.v1.IdempotencyToken
 	(*WriteResult)(nil),           // 4: headwater.v1.WriteResult
 	(*AsOf)(nil),                  // 5: headwater.v1.AsOf
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*TimeInterval)(nil),          // 6: headwater.v1.TimeInterval
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_headwater_v1_common_proto_depIdxs = []int32{
-	6, // 0: headwater.v1.IdempotencyToken.generation_time:type_name -> google.protobuf.Timestamp
+	7, // 0: headwater.v1.IdempotencyToken.generation_time:type_name -> google.protobuf.Timestamp
 	3, // 1: headwater.v1.WriteResult.token:type_name -> headwater.v1.IdempotencyToken
 	1, // 2: headwater.v1.WriteResult.durability:type_name -> headwater.v1.WriteResult.Durability
 	2, // 3: headwater.v1.WriteResult.duplicate:type_name -> headwater.v1.WriteResult.Duplicate
-	7, // 4: headwater.v1.WriteResult.loss_window:type_name -> google.protobuf.Duration
-	6, // 5: headwater.v1.AsOf.time:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	8, // 4: headwater.v1.WriteResult.loss_window:type_name -> google.protobuf.Duration
+	7, // 5: headwater.v1.AsOf.time:type_name -> google.protobuf.Timestamp
+	7, // 6: headwater.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
+	7, // 7: headwater.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_common_proto_init() }
@@ -536,7 +595,7 @@ func file_headwater_v1_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_common_proto_rawDesc), len(file_headwater_v1_common_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

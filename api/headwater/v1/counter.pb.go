@@ -1361,59 +1361,6 @@ func (x *ListCountsResponse) GetAsOf() *AsOf {
 	return nil
 }
 
-// TimeInterval is start <= t < end.
-type TimeInterval struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Start         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
-	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TimeInterval) Reset() {
-	*x = TimeInterval{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TimeInterval) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TimeInterval) ProtoMessage() {}
-
-func (x *TimeInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TimeInterval.ProtoReflect.Descriptor instead.
-func (*TimeInterval) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{18}
-}
-
-func (x *TimeInterval) GetStart() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Start
-	}
-	return nil
-}
-
-func (x *TimeInterval) GetEnd() *timestamppb.Timestamp {
-	if x != nil {
-		return x.End
-	}
-	return nil
-}
-
 type GetCountSeriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -1432,7 +1379,7 @@ type GetCountSeriesRequest struct {
 
 func (x *GetCountSeriesRequest) Reset() {
 	*x = GetCountSeriesRequest{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[19]
+	mi := &file_headwater_v1_counter_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1391,7 @@ func (x *GetCountSeriesRequest) String() string {
 func (*GetCountSeriesRequest) ProtoMessage() {}
 
 func (x *GetCountSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[19]
+	mi := &file_headwater_v1_counter_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1404,7 @@ func (x *GetCountSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCountSeriesRequest.ProtoReflect.Descriptor instead.
 func (*GetCountSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{19}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetCountSeriesRequest) GetNamespace() string {
@@ -1524,7 +1471,7 @@ type CountPoint struct {
 
 func (x *CountPoint) Reset() {
 	*x = CountPoint{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[20]
+	mi := &file_headwater_v1_counter_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1483,7 @@ func (x *CountPoint) String() string {
 func (*CountPoint) ProtoMessage() {}
 
 func (x *CountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[20]
+	mi := &file_headwater_v1_counter_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1496,7 @@ func (x *CountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountPoint.ProtoReflect.Descriptor instead.
 func (*CountPoint) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{20}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CountPoint) GetStart() *timestamppb.Timestamp {
@@ -1583,7 +1530,7 @@ type GetCountSeriesResponse struct {
 
 func (x *GetCountSeriesResponse) Reset() {
 	*x = GetCountSeriesResponse{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[21]
+	mi := &file_headwater_v1_counter_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1542,7 @@ func (x *GetCountSeriesResponse) String() string {
 func (*GetCountSeriesResponse) ProtoMessage() {}
 
 func (x *GetCountSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[21]
+	mi := &file_headwater_v1_counter_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1555,7 @@ func (x *GetCountSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCountSeriesResponse.ProtoReflect.Descriptor instead.
 func (*GetCountSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetCountSeriesResponse) GetPoints() []*CountPoint {
@@ -1640,7 +1587,7 @@ type ReserveCountRequest struct {
 
 func (x *ReserveCountRequest) Reset() {
 	*x = ReserveCountRequest{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[22]
+	mi := &file_headwater_v1_counter_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1599,7 @@ func (x *ReserveCountRequest) String() string {
 func (*ReserveCountRequest) ProtoMessage() {}
 
 func (x *ReserveCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[22]
+	mi := &file_headwater_v1_counter_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1612,7 @@ func (x *ReserveCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveCountRequest.ProtoReflect.Descriptor instead.
 func (*ReserveCountRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{22}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReserveCountRequest) GetNamespace() string {
@@ -1715,7 +1662,7 @@ type ReserveCountResponse struct {
 
 func (x *ReserveCountResponse) Reset() {
 	*x = ReserveCountResponse{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[23]
+	mi := &file_headwater_v1_counter_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1674,7 @@ func (x *ReserveCountResponse) String() string {
 func (*ReserveCountResponse) ProtoMessage() {}
 
 func (x *ReserveCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[23]
+	mi := &file_headwater_v1_counter_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1687,7 @@ func (x *ReserveCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReserveCountResponse.ProtoReflect.Descriptor instead.
 func (*ReserveCountResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{23}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReserveCountResponse) GetReservationId() string {
@@ -1784,7 +1731,7 @@ type SettleReservationRequest struct {
 
 func (x *SettleReservationRequest) Reset() {
 	*x = SettleReservationRequest{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[24]
+	mi := &file_headwater_v1_counter_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1743,7 @@ func (x *SettleReservationRequest) String() string {
 func (*SettleReservationRequest) ProtoMessage() {}
 
 func (x *SettleReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[24]
+	mi := &file_headwater_v1_counter_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1756,7 @@ func (x *SettleReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleReservationRequest.ProtoReflect.Descriptor instead.
 func (*SettleReservationRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{24}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SettleReservationRequest) GetNamespace() string {
@@ -1850,7 +1797,7 @@ type SettleReservationResponse struct {
 
 func (x *SettleReservationResponse) Reset() {
 	*x = SettleReservationResponse{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[25]
+	mi := &file_headwater_v1_counter_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1809,7 @@ func (x *SettleReservationResponse) String() string {
 func (*SettleReservationResponse) ProtoMessage() {}
 
 func (x *SettleReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[25]
+	mi := &file_headwater_v1_counter_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1822,7 @@ func (x *SettleReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleReservationResponse.ProtoReflect.Descriptor instead.
 func (*SettleReservationResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{25}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SettleReservationResponse) GetCount() *Count {
@@ -1903,7 +1850,7 @@ type CancelReservationRequest struct {
 
 func (x *CancelReservationRequest) Reset() {
 	*x = CancelReservationRequest{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[26]
+	mi := &file_headwater_v1_counter_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +1862,7 @@ func (x *CancelReservationRequest) String() string {
 func (*CancelReservationRequest) ProtoMessage() {}
 
 func (x *CancelReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[26]
+	mi := &file_headwater_v1_counter_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +1875,7 @@ func (x *CancelReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReservationRequest.ProtoReflect.Descriptor instead.
 func (*CancelReservationRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{26}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelReservationRequest) GetNamespace() string {
@@ -1962,7 +1909,7 @@ type CancelReservationResponse struct {
 
 func (x *CancelReservationResponse) Reset() {
 	*x = CancelReservationResponse{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[27]
+	mi := &file_headwater_v1_counter_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +1921,7 @@ func (x *CancelReservationResponse) String() string {
 func (*CancelReservationResponse) ProtoMessage() {}
 
 func (x *CancelReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[27]
+	mi := &file_headwater_v1_counter_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +1934,7 @@ func (x *CancelReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReservationResponse.ProtoReflect.Descriptor instead.
 func (*CancelReservationResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{27}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CancelReservationResponse) GetCount() *Count {
@@ -2016,7 +1963,7 @@ type VerifyCountRequest struct {
 
 func (x *VerifyCountRequest) Reset() {
 	*x = VerifyCountRequest{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[28]
+	mi := &file_headwater_v1_counter_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +1975,7 @@ func (x *VerifyCountRequest) String() string {
 func (*VerifyCountRequest) ProtoMessage() {}
 
 func (x *VerifyCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[28]
+	mi := &file_headwater_v1_counter_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +1988,7 @@ func (x *VerifyCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyCountRequest.ProtoReflect.Descriptor instead.
 func (*VerifyCountRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{28}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VerifyCountRequest) GetNamespace() string {
@@ -2088,7 +2035,7 @@ type VerifyCountResponse struct {
 
 func (x *VerifyCountResponse) Reset() {
 	*x = VerifyCountResponse{}
-	mi := &file_headwater_v1_counter_proto_msgTypes[29]
+	mi := &file_headwater_v1_counter_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2047,7 @@ func (x *VerifyCountResponse) String() string {
 func (*VerifyCountResponse) ProtoMessage() {}
 
 func (x *VerifyCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_counter_proto_msgTypes[29]
+	mi := &file_headwater_v1_counter_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2060,7 @@ func (x *VerifyCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyCountResponse.ProtoReflect.Descriptor instead.
 func (*VerifyCountResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{29}
+	return file_headwater_v1_counter_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VerifyCountResponse) GetStored() *Count {
@@ -2257,10 +2204,7 @@ const file_headwater_v1_counter_proto_rawDesc = "" +
 	"\x12ListCountsResponse\x120\n" +
 	"\x06counts\x18\x01 \x03(\v2\x18.headwater.v1.NamedCountR\x06counts\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12'\n" +
-	"\x05as_of\x18\x03 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"n\n" +
-	"\fTimeInterval\x120\n" +
-	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
-	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"\xb1\x02\n" +
+	"\x05as_of\x18\x03 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"\xb1\x02\n" +
 	"\x15GetCountSeriesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\tR\acounter\x126\n" +
@@ -2344,7 +2288,7 @@ func file_headwater_v1_counter_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_counter_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_headwater_v1_counter_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_headwater_v1_counter_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_headwater_v1_counter_proto_goTypes = []any{
 	(Count_Accuracy)(0),                   // 0: headwater.v1.Count.Accuracy
 	(Bounds_OnViolation)(0),               // 1: headwater.v1.Bounds.OnViolation
@@ -2367,108 +2311,106 @@ var file_headwater_v1_counter_proto_goTypes = []any{
 	(*ListCountsRequest)(nil),             // 18: headwater.v1.ListCountsRequest
 	(*NamedCount)(nil),                    // 19: headwater.v1.NamedCount
 	(*ListCountsResponse)(nil),            // 20: headwater.v1.ListCountsResponse
-	(*TimeInterval)(nil),                  // 21: headwater.v1.TimeInterval
-	(*GetCountSeriesRequest)(nil),         // 22: headwater.v1.GetCountSeriesRequest
-	(*CountPoint)(nil),                    // 23: headwater.v1.CountPoint
-	(*GetCountSeriesResponse)(nil),        // 24: headwater.v1.GetCountSeriesResponse
-	(*ReserveCountRequest)(nil),           // 25: headwater.v1.ReserveCountRequest
-	(*ReserveCountResponse)(nil),          // 26: headwater.v1.ReserveCountResponse
-	(*SettleReservationRequest)(nil),      // 27: headwater.v1.SettleReservationRequest
-	(*SettleReservationResponse)(nil),     // 28: headwater.v1.SettleReservationResponse
-	(*CancelReservationRequest)(nil),      // 29: headwater.v1.CancelReservationRequest
-	(*CancelReservationResponse)(nil),     // 30: headwater.v1.CancelReservationResponse
-	(*VerifyCountRequest)(nil),            // 31: headwater.v1.VerifyCountRequest
-	(*VerifyCountResponse)(nil),           // 32: headwater.v1.VerifyCountResponse
-	nil,                                   // 33: headwater.v1.GetCountsResponse.CountsEntry
-	(*timestamppb.Timestamp)(nil),         // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),           // 35: google.protobuf.Duration
-	(*IdempotencyToken)(nil),              // 36: headwater.v1.IdempotencyToken
-	(*AsOf)(nil),                          // 37: headwater.v1.AsOf
-	(*WriteResult)(nil),                   // 38: headwater.v1.WriteResult
+	(*GetCountSeriesRequest)(nil),         // 21: headwater.v1.GetCountSeriesRequest
+	(*CountPoint)(nil),                    // 22: headwater.v1.CountPoint
+	(*GetCountSeriesResponse)(nil),        // 23: headwater.v1.GetCountSeriesResponse
+	(*ReserveCountRequest)(nil),           // 24: headwater.v1.ReserveCountRequest
+	(*ReserveCountResponse)(nil),          // 25: headwater.v1.ReserveCountResponse
+	(*SettleReservationRequest)(nil),      // 26: headwater.v1.SettleReservationRequest
+	(*SettleReservationResponse)(nil),     // 27: headwater.v1.SettleReservationResponse
+	(*CancelReservationRequest)(nil),      // 28: headwater.v1.CancelReservationRequest
+	(*CancelReservationResponse)(nil),     // 29: headwater.v1.CancelReservationResponse
+	(*VerifyCountRequest)(nil),            // 30: headwater.v1.VerifyCountRequest
+	(*VerifyCountResponse)(nil),           // 31: headwater.v1.VerifyCountResponse
+	nil,                                   // 32: headwater.v1.GetCountsResponse.CountsEntry
+	(*timestamppb.Timestamp)(nil),         // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),           // 34: google.protobuf.Duration
+	(*IdempotencyToken)(nil),              // 35: headwater.v1.IdempotencyToken
+	(*AsOf)(nil),                          // 36: headwater.v1.AsOf
+	(*WriteResult)(nil),                   // 37: headwater.v1.WriteResult
+	(*TimeInterval)(nil),                  // 38: headwater.v1.TimeInterval
 }
 var file_headwater_v1_counter_proto_depIdxs = []int32{
-	34, // 0: headwater.v1.CounterAdd.event_time:type_name -> google.protobuf.Timestamp
-	35, // 1: headwater.v1.CounterAdd.ttl:type_name -> google.protobuf.Duration
-	36, // 2: headwater.v1.CounterAdd.token:type_name -> headwater.v1.IdempotencyToken
+	33, // 0: headwater.v1.CounterAdd.event_time:type_name -> google.protobuf.Timestamp
+	34, // 1: headwater.v1.CounterAdd.ttl:type_name -> google.protobuf.Duration
+	35, // 2: headwater.v1.CounterAdd.token:type_name -> headwater.v1.IdempotencyToken
 	0,  // 3: headwater.v1.Count.accuracy:type_name -> headwater.v1.Count.Accuracy
-	37, // 4: headwater.v1.Count.as_of:type_name -> headwater.v1.AsOf
-	34, // 5: headwater.v1.AddCountRequest.event_time:type_name -> google.protobuf.Timestamp
-	35, // 6: headwater.v1.AddCountRequest.ttl:type_name -> google.protobuf.Duration
-	36, // 7: headwater.v1.AddCountRequest.token:type_name -> headwater.v1.IdempotencyToken
-	38, // 8: headwater.v1.AddCountResponse.result:type_name -> headwater.v1.WriteResult
+	36, // 4: headwater.v1.Count.as_of:type_name -> headwater.v1.AsOf
+	33, // 5: headwater.v1.AddCountRequest.event_time:type_name -> google.protobuf.Timestamp
+	34, // 6: headwater.v1.AddCountRequest.ttl:type_name -> google.protobuf.Duration
+	35, // 7: headwater.v1.AddCountRequest.token:type_name -> headwater.v1.IdempotencyToken
+	37, // 8: headwater.v1.AddCountResponse.result:type_name -> headwater.v1.WriteResult
 	3,  // 9: headwater.v1.AddCountsRequest.adds:type_name -> headwater.v1.CounterAdd
-	36, // 10: headwater.v1.AddCountsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	38, // 11: headwater.v1.AddCountsResponse.result:type_name -> headwater.v1.WriteResult
+	35, // 10: headwater.v1.AddCountsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	37, // 11: headwater.v1.AddCountsResponse.result:type_name -> headwater.v1.WriteResult
 	1,  // 12: headwater.v1.Bounds.on_violation:type_name -> headwater.v1.Bounds.OnViolation
-	34, // 13: headwater.v1.AddAndGetCountRequest.event_time:type_name -> google.protobuf.Timestamp
-	35, // 14: headwater.v1.AddAndGetCountRequest.ttl:type_name -> google.protobuf.Duration
-	36, // 15: headwater.v1.AddAndGetCountRequest.token:type_name -> headwater.v1.IdempotencyToken
+	33, // 13: headwater.v1.AddAndGetCountRequest.event_time:type_name -> google.protobuf.Timestamp
+	34, // 14: headwater.v1.AddAndGetCountRequest.ttl:type_name -> google.protobuf.Duration
+	35, // 15: headwater.v1.AddAndGetCountRequest.token:type_name -> headwater.v1.IdempotencyToken
 	9,  // 16: headwater.v1.AddAndGetCountRequest.bounds:type_name -> headwater.v1.Bounds
-	38, // 17: headwater.v1.AddAndGetCountResponse.result:type_name -> headwater.v1.WriteResult
+	37, // 17: headwater.v1.AddAndGetCountResponse.result:type_name -> headwater.v1.WriteResult
 	4,  // 18: headwater.v1.AddAndGetCountResponse.count:type_name -> headwater.v1.Count
 	2,  // 19: headwater.v1.AddAndGetCountResponse.violation:type_name -> headwater.v1.AddAndGetCountResponse.Violation
 	0,  // 20: headwater.v1.GetCountRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
 	4,  // 21: headwater.v1.GetCountResponse.count:type_name -> headwater.v1.Count
 	0,  // 22: headwater.v1.GetCountsRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
-	33, // 23: headwater.v1.GetCountsResponse.counts:type_name -> headwater.v1.GetCountsResponse.CountsEntry
-	37, // 24: headwater.v1.GetCountsResponse.as_of:type_name -> headwater.v1.AsOf
-	36, // 25: headwater.v1.ClearCountRequest.token:type_name -> headwater.v1.IdempotencyToken
-	38, // 26: headwater.v1.ClearCountResponse.result:type_name -> headwater.v1.WriteResult
+	32, // 23: headwater.v1.GetCountsResponse.counts:type_name -> headwater.v1.GetCountsResponse.CountsEntry
+	36, // 24: headwater.v1.GetCountsResponse.as_of:type_name -> headwater.v1.AsOf
+	35, // 25: headwater.v1.ClearCountRequest.token:type_name -> headwater.v1.IdempotencyToken
+	37, // 26: headwater.v1.ClearCountResponse.result:type_name -> headwater.v1.WriteResult
 	0,  // 27: headwater.v1.ListCountsRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
 	4,  // 28: headwater.v1.NamedCount.count:type_name -> headwater.v1.Count
 	19, // 29: headwater.v1.ListCountsResponse.counts:type_name -> headwater.v1.NamedCount
-	37, // 30: headwater.v1.ListCountsResponse.as_of:type_name -> headwater.v1.AsOf
-	34, // 31: headwater.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
-	34, // 32: headwater.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
-	21, // 33: headwater.v1.GetCountSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	35, // 34: headwater.v1.GetCountSeriesRequest.granularity:type_name -> google.protobuf.Duration
-	0,  // 35: headwater.v1.GetCountSeriesRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
-	34, // 36: headwater.v1.CountPoint.start:type_name -> google.protobuf.Timestamp
-	23, // 37: headwater.v1.GetCountSeriesResponse.points:type_name -> headwater.v1.CountPoint
-	37, // 38: headwater.v1.GetCountSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	35, // 39: headwater.v1.ReserveCountRequest.lease:type_name -> google.protobuf.Duration
-	36, // 40: headwater.v1.ReserveCountRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 41: headwater.v1.ReserveCountResponse.count:type_name -> headwater.v1.Count
-	34, // 42: headwater.v1.ReserveCountResponse.expires_at:type_name -> google.protobuf.Timestamp
-	38, // 43: headwater.v1.ReserveCountResponse.result:type_name -> headwater.v1.WriteResult
-	36, // 44: headwater.v1.SettleReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 45: headwater.v1.SettleReservationResponse.count:type_name -> headwater.v1.Count
-	38, // 46: headwater.v1.SettleReservationResponse.result:type_name -> headwater.v1.WriteResult
-	36, // 47: headwater.v1.CancelReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
-	4,  // 48: headwater.v1.CancelReservationResponse.count:type_name -> headwater.v1.Count
-	38, // 49: headwater.v1.CancelReservationResponse.result:type_name -> headwater.v1.WriteResult
-	0,  // 50: headwater.v1.VerifyCountRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
-	4,  // 51: headwater.v1.VerifyCountResponse.stored:type_name -> headwater.v1.Count
-	4,  // 52: headwater.v1.GetCountsResponse.CountsEntry.value:type_name -> headwater.v1.Count
-	5,  // 53: headwater.v1.CounterService.AddCount:input_type -> headwater.v1.AddCountRequest
-	7,  // 54: headwater.v1.CounterService.AddCounts:input_type -> headwater.v1.AddCountsRequest
-	10, // 55: headwater.v1.CounterService.AddAndGetCount:input_type -> headwater.v1.AddAndGetCountRequest
-	12, // 56: headwater.v1.CounterService.GetCount:input_type -> headwater.v1.GetCountRequest
-	14, // 57: headwater.v1.CounterService.GetCounts:input_type -> headwater.v1.GetCountsRequest
-	16, // 58: headwater.v1.CounterService.ClearCount:input_type -> headwater.v1.ClearCountRequest
-	18, // 59: headwater.v1.CounterService.ListCounts:input_type -> headwater.v1.ListCountsRequest
-	22, // 60: headwater.v1.CounterService.GetCountSeries:input_type -> headwater.v1.GetCountSeriesRequest
-	25, // 61: headwater.v1.CounterService.ReserveCount:input_type -> headwater.v1.ReserveCountRequest
-	27, // 62: headwater.v1.CounterService.SettleReservation:input_type -> headwater.v1.SettleReservationRequest
-	29, // 63: headwater.v1.CounterService.CancelReservation:input_type -> headwater.v1.CancelReservationRequest
-	31, // 64: headwater.v1.CounterService.VerifyCount:input_type -> headwater.v1.VerifyCountRequest
-	6,  // 65: headwater.v1.CounterService.AddCount:output_type -> headwater.v1.AddCountResponse
-	8,  // 66: headwater.v1.CounterService.AddCounts:output_type -> headwater.v1.AddCountsResponse
-	11, // 67: headwater.v1.CounterService.AddAndGetCount:output_type -> headwater.v1.AddAndGetCountResponse
-	13, // 68: headwater.v1.CounterService.GetCount:output_type -> headwater.v1.GetCountResponse
-	15, // 69: headwater.v1.CounterService.GetCounts:output_type -> headwater.v1.GetCountsResponse
-	17, // 70: headwater.v1.CounterService.ClearCount:output_type -> headwater.v1.ClearCountResponse
-	20, // 71: headwater.v1.CounterService.ListCounts:output_type -> headwater.v1.ListCountsResponse
-	24, // 72: headwater.v1.CounterService.GetCountSeries:output_type -> headwater.v1.GetCountSeriesResponse
-	26, // 73: headwater.v1.CounterService.ReserveCount:output_type -> headwater.v1.ReserveCountResponse
-	28, // 74: headwater.v1.CounterService.SettleReservation:output_type -> headwater.v1.SettleReservationResponse
-	30, // 75: headwater.v1.CounterService.CancelReservation:output_type -> headwater.v1.CancelReservationResponse
-	32, // 76: headwater.v1.CounterService.VerifyCount:output_type -> headwater.v1.VerifyCountResponse
-	65, // [65:77] is the sub-list for method output_type
-	53, // [53:65] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	36, // 30: headwater.v1.ListCountsResponse.as_of:type_name -> headwater.v1.AsOf
+	38, // 31: headwater.v1.GetCountSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	34, // 32: headwater.v1.GetCountSeriesRequest.granularity:type_name -> google.protobuf.Duration
+	0,  // 33: headwater.v1.GetCountSeriesRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
+	33, // 34: headwater.v1.CountPoint.start:type_name -> google.protobuf.Timestamp
+	22, // 35: headwater.v1.GetCountSeriesResponse.points:type_name -> headwater.v1.CountPoint
+	36, // 36: headwater.v1.GetCountSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	34, // 37: headwater.v1.ReserveCountRequest.lease:type_name -> google.protobuf.Duration
+	35, // 38: headwater.v1.ReserveCountRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 39: headwater.v1.ReserveCountResponse.count:type_name -> headwater.v1.Count
+	33, // 40: headwater.v1.ReserveCountResponse.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 41: headwater.v1.ReserveCountResponse.result:type_name -> headwater.v1.WriteResult
+	35, // 42: headwater.v1.SettleReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 43: headwater.v1.SettleReservationResponse.count:type_name -> headwater.v1.Count
+	37, // 44: headwater.v1.SettleReservationResponse.result:type_name -> headwater.v1.WriteResult
+	35, // 45: headwater.v1.CancelReservationRequest.token:type_name -> headwater.v1.IdempotencyToken
+	4,  // 46: headwater.v1.CancelReservationResponse.count:type_name -> headwater.v1.Count
+	37, // 47: headwater.v1.CancelReservationResponse.result:type_name -> headwater.v1.WriteResult
+	0,  // 48: headwater.v1.VerifyCountRequest.accuracy:type_name -> headwater.v1.Count.Accuracy
+	4,  // 49: headwater.v1.VerifyCountResponse.stored:type_name -> headwater.v1.Count
+	4,  // 50: headwater.v1.GetCountsResponse.CountsEntry.value:type_name -> headwater.v1.Count
+	5,  // 51: headwater.v1.CounterService.AddCount:input_type -> headwater.v1.AddCountRequest
+	7,  // 52: headwater.v1.CounterService.AddCounts:input_type -> headwater.v1.AddCountsRequest
+	10, // 53: headwater.v1.CounterService.AddAndGetCount:input_type -> headwater.v1.AddAndGetCountRequest
+	12, // 54: headwater.v1.CounterService.GetCount:input_type -> headwater.v1.GetCountRequest
+	14, // 55: headwater.v1.CounterService.GetCounts:input_type -> headwater.v1.GetCountsRequest
+	16, // 56: headwater.v1.CounterService.ClearCount:input_type -> headwater.v1.ClearCountRequest
+	18, // 57: headwater.v1.CounterService.ListCounts:input_type -> headwater.v1.ListCountsRequest
+	21, // 58: headwater.v1.CounterService.GetCountSeries:input_type -> headwater.v1.GetCountSeriesRequest
+	24, // 59: headwater.v1.CounterService.ReserveCount:input_type -> headwater.v1.ReserveCountRequest
+	26, // 60: headwater.v1.CounterService.SettleReservation:input_type -> headwater.v1.SettleReservationRequest
+	28, // 61: headwater.v1.CounterService.CancelReservation:input_type -> headwater.v1.CancelReservationRequest
+	30, // 62: headwater.v1.CounterService.VerifyCount:input_type -> headwater.v1.VerifyCountRequest
+	6,  // 63: headwater.v1.CounterService.AddCount:output_type -> headwater.v1.AddCountResponse
+	8,  // 64: headwater.v1.CounterService.AddCounts:output_type -> headwater.v1.AddCountsResponse
+	11, // 65: headwater.v1.CounterService.AddAndGetCount:output_type -> headwater.v1.AddAndGetCountResponse
+	13, // 66: headwater.v1.CounterService.GetCount:output_type -> headwater.v1.GetCountResponse
+	15, // 67: headwater.v1.CounterService.GetCounts:output_type -> headwater.v1.GetCountsResponse
+	17, // 68: headwater.v1.CounterService.ClearCount:output_type -> headwater.v1.ClearCountResponse
+	20, // 69: headwater.v1.CounterService.ListCounts:output_type -> headwater.v1.ListCountsResponse
+	23, // 70: headwater.v1.CounterService.GetCountSeries:output_type -> headwater.v1.GetCountSeriesResponse
+	25, // 71: headwater.v1.CounterService.ReserveCount:output_type -> headwater.v1.ReserveCountResponse
+	27, // 72: headwater.v1.CounterService.SettleReservation:output_type -> headwater.v1.SettleReservationResponse
+	29, // 73: headwater.v1.CounterService.CancelReservation:output_type -> headwater.v1.CancelReservationResponse
+	31, // 74: headwater.v1.CounterService.VerifyCount:output_type -> headwater.v1.VerifyCountResponse
+	63, // [63:75] is the sub-list for method output_type
+	51, // [51:63] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_counter_proto_init() }
@@ -2479,14 +2421,14 @@ func file_headwater_v1_counter_proto_init() {
 	file_headwater_v1_common_proto_init()
 	file_headwater_v1_counter_proto_msgTypes[6].OneofWrappers = []any{}
 	file_headwater_v1_counter_proto_msgTypes[15].OneofWrappers = []any{}
-	file_headwater_v1_counter_proto_msgTypes[24].OneofWrappers = []any{}
+	file_headwater_v1_counter_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_counter_proto_rawDesc), len(file_headwater_v1_counter_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -42,7 +42,7 @@ func AddCommands(root *cobra.Command) {
 	if root.RunE == nil && root.Run == nil {
 		asGroup(root)
 	}
-	root.AddCommand(kvCommand(), counterCommand(), logCommand(), dlqCommand(), namespaceCommand(), storeCommand(), rebuildCommand(), jobsCommand(), statusCommand())
+	root.AddCommand(kvCommand(), counterCommand(), tsCommand(), logCommand(), dlqCommand(), namespaceCommand(), storeCommand(), rebuildCommand(), jobsCommand(), statusCommand())
 }
 
 // NoClientFlags refuses the flags of verbs on a command that asks no server.

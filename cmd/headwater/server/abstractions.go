@@ -28,6 +28,10 @@ var abstractions = map[namespace.Abstraction]abstraction{
 		front: func(x *space) front { return x.newCounterFront() },
 		store: func(st *store) backend { return &counterBackend{st: st} },
 	},
+	namespace.TimeSeries: {
+		front: func(x *space) front { return x.newTimeSeriesFront() },
+		store: func(st *store) backend { return &timeSeriesBackend{st: st} },
+	},
 	namespace.Log: {
 		front:   func(x *space) front { return x.newDeliveryFront() },
 		store:   func(st *store) backend { return &deliveryBackend{st: st} },

@@ -351,7 +351,7 @@ func TestKafkaModeSaysWhatAnAcknowledgementIsWorth(t *testing.T) {
 			if got := strings.Count(status.body, `"durability":"`+want+`"`); got != 1+len(s.spaces.opened()) {
 				t.Errorf("%d times %s in %s", got, want, status.body)
 			}
-			warned := strings.Contains(status.body, "demo-counter, demo-kv, demo-log, the namespace registry may be lost with one broker")
+			warned := strings.Contains(status.body, "demo-counter, demo-kv, demo-log, demo-timeseries, the namespace registry may be lost with one broker")
 			if warned != (brokers == 1) || warned != (len(s.Warnings()) == 1) {
 				t.Errorf("status warns: %v: %s", warned, status.body)
 			}

@@ -268,10 +268,11 @@ func (s *Server) newGateway() error {
 	}
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
-			KeyValue:  gateway.NewKeyValue(dir, pages),
-			Counter:   gateway.NewCounter(dir, pages),
-			Log:       gateway.NewLog(dir, s.broker, s.jobs.note),
-			Namespace: gateway.NewNamespaces(s.names, s.spaces.wait),
+			KeyValue:   gateway.NewKeyValue(dir, pages),
+			Counter:    gateway.NewCounter(dir, pages),
+			TimeSeries: gateway.NewTimeSeries(dir, pages),
+			Log:        gateway.NewLog(dir, s.broker, s.jobs.note),
+			Namespace:  gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin: gateway.NewAdmin(gateway.AdminConfig{
 				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
 				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s}, Release: s.release,

@@ -49,6 +49,7 @@ var demoDocuments = []string{
 	"namespace: demo-kv\nabstraction: kv\ndescription: key-value, to try things out\n",
 	"namespace: demo-log\nabstraction: log\ndescription: messages, to try things out\n",
 	"namespace: demo-counter\nabstraction: counter\ndescription: counters, to try things out\n",
+	"namespace: demo-timeseries\nabstraction: timeseries\ndescription: events, to try things out\n",
 }
 
 // applyDocuments makes the namespaces that the process is configured with, where

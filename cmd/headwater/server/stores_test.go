@@ -30,6 +30,7 @@ func applyDoc(t *testing.T, s *Server, doc string) reply {
 // stored are the two namespaces of a test of stores, by the abstraction.
 var stored = map[string]string{
 	"shop":  "namespace: shop\nabstraction: kv\nlog: {partitions: 2}\n",
+	"track": "namespace: track\nabstraction: timeseries\nlog: {partitions: 2}\ntimeseries: {slice: 1h, blocked: [noise]}\n",
 	"tally": "namespace: tally\nabstraction: counter\nlog: {partitions: 2}\ncounter: {floor: 0, ceiling: 100, windows: [1m]}\n",
 }
 
@@ -102,6 +103,18 @@ func (w *storeWrites) round() {
 		w.write("KeyValue.PutItems", strings.Replace(kv(id, "CCCC", `,"condition":{"ifAbsent":true}`), key, key+"-absent", 1))
 		w.write("KeyValue.DeleteItems", fmt.Sprintf(`{"namespace":"shop","id":"gone%d","predicate":{"matchAll":{}},"token":{"key":"%s"}}`, i, key))
 		w.write("KeyValue.PutItems", strings.Replace(kv(fmt.Sprint("gone", i), "DDDD", `,"condition":{"ifAbsent":true}`), key, key+"-back", 1))
+
+		event := func(id string, value int) string {
+			return fmt.Sprintf(`{"timeSeriesId":"t%d","eventTime":"2001-01-01T0%d:00:00Z","eventId":"%s","items":[{"key":"k%d","value":{"int":%d}}]}`, i, i, id, value%2, value)
+		}
+		track := func(events, token string) string {
+			return fmt.Sprintf(`{"namespace":"track","events":[%s],"token":{"key":"%s"}}`, events, token)
+		}
+		w.write("TimeSeries.WriteEventRecordsSync", track(event(key, w.n)+","+event("same", w.n)+`,{"timeSeriesId":"noise","eventTime":"2001-01-01T00:00:00Z","eventId":"1","items":[{"key":"k","value":{"int":1}}]}`, key))
+		call(w.t, w.s, "TimeSeries.WriteEventRecordsSync", track(event(key, 9), key)) // a conflict: it changes nothing
+		if i == 0 {
+			w.write("TimeSeries.DeleteTimeSeries", fmt.Sprintf(`{"namespace":"track","timeSeriesId":"t%d","token":{"key":"%s-gone"}}`, i, key))
+		}
 
 		c := fmt.Sprintf(`{"namespace":"tally","counter":"c%d","token":{"key":"%s"},`, i, key)
 		w.write("Counter.AddAndGetCount", c+`"delta":30}`)

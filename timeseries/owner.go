@@ -1,0 +1,70 @@
+package timeseries
+
+import (
+	"context"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Owner is what a DB knows of the applier that holds its partitions.
+type Owner interface {
+	consumers.Owner[TokenEntry]
+	// Slices are those of a partition.
+	Slices(ctx context.Context, p wal.Partition) (Slices, error)
+	// Read reads a page of one series, as Store.Read does.
+	Read(ctx context.Context, q *Query) (*Page, error)
+	// List reads series of one partition, as Store.List does.
+	List(ctx context.Context, q *ListQuery) ([]Series, bool, error)
+}
+
+// Replica is one store of a namespace, with the applier that writes it and knows what is
+// parked.
+type Replica struct {
+	Store Store
+	*Applier
+}
+
+// Token returns what a token did, whatever its age.
+func (r *Replica) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
+	return r.Store.Token(ctx, p, id)
+}
+
+// Local is the Owner of partitions whose appliers are in this process.
+type Local struct {
+	*consumers.Local[TokenEntry, *Replica]
+}
+
+var _ Owner = (*Local)(nil)
+
+// NewLocal returns an owner of partitions that nothing answers for yet; see Set.
+func NewLocal(progress *wal.Progress) *Local {
+	return &Local{consumers.NewLocal[TokenEntry, *Replica](progress)}
+}
+
+// Slices implements Owner.
+func (l *Local) Slices(_ context.Context, p wal.Partition) (Slices, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Slices(p), nil
+}
+
+// Read implements Owner.
+func (l *Local) Read(ctx context.Context, q *Query) (*Page, error) {
+	r, err := l.Of(q.Partition)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Read(ctx, q)
+}
+
+// List implements Owner.
+func (l *Local) List(ctx context.Context, q *ListQuery) ([]Series, bool, error) {
+	r, err := l.Of(q.Partition)
+	if err != nil {
+		return nil, false, err
+	}
+	return r.Store.List(ctx, q)
+}

@@ -1,0 +1,87 @@
+package timeseries
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// MaxSlices is how many slices of a partition a read looks at, at most.
+const MaxSlices = 10_000
+
+// Read reads a page of one series. q.Partition, q.Open and q.Deadline are filled in. It
+// waits until the store is as fresh as point asks: *wal.BehindError when that takes longer
+// than ctx allows, *consumers.ParkedError when the series is parked and the read asked for
+// more than EVENTUAL, ErrAcrossTime.
+func (db *DB) Read(ctx context.Context, q *Query, point *wal.ReadPoint) (*Page, wal.Seen, error) {
+	q.Partition = db.Stream.PartitionOf(q.Series)
+	barrier := db.barrier(point)
+	if err := db.Stream.WaitRead(ctx, q.Partition, point); err != nil {
+		return nil, wal.Seen{}, err
+	}
+	if point.Consistency != wal.Eventual || len(point.After.Offsets) > 0 {
+		if err := db.ParkedErr(q.Partition, q.Series); err != nil {
+			return nil, wal.Seen{}, err
+		}
+	}
+	q.Open = db.open(q.Partition)
+	q.Deadline = db.early(ctx)
+	seen := db.Stream.Seen(q.Partition, barrier)
+	page, err := db.cfg.Owner.Read(ctx, q)
+	return page, seen, err
+}
+
+// open reports whether a slice is read now.
+func (db *DB) open(p wal.Partition) func(Slice) bool {
+	return db.cfg.Options().OpenAt(db.ReadTime(p))
+}
+
+// barrier is the time of a read that begins now and waits for a barrier, 0 of one that
+// does not; see wal.Stream.Seen.
+func (db *DB) barrier(point *wal.ReadPoint) int64 {
+	if point.Consistency != wal.Latest {
+		return 0
+	}
+	return db.Now().UnixMicro()
+}
+
+// early is when a page is cut so that it arrives before the caller's deadline and within
+// the namespace's objective: a fifth of the time that is left is kept for the way back.
+func (db *DB) early(ctx context.Context) time.Time {
+	left := db.cfg.Options().ReadMax
+	if d, ok := ctx.Deadline(); ok && (left == 0 || time.Until(d) < left) {
+		left = time.Until(d)
+	}
+	if left == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(left * 4 / 5)
+}
+
+// List reads series by name over all partitions. q.Partition and q.Open are filled in.
+// more says that there may be others. seen is what it saw, partition by partition.
+func (db *DB) List(ctx context.Context, q ListQuery, point *wal.ReadPoint) (list []Series, more bool, seen []wal.Seen, err error) {
+	barrier := db.barrier(point)
+	for p := range wal.Partition(db.Stream.Info().Partitions) {
+		if err := db.Stream.WaitRead(ctx, p, point); err != nil {
+			return nil, false, nil, err
+		}
+	}
+	for p := range wal.Partition(db.Stream.Info().Partitions) {
+		q.Partition, q.Open = p, db.open(p)
+		seen = append(seen, db.Stream.Seen(p, barrier))
+		one, left, err := db.cfg.Owner.List(ctx, &q)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		list, more = append(list, one...), more || left
+	}
+	slices.SortFunc(list, func(a, b Series) int { return bytes.Compare(a.Name, b.Name) })
+	if len(list) > q.Limit {
+		list, more = list[:q.Limit], true
+	}
+	return list, more, seen, nil
+}

@@ -1,0 +1,151 @@
+package timeseries
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Limits of what an applier takes. The gateway refuses the same.
+const (
+	MaxSeriesBytes = 1024
+	MaxIDBytes     = 256
+)
+
+// TokenEntry is what a store remembers of a token.
+type TokenEntry struct {
+	ID      wal.TokenID
+	Hash    wal.Hash
+	Offset  wal.Offset
+	LogTime int64  // of the record; the entry is forgotten one window after it
+	Time    int64  // the token's generation time
+	Refused string // what was left out of the call; see AppendRefusals
+}
+
+// Request implements wal.Decided.
+func (e TokenEntry) Request() (wal.Hash, int64) { return e.Hash, e.LogTime }
+
+// Store holds the events of one namespace, all its partitions. It is written by one
+// applier per partition, through Batch, and by Sweep in the same goroutine; everything
+// else may be called at any time by anyone. Use after Close is consumers.ErrClosed.
+type Store interface {
+	consumers.Ledger[TokenEntry]
+
+	// Begin starts a batch of changes of one partition. One batch per partition is open
+	// at a time.
+	Begin(p wal.Partition) Batch
+
+	// Slices are those of a partition as of its last commit.
+	Slices(p wal.Partition) Slices
+
+	// Read reads a page of one series.
+	Read(ctx context.Context, q *Query) (*Page, error)
+
+	// List reads series by name.
+	List(ctx context.Context, q *ListQuery) (list []Series, more bool, err error)
+
+	// Snapshot is a view of a partition as of its last commit, which later commits do
+	// not change. Close it.
+	Snapshot(ctx context.Context, p wal.Partition) (Snapshot, error)
+
+	// Sweep frees what nobody can see any more, in the goroutine of the partition's
+	// applier and between its batches.
+	Sweep(ctx context.Context, s *SweepRequest) (SweepResult, error)
+}
+
+// Batch collects changes of one partition. It copies what it is given. Order matters:
+// of two items of one event and key the first holds, and a deletion is of what precedes
+// it. Used by one goroutine.
+type Batch interface {
+	consumers.Batch[consumers.State, TokenEntry]
+
+	// AddSlice makes a slice. It overlaps none that there is.
+	AddSlice(x Slice)
+	// AddEvent adds an event to the slice that holds its time, or its items to the event
+	// of its identity. items are as AppendItems writes them.
+	AddEvent(in Slice, series []byte, t int64, id, items []byte)
+	// DeleteSeries deletes the events of a series in a slice, at a cost that does not
+	// depend on their number.
+	DeleteSeries(in Slice, series []byte)
+}
+
+// Query asks for a page of one series.
+type Query struct {
+	Partition  wal.Partition
+	Series     []byte
+	Start, End int64 // start <= t < end
+	Oldest     bool  // oldest first; else newest first
+	Filters    []Item
+	Limit      int   // events
+	MaxBytes   int   // of their encodings; one that is larger comes alone
+	After      *Mark // the last event of the page before
+	// Open reports whether a slice is read.
+	Open     func(Slice) bool
+	Deadline time.Time // the page ends early, Partial; zero: never
+}
+
+// Mark is the place of an event in its series.
+type Mark struct {
+	Time int64
+	ID   []byte
+}
+
+// Page is an answer to a Query.
+type Page struct {
+	Events []Event // whose Series is that of the query
+	// Next is where the next page goes on; nil on the last one.
+	Next *Mark
+	// Partial: the page ended early, at its deadline.
+	Partial bool
+}
+
+// ListQuery asks for series of one partition by name.
+type ListQuery struct {
+	Partition wal.Partition
+	Prefix    []byte
+	Above     []byte // only names above it; nil: from the first
+	// Start and End: only series with an event of start <= t < end, where HasInterval.
+	Start, End  int64
+	HasInterval bool
+	Limit       int
+	Open        func(Slice) bool
+}
+
+// Series is one series of a list: its first and last event, in the interval of the query.
+type Series struct {
+	Name        []byte
+	First, Last int64
+}
+
+// Snapshot is a view of one partition as of one commit. Used by one goroutine.
+type Snapshot interface {
+	// State is that of the commit.
+	State() consumers.State
+	// Scan calls f with each event of slices that open lets through: by slice, then length
+	// and name of the series, newest first, id. e is valid until f returns.
+	Scan(ctx context.Context, open func(Slice) bool, f func(in Slice, e *Event) error) error
+	Close() error
+}
+
+// SweepRequest bounds a sweep of one partition.
+type SweepRequest struct {
+	Partition wal.Partition
+	// Drop reports whether a slice goes, with all that it holds.
+	Drop func(Slice) bool
+	// Horizon: tokens of records older than it are evicted, microseconds of log time.
+	Horizon int64
+	Limit   int    // series that are looked at
+	Cursor  []byte // where the last sweep of the round ended; nil begins one
+}
+
+// SweepResult is what a sweep did.
+type SweepResult struct {
+	Tokens, Slices, Series int
+	Cursor                 []byte // nil: the round is over
+}
+
+// ErrAcrossTime: an interval has more slices than a read may look at.
+var ErrAcrossTime = errors.New("the interval has too many slices")
