@@ -28,6 +28,9 @@ const (
 	plainPageBytes = 4 << 20
 	// plainSpan is how far back a read without a start begins.
 	plainSpan = 24 * time.Hour
+	// plainTokenTime is the end of an interval in a page token: whole seconds, so that it
+	// has no point.
+	plainTokenTime = "2006-01-02T15:04:05Z"
 )
 
 // RegisterPlainTimeSeries serves /v1/ts/ with the service that is also registered as
@@ -130,7 +133,12 @@ func (x *exchange) readEvents(srv headwaterv1.TimeSeriesServiceServer, namespace
 	req := &headwaterv1.ReadEventRecordsRequest{
 		Namespace: namespace, TimeSeriesId: series, PageToken: query.Get("page_token"), PageSizeBytes: proto.Int64(plainPageBytes), After: query["after"],
 	}
-	if req.Interval, err = plainInterval(query.Get("start"), query.Get("end")); err != nil {
+	// Where the query has no end, the token says what "now" was on the first page.
+	end := query.Get("end")
+	if at, token, ok := strings.Cut(req.PageToken, "."); ok && end == "" {
+		end, req.PageToken = at, token
+	}
+	if req.Interval, err = plainInterval(query.Get("start"), end); err != nil {
 		return err
 	}
 	if query.Has("limit") {
@@ -155,6 +163,9 @@ func (x *exchange) readEvents(srv headwaterv1.TimeSeriesServiceServer, namespace
 	}
 	x.setPosition(res.GetAsOf().GetPosition())
 	if t := res.GetNextPageToken(); t != "" {
+		if query.Get("end") == "" {
+			t = req.GetInterval().GetEnd().AsTime().Format(plainTokenTime) + "." + t
+		}
 		x.w.Header().Set(nextPageHeader, t)
 	}
 	var out []byte
@@ -173,7 +184,7 @@ func (x *exchange) readEvents(srv headwaterv1.TimeSeriesServiceServer, namespace
 // plainInterval is the interval of a read: to now, and a day long, unless it says
 // otherwise.
 func plainInterval(start, end string) (*headwaterv1.TimeInterval, error) {
-	to := time.Now()
+	to := time.Now().Truncate(time.Second).Add(time.Second) // what is written now is before it
 	if end != "" {
 		t, err := time.Parse(time.RFC3339Nano, end)
 		if err != nil {
