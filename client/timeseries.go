@@ -328,3 +328,64 @@ func (n *TimeSeries) List(ctx context.Context, o ListSeriesOptions) iter.Seq2[Se
 		}
 	}
 }
+
+// SearchEventsOptions say which events of all series are read.
+type SearchEventsOptions struct {
+	// Start is included, End is not.
+	Start, End time.Time
+	// Query is what an event must meet; nil: nothing. It is a message of the API.
+	Query *headwaterv1.EventQuery
+	// Oldest reads the oldest first; else the newest.
+	Oldest bool
+	// Limit is how many are read over all pages; 0: all.
+	Limit int
+	// PageSize is how many a request asks for, 1 to 10,000; 0: 1,000.
+	PageSize    int
+	Consistency Consistency
+	// After are positions to wait for, beside those of this client's own writes.
+	After []string
+}
+
+// Search reads the events of all series that meet a query, page by page as the loop asks
+// for them. A failure ends it, as its last pair.
+func (n *TimeSeries) Search(ctx context.Context, o SearchEventsOptions) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		if o.Limit < 0 || o.PageSize < 0 {
+			yield(Event{}, invalid(apierrors.BadPageSize, "Limit or PageSize is negative"))
+			return
+		}
+		req := &headwaterv1.SearchEventRecordsRequest{
+			Namespace: n.namespace, Query: o.Query, Order: headwaterv1.ReadEventRecordsRequest_NEWEST,
+			Interval: &headwaterv1.TimeInterval{Start: timestamppb.New(o.Start), End: timestamppb.New(o.End)},
+		}
+		if o.Oldest {
+			req.Order = headwaterv1.ReadEventRecordsRequest_OLDEST
+		}
+		if o.PageSize > 0 {
+			req.PageSize = new(int32(o.PageSize))
+		}
+		if o.Limit > 0 {
+			req.TotalRecordLimit = new(int64(o.Limit))
+		}
+		for {
+			var res *headwaterv1.SearchEventRecordsResponse
+			err := n.c.read(ctx, n.namespace, o.Consistency, o.After, func(ctx context.Context, f *freshness, opts ...grpc.CallOption) (err error) {
+				req.Consistency, req.After = f.consistency, f.after
+				res, err = n.c.series.SearchEventRecords(ctx, req, opts...)
+				return err
+			})
+			if err != nil {
+				yield(Event{}, err)
+				return
+			}
+			for _, m := range res.GetRecords() {
+				if !yield(EventOf(m), nil) {
+					return
+				}
+			}
+			if req.PageToken = res.GetNextPageToken(); req.PageToken == "" {
+				return
+			}
+		}
+	}
+}

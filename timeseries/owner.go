@@ -14,6 +14,8 @@ type Owner interface {
 	Slices(ctx context.Context, p wal.Partition) (Slices, error)
 	// Read reads a page of one series, as Store.Read does.
 	Read(ctx context.Context, q *Query) (*Page, error)
+	// Search reads a page of events of one partition, as Store.Search does.
+	Search(ctx context.Context, q *SearchQuery) (*Found, error)
 	// List reads series of one partition, as Store.List does.
 	List(ctx context.Context, q *ListQuery) ([]Series, bool, error)
 }
@@ -58,6 +60,15 @@ func (l *Local) Read(ctx context.Context, q *Query) (*Page, error) {
 		return nil, err
 	}
 	return r.Store.Read(ctx, q)
+}
+
+// Search implements Owner.
+func (l *Local) Search(ctx context.Context, q *SearchQuery) (*Found, error) {
+	r, err := l.Of(q.Partition)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Search(ctx, q)
 }
 
 // List implements Owner.

@@ -61,6 +61,59 @@ func (db *DB) early(ctx context.Context) time.Time {
 	return time.Now().Add(left * 4 / 5)
 }
 
+// Search reads a page of events over all series, newest first unless q.Oldest.
+// q.Partition, q.Open and q.Deadline are filled in. seen is what it saw, partition by
+// partition. Errors as of Read, but for parked series, whose events lack what waits.
+func (db *DB) Search(ctx context.Context, q *SearchQuery, point *wal.ReadPoint) (*Found, []wal.Seen, error) {
+	barrier := db.barrier(point)
+	n := wal.Partition(db.Stream.Info().Partitions)
+	for p := range n {
+		if err := db.Stream.WaitRead(ctx, p, point); err != nil {
+			return nil, nil, err
+		}
+	}
+	q.Deadline = db.early(ctx)
+	var seen []wal.Seen
+	all := &Found{}
+	// next is the first of the places at which a partition's page ended: what comes behind
+	// it may be missing here.
+	var next *Place
+	before := func(a, b *Place) bool {
+		c := a.Compare(b)
+		return q.Oldest && c > 0 || !q.Oldest && c < 0
+	}
+	for p := range n {
+		one := *q
+		one.Partition, one.Open = p, db.open(p)
+		seen = append(seen, db.Stream.Seen(p, barrier))
+		f, err := db.cfg.Owner.Search(ctx, &one)
+		if err != nil {
+			return nil, nil, err
+		}
+		all.Events = append(all.Events, f.Events...)
+		all.Slices, all.Scanned, all.Partial = all.Slices+f.Slices, all.Scanned+f.Scanned, all.Partial || f.Partial
+		if f.Next != nil && (next == nil || before(f.Next, next)) {
+			next = f.Next
+		}
+	}
+	slices.SortFunc(all.Events, func(a, b Event) int {
+		c := PlaceOf(&a).Compare(PlaceOf(&b))
+		if q.Oldest {
+			return -c
+		}
+		return c
+	})
+	if next != nil {
+		all.Events = slices.DeleteFunc(all.Events, func(e Event) bool { return before(next, PlaceOf(&e)) })
+	}
+	all.Next = next
+	if len(all.Events) > q.Limit {
+		all.Events = all.Events[:q.Limit]
+		all.Next = PlaceOf(&all.Events[q.Limit-1])
+	}
+	return all, seen, nil
+}
+
 // List reads series by name over all partitions. q.Partition and q.Open are filled in.
 // more says that there may be others. seen is what it saw, partition by partition.
 func (db *DB) List(ctx context.Context, q ListQuery, point *wal.ReadPoint) (list []Series, more bool, seen []wal.Seen, err error) {

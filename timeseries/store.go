@@ -44,6 +44,10 @@ type Store interface {
 	// Read reads a page of one series.
 	Read(ctx context.Context, q *Query) (*Page, error)
 
+	// Search reads a page of events over all series of a partition.
+	// context.DeadlineExceeded: not one slice was searched by q.Deadline.
+	Search(ctx context.Context, q *SearchQuery) (*Found, error)
+
 	// List reads series by name.
 	List(ctx context.Context, q *ListQuery) (list []Series, more bool, err error)
 

@@ -130,7 +130,7 @@ func (db *DB) begin(tok wal.Token, events []Event) (*writing, Result) {
 	for i := range w.events {
 		e := &w.events[i]
 		if len(e.ID) == 0 {
-			e.ID = fmt.Appendf(nil, "%x-%d", tok.Nonce, i)
+			e.ID = fmt.Appendf(nil, "%s-%d", tok.Nonce, i)
 		}
 		p := db.Stream.PartitionOf(e.Series)
 		at, ok := byPart[p]

@@ -58,6 +58,7 @@ const (
 	AnswerTooLarge = "HW-1044"
 	BadSeries      = "HW-1045"
 	BadEvent       = "HW-1046"
+	BadQuery       = "HW-1047"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -290,6 +291,9 @@ var reasons = []Reason{
 	{ID: BadEvent, Code: codes.InvalidArgument,
 		Title: "event is not valid",
 		Do:    "Send an id of at most 256 bytes and 1 to 64 items, each key once, each value a string, an int, a finite double or bytes."},
+	{ID: BadQuery, Code: codes.InvalidArgument,
+		Title: "query of events is not valid",
+		Do:    "Set exactly one field of each condition; a query is at most 8 deep and has at most 64 conditions."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

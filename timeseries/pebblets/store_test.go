@@ -156,6 +156,7 @@ func TestModel(t *testing.T) {
 		}
 		m.checkReads(t, s)
 		m.checkList(t, s)
+		m.checkSearch(t, s)
 	})
 }
 
@@ -339,4 +340,77 @@ func (m *model) checkList(t *rapid.T, s *testStore) {
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Fatalf("series are %q, not %q", got, want)
 	}
+}
+
+// checkSearch searches all series in pages, newest and oldest first.
+func (m *model) checkSearch(t *rapid.T, s *testStore) {
+	hour := time.Hour.Microseconds()
+	q := timeseries.SearchQuery{Where: conditionOf(t, 2)}
+	q.Partition, q.Start, q.End, q.Oldest = 1, rapid.SampledFrom([]int64{math.MinInt64, -hour, 0}).Draw(t, "search from"), hour, rapid.Bool().Draw(t, "search oldest")
+	q.Limit, q.MaxBytes = rapid.IntRange(1, 9).Draw(t, "search limit"), rapid.SampledFrom([]int{1, 200, 1 << 20}).Draw(t, "search bytes")
+	var want []timeseries.Event
+	for series, events := range m.events {
+		for p, items := range events {
+			e := timeseries.Event{Series: []byte(series), Time: timeOfPlace(p), ID: []byte(p[21:])}
+			for k, v := range items {
+				e.Items = append(e.Items, timeseries.Item{Key: []byte(k), Value: v})
+			}
+			e.SortItems()
+			if e.Time >= q.Start && e.Time < q.End && q.Where.Match(&e) {
+				want = append(want, e)
+			}
+		}
+	}
+	slices.SortFunc(want, func(a, b timeseries.Event) int {
+		c := timeseries.PlaceOf(&a).Compare(timeseries.PlaceOf(&b))
+		if q.Oldest {
+			return -c
+		}
+		return c
+	})
+	at := 0
+	for {
+		f, err := s.Search(t.Context(), &q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range f.Events {
+			if at == len(want) || string(f.Events[i].Series)+show(&f.Events[i]) != string(want[at].Series)+show(&want[at]) {
+				t.Fatalf("event %d of the search is %q %s; want %d events", at, f.Events[i].Series, show(&f.Events[i]), len(want))
+			}
+			at++
+		}
+		if q.Behind = f.Next; f.Next == nil {
+			break
+		}
+	}
+	if at != len(want) {
+		t.Fatalf("the search found %d events, want %d", at, len(want))
+	}
+}
+
+func conditionOf(t *rapid.T, depth int) *timeseries.Condition {
+	c := &timeseries.Condition{Key: []byte(rapid.SampledFrom([]string{"k", "l", "m"}).Draw(t, "condition key")), Value: valueOf(t)}
+	most := timeseries.Exists
+	if depth == 0 {
+		c.Op = timeseries.CondOp(rapid.IntRange(int(timeseries.Equals), int(most)).Draw(t, "leaf"))
+	} else {
+		c.Op = timeseries.CondOp(rapid.IntRange(int(timeseries.And), int(most)).Draw(t, "op"))
+	}
+	switch c.Op {
+	case timeseries.And, timeseries.Or, timeseries.Not:
+		for range 2 {
+			c.Kids = append(c.Kids, *conditionOf(t, depth-1))
+		}
+	case timeseries.Range:
+		if v := valueOf(t); rapid.Bool().Draw(t, "lower") {
+			c.Lower = &v
+		}
+		if v := valueOf(t); rapid.Bool().Draw(t, "upper") {
+			c.Upper = &v
+		}
+		c.LowerExclusive, c.UpperInclusive = rapid.Bool().Draw(t, "exclusive"), rapid.Bool().Draw(t, "inclusive")
+	case timeseries.Equals, timeseries.Prefix, timeseries.Exists:
+	}
+	return c
 }

@@ -876,6 +876,484 @@ func (x *ReadEventRecordsResponse) GetAsOf() *AsOf {
 	return nil
 }
 
+// EventQuery is a tree of conditions on the items of an event, at most 8 deep and of at
+// most 64 conditions. Exactly one field is set. A condition on an item that an event has
+// not is false, and not is plain negation.
+type EventQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	And           []*EventQuery          `protobuf:"bytes,1,rep,name=and,proto3" json:"and,omitempty"`
+	Or            []*EventQuery          `protobuf:"bytes,2,rep,name=or,proto3" json:"or,omitempty"`
+	Not           *EventQuery            `protobuf:"bytes,3,opt,name=not,proto3" json:"not,omitempty"`
+	Equals        *EventFilter           `protobuf:"bytes,4,opt,name=equals,proto3" json:"equals,omitempty"`
+	Range         *EventRange            `protobuf:"bytes,5,opt,name=range,proto3" json:"range,omitempty"`
+	Prefix        *EventPrefix           `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Exists        *EventExists           `protobuf:"bytes,7,opt,name=exists,proto3" json:"exists,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventQuery) Reset() {
+	*x = EventQuery{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventQuery) ProtoMessage() {}
+
+func (x *EventQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventQuery.ProtoReflect.Descriptor instead.
+func (*EventQuery) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EventQuery) GetAnd() []*EventQuery {
+	if x != nil {
+		return x.And
+	}
+	return nil
+}
+
+func (x *EventQuery) GetOr() []*EventQuery {
+	if x != nil {
+		return x.Or
+	}
+	return nil
+}
+
+func (x *EventQuery) GetNot() *EventQuery {
+	if x != nil {
+		return x.Not
+	}
+	return nil
+}
+
+func (x *EventQuery) GetEquals() *EventFilter {
+	if x != nil {
+		return x.Equals
+	}
+	return nil
+}
+
+func (x *EventQuery) GetRange() *EventRange {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *EventQuery) GetPrefix() *EventPrefix {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
+func (x *EventQuery) GetExists() *EventExists {
+	if x != nil {
+		return x.Exists
+	}
+	return nil
+}
+
+// EventRange is met by a value between two others: numbers compare as numbers, strings and
+// bytes each by their bytes; values of other types are not in it. lower is included and
+// upper excluded unless said otherwise; an absent one is open.
+type EventRange struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Key            string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Lower          *EventValue            `protobuf:"bytes,2,opt,name=lower,proto3" json:"lower,omitempty"`
+	Upper          *EventValue            `protobuf:"bytes,3,opt,name=upper,proto3" json:"upper,omitempty"`
+	LowerExclusive bool                   `protobuf:"varint,4,opt,name=lower_exclusive,json=lowerExclusive,proto3" json:"lower_exclusive,omitempty"`
+	UpperInclusive bool                   `protobuf:"varint,5,opt,name=upper_inclusive,json=upperInclusive,proto3" json:"upper_inclusive,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EventRange) Reset() {
+	*x = EventRange{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventRange) ProtoMessage() {}
+
+func (x *EventRange) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventRange.ProtoReflect.Descriptor instead.
+func (*EventRange) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EventRange) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *EventRange) GetLower() *EventValue {
+	if x != nil {
+		return x.Lower
+	}
+	return nil
+}
+
+func (x *EventRange) GetUpper() *EventValue {
+	if x != nil {
+		return x.Upper
+	}
+	return nil
+}
+
+func (x *EventRange) GetLowerExclusive() bool {
+	if x != nil {
+		return x.LowerExclusive
+	}
+	return false
+}
+
+func (x *EventRange) GetUpperInclusive() bool {
+	if x != nil {
+		return x.UpperInclusive
+	}
+	return false
+}
+
+// EventPrefix is met by a string that begins with value.
+type EventPrefix struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventPrefix) Reset() {
+	*x = EventPrefix{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventPrefix) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventPrefix) ProtoMessage() {}
+
+func (x *EventPrefix) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventPrefix.ProtoReflect.Descriptor instead.
+func (*EventPrefix) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EventPrefix) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *EventPrefix) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// EventExists is met by an event that has the item.
+type EventExists struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventExists) Reset() {
+	*x = EventExists{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventExists) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventExists) ProtoMessage() {}
+
+func (x *EventExists) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventExists.ProtoReflect.Descriptor instead.
+func (*EventExists) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EventExists) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type SearchEventRecordsRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Interval  *TimeInterval          `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Absent: every event.
+	Query *EventQuery `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	// Absent: NEWEST.
+	Order ReadEventRecordsRequest_Order `protobuf:"varint,4,opt,name=order,proto3,enum=headwater.v1.ReadEventRecordsRequest_Order" json:"order,omitempty"`
+	// As of ReadEventRecords.
+	PageSize         *int32      `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
+	PageSizeBytes    *int64      `protobuf:"varint,6,opt,name=page_size_bytes,json=pageSizeBytes,proto3,oneof" json:"page_size_bytes,omitempty"`
+	TotalRecordLimit *int64      `protobuf:"varint,7,opt,name=total_record_limit,json=totalRecordLimit,proto3,oneof" json:"total_record_limit,omitempty"`
+	PageToken        string      `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	After            []string    `protobuf:"bytes,9,rep,name=after,proto3" json:"after,omitempty"`
+	Consistency      Consistency `protobuf:"varint,10,opt,name=consistency,proto3,enum=headwater.v1.Consistency" json:"consistency,omitempty"`
+	Explain          bool        `protobuf:"varint,11,opt,name=explain,proto3" json:"explain,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SearchEventRecordsRequest) Reset() {
+	*x = SearchEventRecordsRequest{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchEventRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchEventRecordsRequest) ProtoMessage() {}
+
+func (x *SearchEventRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchEventRecordsRequest.ProtoReflect.Descriptor instead.
+func (*SearchEventRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SearchEventRecordsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *SearchEventRecordsRequest) GetInterval() *TimeInterval {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsRequest) GetQuery() *EventQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsRequest) GetOrder() ReadEventRecordsRequest_Order {
+	if x != nil {
+		return x.Order
+	}
+	return ReadEventRecordsRequest_ORDER_UNSPECIFIED
+}
+
+func (x *SearchEventRecordsRequest) GetPageSize() int32 {
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
+	}
+	return 0
+}
+
+func (x *SearchEventRecordsRequest) GetPageSizeBytes() int64 {
+	if x != nil && x.PageSizeBytes != nil {
+		return *x.PageSizeBytes
+	}
+	return 0
+}
+
+func (x *SearchEventRecordsRequest) GetTotalRecordLimit() int64 {
+	if x != nil && x.TotalRecordLimit != nil {
+		return *x.TotalRecordLimit
+	}
+	return 0
+}
+
+func (x *SearchEventRecordsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *SearchEventRecordsRequest) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+func (x *SearchEventRecordsRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
+type SearchEventRecordsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Records []*EventRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// Empty on the last page. A page may be empty and not be the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The page ended early so as not to miss the deadline; the token goes on there.
+	Partial bool  `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
+	AsOf    *AsOf `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// Where the request asked for it.
+	Explain       *SearchEventRecordsResponse_Explain `protobuf:"bytes,5,opt,name=explain,proto3,oneof" json:"explain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchEventRecordsResponse) Reset() {
+	*x = SearchEventRecordsResponse{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchEventRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchEventRecordsResponse) ProtoMessage() {}
+
+func (x *SearchEventRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchEventRecordsResponse.ProtoReflect.Descriptor instead.
+func (*SearchEventRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SearchEventRecordsResponse) GetRecords() []*EventRecord {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *SearchEventRecordsResponse) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+func (x *SearchEventRecordsResponse) GetAsOf() *AsOf {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsResponse) GetExplain() *SearchEventRecordsResponse_Explain {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 type ListTimeSeriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -893,7 +1371,7 @@ type ListTimeSeriesRequest struct {
 
 func (x *ListTimeSeriesRequest) Reset() {
 	*x = ListTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[11]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1383,7 @@ func (x *ListTimeSeriesRequest) String() string {
 func (*ListTimeSeriesRequest) ProtoMessage() {}
 
 func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[11]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1396,7 @@ func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{11}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListTimeSeriesRequest) GetNamespace() string {
@@ -982,7 +1460,7 @@ type TimeSeriesInfo struct {
 
 func (x *TimeSeriesInfo) Reset() {
 	*x = TimeSeriesInfo{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1472,7 @@ func (x *TimeSeriesInfo) String() string {
 func (*TimeSeriesInfo) ProtoMessage() {}
 
 func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1485,7 @@ func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeSeriesInfo.ProtoReflect.Descriptor instead.
 func (*TimeSeriesInfo) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{12}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TimeSeriesInfo) GetTimeSeriesId() string {
@@ -1043,7 +1521,7 @@ type ListTimeSeriesResponse struct {
 
 func (x *ListTimeSeriesResponse) Reset() {
 	*x = ListTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1533,7 @@ func (x *ListTimeSeriesResponse) String() string {
 func (*ListTimeSeriesResponse) ProtoMessage() {}
 
 func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1546,7 @@ func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{13}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTimeSeriesResponse) GetSeries() []*TimeSeriesInfo {
@@ -1103,7 +1581,7 @@ type DeleteTimeSeriesRequest struct {
 
 func (x *DeleteTimeSeriesRequest) Reset() {
 	*x = DeleteTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1593,7 @@ func (x *DeleteTimeSeriesRequest) String() string {
 func (*DeleteTimeSeriesRequest) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1606,7 @@ func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{14}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteTimeSeriesRequest) GetNamespace() string {
@@ -1161,7 +1639,7 @@ type DeleteTimeSeriesResponse struct {
 
 func (x *DeleteTimeSeriesResponse) Reset() {
 	*x = DeleteTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1651,7 @@ func (x *DeleteTimeSeriesResponse) String() string {
 func (*DeleteTimeSeriesResponse) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1664,7 @@ func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{15}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteTimeSeriesResponse) GetResult() *WriteResult {
@@ -1194,6 +1672,68 @@ func (x *DeleteTimeSeriesResponse) GetResult() *WriteResult {
 		return x.Result
 	}
 	return nil
+}
+
+// What a search has looked at.
+type SearchEventRecordsResponse_Explain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The items that were looked up in an index.
+	Indexed       []string `protobuf:"bytes,1,rep,name=indexed,proto3" json:"indexed,omitempty"`
+	ScannedSlices int64    `protobuf:"varint,2,opt,name=scanned_slices,json=scannedSlices,proto3" json:"scanned_slices,omitempty"`
+	ScannedEvents int64    `protobuf:"varint,3,opt,name=scanned_events,json=scannedEvents,proto3" json:"scanned_events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchEventRecordsResponse_Explain) Reset() {
+	*x = SearchEventRecordsResponse_Explain{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchEventRecordsResponse_Explain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchEventRecordsResponse_Explain) ProtoMessage() {}
+
+func (x *SearchEventRecordsResponse_Explain) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchEventRecordsResponse_Explain.ProtoReflect.Descriptor instead.
+func (*SearchEventRecordsResponse_Explain) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{16, 0}
+}
+
+func (x *SearchEventRecordsResponse_Explain) GetIndexed() []string {
+	if x != nil {
+		return x.Indexed
+	}
+	return nil
+}
+
+func (x *SearchEventRecordsResponse_Explain) GetScannedSlices() int64 {
+	if x != nil {
+		return x.ScannedSlices
+	}
+	return 0
+}
+
+func (x *SearchEventRecordsResponse_Explain) GetScannedEvents() int64 {
+	if x != nil {
+		return x.ScannedEvents
+	}
+	return 0
 }
 
 var File_headwater_v1_timeseries_proto protoreflect.FileDescriptor
@@ -1268,7 +1808,58 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\arecords\x18\x01 \x03(\v2\x19.headwater.v1.EventRecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x18\n" +
 	"\apartial\x18\x03 \x01(\bR\apartial\x12'\n" +
-	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"\xa7\x02\n" +
+	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"\xd7\x02\n" +
+	"\n" +
+	"EventQuery\x12*\n" +
+	"\x03and\x18\x01 \x03(\v2\x18.headwater.v1.EventQueryR\x03and\x12(\n" +
+	"\x02or\x18\x02 \x03(\v2\x18.headwater.v1.EventQueryR\x02or\x12*\n" +
+	"\x03not\x18\x03 \x01(\v2\x18.headwater.v1.EventQueryR\x03not\x121\n" +
+	"\x06equals\x18\x04 \x01(\v2\x19.headwater.v1.EventFilterR\x06equals\x12.\n" +
+	"\x05range\x18\x05 \x01(\v2\x18.headwater.v1.EventRangeR\x05range\x121\n" +
+	"\x06prefix\x18\x06 \x01(\v2\x19.headwater.v1.EventPrefixR\x06prefix\x121\n" +
+	"\x06exists\x18\a \x01(\v2\x19.headwater.v1.EventExistsR\x06exists\"\xd0\x01\n" +
+	"\n" +
+	"EventRange\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05lower\x18\x02 \x01(\v2\x18.headwater.v1.EventValueR\x05lower\x12.\n" +
+	"\x05upper\x18\x03 \x01(\v2\x18.headwater.v1.EventValueR\x05upper\x12'\n" +
+	"\x0flower_exclusive\x18\x04 \x01(\bR\x0elowerExclusive\x12'\n" +
+	"\x0fupper_inclusive\x18\x05 \x01(\bR\x0eupperInclusive\"5\n" +
+	"\vEventPrefix\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x1f\n" +
+	"\vEventExists\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"\xab\x04\n" +
+	"\x19SearchEventRecordsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x126\n" +
+	"\binterval\x18\x02 \x01(\v2\x1a.headwater.v1.TimeIntervalR\binterval\x12.\n" +
+	"\x05query\x18\x03 \x01(\v2\x18.headwater.v1.EventQueryR\x05query\x12A\n" +
+	"\x05order\x18\x04 \x01(\x0e2+.headwater.v1.ReadEventRecordsRequest.OrderR\x05order\x12 \n" +
+	"\tpage_size\x18\x05 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12+\n" +
+	"\x0fpage_size_bytes\x18\x06 \x01(\x03H\x01R\rpageSizeBytes\x88\x01\x01\x121\n" +
+	"\x12total_record_limit\x18\a \x01(\x03H\x02R\x10totalRecordLimit\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05after\x18\t \x03(\tR\x05after\x12;\n" +
+	"\vconsistency\x18\n" +
+	" \x01(\x0e2\x19.headwater.v1.ConsistencyR\vconsistency\x12\x18\n" +
+	"\aexplain\x18\v \x01(\bR\aexplainB\f\n" +
+	"\n" +
+	"_page_sizeB\x12\n" +
+	"\x10_page_size_bytesB\x15\n" +
+	"\x13_total_record_limit\"\x8c\x03\n" +
+	"\x1aSearchEventRecordsResponse\x123\n" +
+	"\arecords\x18\x01 \x03(\v2\x19.headwater.v1.EventRecordR\arecords\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x18\n" +
+	"\apartial\x18\x03 \x01(\bR\apartial\x12'\n" +
+	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\x12O\n" +
+	"\aexplain\x18\x05 \x01(\v20.headwater.v1.SearchEventRecordsResponse.ExplainH\x00R\aexplain\x88\x01\x01\x1aq\n" +
+	"\aExplain\x12\x18\n" +
+	"\aindexed\x18\x01 \x03(\tR\aindexed\x12%\n" +
+	"\x0escanned_slices\x18\x02 \x01(\x03R\rscannedSlices\x12%\n" +
+	"\x0escanned_events\x18\x03 \x01(\x03R\rscannedEventsB\n" +
+	"\n" +
+	"\b_explain\"\xa7\x02\n" +
 	"\x15ListTimeSeriesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
@@ -1293,11 +1884,12 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x0etime_series_id\x18\x02 \x01(\tR\ftimeSeriesId\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"M\n" +
 	"\x18DeleteTimeSeriesResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\x98\x04\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\x86\x05\n" +
 	"\x11TimeSeriesService\x12p\n" +
 	"\x15WriteEventRecordsSync\x12*.headwater.v1.WriteEventRecordsSyncRequest\x1a+.headwater.v1.WriteEventRecordsSyncResponse\x12d\n" +
 	"\x11WriteEventRecords\x12&.headwater.v1.WriteEventRecordsRequest\x1a'.headwater.v1.WriteEventRecordsResponse\x12f\n" +
-	"\x10ReadEventRecords\x12%.headwater.v1.ReadEventRecordsRequest\x1a&.headwater.v1.ReadEventRecordsResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\x10ReadEventRecords\x12%.headwater.v1.ReadEventRecordsRequest\x1a&.headwater.v1.ReadEventRecordsResponse\"\x03\x90\x02\x01\x12l\n" +
+	"\x12SearchEventRecords\x12'.headwater.v1.SearchEventRecordsRequest\x1a(.headwater.v1.SearchEventRecordsResponse\"\x03\x90\x02\x01\x12`\n" +
 	"\x0eListTimeSeries\x12#.headwater.v1.ListTimeSeriesRequest\x1a$.headwater.v1.ListTimeSeriesResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\x10DeleteTimeSeries\x12%.headwater.v1.DeleteTimeSeriesRequest\x1a&.headwater.v1.DeleteTimeSeriesResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
@@ -1314,74 +1906,99 @@ func file_headwater_v1_timeseries_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_headwater_v1_timeseries_proto_goTypes = []any{
-	(ReadEventRecordsRequest_Order)(0),    // 0: headwater.v1.ReadEventRecordsRequest.Order
-	(*EventValue)(nil),                    // 1: headwater.v1.EventValue
-	(*EventItem)(nil),                     // 2: headwater.v1.EventItem
-	(*EventRecord)(nil),                   // 3: headwater.v1.EventRecord
-	(*WriteEventRecordsSyncRequest)(nil),  // 4: headwater.v1.WriteEventRecordsSyncRequest
-	(*RefusedEvent)(nil),                  // 5: headwater.v1.RefusedEvent
-	(*WriteEventRecordsSyncResponse)(nil), // 6: headwater.v1.WriteEventRecordsSyncResponse
-	(*WriteEventRecordsRequest)(nil),      // 7: headwater.v1.WriteEventRecordsRequest
-	(*WriteEventRecordsResponse)(nil),     // 8: headwater.v1.WriteEventRecordsResponse
-	(*EventFilter)(nil),                   // 9: headwater.v1.EventFilter
-	(*ReadEventRecordsRequest)(nil),       // 10: headwater.v1.ReadEventRecordsRequest
-	(*ReadEventRecordsResponse)(nil),      // 11: headwater.v1.ReadEventRecordsResponse
-	(*ListTimeSeriesRequest)(nil),         // 12: headwater.v1.ListTimeSeriesRequest
-	(*TimeSeriesInfo)(nil),                // 13: headwater.v1.TimeSeriesInfo
-	(*ListTimeSeriesResponse)(nil),        // 14: headwater.v1.ListTimeSeriesResponse
-	(*DeleteTimeSeriesRequest)(nil),       // 15: headwater.v1.DeleteTimeSeriesRequest
-	(*DeleteTimeSeriesResponse)(nil),      // 16: headwater.v1.DeleteTimeSeriesResponse
-	(*timestamppb.Timestamp)(nil),         // 17: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),              // 18: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),                   // 19: headwater.v1.WriteResult
-	(*TimeInterval)(nil),                  // 20: headwater.v1.TimeInterval
-	(Consistency)(0),                      // 21: headwater.v1.Consistency
-	(*AsOf)(nil),                          // 22: headwater.v1.AsOf
+	(ReadEventRecordsRequest_Order)(0),         // 0: headwater.v1.ReadEventRecordsRequest.Order
+	(*EventValue)(nil),                         // 1: headwater.v1.EventValue
+	(*EventItem)(nil),                          // 2: headwater.v1.EventItem
+	(*EventRecord)(nil),                        // 3: headwater.v1.EventRecord
+	(*WriteEventRecordsSyncRequest)(nil),       // 4: headwater.v1.WriteEventRecordsSyncRequest
+	(*RefusedEvent)(nil),                       // 5: headwater.v1.RefusedEvent
+	(*WriteEventRecordsSyncResponse)(nil),      // 6: headwater.v1.WriteEventRecordsSyncResponse
+	(*WriteEventRecordsRequest)(nil),           // 7: headwater.v1.WriteEventRecordsRequest
+	(*WriteEventRecordsResponse)(nil),          // 8: headwater.v1.WriteEventRecordsResponse
+	(*EventFilter)(nil),                        // 9: headwater.v1.EventFilter
+	(*ReadEventRecordsRequest)(nil),            // 10: headwater.v1.ReadEventRecordsRequest
+	(*ReadEventRecordsResponse)(nil),           // 11: headwater.v1.ReadEventRecordsResponse
+	(*EventQuery)(nil),                         // 12: headwater.v1.EventQuery
+	(*EventRange)(nil),                         // 13: headwater.v1.EventRange
+	(*EventPrefix)(nil),                        // 14: headwater.v1.EventPrefix
+	(*EventExists)(nil),                        // 15: headwater.v1.EventExists
+	(*SearchEventRecordsRequest)(nil),          // 16: headwater.v1.SearchEventRecordsRequest
+	(*SearchEventRecordsResponse)(nil),         // 17: headwater.v1.SearchEventRecordsResponse
+	(*ListTimeSeriesRequest)(nil),              // 18: headwater.v1.ListTimeSeriesRequest
+	(*TimeSeriesInfo)(nil),                     // 19: headwater.v1.TimeSeriesInfo
+	(*ListTimeSeriesResponse)(nil),             // 20: headwater.v1.ListTimeSeriesResponse
+	(*DeleteTimeSeriesRequest)(nil),            // 21: headwater.v1.DeleteTimeSeriesRequest
+	(*DeleteTimeSeriesResponse)(nil),           // 22: headwater.v1.DeleteTimeSeriesResponse
+	(*SearchEventRecordsResponse_Explain)(nil), // 23: headwater.v1.SearchEventRecordsResponse.Explain
+	(*timestamppb.Timestamp)(nil),              // 24: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),                   // 25: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),                        // 26: headwater.v1.WriteResult
+	(*TimeInterval)(nil),                       // 27: headwater.v1.TimeInterval
+	(Consistency)(0),                           // 28: headwater.v1.Consistency
+	(*AsOf)(nil),                               // 29: headwater.v1.AsOf
 }
 var file_headwater_v1_timeseries_proto_depIdxs = []int32{
 	1,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
-	17, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
+	24, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
 	2,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
 	3,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
-	18, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
-	19, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
+	25, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
+	26, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
 	5,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
 	3,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
-	18, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	19, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
+	25, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	26, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
 	5,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
 	1,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
-	20, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	27, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
 	9,  // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
 	0,  // 14: headwater.v1.ReadEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	21, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	28, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
 	3,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	22, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	20, // 18: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	21, // 19: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
-	17, // 20: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
-	17, // 21: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
-	13, // 22: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
-	22, // 23: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	18, // 24: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
-	19, // 25: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
-	4,  // 26: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
-	7,  // 27: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
-	10, // 28: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
-	12, // 29: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
-	15, // 30: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
-	6,  // 31: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
-	8,  // 32: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
-	11, // 33: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
-	14, // 34: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
-	16, // 35: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
-	31, // [31:36] is the sub-list for method output_type
-	26, // [26:31] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	29, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	12, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
+	12, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
+	12, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
+	9,  // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventFilter
+	13, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
+	14, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
+	15, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
+	1,  // 25: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
+	1,  // 26: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
+	27, // 27: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	12, // 28: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	0,  // 29: headwater.v1.SearchEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
+	28, // 30: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	3,  // 31: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	29, // 32: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	23, // 33: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
+	27, // 34: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	28, // 35: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
+	24, // 36: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
+	24, // 37: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
+	19, // 38: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
+	29, // 39: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	25, // 40: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
+	26, // 41: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
+	4,  // 42: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
+	7,  // 43: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
+	10, // 44: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
+	16, // 45: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
+	18, // 46: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
+	21, // 47: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
+	6,  // 48: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
+	8,  // 49: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
+	11, // 50: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
+	17, // 51: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
+	20, // 52: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
+	22, // 53: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
+	48, // [48:54] is the sub-list for method output_type
+	42, // [42:48] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_timeseries_proto_init() }
@@ -1397,14 +2014,16 @@ func file_headwater_v1_timeseries_proto_init() {
 		(*EventValue_Bytes)(nil),
 	}
 	file_headwater_v1_timeseries_proto_msgTypes[9].OneofWrappers = []any{}
-	file_headwater_v1_timeseries_proto_msgTypes[11].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[15].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[16].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_timeseries_proto_rawDesc), len(file_headwater_v1_timeseries_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

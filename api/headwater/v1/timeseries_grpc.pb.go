@@ -22,6 +22,7 @@ const (
 	TimeSeriesService_WriteEventRecordsSync_FullMethodName = "/headwater.v1.TimeSeriesService/WriteEventRecordsSync"
 	TimeSeriesService_WriteEventRecords_FullMethodName     = "/headwater.v1.TimeSeriesService/WriteEventRecords"
 	TimeSeriesService_ReadEventRecords_FullMethodName      = "/headwater.v1.TimeSeriesService/ReadEventRecords"
+	TimeSeriesService_SearchEventRecords_FullMethodName    = "/headwater.v1.TimeSeriesService/SearchEventRecords"
 	TimeSeriesService_ListTimeSeries_FullMethodName        = "/headwater.v1.TimeSeriesService/ListTimeSeries"
 	TimeSeriesService_DeleteTimeSeries_FullMethodName      = "/headwater.v1.TimeSeriesService/DeleteTimeSeries"
 )
@@ -47,6 +48,9 @@ type TimeSeriesServiceClient interface {
 	// ReadEventRecords reads the events of one series, newest first unless it says
 	// otherwise.
 	ReadEventRecords(ctx context.Context, in *ReadEventRecordsRequest, opts ...grpc.CallOption) (*ReadEventRecordsResponse, error)
+	// SearchEventRecords reads the events of all series that meet a query, newest first
+	// unless it says otherwise. It looks at every event of the interval.
+	SearchEventRecords(ctx context.Context, in *SearchEventRecordsRequest, opts ...grpc.CallOption) (*SearchEventRecordsResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(ctx context.Context, in *ListTimeSeriesRequest, opts ...grpc.CallOption) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -86,6 +90,16 @@ func (c *timeSeriesServiceClient) ReadEventRecords(ctx context.Context, in *Read
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReadEventRecordsResponse)
 	err := c.cc.Invoke(ctx, TimeSeriesService_ReadEventRecords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *timeSeriesServiceClient) SearchEventRecords(ctx context.Context, in *SearchEventRecordsRequest, opts ...grpc.CallOption) (*SearchEventRecordsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SearchEventRecordsResponse)
+	err := c.cc.Invoke(ctx, TimeSeriesService_SearchEventRecords_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +147,9 @@ type TimeSeriesServiceServer interface {
 	// ReadEventRecords reads the events of one series, newest first unless it says
 	// otherwise.
 	ReadEventRecords(context.Context, *ReadEventRecordsRequest) (*ReadEventRecordsResponse, error)
+	// SearchEventRecords reads the events of all series that meet a query, newest first
+	// unless it says otherwise. It looks at every event of the interval.
+	SearchEventRecords(context.Context, *SearchEventRecordsRequest) (*SearchEventRecordsResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -156,6 +173,9 @@ func (UnimplementedTimeSeriesServiceServer) WriteEventRecords(context.Context, *
 }
 func (UnimplementedTimeSeriesServiceServer) ReadEventRecords(context.Context, *ReadEventRecordsRequest) (*ReadEventRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadEventRecords not implemented")
+}
+func (UnimplementedTimeSeriesServiceServer) SearchEventRecords(context.Context, *SearchEventRecordsRequest) (*SearchEventRecordsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SearchEventRecords not implemented")
 }
 func (UnimplementedTimeSeriesServiceServer) ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTimeSeries not implemented")
@@ -238,6 +258,24 @@ func _TimeSeriesService_ReadEventRecords_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TimeSeriesService_SearchEventRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SearchEventRecordsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TimeSeriesServiceServer).SearchEventRecords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TimeSeriesService_SearchEventRecords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TimeSeriesServiceServer).SearchEventRecords(ctx, req.(*SearchEventRecordsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TimeSeriesService_ListTimeSeries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTimeSeriesRequest)
 	if err := dec(in); err != nil {
@@ -292,6 +330,10 @@ var TimeSeriesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReadEventRecords",
 			Handler:    _TimeSeriesService_ReadEventRecords_Handler,
+		},
+		{
+			MethodName: "SearchEventRecords",
+			Handler:    _TimeSeriesService_SearchEventRecords_Handler,
 		},
 		{
 			MethodName: "ListTimeSeries",

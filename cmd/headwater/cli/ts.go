@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/headwater-db/headwater/api/eventjson"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/client"
 )
 
@@ -21,8 +24,8 @@ import (
 const tsBatch = 1_000
 
 func tsCommand() *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, list and delete time series"})
-	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsListCommand(), tsDeleteCommand())
+	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, search, list and delete time series"})
+	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsListCommand(), tsDeleteCommand())
 	return cmd
 }
 
@@ -160,22 +163,16 @@ func tsReadCommand() *cobra.Command {
 		Short: "Print the events of a series, newest first",
 		Args:  Args(cobra.ExactArgs(2)),
 	}
-	since := cmd.Flags().String("since", "24h", "from this time on, or so long ago at most")
-	until := cmd.Flags().String("until", "", "before this time, or longer ago (default now)")
+	span := spanFlags(cmd)
 	oldest := cmd.Flags().Bool("oldest", false, "oldest first")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many; 0: all")
 	where := cmd.Flags().StringArray("where", nil, `only events with this item, as KEY=VALUE; VALUE as in JSON, or text; may be repeated`)
 	after, fresh := afterFlag(cmd), consistencyFlag(cmd)
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
-		o := client.ReadEventsOptions{Oldest: *oldest, Limit: *limit, After: *after, End: time.Now()}
+		o := client.ReadEventsOptions{Oldest: *oldest, Limit: *limit, After: *after}
 		var err error
-		if o.Start, err = moment("--since", *since); err != nil {
+		if o.Start, o.End, err = span(); err != nil {
 			return err
-		}
-		if *until != "" {
-			if o.End, err = moment("--until", *until); err != nil {
-				return err
-			}
 		}
 		if o.Consistency, err = consistency(*fresh); err != nil {
 			return err
@@ -186,7 +183,7 @@ func tsReadCommand() *cobra.Command {
 		if o.Filters, err = whereOf(*where); err != nil {
 			return err
 		}
-		return s.events(s.TimeSeries(a[0]).Read(s.ctx, a[1], o))
+		return s.events("", s.TimeSeries(a[0]).Read(s.ctx, a[1], o))
 	})
 	return cmd
 }
@@ -212,9 +209,14 @@ func whereOf(where []string) (map[string]any, error) {
 	return out, nil
 }
 
-// events prints events: a table, or one JSON object a line.
-func (s *session) events(all func(yield func(client.Event, error) bool)) error {
-	out := s.rows("TIME", "ID", "ITEMS")
+// events prints events: a table, with a column of series unless that is "", or one JSON
+// object a line.
+func (s *session) events(series string, all iter.Seq2[client.Event, error]) error {
+	heading := []string{"TIME", "ID", "ITEMS"}
+	if series != "" {
+		heading = append([]string{series}, heading...)
+	}
+	out := s.rows(heading...)
 	for e, err := range all {
 		if err != nil {
 			return err
@@ -233,7 +235,11 @@ func (s *session) events(all func(yield func(client.Event, error) bool)) error {
 		for _, it := range m.GetItems() {
 			items = append(items, printable(it.GetKey())+"="+itemCell(s, e.Items[it.GetKey()]))
 		}
-		if err := out.add(stamp(e.Time), printable(e.ID), strings.Join(items, " ")); err != nil {
+		row := []string{stamp(e.Time), printable(e.ID), strings.Join(items, " ")}
+		if series != "" {
+			row = append([]string{printable(e.Series)}, row...)
+		}
+		if err := out.add(row...); err != nil {
 			return err
 		}
 	}
@@ -252,6 +258,91 @@ func itemCell(s *session, v any) string {
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	return fmt.Sprint(v)
+}
+
+func tsSearchCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "search NAMESPACE",
+		Short: "Print the events of all series that meet a query, newest first",
+		Long: `Print the events of all series that meet a query, newest first. The query is what the
+API takes, as JSON:
+
+  {"and": [{"range": {"key": "delay", "lower": {"int": "60"}}}, {"not": {"exists": {"key": "tail"}}}]}
+
+The search looks at every event of the interval.`,
+		Args: Args(cobra.ExactArgs(1)),
+	}
+	span := spanFlags(cmd)
+	oldest := cmd.Flags().Bool("oldest", false, "oldest first")
+	limit := cmd.Flags().Int("limit", 0, "stop after so many; 0: all")
+	where := cmd.Flags().StringArray("where", nil, `only events with this item, as KEY=VALUE; VALUE as in JSON, or text; may be repeated`)
+	query := cmd.Flags().String("query", "", "only events that meet this query")
+	after, fresh := afterFlag(cmd), consistencyFlag(cmd)
+	cmd.RunE = verb(streams, func(s *session, a []string) error {
+		o := client.SearchEventsOptions{Oldest: *oldest, Limit: *limit, After: *after}
+		var err error
+		if o.Start, o.End, err = span(); err != nil {
+			return err
+		}
+		if o.Consistency, err = consistency(*fresh); err != nil {
+			return err
+		}
+		if *limit < 0 {
+			return usagef("--limit %d: it must not be negative", *limit)
+		}
+		if o.Query, err = queryOf(*query, *where); err != nil {
+			return err
+		}
+		return s.events("SERIES", s.TimeSeries(a[0]).Search(s.ctx, o))
+	})
+	return cmd
+}
+
+// queryOf is a query and the filters beside it.
+func queryOf(query string, where []string) (*headwaterv1.EventQuery, error) {
+	var all []*headwaterv1.EventQuery
+	if query != "" {
+		q := &headwaterv1.EventQuery{}
+		if err := protojson.Unmarshal([]byte(query), q); err != nil {
+			return nil, usagef("--query is not a query as --help shows: %w", err)
+		}
+		all = append(all, q)
+	}
+	filters, err := whereOf(where)
+	if err != nil {
+		return nil, err
+	}
+	if len(filters) > 0 {
+		e := client.Event{Items: filters}
+		m, err := e.Message()
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range m.GetItems() {
+			all = append(all, &headwaterv1.EventQuery{Equals: &headwaterv1.EventFilter{Key: it.GetKey(), Equals: it.GetValue()}})
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil, nil
+	case 1:
+		return all[0], nil
+	}
+	return &headwaterv1.EventQuery{And: all}, nil
+}
+
+// spanFlags are the flags of an interval of event time.
+func spanFlags(cmd *cobra.Command) func() (start, end time.Time, err error) {
+	since := cmd.Flags().String("since", "24h", "from this time on, or so long ago at most")
+	until := cmd.Flags().String("until", "", "before this time, or longer ago (default now)")
+	return func() (start, end time.Time, err error) {
+		end = time.Now()
+		if start, err = moment("--since", *since); err != nil || *until == "" {
+			return start, end, err
+		}
+		end, err = moment("--until", *until)
+		return start, end, err
+	}
 }
 
 func tsListCommand() *cobra.Command {
