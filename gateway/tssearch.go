@@ -165,7 +165,7 @@ func parseEventCondition(m *headwaterv1.EventQuery, depth int, n *int) (c timese
 	}
 	if x := m.GetEquals(); x != nil {
 		set++
-		c.Value = *leaf(timeseries.Equals, x.GetKey(), x.GetEquals())
+		c.Value = *leaf(timeseries.Equals, x.GetKey(), x.GetValue())
 	}
 	if x := m.GetPrefix(); x != nil {
 		set++

@@ -884,7 +884,7 @@ type EventQuery struct {
 	And           []*EventQuery          `protobuf:"bytes,1,rep,name=and,proto3" json:"and,omitempty"`
 	Or            []*EventQuery          `protobuf:"bytes,2,rep,name=or,proto3" json:"or,omitempty"`
 	Not           *EventQuery            `protobuf:"bytes,3,opt,name=not,proto3" json:"not,omitempty"`
-	Equals        *EventFilter           `protobuf:"bytes,4,opt,name=equals,proto3" json:"equals,omitempty"`
+	Equals        *EventEquals           `protobuf:"bytes,4,opt,name=equals,proto3" json:"equals,omitempty"`
 	Range         *EventRange            `protobuf:"bytes,5,opt,name=range,proto3" json:"range,omitempty"`
 	Prefix        *EventPrefix           `protobuf:"bytes,6,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	Exists        *EventExists           `protobuf:"bytes,7,opt,name=exists,proto3" json:"exists,omitempty"`
@@ -943,7 +943,7 @@ func (x *EventQuery) GetNot() *EventQuery {
 	return nil
 }
 
-func (x *EventQuery) GetEquals() *EventFilter {
+func (x *EventQuery) GetEquals() *EventEquals {
 	if x != nil {
 		return x.Equals
 	}
@@ -971,6 +971,60 @@ func (x *EventQuery) GetExists() *EventExists {
 	return nil
 }
 
+// EventEquals is met by a value that equals another: numbers compare as numbers, values of
+// other types are never equal.
+type EventEquals struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         *EventValue            `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventEquals) Reset() {
+	*x = EventEquals{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventEquals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventEquals) ProtoMessage() {}
+
+func (x *EventEquals) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventEquals.ProtoReflect.Descriptor instead.
+func (*EventEquals) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EventEquals) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *EventEquals) GetValue() *EventValue {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // EventRange is met by a value between two others: numbers compare as numbers, strings and
 // bytes each by their bytes; values of other types are not in it. lower is included and
 // upper excluded unless said otherwise; an absent one is open.
@@ -987,7 +1041,7 @@ type EventRange struct {
 
 func (x *EventRange) Reset() {
 	*x = EventRange{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1053,7 @@ func (x *EventRange) String() string {
 func (*EventRange) ProtoMessage() {}
 
 func (x *EventRange) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[12]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1066,7 @@ func (x *EventRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventRange.ProtoReflect.Descriptor instead.
 func (*EventRange) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{12}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EventRange) GetKey() string {
@@ -1061,7 +1115,7 @@ type EventPrefix struct {
 
 func (x *EventPrefix) Reset() {
 	*x = EventPrefix{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1127,7 @@ func (x *EventPrefix) String() string {
 func (*EventPrefix) ProtoMessage() {}
 
 func (x *EventPrefix) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[13]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1140,7 @@ func (x *EventPrefix) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPrefix.ProtoReflect.Descriptor instead.
 func (*EventPrefix) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{13}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EventPrefix) GetKey() string {
@@ -1113,7 +1167,7 @@ type EventExists struct {
 
 func (x *EventExists) Reset() {
 	*x = EventExists{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1179,7 @@ func (x *EventExists) String() string {
 func (*EventExists) ProtoMessage() {}
 
 func (x *EventExists) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[14]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1192,7 @@ func (x *EventExists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventExists.ProtoReflect.Descriptor instead.
 func (*EventExists) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{14}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EventExists) GetKey() string {
@@ -1170,7 +1224,7 @@ type SearchEventRecordsRequest struct {
 
 func (x *SearchEventRecordsRequest) Reset() {
 	*x = SearchEventRecordsRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1236,7 @@ func (x *SearchEventRecordsRequest) String() string {
 func (*SearchEventRecordsRequest) ProtoMessage() {}
 
 func (x *SearchEventRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[15]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1249,7 @@ func (x *SearchEventRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchEventRecordsRequest.ProtoReflect.Descriptor instead.
 func (*SearchEventRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{15}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SearchEventRecordsRequest) GetNamespace() string {
@@ -1291,7 +1345,7 @@ type SearchEventRecordsResponse struct {
 
 func (x *SearchEventRecordsResponse) Reset() {
 	*x = SearchEventRecordsResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1357,7 @@ func (x *SearchEventRecordsResponse) String() string {
 func (*SearchEventRecordsResponse) ProtoMessage() {}
 
 func (x *SearchEventRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[16]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1370,7 @@ func (x *SearchEventRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchEventRecordsResponse.ProtoReflect.Descriptor instead.
 func (*SearchEventRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{16}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SearchEventRecordsResponse) GetRecords() []*EventRecord {
@@ -1371,7 +1425,7 @@ type ListTimeSeriesRequest struct {
 
 func (x *ListTimeSeriesRequest) Reset() {
 	*x = ListTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1437,7 @@ func (x *ListTimeSeriesRequest) String() string {
 func (*ListTimeSeriesRequest) ProtoMessage() {}
 
 func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[17]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1450,7 @@ func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{17}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTimeSeriesRequest) GetNamespace() string {
@@ -1460,7 +1514,7 @@ type TimeSeriesInfo struct {
 
 func (x *TimeSeriesInfo) Reset() {
 	*x = TimeSeriesInfo{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1526,7 @@ func (x *TimeSeriesInfo) String() string {
 func (*TimeSeriesInfo) ProtoMessage() {}
 
 func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1539,7 @@ func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeSeriesInfo.ProtoReflect.Descriptor instead.
 func (*TimeSeriesInfo) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TimeSeriesInfo) GetTimeSeriesId() string {
@@ -1521,7 +1575,7 @@ type ListTimeSeriesResponse struct {
 
 func (x *ListTimeSeriesResponse) Reset() {
 	*x = ListTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1587,7 @@ func (x *ListTimeSeriesResponse) String() string {
 func (*ListTimeSeriesResponse) ProtoMessage() {}
 
 func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1600,7 @@ func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListTimeSeriesResponse) GetSeries() []*TimeSeriesInfo {
@@ -1581,7 +1635,7 @@ type DeleteTimeSeriesRequest struct {
 
 func (x *DeleteTimeSeriesRequest) Reset() {
 	*x = DeleteTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1647,7 @@ func (x *DeleteTimeSeriesRequest) String() string {
 func (*DeleteTimeSeriesRequest) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1660,7 @@ func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteTimeSeriesRequest) GetNamespace() string {
@@ -1639,7 +1693,7 @@ type DeleteTimeSeriesResponse struct {
 
 func (x *DeleteTimeSeriesResponse) Reset() {
 	*x = DeleteTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1705,7 @@ func (x *DeleteTimeSeriesResponse) String() string {
 func (*DeleteTimeSeriesResponse) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1718,7 @@ func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteTimeSeriesResponse) GetResult() *WriteResult {
@@ -1687,7 +1741,7 @@ type SearchEventRecordsResponse_Explain struct {
 
 func (x *SearchEventRecordsResponse_Explain) Reset() {
 	*x = SearchEventRecordsResponse_Explain{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1753,7 @@ func (x *SearchEventRecordsResponse_Explain) String() string {
 func (*SearchEventRecordsResponse_Explain) ProtoMessage() {}
 
 func (x *SearchEventRecordsResponse_Explain) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1766,7 @@ func (x *SearchEventRecordsResponse_Explain) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use SearchEventRecordsResponse_Explain.ProtoReflect.Descriptor instead.
 func (*SearchEventRecordsResponse_Explain) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{16, 0}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *SearchEventRecordsResponse_Explain) GetIndexed() []string {
@@ -1814,10 +1868,13 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x03and\x18\x01 \x03(\v2\x18.headwater.v1.EventQueryR\x03and\x12(\n" +
 	"\x02or\x18\x02 \x03(\v2\x18.headwater.v1.EventQueryR\x02or\x12*\n" +
 	"\x03not\x18\x03 \x01(\v2\x18.headwater.v1.EventQueryR\x03not\x121\n" +
-	"\x06equals\x18\x04 \x01(\v2\x19.headwater.v1.EventFilterR\x06equals\x12.\n" +
+	"\x06equals\x18\x04 \x01(\v2\x19.headwater.v1.EventEqualsR\x06equals\x12.\n" +
 	"\x05range\x18\x05 \x01(\v2\x18.headwater.v1.EventRangeR\x05range\x121\n" +
 	"\x06prefix\x18\x06 \x01(\v2\x19.headwater.v1.EventPrefixR\x06prefix\x121\n" +
-	"\x06exists\x18\a \x01(\v2\x19.headwater.v1.EventExistsR\x06exists\"\xd0\x01\n" +
+	"\x06exists\x18\a \x01(\v2\x19.headwater.v1.EventExistsR\x06exists\"O\n" +
+	"\vEventEquals\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.headwater.v1.EventValueR\x05value\"\xd0\x01\n" +
 	"\n" +
 	"EventRange\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
@@ -1906,7 +1963,7 @@ func file_headwater_v1_timeseries_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_headwater_v1_timeseries_proto_goTypes = []any{
 	(ReadEventRecordsRequest_Order)(0),         // 0: headwater.v1.ReadEventRecordsRequest.Order
 	(*EventValue)(nil),                         // 1: headwater.v1.EventValue
@@ -1921,84 +1978,86 @@ var file_headwater_v1_timeseries_proto_goTypes = []any{
 	(*ReadEventRecordsRequest)(nil),            // 10: headwater.v1.ReadEventRecordsRequest
 	(*ReadEventRecordsResponse)(nil),           // 11: headwater.v1.ReadEventRecordsResponse
 	(*EventQuery)(nil),                         // 12: headwater.v1.EventQuery
-	(*EventRange)(nil),                         // 13: headwater.v1.EventRange
-	(*EventPrefix)(nil),                        // 14: headwater.v1.EventPrefix
-	(*EventExists)(nil),                        // 15: headwater.v1.EventExists
-	(*SearchEventRecordsRequest)(nil),          // 16: headwater.v1.SearchEventRecordsRequest
-	(*SearchEventRecordsResponse)(nil),         // 17: headwater.v1.SearchEventRecordsResponse
-	(*ListTimeSeriesRequest)(nil),              // 18: headwater.v1.ListTimeSeriesRequest
-	(*TimeSeriesInfo)(nil),                     // 19: headwater.v1.TimeSeriesInfo
-	(*ListTimeSeriesResponse)(nil),             // 20: headwater.v1.ListTimeSeriesResponse
-	(*DeleteTimeSeriesRequest)(nil),            // 21: headwater.v1.DeleteTimeSeriesRequest
-	(*DeleteTimeSeriesResponse)(nil),           // 22: headwater.v1.DeleteTimeSeriesResponse
-	(*SearchEventRecordsResponse_Explain)(nil), // 23: headwater.v1.SearchEventRecordsResponse.Explain
-	(*timestamppb.Timestamp)(nil),              // 24: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),                   // 25: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),                        // 26: headwater.v1.WriteResult
-	(*TimeInterval)(nil),                       // 27: headwater.v1.TimeInterval
-	(Consistency)(0),                           // 28: headwater.v1.Consistency
-	(*AsOf)(nil),                               // 29: headwater.v1.AsOf
+	(*EventEquals)(nil),                        // 13: headwater.v1.EventEquals
+	(*EventRange)(nil),                         // 14: headwater.v1.EventRange
+	(*EventPrefix)(nil),                        // 15: headwater.v1.EventPrefix
+	(*EventExists)(nil),                        // 16: headwater.v1.EventExists
+	(*SearchEventRecordsRequest)(nil),          // 17: headwater.v1.SearchEventRecordsRequest
+	(*SearchEventRecordsResponse)(nil),         // 18: headwater.v1.SearchEventRecordsResponse
+	(*ListTimeSeriesRequest)(nil),              // 19: headwater.v1.ListTimeSeriesRequest
+	(*TimeSeriesInfo)(nil),                     // 20: headwater.v1.TimeSeriesInfo
+	(*ListTimeSeriesResponse)(nil),             // 21: headwater.v1.ListTimeSeriesResponse
+	(*DeleteTimeSeriesRequest)(nil),            // 22: headwater.v1.DeleteTimeSeriesRequest
+	(*DeleteTimeSeriesResponse)(nil),           // 23: headwater.v1.DeleteTimeSeriesResponse
+	(*SearchEventRecordsResponse_Explain)(nil), // 24: headwater.v1.SearchEventRecordsResponse.Explain
+	(*timestamppb.Timestamp)(nil),              // 25: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),                   // 26: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),                        // 27: headwater.v1.WriteResult
+	(*TimeInterval)(nil),                       // 28: headwater.v1.TimeInterval
+	(Consistency)(0),                           // 29: headwater.v1.Consistency
+	(*AsOf)(nil),                               // 30: headwater.v1.AsOf
 }
 var file_headwater_v1_timeseries_proto_depIdxs = []int32{
 	1,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
-	24, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
+	25, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
 	2,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
 	3,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
-	25, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
-	26, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
+	26, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
+	27, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
 	5,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
 	3,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
-	25, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	26, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
+	26, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	27, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
 	5,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
 	1,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
-	27, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	28, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
 	9,  // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
 	0,  // 14: headwater.v1.ReadEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	28, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	29, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
 	3,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	29, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	30, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
 	12, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
 	12, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
 	12, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
-	9,  // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventFilter
-	13, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
-	14, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
-	15, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
-	1,  // 25: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
-	1,  // 26: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
-	27, // 27: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	12, // 28: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
-	0,  // 29: headwater.v1.SearchEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	28, // 30: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	3,  // 31: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	29, // 32: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	23, // 33: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
-	27, // 34: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	28, // 35: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
-	24, // 36: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
-	24, // 37: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
-	19, // 38: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
-	29, // 39: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	25, // 40: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
-	26, // 41: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
-	4,  // 42: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
-	7,  // 43: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
-	10, // 44: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
-	16, // 45: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
-	18, // 46: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
-	21, // 47: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
-	6,  // 48: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
-	8,  // 49: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
-	11, // 50: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
-	17, // 51: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
-	20, // 52: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
-	22, // 53: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
-	48, // [48:54] is the sub-list for method output_type
-	42, // [42:48] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	13, // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventEquals
+	14, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
+	15, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
+	16, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
+	1,  // 25: headwater.v1.EventEquals.value:type_name -> headwater.v1.EventValue
+	1,  // 26: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
+	1,  // 27: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
+	28, // 28: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	12, // 29: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	0,  // 30: headwater.v1.SearchEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
+	29, // 31: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	3,  // 32: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	30, // 33: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	24, // 34: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
+	28, // 35: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	29, // 36: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
+	25, // 37: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
+	25, // 38: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
+	20, // 39: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
+	30, // 40: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	26, // 41: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
+	27, // 42: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
+	4,  // 43: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
+	7,  // 44: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
+	10, // 45: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
+	17, // 46: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
+	19, // 47: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
+	22, // 48: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
+	6,  // 49: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
+	8,  // 50: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
+	11, // 51: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
+	18, // 52: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
+	21, // 53: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
+	23, // 54: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_timeseries_proto_init() }
@@ -2014,16 +2073,16 @@ func file_headwater_v1_timeseries_proto_init() {
 		(*EventValue_Bytes)(nil),
 	}
 	file_headwater_v1_timeseries_proto_msgTypes[9].OneofWrappers = []any{}
-	file_headwater_v1_timeseries_proto_msgTypes[15].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[16].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[17].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_timeseries_proto_rawDesc), len(file_headwater_v1_timeseries_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

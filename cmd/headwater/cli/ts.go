@@ -319,7 +319,7 @@ func queryOf(query string, where []string) (*headwaterv1.EventQuery, error) {
 			return nil, err
 		}
 		for _, it := range m.GetItems() {
-			all = append(all, &headwaterv1.EventQuery{Equals: &headwaterv1.EventFilter{Key: it.GetKey(), Equals: it.GetValue()}})
+			all = append(all, &headwaterv1.EventQuery{Equals: &headwaterv1.EventEquals{Key: it.GetKey(), Value: it.GetValue()}})
 		}
 	}
 	switch len(all) {

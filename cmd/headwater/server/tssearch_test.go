@@ -96,14 +96,14 @@ func TestBadQueries(t *testing.T) {
 	exists := `{"exists":{"key":"k"}}`
 	deep := func(n int) string { return strings.Repeat(`{"not":`, n-1) + exists + strings.Repeat("}", n-1) }
 	wide := func(n int) string { return `{"or":[` + strings.Repeat(exists+",", n-2) + exists + `]}` }
-	for _, good := range []string{exists, deep(8), wide(64), `{"range":{"key":"k"}}`, `{"range":{"key":"k","lower":{"int":"1"},"upper":{"double":1}}}`, `{"prefix":{"key":"k"}}`} {
+	for _, good := range []string{exists, deep(8), wide(64), `{"range":{"key":"k"}}`, `{"range":{"key":"k","lower":{"int":"1"},"upper":{"double":1}}}`, `{"prefix":{"key":"k"}}`, `{"equals":{"key":"k","value":{"double":1}}}`} {
 		is(t, good, search(good))
 	}
 	for _, bad := range []string{
 		`{}`, `{"and":[]}`, `{"or":[{}]}`, deep(9), deep(100), wide(65), wide(20000),
-		`{"exists":{"key":"k"},"equals":{"key":"k","equals":{"int":"1"}}}`,
+		`{"exists":{"key":"k"},"equals":{"key":"k","value":{"int":"1"}}}`,
 		`{"and":[` + exists + `],"or":[` + exists + `]}`,
-		`{"exists":{}}`, `{"equals":{"key":"k"}}`, `{"equals":{"key":"k","equals":{"double":"NaN"}}}`,
+		`{"exists":{}}`, `{"equals":{"key":"k"}}`, `{"equals":{"key":"k","value":{"double":"NaN"}}}`,
 		`{"range":{"key":"k","lower":{"int":"2"},"upper":{"int":"1"}}}`,
 		`{"range":{"key":"k","lower":{"int":"2"},"upper":{"string":"1"}}}`,
 		`{"range":{"key":"k","lower":{}}}`,
