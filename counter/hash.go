@@ -38,9 +38,7 @@ func (a *Add) requestHash() wal.Hash {
 
 func (a *Add) content(x *wal.Hasher) {
 	x.Blob(a.Counter)
-	x.Int(a.Delta)
-	x.Int(a.EventTime)
-	x.Int(a.TTL)
+	x.Ints(a.Delta, a.EventTime, a.TTL)
 }
 
 // beginAdds begins the form of an AddCounts.
