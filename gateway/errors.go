@@ -138,6 +138,8 @@ var domain = []struct {
 	{consumers.ErrNotAssigned, apierrors.Reloading, "a partition of the namespace is being turned to another store; retry after the hint"},
 	{counter.ErrReloading, apierrors.Reloading, "a part of the namespace is being read back; retry after the hint"},
 	{kv.ErrUploadUnknown, apierrors.UploadClosed, "the upload never began, has expired, or was committed or aborted; begin it again"},
+	{timeseries.ErrTooManyGroups, apierrors.TooManyGroups, "there are more groups than the limit of the request, or than 1,000,000 where it has order_by; ask for a larger limit, a shorter interval, longer buckets or fewer labels"},
+	{timeseries.ErrGroupMemory, apierrors.TooManyGroups, "the groups need more memory than a request may take; ask for a shorter interval, longer buckets, or fewer labels or aggregations"},
 	{timeseries.ErrAcrossTime, apierrors.BadInterval, "the interval has more than 10,000 time slices; ask for a shorter one"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
 }

@@ -16,6 +16,8 @@ type Owner interface {
 	Read(ctx context.Context, q *Query) (*Page, error)
 	// Search reads a page of events of one partition, as Store.Search does.
 	Search(ctx context.Context, q *SearchQuery) (*Found, error)
+	// Aggregate adds the events of one partition to groups, as Store.Aggregate does.
+	Aggregate(ctx context.Context, q *AggregateQuery, into *Groups) error
 	// List reads series of one partition, as Store.List does.
 	List(ctx context.Context, q *ListQuery) ([]Series, bool, error)
 }
@@ -69,6 +71,15 @@ func (l *Local) Search(ctx context.Context, q *SearchQuery) (*Found, error) {
 		return nil, err
 	}
 	return r.Store.Search(ctx, q)
+}
+
+// Aggregate implements Owner.
+func (l *Local) Aggregate(ctx context.Context, q *AggregateQuery, into *Groups) error {
+	r, err := l.Of(q.Partition)
+	if err != nil {
+		return err
+	}
+	return r.Store.Aggregate(ctx, q, into)
 }
 
 // List implements Owner.

@@ -48,6 +48,10 @@ type Store interface {
 	// context.DeadlineExceeded: not one slice was searched by q.Deadline.
 	Search(ctx context.Context, q *SearchQuery) (*Found, error)
 
+	// Aggregate adds the events that meet q to into, all of them or an error:
+	// ErrTooManyGroups, ErrGroupMemory, ErrAcrossTime.
+	Aggregate(ctx context.Context, q *AggregateQuery, into *Groups) error
+
 	// List reads series by name.
 	List(ctx context.Context, q *ListQuery) (list []Series, more bool, err error)
 

@@ -59,6 +59,8 @@ const (
 	BadSeries      = "HW-1045"
 	BadEvent       = "HW-1046"
 	BadQuery       = "HW-1047"
+	BadAggregation = "HW-1048"
+	TooManyGroups  = "HW-1049"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -294,6 +296,12 @@ var reasons = []Reason{
 	{ID: BadQuery, Code: codes.InvalidArgument,
 		Title: "query of events is not valid",
 		Do:    "Set exactly one field of each condition; a query is at most 8 deep and has at most 64 conditions."},
+	{ID: BadAggregation, Code: codes.InvalidArgument,
+		Title: "aggregation is not valid",
+		Do:    "Correct what the message names."},
+	{ID: TooManyGroups, Code: codes.ResourceExhausted, HTTP: 413,
+		Title: "there are more groups than the limit",
+		Do:    "Ask for a larger limit, a shorter interval, longer buckets or fewer labels; with order_by the first groups are answered."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

@@ -9,6 +9,7 @@ package headwaterv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -69,6 +70,134 @@ func (x ReadEventRecordsRequest_Order) Number() protoreflect.EnumNumber {
 // Deprecated: Use ReadEventRecordsRequest_Order.Descriptor instead.
 func (ReadEventRecordsRequest_Order) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{9, 0}
+}
+
+type EventAggregation_Op int32
+
+const (
+	EventAggregation_OP_UNSPECIFIED EventAggregation_Op = 0
+	// Events; with a key, those that have the item.
+	EventAggregation_COUNT EventAggregation_Op = 1
+	EventAggregation_SUM   EventAggregation_Op = 2
+	EventAggregation_MIN   EventAggregation_Op = 3
+	EventAggregation_MAX   EventAggregation_Op = 4
+	EventAggregation_AVG   EventAggregation_Op = 5
+	// What ReadEventRecords would come to first, OLDEST.
+	EventAggregation_FIRST EventAggregation_Op = 6
+	// What ReadEventRecords would come to first, NEWEST.
+	EventAggregation_LAST EventAggregation_Op = 7
+	// How many values there are. Exact up to 10,000 in a group, then HyperLogLog: a
+	// standard error of 0.8 %.
+	EventAggregation_DISTINCT EventAggregation_Op = 8
+	// The least number that the share quantile of the numbers is not above. Exact up to
+	// 10,000 in a group, then KLL: its rank is within 0.1 % at a confidence of 99 %.
+	EventAggregation_QUANTILE EventAggregation_Op = 9
+)
+
+// Enum value maps for EventAggregation_Op.
+var (
+	EventAggregation_Op_name = map[int32]string{
+		0: "OP_UNSPECIFIED",
+		1: "COUNT",
+		2: "SUM",
+		3: "MIN",
+		4: "MAX",
+		5: "AVG",
+		6: "FIRST",
+		7: "LAST",
+		8: "DISTINCT",
+		9: "QUANTILE",
+	}
+	EventAggregation_Op_value = map[string]int32{
+		"OP_UNSPECIFIED": 0,
+		"COUNT":          1,
+		"SUM":            2,
+		"MIN":            3,
+		"MAX":            4,
+		"AVG":            5,
+		"FIRST":          6,
+		"LAST":           7,
+		"DISTINCT":       8,
+		"QUANTILE":       9,
+	}
+)
+
+func (x EventAggregation_Op) Enum() *EventAggregation_Op {
+	p := new(EventAggregation_Op)
+	*p = x
+	return p
+}
+
+func (x EventAggregation_Op) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EventAggregation_Op) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_timeseries_proto_enumTypes[1].Descriptor()
+}
+
+func (EventAggregation_Op) Type() protoreflect.EnumType {
+	return &file_headwater_v1_timeseries_proto_enumTypes[1]
+}
+
+func (x EventAggregation_Op) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EventAggregation_Op.Descriptor instead.
+func (EventAggregation_Op) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18, 0}
+}
+
+type AggregateEventRecordsRequest_Fill int32
+
+const (
+	AggregateEventRecordsRequest_FILL_UNSPECIFIED AggregateEventRecordsRequest_Fill = 0
+	AggregateEventRecordsRequest_NONE             AggregateEventRecordsRequest_Fill = 1
+	// Of each group, the buckets of the interval that have no event too: COUNT, SUM and
+	// DISTINCT are 0 there, others have no value.
+	AggregateEventRecordsRequest_ZERO AggregateEventRecordsRequest_Fill = 2
+)
+
+// Enum value maps for AggregateEventRecordsRequest_Fill.
+var (
+	AggregateEventRecordsRequest_Fill_name = map[int32]string{
+		0: "FILL_UNSPECIFIED",
+		1: "NONE",
+		2: "ZERO",
+	}
+	AggregateEventRecordsRequest_Fill_value = map[string]int32{
+		"FILL_UNSPECIFIED": 0,
+		"NONE":             1,
+		"ZERO":             2,
+	}
+)
+
+func (x AggregateEventRecordsRequest_Fill) Enum() *AggregateEventRecordsRequest_Fill {
+	p := new(AggregateEventRecordsRequest_Fill)
+	*p = x
+	return p
+}
+
+func (x AggregateEventRecordsRequest_Fill) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AggregateEventRecordsRequest_Fill) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_timeseries_proto_enumTypes[2].Descriptor()
+}
+
+func (AggregateEventRecordsRequest_Fill) Type() protoreflect.EnumType {
+	return &file_headwater_v1_timeseries_proto_enumTypes[2]
+}
+
+func (x AggregateEventRecordsRequest_Fill) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AggregateEventRecordsRequest_Fill.Descriptor instead.
+func (AggregateEventRecordsRequest_Fill) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // EventValue is the value of an item. Exactly one field is set.
@@ -1408,6 +1537,298 @@ func (x *SearchEventRecordsResponse) GetExplain() *SearchEventRecordsResponse_Ex
 	return nil
 }
 
+// EventAggregation is one value of each group. All but COUNT and DISTINCT look at
+// numbers only, and give none where there are none.
+type EventAggregation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 256 bytes of UTF-8; each name once.
+	Name string              `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Op   EventAggregation_Op `protobuf:"varint,2,opt,name=op,proto3,enum=headwater.v1.EventAggregation_Op" json:"op,omitempty"`
+	// Of the item; "time_series_id" is the series. COUNT may go without.
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// 0 to 1, of QUANTILE.
+	Quantile      *float64 `protobuf:"fixed64,4,opt,name=quantile,proto3,oneof" json:"quantile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventAggregation) Reset() {
+	*x = EventAggregation{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventAggregation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventAggregation) ProtoMessage() {}
+
+func (x *EventAggregation) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventAggregation.ProtoReflect.Descriptor instead.
+func (*EventAggregation) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EventAggregation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EventAggregation) GetOp() EventAggregation_Op {
+	if x != nil {
+		return x.Op
+	}
+	return EventAggregation_OP_UNSPECIFIED
+}
+
+func (x *EventAggregation) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *EventAggregation) GetQuantile() float64 {
+	if x != nil && x.Quantile != nil {
+		return *x.Quantile
+	}
+	return 0
+}
+
+type AggregateEventRecordsRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Interval  *TimeInterval          `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Absent: all series.
+	TimeSeriesId string `protobuf:"bytes,3,opt,name=time_series_id,json=timeSeriesId,proto3" json:"time_series_id,omitempty"`
+	// Absent: every event.
+	Query *EventQuery `protobuf:"bytes,4,opt,name=query,proto3" json:"query,omitempty"`
+	// 1 to 64.
+	Aggregations []*EventAggregation `protobuf:"bytes,5,rep,name=aggregations,proto3" json:"aggregations,omitempty"`
+	// Keys of items, or "time_series_id"; at most 16.
+	GroupBy []string `protobuf:"bytes,6,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// A multiple of a microsecond; absent: no buckets.
+	TimeBucket *durationpb.Duration `protobuf:"bytes,7,opt,name=time_bucket,json=timeBucket,proto3" json:"time_bucket,omitempty"`
+	// Of the IANA database; absent: UTC. Buckets begin at 1970-01-01T00:00 of its clock.
+	TimeZone string `protobuf:"bytes,8,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// Absent: NONE.
+	Fill AggregateEventRecordsRequest_Fill `protobuf:"varint,9,opt,name=fill,proto3,enum=headwater.v1.AggregateEventRecordsRequest_Fill" json:"fill,omitempty"`
+	// Absent: by labels, then bucket.
+	OrderBy *AggregateEventRecordsRequest_OrderBy `protobuf:"bytes,10,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// 1 to 100,000 groups; absent: 10,000. More are an error, with order_by the first ones.
+	Limit         *int32      `protobuf:"varint,11,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	After         []string    `protobuf:"bytes,12,rep,name=after,proto3" json:"after,omitempty"`
+	Consistency   Consistency `protobuf:"varint,13,opt,name=consistency,proto3,enum=headwater.v1.Consistency" json:"consistency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateEventRecordsRequest) Reset() {
+	*x = AggregateEventRecordsRequest{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateEventRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateEventRecordsRequest) ProtoMessage() {}
+
+func (x *AggregateEventRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateEventRecordsRequest.ProtoReflect.Descriptor instead.
+func (*AggregateEventRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AggregateEventRecordsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AggregateEventRecordsRequest) GetInterval() *TimeInterval {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetTimeSeriesId() string {
+	if x != nil {
+		return x.TimeSeriesId
+	}
+	return ""
+}
+
+func (x *AggregateEventRecordsRequest) GetQuery() *EventQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetAggregations() []*EventAggregation {
+	if x != nil {
+		return x.Aggregations
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetGroupBy() []string {
+	if x != nil {
+		return x.GroupBy
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetTimeBucket() *durationpb.Duration {
+	if x != nil {
+		return x.TimeBucket
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *AggregateEventRecordsRequest) GetFill() AggregateEventRecordsRequest_Fill {
+	if x != nil {
+		return x.Fill
+	}
+	return AggregateEventRecordsRequest_FILL_UNSPECIFIED
+}
+
+func (x *AggregateEventRecordsRequest) GetOrderBy() *AggregateEventRecordsRequest_OrderBy {
+	if x != nil {
+		return x.OrderBy
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *AggregateEventRecordsRequest) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsRequest) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+type AggregateEventRecordsResponse struct {
+	state  protoimpl.MessageState                 `protogen:"open.v1"`
+	Groups []*AggregateEventRecordsResponse_Group `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// There are more groups, behind these in the order asked for.
+	Truncated bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// The aggregations that are estimates in some group.
+	Approximate   []string `protobuf:"bytes,3,rep,name=approximate,proto3" json:"approximate,omitempty"`
+	AsOf          *AsOf    `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateEventRecordsResponse) Reset() {
+	*x = AggregateEventRecordsResponse{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateEventRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateEventRecordsResponse) ProtoMessage() {}
+
+func (x *AggregateEventRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateEventRecordsResponse.ProtoReflect.Descriptor instead.
+func (*AggregateEventRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AggregateEventRecordsResponse) GetGroups() []*AggregateEventRecordsResponse_Group {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *AggregateEventRecordsResponse) GetApproximate() []string {
+	if x != nil {
+		return x.Approximate
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsResponse) GetAsOf() *AsOf {
+	if x != nil {
+		return x.AsOf
+	}
+	return nil
+}
+
 type ListTimeSeriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -1425,7 +1846,7 @@ type ListTimeSeriesRequest struct {
 
 func (x *ListTimeSeriesRequest) Reset() {
 	*x = ListTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1858,7 @@ func (x *ListTimeSeriesRequest) String() string {
 func (*ListTimeSeriesRequest) ProtoMessage() {}
 
 func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[18]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1871,7 @@ func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{18}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListTimeSeriesRequest) GetNamespace() string {
@@ -1514,7 +1935,7 @@ type TimeSeriesInfo struct {
 
 func (x *TimeSeriesInfo) Reset() {
 	*x = TimeSeriesInfo{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1947,7 @@ func (x *TimeSeriesInfo) String() string {
 func (*TimeSeriesInfo) ProtoMessage() {}
 
 func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[19]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1960,7 @@ func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeSeriesInfo.ProtoReflect.Descriptor instead.
 func (*TimeSeriesInfo) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TimeSeriesInfo) GetTimeSeriesId() string {
@@ -1575,7 +1996,7 @@ type ListTimeSeriesResponse struct {
 
 func (x *ListTimeSeriesResponse) Reset() {
 	*x = ListTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +2008,7 @@ func (x *ListTimeSeriesResponse) String() string {
 func (*ListTimeSeriesResponse) ProtoMessage() {}
 
 func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[20]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +2021,7 @@ func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListTimeSeriesResponse) GetSeries() []*TimeSeriesInfo {
@@ -1635,7 +2056,7 @@ type DeleteTimeSeriesRequest struct {
 
 func (x *DeleteTimeSeriesRequest) Reset() {
 	*x = DeleteTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +2068,7 @@ func (x *DeleteTimeSeriesRequest) String() string {
 func (*DeleteTimeSeriesRequest) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +2081,7 @@ func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteTimeSeriesRequest) GetNamespace() string {
@@ -1693,7 +2114,7 @@ type DeleteTimeSeriesResponse struct {
 
 func (x *DeleteTimeSeriesResponse) Reset() {
 	*x = DeleteTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +2126,7 @@ func (x *DeleteTimeSeriesResponse) String() string {
 func (*DeleteTimeSeriesResponse) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +2139,7 @@ func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteTimeSeriesResponse) GetResult() *WriteResult {
@@ -1741,7 +2162,7 @@ type SearchEventRecordsResponse_Explain struct {
 
 func (x *SearchEventRecordsResponse_Explain) Reset() {
 	*x = SearchEventRecordsResponse_Explain{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +2174,7 @@ func (x *SearchEventRecordsResponse_Explain) String() string {
 func (*SearchEventRecordsResponse_Explain) ProtoMessage() {}
 
 func (x *SearchEventRecordsResponse_Explain) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,11 +2211,137 @@ func (x *SearchEventRecordsResponse_Explain) GetScannedEvents() int64 {
 	return 0
 }
 
+// Exactly one of value and label is set. Groups without the value come last.
+type AggregateEventRecordsRequest_OrderBy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of an aggregation.
+	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// One of group_by.
+	Label         string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Descending    bool   `protobuf:"varint,3,opt,name=descending,proto3" json:"descending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateEventRecordsRequest_OrderBy) Reset() {
+	*x = AggregateEventRecordsRequest_OrderBy{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateEventRecordsRequest_OrderBy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateEventRecordsRequest_OrderBy) ProtoMessage() {}
+
+func (x *AggregateEventRecordsRequest_OrderBy) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateEventRecordsRequest_OrderBy.ProtoReflect.Descriptor instead.
+func (*AggregateEventRecordsRequest_OrderBy) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *AggregateEventRecordsRequest_OrderBy) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *AggregateEventRecordsRequest_OrderBy) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *AggregateEventRecordsRequest_OrderBy) GetDescending() bool {
+	if x != nil {
+		return x.Descending
+	}
+	return false
+}
+
+type AggregateEventRecordsResponse_Group struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The texts of what it is grouped by; without those that its events lack.
+	Labels map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Where there is a time_bucket.
+	BucketStart *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=bucket_start,json=bucketStart,proto3" json:"bucket_start,omitempty"`
+	// By the name of the aggregation; without those that have no value.
+	Values        map[string]float64 `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateEventRecordsResponse_Group) Reset() {
+	*x = AggregateEventRecordsResponse_Group{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateEventRecordsResponse_Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateEventRecordsResponse_Group) ProtoMessage() {}
+
+func (x *AggregateEventRecordsResponse_Group) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateEventRecordsResponse_Group.ProtoReflect.Descriptor instead.
+func (*AggregateEventRecordsResponse_Group) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{20, 0}
+}
+
+func (x *AggregateEventRecordsResponse_Group) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsResponse_Group) GetBucketStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BucketStart
+	}
+	return nil
+}
+
+func (x *AggregateEventRecordsResponse_Group) GetValues() map[string]float64 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 var File_headwater_v1_timeseries_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\n" +
-	"\x1dheadwater/v1/timeseries.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"u\n" +
+	"\x1dheadwater/v1/timeseries.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"u\n" +
 	"\n" +
 	"EventValue\x12\x18\n" +
 	"\x06string\x18\x01 \x01(\tH\x00R\x06string\x12\x12\n" +
@@ -1916,7 +2463,66 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x0escanned_slices\x18\x02 \x01(\x03R\rscannedSlices\x12%\n" +
 	"\x0escanned_events\x18\x03 \x01(\x03R\rscannedEventsB\n" +
 	"\n" +
-	"\b_explain\"\xa7\x02\n" +
+	"\b_explain\"\x93\x02\n" +
+	"\x10EventAggregation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x02op\x18\x02 \x01(\x0e2!.headwater.v1.EventAggregation.OpR\x02op\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x1f\n" +
+	"\bquantile\x18\x04 \x01(\x01H\x00R\bquantile\x88\x01\x01\"x\n" +
+	"\x02Op\x12\x12\n" +
+	"\x0eOP_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05COUNT\x10\x01\x12\a\n" +
+	"\x03SUM\x10\x02\x12\a\n" +
+	"\x03MIN\x10\x03\x12\a\n" +
+	"\x03MAX\x10\x04\x12\a\n" +
+	"\x03AVG\x10\x05\x12\t\n" +
+	"\x05FIRST\x10\x06\x12\b\n" +
+	"\x04LAST\x10\a\x12\f\n" +
+	"\bDISTINCT\x10\b\x12\f\n" +
+	"\bQUANTILE\x10\tB\v\n" +
+	"\t_quantile\"\x97\x06\n" +
+	"\x1cAggregateEventRecordsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x126\n" +
+	"\binterval\x18\x02 \x01(\v2\x1a.headwater.v1.TimeIntervalR\binterval\x12$\n" +
+	"\x0etime_series_id\x18\x03 \x01(\tR\ftimeSeriesId\x12.\n" +
+	"\x05query\x18\x04 \x01(\v2\x18.headwater.v1.EventQueryR\x05query\x12B\n" +
+	"\faggregations\x18\x05 \x03(\v2\x1e.headwater.v1.EventAggregationR\faggregations\x12\x19\n" +
+	"\bgroup_by\x18\x06 \x03(\tR\agroupBy\x12:\n" +
+	"\vtime_bucket\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"timeBucket\x12\x1b\n" +
+	"\ttime_zone\x18\b \x01(\tR\btimeZone\x12C\n" +
+	"\x04fill\x18\t \x01(\x0e2/.headwater.v1.AggregateEventRecordsRequest.FillR\x04fill\x12M\n" +
+	"\border_by\x18\n" +
+	" \x01(\v22.headwater.v1.AggregateEventRecordsRequest.OrderByR\aorderBy\x12\x19\n" +
+	"\x05limit\x18\v \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\f \x03(\tR\x05after\x12;\n" +
+	"\vconsistency\x18\r \x01(\x0e2\x19.headwater.v1.ConsistencyR\vconsistency\x1aU\n" +
+	"\aOrderBy\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1e\n" +
+	"\n" +
+	"descending\x18\x03 \x01(\bR\n" +
+	"descending\"0\n" +
+	"\x04Fill\x12\x14\n" +
+	"\x10FILL_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04NONE\x10\x01\x12\b\n" +
+	"\x04ZERO\x10\x02B\b\n" +
+	"\x06_limit\"\xc0\x04\n" +
+	"\x1dAggregateEventRecordsResponse\x12I\n" +
+	"\x06groups\x18\x01 \x03(\v21.headwater.v1.AggregateEventRecordsResponse.GroupR\x06groups\x12\x1c\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\x12 \n" +
+	"\vapproximate\x18\x03 \x03(\tR\vapproximate\x12'\n" +
+	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\x1a\xea\x02\n" +
+	"\x05Group\x12U\n" +
+	"\x06labels\x18\x01 \x03(\v2=.headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntryR\x06labels\x12=\n" +
+	"\fbucket_start\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vbucketStart\x12U\n" +
+	"\x06values\x18\x03 \x03(\v2=.headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntryR\x06values\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa7\x02\n" +
 	"\x15ListTimeSeriesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
@@ -1941,12 +2547,13 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x0etime_series_id\x18\x02 \x01(\tR\ftimeSeriesId\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"M\n" +
 	"\x18DeleteTimeSeriesResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\x86\x05\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\xfd\x05\n" +
 	"\x11TimeSeriesService\x12p\n" +
 	"\x15WriteEventRecordsSync\x12*.headwater.v1.WriteEventRecordsSyncRequest\x1a+.headwater.v1.WriteEventRecordsSyncResponse\x12d\n" +
 	"\x11WriteEventRecords\x12&.headwater.v1.WriteEventRecordsRequest\x1a'.headwater.v1.WriteEventRecordsResponse\x12f\n" +
 	"\x10ReadEventRecords\x12%.headwater.v1.ReadEventRecordsRequest\x1a&.headwater.v1.ReadEventRecordsResponse\"\x03\x90\x02\x01\x12l\n" +
-	"\x12SearchEventRecords\x12'.headwater.v1.SearchEventRecordsRequest\x1a(.headwater.v1.SearchEventRecordsResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\x12SearchEventRecords\x12'.headwater.v1.SearchEventRecordsRequest\x1a(.headwater.v1.SearchEventRecordsResponse\"\x03\x90\x02\x01\x12u\n" +
+	"\x15AggregateEventRecords\x12*.headwater.v1.AggregateEventRecordsRequest\x1a+.headwater.v1.AggregateEventRecordsResponse\"\x03\x90\x02\x01\x12`\n" +
 	"\x0eListTimeSeries\x12#.headwater.v1.ListTimeSeriesRequest\x1a$.headwater.v1.ListTimeSeriesResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\x10DeleteTimeSeries\x12%.headwater.v1.DeleteTimeSeriesRequest\x1a&.headwater.v1.DeleteTimeSeriesResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
@@ -1962,102 +2569,127 @@ func file_headwater_v1_timeseries_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_timeseries_proto_rawDescData
 }
 
-var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_headwater_v1_timeseries_proto_goTypes = []any{
-	(ReadEventRecordsRequest_Order)(0),         // 0: headwater.v1.ReadEventRecordsRequest.Order
-	(*EventValue)(nil),                         // 1: headwater.v1.EventValue
-	(*EventItem)(nil),                          // 2: headwater.v1.EventItem
-	(*EventRecord)(nil),                        // 3: headwater.v1.EventRecord
-	(*WriteEventRecordsSyncRequest)(nil),       // 4: headwater.v1.WriteEventRecordsSyncRequest
-	(*RefusedEvent)(nil),                       // 5: headwater.v1.RefusedEvent
-	(*WriteEventRecordsSyncResponse)(nil),      // 6: headwater.v1.WriteEventRecordsSyncResponse
-	(*WriteEventRecordsRequest)(nil),           // 7: headwater.v1.WriteEventRecordsRequest
-	(*WriteEventRecordsResponse)(nil),          // 8: headwater.v1.WriteEventRecordsResponse
-	(*EventFilter)(nil),                        // 9: headwater.v1.EventFilter
-	(*ReadEventRecordsRequest)(nil),            // 10: headwater.v1.ReadEventRecordsRequest
-	(*ReadEventRecordsResponse)(nil),           // 11: headwater.v1.ReadEventRecordsResponse
-	(*EventQuery)(nil),                         // 12: headwater.v1.EventQuery
-	(*EventEquals)(nil),                        // 13: headwater.v1.EventEquals
-	(*EventRange)(nil),                         // 14: headwater.v1.EventRange
-	(*EventPrefix)(nil),                        // 15: headwater.v1.EventPrefix
-	(*EventExists)(nil),                        // 16: headwater.v1.EventExists
-	(*SearchEventRecordsRequest)(nil),          // 17: headwater.v1.SearchEventRecordsRequest
-	(*SearchEventRecordsResponse)(nil),         // 18: headwater.v1.SearchEventRecordsResponse
-	(*ListTimeSeriesRequest)(nil),              // 19: headwater.v1.ListTimeSeriesRequest
-	(*TimeSeriesInfo)(nil),                     // 20: headwater.v1.TimeSeriesInfo
-	(*ListTimeSeriesResponse)(nil),             // 21: headwater.v1.ListTimeSeriesResponse
-	(*DeleteTimeSeriesRequest)(nil),            // 22: headwater.v1.DeleteTimeSeriesRequest
-	(*DeleteTimeSeriesResponse)(nil),           // 23: headwater.v1.DeleteTimeSeriesResponse
-	(*SearchEventRecordsResponse_Explain)(nil), // 24: headwater.v1.SearchEventRecordsResponse.Explain
-	(*timestamppb.Timestamp)(nil),              // 25: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),                   // 26: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),                        // 27: headwater.v1.WriteResult
-	(*TimeInterval)(nil),                       // 28: headwater.v1.TimeInterval
-	(Consistency)(0),                           // 29: headwater.v1.Consistency
-	(*AsOf)(nil),                               // 30: headwater.v1.AsOf
+	(ReadEventRecordsRequest_Order)(0),           // 0: headwater.v1.ReadEventRecordsRequest.Order
+	(EventAggregation_Op)(0),                     // 1: headwater.v1.EventAggregation.Op
+	(AggregateEventRecordsRequest_Fill)(0),       // 2: headwater.v1.AggregateEventRecordsRequest.Fill
+	(*EventValue)(nil),                           // 3: headwater.v1.EventValue
+	(*EventItem)(nil),                            // 4: headwater.v1.EventItem
+	(*EventRecord)(nil),                          // 5: headwater.v1.EventRecord
+	(*WriteEventRecordsSyncRequest)(nil),         // 6: headwater.v1.WriteEventRecordsSyncRequest
+	(*RefusedEvent)(nil),                         // 7: headwater.v1.RefusedEvent
+	(*WriteEventRecordsSyncResponse)(nil),        // 8: headwater.v1.WriteEventRecordsSyncResponse
+	(*WriteEventRecordsRequest)(nil),             // 9: headwater.v1.WriteEventRecordsRequest
+	(*WriteEventRecordsResponse)(nil),            // 10: headwater.v1.WriteEventRecordsResponse
+	(*EventFilter)(nil),                          // 11: headwater.v1.EventFilter
+	(*ReadEventRecordsRequest)(nil),              // 12: headwater.v1.ReadEventRecordsRequest
+	(*ReadEventRecordsResponse)(nil),             // 13: headwater.v1.ReadEventRecordsResponse
+	(*EventQuery)(nil),                           // 14: headwater.v1.EventQuery
+	(*EventEquals)(nil),                          // 15: headwater.v1.EventEquals
+	(*EventRange)(nil),                           // 16: headwater.v1.EventRange
+	(*EventPrefix)(nil),                          // 17: headwater.v1.EventPrefix
+	(*EventExists)(nil),                          // 18: headwater.v1.EventExists
+	(*SearchEventRecordsRequest)(nil),            // 19: headwater.v1.SearchEventRecordsRequest
+	(*SearchEventRecordsResponse)(nil),           // 20: headwater.v1.SearchEventRecordsResponse
+	(*EventAggregation)(nil),                     // 21: headwater.v1.EventAggregation
+	(*AggregateEventRecordsRequest)(nil),         // 22: headwater.v1.AggregateEventRecordsRequest
+	(*AggregateEventRecordsResponse)(nil),        // 23: headwater.v1.AggregateEventRecordsResponse
+	(*ListTimeSeriesRequest)(nil),                // 24: headwater.v1.ListTimeSeriesRequest
+	(*TimeSeriesInfo)(nil),                       // 25: headwater.v1.TimeSeriesInfo
+	(*ListTimeSeriesResponse)(nil),               // 26: headwater.v1.ListTimeSeriesResponse
+	(*DeleteTimeSeriesRequest)(nil),              // 27: headwater.v1.DeleteTimeSeriesRequest
+	(*DeleteTimeSeriesResponse)(nil),             // 28: headwater.v1.DeleteTimeSeriesResponse
+	(*SearchEventRecordsResponse_Explain)(nil),   // 29: headwater.v1.SearchEventRecordsResponse.Explain
+	(*AggregateEventRecordsRequest_OrderBy)(nil), // 30: headwater.v1.AggregateEventRecordsRequest.OrderBy
+	(*AggregateEventRecordsResponse_Group)(nil),  // 31: headwater.v1.AggregateEventRecordsResponse.Group
+	nil,                           // 32: headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
+	nil,                           // 33: headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),      // 35: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),           // 36: headwater.v1.WriteResult
+	(*TimeInterval)(nil),          // 37: headwater.v1.TimeInterval
+	(Consistency)(0),              // 38: headwater.v1.Consistency
+	(*AsOf)(nil),                  // 39: headwater.v1.AsOf
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
 }
 var file_headwater_v1_timeseries_proto_depIdxs = []int32{
-	1,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
-	25, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
-	2,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
-	3,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
-	26, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
-	27, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
-	5,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
-	3,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
-	26, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	27, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
-	5,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
-	1,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
-	28, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	9,  // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
+	3,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
+	34, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
+	4,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
+	5,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
+	35, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
+	36, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
+	7,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
+	5,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
+	35, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	36, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
+	7,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
+	3,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
+	37, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	11, // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
 	0,  // 14: headwater.v1.ReadEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	29, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	3,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	30, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	12, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
-	12, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
-	12, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
-	13, // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventEquals
-	14, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
-	15, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
-	16, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
-	1,  // 25: headwater.v1.EventEquals.value:type_name -> headwater.v1.EventValue
-	1,  // 26: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
-	1,  // 27: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
-	28, // 28: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	12, // 29: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	38, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	5,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	39, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	14, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
+	14, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
+	14, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
+	15, // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventEquals
+	16, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
+	17, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
+	18, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
+	3,  // 25: headwater.v1.EventEquals.value:type_name -> headwater.v1.EventValue
+	3,  // 26: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
+	3,  // 27: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
+	37, // 28: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	14, // 29: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
 	0,  // 30: headwater.v1.SearchEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	29, // 31: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	3,  // 32: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	30, // 33: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	24, // 34: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
-	28, // 35: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	29, // 36: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
-	25, // 37: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
-	25, // 38: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
-	20, // 39: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
-	30, // 40: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	26, // 41: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
-	27, // 42: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
-	4,  // 43: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
-	7,  // 44: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
-	10, // 45: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
-	17, // 46: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
-	19, // 47: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
-	22, // 48: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
-	6,  // 49: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
-	8,  // 50: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
-	11, // 51: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
-	18, // 52: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
-	21, // 53: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
-	23, // 54: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
-	49, // [49:55] is the sub-list for method output_type
-	43, // [43:49] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	38, // 31: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	5,  // 32: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	39, // 33: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	29, // 34: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
+	1,  // 35: headwater.v1.EventAggregation.op:type_name -> headwater.v1.EventAggregation.Op
+	37, // 36: headwater.v1.AggregateEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	14, // 37: headwater.v1.AggregateEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	21, // 38: headwater.v1.AggregateEventRecordsRequest.aggregations:type_name -> headwater.v1.EventAggregation
+	40, // 39: headwater.v1.AggregateEventRecordsRequest.time_bucket:type_name -> google.protobuf.Duration
+	2,  // 40: headwater.v1.AggregateEventRecordsRequest.fill:type_name -> headwater.v1.AggregateEventRecordsRequest.Fill
+	30, // 41: headwater.v1.AggregateEventRecordsRequest.order_by:type_name -> headwater.v1.AggregateEventRecordsRequest.OrderBy
+	38, // 42: headwater.v1.AggregateEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	31, // 43: headwater.v1.AggregateEventRecordsResponse.groups:type_name -> headwater.v1.AggregateEventRecordsResponse.Group
+	39, // 44: headwater.v1.AggregateEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	37, // 45: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	38, // 46: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
+	34, // 47: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
+	34, // 48: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
+	25, // 49: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
+	39, // 50: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	35, // 51: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
+	36, // 52: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
+	32, // 53: headwater.v1.AggregateEventRecordsResponse.Group.labels:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
+	34, // 54: headwater.v1.AggregateEventRecordsResponse.Group.bucket_start:type_name -> google.protobuf.Timestamp
+	33, // 55: headwater.v1.AggregateEventRecordsResponse.Group.values:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
+	6,  // 56: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
+	9,  // 57: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
+	12, // 58: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
+	19, // 59: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
+	22, // 60: headwater.v1.TimeSeriesService.AggregateEventRecords:input_type -> headwater.v1.AggregateEventRecordsRequest
+	24, // 61: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
+	27, // 62: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
+	8,  // 63: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
+	10, // 64: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
+	13, // 65: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
+	20, // 66: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
+	23, // 67: headwater.v1.TimeSeriesService.AggregateEventRecords:output_type -> headwater.v1.AggregateEventRecordsResponse
+	26, // 68: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
+	28, // 69: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
+	63, // [63:70] is the sub-list for method output_type
+	56, // [56:63] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_timeseries_proto_init() }
@@ -2076,13 +2708,15 @@ func file_headwater_v1_timeseries_proto_init() {
 	file_headwater_v1_timeseries_proto_msgTypes[16].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[17].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[18].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[19].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_timeseries_proto_rawDesc), len(file_headwater_v1_timeseries_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   24,
+			NumEnums:      3,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	TimeSeriesService_WriteEventRecords_FullMethodName     = "/headwater.v1.TimeSeriesService/WriteEventRecords"
 	TimeSeriesService_ReadEventRecords_FullMethodName      = "/headwater.v1.TimeSeriesService/ReadEventRecords"
 	TimeSeriesService_SearchEventRecords_FullMethodName    = "/headwater.v1.TimeSeriesService/SearchEventRecords"
+	TimeSeriesService_AggregateEventRecords_FullMethodName = "/headwater.v1.TimeSeriesService/AggregateEventRecords"
 	TimeSeriesService_ListTimeSeries_FullMethodName        = "/headwater.v1.TimeSeriesService/ListTimeSeries"
 	TimeSeriesService_DeleteTimeSeries_FullMethodName      = "/headwater.v1.TimeSeriesService/DeleteTimeSeries"
 )
@@ -51,6 +52,9 @@ type TimeSeriesServiceClient interface {
 	// SearchEventRecords reads the events of all series that meet a query, newest first
 	// unless it says otherwise. It looks at every event of the interval.
 	SearchEventRecords(ctx context.Context, in *SearchEventRecordsRequest, opts ...grpc.CallOption) (*SearchEventRecordsResponse, error)
+	// AggregateEventRecords works out counts, sums and the like of events, by group and by
+	// time bucket. The answer is of every event that meets the request, or it is an error.
+	AggregateEventRecords(ctx context.Context, in *AggregateEventRecordsRequest, opts ...grpc.CallOption) (*AggregateEventRecordsResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(ctx context.Context, in *ListTimeSeriesRequest, opts ...grpc.CallOption) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -106,6 +110,16 @@ func (c *timeSeriesServiceClient) SearchEventRecords(ctx context.Context, in *Se
 	return out, nil
 }
 
+func (c *timeSeriesServiceClient) AggregateEventRecords(ctx context.Context, in *AggregateEventRecordsRequest, opts ...grpc.CallOption) (*AggregateEventRecordsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AggregateEventRecordsResponse)
+	err := c.cc.Invoke(ctx, TimeSeriesService_AggregateEventRecords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *timeSeriesServiceClient) ListTimeSeries(ctx context.Context, in *ListTimeSeriesRequest, opts ...grpc.CallOption) (*ListTimeSeriesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTimeSeriesResponse)
@@ -150,6 +164,9 @@ type TimeSeriesServiceServer interface {
 	// SearchEventRecords reads the events of all series that meet a query, newest first
 	// unless it says otherwise. It looks at every event of the interval.
 	SearchEventRecords(context.Context, *SearchEventRecordsRequest) (*SearchEventRecordsResponse, error)
+	// AggregateEventRecords works out counts, sums and the like of events, by group and by
+	// time bucket. The answer is of every event that meets the request, or it is an error.
+	AggregateEventRecords(context.Context, *AggregateEventRecordsRequest) (*AggregateEventRecordsResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -176,6 +193,9 @@ func (UnimplementedTimeSeriesServiceServer) ReadEventRecords(context.Context, *R
 }
 func (UnimplementedTimeSeriesServiceServer) SearchEventRecords(context.Context, *SearchEventRecordsRequest) (*SearchEventRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SearchEventRecords not implemented")
+}
+func (UnimplementedTimeSeriesServiceServer) AggregateEventRecords(context.Context, *AggregateEventRecordsRequest) (*AggregateEventRecordsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AggregateEventRecords not implemented")
 }
 func (UnimplementedTimeSeriesServiceServer) ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTimeSeries not implemented")
@@ -276,6 +296,24 @@ func _TimeSeriesService_SearchEventRecords_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TimeSeriesService_AggregateEventRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AggregateEventRecordsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TimeSeriesServiceServer).AggregateEventRecords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TimeSeriesService_AggregateEventRecords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TimeSeriesServiceServer).AggregateEventRecords(ctx, req.(*AggregateEventRecordsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TimeSeriesService_ListTimeSeries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTimeSeriesRequest)
 	if err := dec(in); err != nil {
@@ -334,6 +372,10 @@ var TimeSeriesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SearchEventRecords",
 			Handler:    _TimeSeriesService_SearchEventRecords_Handler,
+		},
+		{
+			MethodName: "AggregateEventRecords",
+			Handler:    _TimeSeriesService_AggregateEventRecords_Handler,
 		},
 		{
 			MethodName: "ListTimeSeries",

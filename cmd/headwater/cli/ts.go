@@ -24,8 +24,8 @@ import (
 const tsBatch = 1_000
 
 func tsCommand() *cobra.Command {
-	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, search, list and delete time series"})
-	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsListCommand(), tsDeleteCommand())
+	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, search, aggregate, list and delete time series"})
+	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsAggregateCommand(), tsListCommand(), tsDeleteCommand())
 	return cmd
 }
 

@@ -182,7 +182,7 @@ func TestBadEvents(t *testing.T) {
 			t.Errorf("%s: %s, want %s", body, r, want)
 		}
 	}
-	expectBody(t, ts(t, s, "AggregateEventRecords", `{}`), http.StatusNotImplemented, "HW-1107")
+	expectBody(t, ts(t, s, "ListTimeSlices", `{}`), http.StatusNotImplemented, "HW-1107")
 	expectBody(t, ts(t, s, "WriteEventRecordsSync", `{"namespace":"demo-kv","events":[`+good+`]}`), http.StatusBadRequest, "HW-1102")
 	if list := ts(t, s, "ListTimeSeries", `{"namespace":"demo-timeseries"}`).field(t, "series").([]any); len(list) != 0 {
 		t.Errorf("bad events were written: %v", list)

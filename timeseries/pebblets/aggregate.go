@@ -1,0 +1,93 @@
+package pebblets
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/timeseries"
+)
+
+// Aggregate implements timeseries.Store. It scans the events of the interval, slice by
+// slice.
+func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, into *timeseries.Groups) error {
+	if err := s.Enter(ctx, q.Partition); err != nil {
+		return err
+	}
+	defer s.Leave()
+	all := s.Slices(q.Partition).Overlapping(q.Start, q.End)
+	if len(all) > timeseries.MaxSlices {
+		return timeseries.ErrAcrossTime
+	}
+	lo, hi := pebblestore.Span(tableEvent, q.Partition)
+	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return s.DB.ReadError("aggregate events", q.Partition, err)
+	}
+	r := aggregating{q: q, it: it, into: into}
+	for _, x := range all {
+		if q.Open != nil && !q.Open(x) {
+			continue
+		}
+		if err = r.slice(ctx, x); err != nil {
+			break
+		}
+	}
+	if own := errors.Join(it.Error(), it.Close()); own != nil {
+		err = errors.Join(err, own)
+	}
+	if err == nil || errors.Is(err, timeseries.ErrTooManyGroups) || errors.Is(err, timeseries.ErrGroupMemory) {
+		return err
+	}
+	return s.DB.ReadError("aggregate events", q.Partition, err)
+}
+
+// aggregating is an Aggregate on its way.
+type aggregating struct {
+	q       *timeseries.AggregateQuery
+	it      *pebble.Iterator
+	into    *timeseries.Groups
+	items   []timeseries.Item
+	scanned int
+}
+
+func (r *aggregating) slice(ctx context.Context, x timeseries.Slice) error {
+	q := r.q
+	lo := appendSlice(nil, tableEvent, q.Partition, x.Start)
+	hi := pebblestore.Successor(lo)
+	if q.Series != nil {
+		lo, hi = spanOf(appendSeries(nil, q.Partition, x.Start, q.Series), max(q.Start, x.Start), min(q.End, x.End))
+	}
+	r.it.SetBounds(lo, hi)
+	for ok := r.it.First(); ok; ok = r.it.Next() {
+		if r.scanned++; r.scanned%lookEvery == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		_, series, t, id, good := splitEvent(r.it.Key())
+		if !good {
+			return errBadKey
+		}
+		if t < q.Start || t >= q.End {
+			continue
+		}
+		value, err := r.it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if r.items, err = timeseries.DecodeItems(r.items[:0], value); err != nil {
+			return errors.Join(errBadRow, err)
+		}
+		e := timeseries.Event{Series: series, Time: t, ID: id, Items: r.items}
+		if !q.Where.Match(&e) {
+			continue
+		}
+		if err := r.into.Add(&e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
