@@ -91,3 +91,29 @@ func (n *TimeSeries) Aggregate(ctx context.Context, o AggregateOptions) (Aggrega
 	}
 	return out, nil
 }
+
+// TimeSlice is a span of event time that is closed and dropped as a whole.
+type TimeSlice struct {
+	Start, End time.Time
+	// Bytes are of series, times, ids and items, before compression.
+	Bytes, Events int64
+	State         string // OPEN, CLOSED or DROPPED
+	EventBuckets  int
+}
+
+// Slices lists the slices of the namespace by start. The server looks at every event.
+func (n *TimeSeries) Slices(ctx context.Context) ([]TimeSlice, error) {
+	var res *headwaterv1.ListTimeSlicesResponse
+	err := n.c.call(ctx, reads, Token{}, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		res, err = n.c.series.ListTimeSlices(ctx, &headwaterv1.ListTimeSlicesRequest{Namespace: n.namespace}, opts...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []TimeSlice
+	for _, m := range res.GetSlices() {
+		out = append(out, TimeSlice{m.GetStart().AsTime(), m.GetEnd().AsTime(), m.GetBytes(), m.GetEvents(), m.GetState().String(), int(m.GetEventBuckets())})
+	}
+	return out, nil
+}

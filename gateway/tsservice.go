@@ -131,7 +131,7 @@ func (s *TimeSeries) ReadEventRecords(ctx context.Context, req *headwaterv1.Read
 		return nil, fromDomain(err)
 	}
 	seen.add(saw)
-	out := &headwaterv1.ReadEventRecordsResponse{AsOf: seen.asOf(ns.Stream), Partial: page.Partial}
+	out := &headwaterv1.ReadEventRecordsResponse{AsOf: seen.asOf(ns.Stream), Partial: page.Partial, Wide: page.Wide}
 	var room listRoom
 	next := page.Next
 	for i := range page.Events {
@@ -158,7 +158,7 @@ func eventQuery(req *headwaterv1.ReadEventRecordsRequest) (q *timeseries.Query, 
 	if err := checkSeries(req.GetTimeSeriesId()); err != nil {
 		return nil, err
 	}
-	q = &timeseries.Query{Series: []byte(req.GetTimeSeriesId()), Limit: DefaultEventPage}
+	q = &timeseries.Query{Series: []byte(req.GetTimeSeriesId()), Limit: DefaultEventPage, WideBytes: timeseries.WideBytes}
 	if q.Start, q.End, err = eventInterval(req.GetInterval()); err != nil {
 		return nil, err
 	}

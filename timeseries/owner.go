@@ -12,6 +12,8 @@ type Owner interface {
 	consumers.Owner[TokenEntry]
 	// Slices are those of a partition.
 	Slices(ctx context.Context, p wal.Partition) (Slices, error)
+	// Measure says what each slice of a partition holds, as Store.Measure does.
+	Measure(ctx context.Context, p wal.Partition) ([]SliceSize, error)
 	// Read reads a page of one series, as Store.Read does.
 	Read(ctx context.Context, q *Query) (*Page, error)
 	// Search reads a page of events of one partition, as Store.Search does.
@@ -53,6 +55,15 @@ func (l *Local) Slices(_ context.Context, p wal.Partition) (Slices, error) {
 		return nil, err
 	}
 	return r.Store.Slices(p), nil
+}
+
+// Measure implements Owner.
+func (l *Local) Measure(ctx context.Context, p wal.Partition) ([]SliceSize, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Measure(ctx, p)
 }
 
 // Read implements Owner.

@@ -15,6 +15,10 @@ const (
 	MaxIDBytes     = 256
 )
 
+// WideBytes is how much of a series in one slice is told to be wide: so much is better cut
+// into shorter slices or more series. See Query.WideBytes.
+const WideBytes = 64 << 20
+
 // TokenEntry is what a store remembers of a token.
 type TokenEntry struct {
 	ID      wal.TokenID
@@ -40,6 +44,9 @@ type Store interface {
 
 	// Slices are those of a partition as of its last commit.
 	Slices(p wal.Partition) Slices
+
+	// Measure says what each slice of a partition holds, by start. It looks at every event.
+	Measure(ctx context.Context, p wal.Partition) ([]SliceSize, error)
 
 	// Read reads a page of one series.
 	Read(ctx context.Context, q *Query) (*Page, error)
@@ -80,6 +87,13 @@ type Batch interface {
 	DeleteSeries(in Slice, series []byte)
 }
 
+// SliceSize is what a slice holds.
+type SliceSize struct {
+	Slice
+	Events int64
+	Bytes  int64 // of series, times, ids and items as they are encoded
+}
+
 // Query asks for a page of one series.
 type Query struct {
 	Partition  wal.Partition
@@ -89,6 +103,7 @@ type Query struct {
 	Filters    []Item
 	Limit      int   // events
 	MaxBytes   int   // of their encodings; one that is larger comes alone
+	WideBytes  int64 // of the series in one slice, as they lie in files: above it the page says Wide
 	After      *Mark // the last event of the page before
 	// Open reports whether a slice is read.
 	Open     func(Slice) bool
@@ -108,6 +123,8 @@ type Page struct {
 	Next *Mark
 	// Partial: the page ended early, at its deadline.
 	Partial bool
+	// Wide: the page ended within a slice in which the series has more than Query.WideBytes.
+	Wide bool
 }
 
 // ListQuery asks for series of one partition by name.

@@ -18,7 +18,6 @@ func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
 	}
 	const write, mutate = "/headwater.v1.LogService/WriteToLog", "/headwater.v1.KeyValueService/MutateItems"
 	for _, c := range []struct{ method, path, body, header string }{
-		{"POST", "/headwater.v1.TimeSeriesService/ListTimeSlices", `{}`, ""},
 		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`, ""},
 		{"POST", write, `{"namespace": "n", "targets": ["x"]}`, ""},
 		{"POST", write, `{"namespace": "n", "lifecycle": {"delay": "10s"}}`, ""},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/wal"
 )
 
 // Aggregate implements timeseries.Store. It scans the events of the interval, slice by
@@ -90,4 +91,37 @@ func (r *aggregating) slice(ctx context.Context, x timeseries.Slice) error {
 		}
 	}
 	return nil
+}
+
+// Measure implements timeseries.Store.
+func (s *Store) Measure(ctx context.Context, p wal.Partition) ([]timeseries.SliceSize, error) {
+	if err := s.Enter(ctx, p); err != nil {
+		return nil, err
+	}
+	defer s.Leave()
+	lo, hi := pebblestore.Span(tableEvent, p)
+	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return nil, s.DB.ReadError("measure slices", p, err)
+	}
+	var out []timeseries.SliceSize
+	scanned := 0
+	for _, x := range s.Slices(p) {
+		size := timeseries.SliceSize{Slice: x}
+		lo := appendSlice(nil, tableEvent, p, x.Start)
+		it.SetBounds(lo, pebblestore.Successor(lo))
+		for ok := it.First(); ok && err == nil; ok = it.Next() {
+			size.Events++
+			value := it.LazyValue()
+			size.Bytes += int64(len(it.Key()) - len(lo) + value.Len())
+			if scanned++; scanned%lookEvery == 0 {
+				err = ctx.Err()
+			}
+		}
+		out = append(out, size)
+	}
+	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
+		return nil, s.DB.ReadError("measure slices", p, err)
+	}
+	return out, nil
 }

@@ -42,6 +42,9 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (page *timeseries
 			continue
 		}
 		if done := r.slice(ctx, x); done {
+			if r.err == nil { // the slice holds more than the page
+				r.page.Wide, r.err = s.wide(q, x)
+			}
 			break
 		}
 	}
@@ -49,6 +52,14 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (page *timeseries
 		return nil, s.DB.ReadError("read events", q.Partition, err)
 	}
 	return r.page, nil
+}
+
+// wide reports whether a series has more than q.WideBytes in a slice, as it lies in files:
+// what was written last is not counted yet.
+func (s *Store) wide(q *timeseries.Query, x timeseries.Slice) (bool, error) {
+	lo := appendSeries(nil, q.Partition, x.Start, q.Series)
+	n, err := s.DB.EstimateDiskUsage(lo, pebblestore.Successor(lo))
+	return n > uint64(q.WideBytes), err
 }
 
 // reading is a page on its way.

@@ -154,6 +154,7 @@ func TestModel(t *testing.T) {
 		if got := s.Slices(1); !slices.Equal(got, m.slices) {
 			t.Fatalf("slices are %v, not %v", got, m.slices)
 		}
+		m.checkMeasure(t, s)
 		m.checkReads(t, s)
 		m.checkList(t, s)
 		m.checkSearch(t, s)
@@ -225,6 +226,58 @@ func timeOfPlace(p string) int64 {
 	_, _ = fmt.Sscanf(p[:20], "%d", &v)
 	return int64(v ^ 1<<63)
 }
+
+// checkMeasure counts the events of each slice.
+func (m *model) checkMeasure(t *rapid.T, s *testStore) {
+	sizes, err := s.Measure(t.Context(), 1)
+	if err != nil || len(sizes) != len(m.slices) {
+		t.Fatalf("%d slices are measured, not %d: %v", len(sizes), len(m.slices), err)
+	}
+	for i, x := range m.slices {
+		want := int64(0)
+		for _, events := range m.events {
+			for p := range events {
+				if at := timeOfPlace(p); at >= x.Start && at < x.End {
+					want++
+				}
+			}
+		}
+		if sizes[i].Slice != x || sizes[i].Events != want || (sizes[i].Bytes > 0) != (want > 0) {
+			t.Fatalf("slice %v has %d events, not %+v", x, want, sizes[i])
+		}
+	}
+}
+
+// TestAWideSeriesIsTold once it lies in files, and only by a page that ends within it.
+func TestAWideSeriesIsTold(t *testing.T) {
+	t.Parallel()
+	s := open(t, small(vfs.NewMem(), 1))
+	defer func() { _ = s.Close() }()
+	x := timeseries.Slice{Start: 0, End: 100, EventBuckets: 1}
+	b := s.Begin(0)
+	b.AddSlice(x)
+	for i := range int64(100) {
+		b.AddEvent(x, []byte("s"), i, []byte("1"), timeseries.AppendItems(nil, []timeseries.Item{{Key: []byte("k"), Value: valueNumber(i)}}))
+	}
+	if err := b.Commit(t.Context(), consumers.State{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DB.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]bool{10: true, 1000: false} {
+		page, err := s.Read(t.Context(), &timeseries.Query{Series: []byte("s"), End: 100, Limit: limit, MaxBytes: 1 << 20, WideBytes: 10})
+		if err != nil || page.Wide != want {
+			t.Errorf("a page of %d events: wide is %v, not %v (%v)", limit, page.Wide, want, err)
+		}
+		page, err = s.Read(t.Context(), &timeseries.Query{Series: []byte("s"), End: 100, Limit: limit, MaxBytes: 1 << 20, WideBytes: 1 << 20})
+		if err != nil || page.Wide {
+			t.Errorf("a page of %d events of a small series: wide is %v (%v)", limit, page.Wide, err)
+		}
+	}
+}
+
+func valueNumber(i int64) timeseries.Value { return timeseries.Value{Kind: timeseries.Int, Int: i} }
 
 // checkReads reads every series in pages.
 func (m *model) checkReads(t *rapid.T, s *testStore) {

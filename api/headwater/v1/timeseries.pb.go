@@ -200,6 +200,60 @@ func (AggregateEventRecordsRequest_Fill) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{19, 0}
 }
 
+type TimeSlice_State int32
+
+const (
+	TimeSlice_STATE_UNSPECIFIED TimeSlice_State = 0
+	TimeSlice_OPEN              TimeSlice_State = 1
+	// Nothing reads or writes it.
+	TimeSlice_CLOSED TimeSlice_State = 2
+	// It is due to be dropped, and is not listed any more once it is.
+	TimeSlice_DROPPED TimeSlice_State = 3
+)
+
+// Enum value maps for TimeSlice_State.
+var (
+	TimeSlice_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "OPEN",
+		2: "CLOSED",
+		3: "DROPPED",
+	}
+	TimeSlice_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"OPEN":              1,
+		"CLOSED":            2,
+		"DROPPED":           3,
+	}
+)
+
+func (x TimeSlice_State) Enum() *TimeSlice_State {
+	p := new(TimeSlice_State)
+	*p = x
+	return p
+}
+
+func (x TimeSlice_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TimeSlice_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_timeseries_proto_enumTypes[3].Descriptor()
+}
+
+func (TimeSlice_State) Type() protoreflect.EnumType {
+	return &file_headwater_v1_timeseries_proto_enumTypes[3]
+}
+
+func (x TimeSlice_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TimeSlice_State.Descriptor instead.
+func (TimeSlice_State) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22, 0}
+}
+
 // EventValue is the value of an item. Exactly one field is set.
 type EventValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -941,8 +995,11 @@ type ReadEventRecordsResponse struct {
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The page ended early so as not to miss the deadline; the token goes on there.
-	Partial       bool  `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
-	AsOf          *AsOf `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	Partial bool  `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
+	AsOf    *AsOf `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// The page ended within a slice in which the series has more than 64 MiB, as it is
+	// stored; what was written last is not counted yet.
+	Wide          bool `protobuf:"varint,5,opt,name=wide,proto3" json:"wide,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1003,6 +1060,13 @@ func (x *ReadEventRecordsResponse) GetAsOf() *AsOf {
 		return x.AsOf
 	}
 	return nil
+}
+
+func (x *ReadEventRecordsResponse) GetWide() bool {
+	if x != nil {
+		return x.Wide
+	}
+	return false
 }
 
 // EventQuery is a tree of conditions on the items of an event, at most 8 deep and of at
@@ -1829,6 +1893,181 @@ func (x *AggregateEventRecordsResponse) GetAsOf() *AsOf {
 	return nil
 }
 
+type ListTimeSlicesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTimeSlicesRequest) Reset() {
+	*x = ListTimeSlicesRequest{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTimeSlicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTimeSlicesRequest) ProtoMessage() {}
+
+func (x *ListTimeSlicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTimeSlicesRequest.ProtoReflect.Descriptor instead.
+func (*ListTimeSlicesRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListTimeSlicesRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+// TimeSlice is a span of event time. Each partition of a namespace has slices of its own;
+// those with one start and one end are told as one.
+type TimeSlice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	End   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
+	// Of series, times, ids and items, before compression.
+	Bytes         int64           `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Events        int64           `protobuf:"varint,4,opt,name=events,proto3" json:"events,omitempty"`
+	State         TimeSlice_State `protobuf:"varint,5,opt,name=state,proto3,enum=headwater.v1.TimeSlice_State" json:"state,omitempty"`
+	EventBuckets  int32           `protobuf:"varint,6,opt,name=event_buckets,json=eventBuckets,proto3" json:"event_buckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeSlice) Reset() {
+	*x = TimeSlice{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeSlice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeSlice) ProtoMessage() {}
+
+func (x *TimeSlice) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeSlice.ProtoReflect.Descriptor instead.
+func (*TimeSlice) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TimeSlice) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *TimeSlice) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *TimeSlice) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *TimeSlice) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *TimeSlice) GetState() TimeSlice_State {
+	if x != nil {
+		return x.State
+	}
+	return TimeSlice_STATE_UNSPECIFIED
+}
+
+func (x *TimeSlice) GetEventBuckets() int32 {
+	if x != nil {
+		return x.EventBuckets
+	}
+	return 0
+}
+
+type ListTimeSlicesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slices        []*TimeSlice           `protobuf:"bytes,1,rep,name=slices,proto3" json:"slices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTimeSlicesResponse) Reset() {
+	*x = ListTimeSlicesResponse{}
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTimeSlicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTimeSlicesResponse) ProtoMessage() {}
+
+func (x *ListTimeSlicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTimeSlicesResponse.ProtoReflect.Descriptor instead.
+func (*ListTimeSlicesResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListTimeSlicesResponse) GetSlices() []*TimeSlice {
+	if x != nil {
+		return x.Slices
+	}
+	return nil
+}
+
 type ListTimeSeriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -1846,7 +2085,7 @@ type ListTimeSeriesRequest struct {
 
 func (x *ListTimeSeriesRequest) Reset() {
 	*x = ListTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2097,7 @@ func (x *ListTimeSeriesRequest) String() string {
 func (*ListTimeSeriesRequest) ProtoMessage() {}
 
 func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[21]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2110,7 @@ func (x *ListTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListTimeSeriesRequest) GetNamespace() string {
@@ -1935,7 +2174,7 @@ type TimeSeriesInfo struct {
 
 func (x *TimeSeriesInfo) Reset() {
 	*x = TimeSeriesInfo{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2186,7 @@ func (x *TimeSeriesInfo) String() string {
 func (*TimeSeriesInfo) ProtoMessage() {}
 
 func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[22]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2199,7 @@ func (x *TimeSeriesInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeSeriesInfo.ProtoReflect.Descriptor instead.
 func (*TimeSeriesInfo) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{22}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TimeSeriesInfo) GetTimeSeriesId() string {
@@ -1996,7 +2235,7 @@ type ListTimeSeriesResponse struct {
 
 func (x *ListTimeSeriesResponse) Reset() {
 	*x = ListTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2247,7 @@ func (x *ListTimeSeriesResponse) String() string {
 func (*ListTimeSeriesResponse) ProtoMessage() {}
 
 func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[23]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2260,7 @@ func (x *ListTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*ListTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{23}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListTimeSeriesResponse) GetSeries() []*TimeSeriesInfo {
@@ -2056,7 +2295,7 @@ type DeleteTimeSeriesRequest struct {
 
 func (x *DeleteTimeSeriesRequest) Reset() {
 	*x = DeleteTimeSeriesRequest{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2307,7 @@ func (x *DeleteTimeSeriesRequest) String() string {
 func (*DeleteTimeSeriesRequest) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[24]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2320,7 @@ func (x *DeleteTimeSeriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{24}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteTimeSeriesRequest) GetNamespace() string {
@@ -2114,7 +2353,7 @@ type DeleteTimeSeriesResponse struct {
 
 func (x *DeleteTimeSeriesResponse) Reset() {
 	*x = DeleteTimeSeriesResponse{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2365,7 @@ func (x *DeleteTimeSeriesResponse) String() string {
 func (*DeleteTimeSeriesResponse) ProtoMessage() {}
 
 func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[25]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2378,7 @@ func (x *DeleteTimeSeriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTimeSeriesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTimeSeriesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{25}
+	return file_headwater_v1_timeseries_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteTimeSeriesResponse) GetResult() *WriteResult {
@@ -2162,7 +2401,7 @@ type SearchEventRecordsResponse_Explain struct {
 
 func (x *SearchEventRecordsResponse_Explain) Reset() {
 	*x = SearchEventRecordsResponse_Explain{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2413,7 @@ func (x *SearchEventRecordsResponse_Explain) String() string {
 func (*SearchEventRecordsResponse_Explain) ProtoMessage() {}
 
 func (x *SearchEventRecordsResponse_Explain) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[26]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2464,7 @@ type AggregateEventRecordsRequest_OrderBy struct {
 
 func (x *AggregateEventRecordsRequest_OrderBy) Reset() {
 	*x = AggregateEventRecordsRequest_OrderBy{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2476,7 @@ func (x *AggregateEventRecordsRequest_OrderBy) String() string {
 func (*AggregateEventRecordsRequest_OrderBy) ProtoMessage() {}
 
 func (x *AggregateEventRecordsRequest_OrderBy) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[27]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2527,7 @@ type AggregateEventRecordsResponse_Group struct {
 
 func (x *AggregateEventRecordsResponse_Group) Reset() {
 	*x = AggregateEventRecordsResponse_Group{}
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2539,7 @@ func (x *AggregateEventRecordsResponse_Group) String() string {
 func (*AggregateEventRecordsResponse_Group) ProtoMessage() {}
 
 func (x *AggregateEventRecordsResponse_Group) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_timeseries_proto_msgTypes[28]
+	mi := &file_headwater_v1_timeseries_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,12 +2643,13 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\n" +
 	"_page_sizeB\x12\n" +
 	"\x10_page_size_bytesB\x15\n" +
-	"\x13_total_record_limit\"\xba\x01\n" +
+	"\x13_total_record_limit\"\xce\x01\n" +
 	"\x18ReadEventRecordsResponse\x123\n" +
 	"\arecords\x18\x01 \x03(\v2\x19.headwater.v1.EventRecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x18\n" +
 	"\apartial\x18\x03 \x01(\bR\apartial\x12'\n" +
-	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\"\xd7\x02\n" +
+	"\x05as_of\x18\x04 \x01(\v2\x12.headwater.v1.AsOfR\x04asOf\x12\x12\n" +
+	"\x04wide\x18\x05 \x01(\bR\x04wide\"\xd7\x02\n" +
 	"\n" +
 	"EventQuery\x12*\n" +
 	"\x03and\x18\x01 \x03(\v2\x18.headwater.v1.EventQueryR\x03and\x12(\n" +
@@ -2522,7 +2762,24 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xa7\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"5\n" +
+	"\x15ListTimeSlicesRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\xb6\x02\n" +
+	"\tTimeSlice\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06events\x18\x04 \x01(\x03R\x06events\x123\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x1d.headwater.v1.TimeSlice.StateR\x05state\x12#\n" +
+	"\revent_buckets\x18\x06 \x01(\x05R\feventBuckets\"A\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\b\n" +
+	"\x04OPEN\x10\x01\x12\n" +
+	"\n" +
+	"\x06CLOSED\x10\x02\x12\v\n" +
+	"\aDROPPED\x10\x03\"I\n" +
+	"\x16ListTimeSlicesResponse\x12/\n" +
+	"\x06slices\x18\x01 \x03(\v2\x17.headwater.v1.TimeSliceR\x06slices\"\xa7\x02\n" +
 	"\x15ListTimeSeriesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
@@ -2547,13 +2804,14 @@ const file_headwater_v1_timeseries_proto_rawDesc = "" +
 	"\x0etime_series_id\x18\x02 \x01(\tR\ftimeSeriesId\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"M\n" +
 	"\x18DeleteTimeSeriesResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\xfd\x05\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result2\xdf\x06\n" +
 	"\x11TimeSeriesService\x12p\n" +
 	"\x15WriteEventRecordsSync\x12*.headwater.v1.WriteEventRecordsSyncRequest\x1a+.headwater.v1.WriteEventRecordsSyncResponse\x12d\n" +
 	"\x11WriteEventRecords\x12&.headwater.v1.WriteEventRecordsRequest\x1a'.headwater.v1.WriteEventRecordsResponse\x12f\n" +
 	"\x10ReadEventRecords\x12%.headwater.v1.ReadEventRecordsRequest\x1a&.headwater.v1.ReadEventRecordsResponse\"\x03\x90\x02\x01\x12l\n" +
 	"\x12SearchEventRecords\x12'.headwater.v1.SearchEventRecordsRequest\x1a(.headwater.v1.SearchEventRecordsResponse\"\x03\x90\x02\x01\x12u\n" +
 	"\x15AggregateEventRecords\x12*.headwater.v1.AggregateEventRecordsRequest\x1a+.headwater.v1.AggregateEventRecordsResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\x0eListTimeSlices\x12#.headwater.v1.ListTimeSlicesRequest\x1a$.headwater.v1.ListTimeSlicesResponse\"\x03\x90\x02\x01\x12`\n" +
 	"\x0eListTimeSeries\x12#.headwater.v1.ListTimeSeriesRequest\x1a$.headwater.v1.ListTimeSeriesResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\x10DeleteTimeSeries\x12%.headwater.v1.DeleteTimeSeriesRequest\x1a&.headwater.v1.DeleteTimeSeriesResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
 
@@ -2569,127 +2827,137 @@ func file_headwater_v1_timeseries_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_timeseries_proto_rawDescData
 }
 
-var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_headwater_v1_timeseries_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_headwater_v1_timeseries_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_headwater_v1_timeseries_proto_goTypes = []any{
 	(ReadEventRecordsRequest_Order)(0),           // 0: headwater.v1.ReadEventRecordsRequest.Order
 	(EventAggregation_Op)(0),                     // 1: headwater.v1.EventAggregation.Op
 	(AggregateEventRecordsRequest_Fill)(0),       // 2: headwater.v1.AggregateEventRecordsRequest.Fill
-	(*EventValue)(nil),                           // 3: headwater.v1.EventValue
-	(*EventItem)(nil),                            // 4: headwater.v1.EventItem
-	(*EventRecord)(nil),                          // 5: headwater.v1.EventRecord
-	(*WriteEventRecordsSyncRequest)(nil),         // 6: headwater.v1.WriteEventRecordsSyncRequest
-	(*RefusedEvent)(nil),                         // 7: headwater.v1.RefusedEvent
-	(*WriteEventRecordsSyncResponse)(nil),        // 8: headwater.v1.WriteEventRecordsSyncResponse
-	(*WriteEventRecordsRequest)(nil),             // 9: headwater.v1.WriteEventRecordsRequest
-	(*WriteEventRecordsResponse)(nil),            // 10: headwater.v1.WriteEventRecordsResponse
-	(*EventFilter)(nil),                          // 11: headwater.v1.EventFilter
-	(*ReadEventRecordsRequest)(nil),              // 12: headwater.v1.ReadEventRecordsRequest
-	(*ReadEventRecordsResponse)(nil),             // 13: headwater.v1.ReadEventRecordsResponse
-	(*EventQuery)(nil),                           // 14: headwater.v1.EventQuery
-	(*EventEquals)(nil),                          // 15: headwater.v1.EventEquals
-	(*EventRange)(nil),                           // 16: headwater.v1.EventRange
-	(*EventPrefix)(nil),                          // 17: headwater.v1.EventPrefix
-	(*EventExists)(nil),                          // 18: headwater.v1.EventExists
-	(*SearchEventRecordsRequest)(nil),            // 19: headwater.v1.SearchEventRecordsRequest
-	(*SearchEventRecordsResponse)(nil),           // 20: headwater.v1.SearchEventRecordsResponse
-	(*EventAggregation)(nil),                     // 21: headwater.v1.EventAggregation
-	(*AggregateEventRecordsRequest)(nil),         // 22: headwater.v1.AggregateEventRecordsRequest
-	(*AggregateEventRecordsResponse)(nil),        // 23: headwater.v1.AggregateEventRecordsResponse
-	(*ListTimeSeriesRequest)(nil),                // 24: headwater.v1.ListTimeSeriesRequest
-	(*TimeSeriesInfo)(nil),                       // 25: headwater.v1.TimeSeriesInfo
-	(*ListTimeSeriesResponse)(nil),               // 26: headwater.v1.ListTimeSeriesResponse
-	(*DeleteTimeSeriesRequest)(nil),              // 27: headwater.v1.DeleteTimeSeriesRequest
-	(*DeleteTimeSeriesResponse)(nil),             // 28: headwater.v1.DeleteTimeSeriesResponse
-	(*SearchEventRecordsResponse_Explain)(nil),   // 29: headwater.v1.SearchEventRecordsResponse.Explain
-	(*AggregateEventRecordsRequest_OrderBy)(nil), // 30: headwater.v1.AggregateEventRecordsRequest.OrderBy
-	(*AggregateEventRecordsResponse_Group)(nil),  // 31: headwater.v1.AggregateEventRecordsResponse.Group
-	nil,                           // 32: headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
-	nil,                           // 33: headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),      // 35: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),           // 36: headwater.v1.WriteResult
-	(*TimeInterval)(nil),          // 37: headwater.v1.TimeInterval
-	(Consistency)(0),              // 38: headwater.v1.Consistency
-	(*AsOf)(nil),                  // 39: headwater.v1.AsOf
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(TimeSlice_State)(0),                         // 3: headwater.v1.TimeSlice.State
+	(*EventValue)(nil),                           // 4: headwater.v1.EventValue
+	(*EventItem)(nil),                            // 5: headwater.v1.EventItem
+	(*EventRecord)(nil),                          // 6: headwater.v1.EventRecord
+	(*WriteEventRecordsSyncRequest)(nil),         // 7: headwater.v1.WriteEventRecordsSyncRequest
+	(*RefusedEvent)(nil),                         // 8: headwater.v1.RefusedEvent
+	(*WriteEventRecordsSyncResponse)(nil),        // 9: headwater.v1.WriteEventRecordsSyncResponse
+	(*WriteEventRecordsRequest)(nil),             // 10: headwater.v1.WriteEventRecordsRequest
+	(*WriteEventRecordsResponse)(nil),            // 11: headwater.v1.WriteEventRecordsResponse
+	(*EventFilter)(nil),                          // 12: headwater.v1.EventFilter
+	(*ReadEventRecordsRequest)(nil),              // 13: headwater.v1.ReadEventRecordsRequest
+	(*ReadEventRecordsResponse)(nil),             // 14: headwater.v1.ReadEventRecordsResponse
+	(*EventQuery)(nil),                           // 15: headwater.v1.EventQuery
+	(*EventEquals)(nil),                          // 16: headwater.v1.EventEquals
+	(*EventRange)(nil),                           // 17: headwater.v1.EventRange
+	(*EventPrefix)(nil),                          // 18: headwater.v1.EventPrefix
+	(*EventExists)(nil),                          // 19: headwater.v1.EventExists
+	(*SearchEventRecordsRequest)(nil),            // 20: headwater.v1.SearchEventRecordsRequest
+	(*SearchEventRecordsResponse)(nil),           // 21: headwater.v1.SearchEventRecordsResponse
+	(*EventAggregation)(nil),                     // 22: headwater.v1.EventAggregation
+	(*AggregateEventRecordsRequest)(nil),         // 23: headwater.v1.AggregateEventRecordsRequest
+	(*AggregateEventRecordsResponse)(nil),        // 24: headwater.v1.AggregateEventRecordsResponse
+	(*ListTimeSlicesRequest)(nil),                // 25: headwater.v1.ListTimeSlicesRequest
+	(*TimeSlice)(nil),                            // 26: headwater.v1.TimeSlice
+	(*ListTimeSlicesResponse)(nil),               // 27: headwater.v1.ListTimeSlicesResponse
+	(*ListTimeSeriesRequest)(nil),                // 28: headwater.v1.ListTimeSeriesRequest
+	(*TimeSeriesInfo)(nil),                       // 29: headwater.v1.TimeSeriesInfo
+	(*ListTimeSeriesResponse)(nil),               // 30: headwater.v1.ListTimeSeriesResponse
+	(*DeleteTimeSeriesRequest)(nil),              // 31: headwater.v1.DeleteTimeSeriesRequest
+	(*DeleteTimeSeriesResponse)(nil),             // 32: headwater.v1.DeleteTimeSeriesResponse
+	(*SearchEventRecordsResponse_Explain)(nil),   // 33: headwater.v1.SearchEventRecordsResponse.Explain
+	(*AggregateEventRecordsRequest_OrderBy)(nil), // 34: headwater.v1.AggregateEventRecordsRequest.OrderBy
+	(*AggregateEventRecordsResponse_Group)(nil),  // 35: headwater.v1.AggregateEventRecordsResponse.Group
+	nil,                           // 36: headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
+	nil,                           // 37: headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),      // 39: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),           // 40: headwater.v1.WriteResult
+	(*TimeInterval)(nil),          // 41: headwater.v1.TimeInterval
+	(Consistency)(0),              // 42: headwater.v1.Consistency
+	(*AsOf)(nil),                  // 43: headwater.v1.AsOf
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
 }
 var file_headwater_v1_timeseries_proto_depIdxs = []int32{
-	3,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
-	34, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
-	4,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
-	5,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
-	35, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
-	36, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
-	7,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
-	5,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
-	35, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	36, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
-	7,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
-	3,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
-	37, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	11, // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
+	4,  // 0: headwater.v1.EventItem.value:type_name -> headwater.v1.EventValue
+	38, // 1: headwater.v1.EventRecord.event_time:type_name -> google.protobuf.Timestamp
+	5,  // 2: headwater.v1.EventRecord.items:type_name -> headwater.v1.EventItem
+	6,  // 3: headwater.v1.WriteEventRecordsSyncRequest.events:type_name -> headwater.v1.EventRecord
+	39, // 4: headwater.v1.WriteEventRecordsSyncRequest.token:type_name -> headwater.v1.IdempotencyToken
+	40, // 5: headwater.v1.WriteEventRecordsSyncResponse.result:type_name -> headwater.v1.WriteResult
+	8,  // 6: headwater.v1.WriteEventRecordsSyncResponse.refused:type_name -> headwater.v1.RefusedEvent
+	6,  // 7: headwater.v1.WriteEventRecordsRequest.events:type_name -> headwater.v1.EventRecord
+	39, // 8: headwater.v1.WriteEventRecordsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	40, // 9: headwater.v1.WriteEventRecordsResponse.result:type_name -> headwater.v1.WriteResult
+	8,  // 10: headwater.v1.WriteEventRecordsResponse.refused:type_name -> headwater.v1.RefusedEvent
+	4,  // 11: headwater.v1.EventFilter.equals:type_name -> headwater.v1.EventValue
+	41, // 12: headwater.v1.ReadEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	12, // 13: headwater.v1.ReadEventRecordsRequest.filters:type_name -> headwater.v1.EventFilter
 	0,  // 14: headwater.v1.ReadEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	38, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	5,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	39, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	14, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
-	14, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
-	14, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
-	15, // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventEquals
-	16, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
-	17, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
-	18, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
-	3,  // 25: headwater.v1.EventEquals.value:type_name -> headwater.v1.EventValue
-	3,  // 26: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
-	3,  // 27: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
-	37, // 28: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	14, // 29: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	42, // 15: headwater.v1.ReadEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	6,  // 16: headwater.v1.ReadEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	43, // 17: headwater.v1.ReadEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	15, // 18: headwater.v1.EventQuery.and:type_name -> headwater.v1.EventQuery
+	15, // 19: headwater.v1.EventQuery.or:type_name -> headwater.v1.EventQuery
+	15, // 20: headwater.v1.EventQuery.not:type_name -> headwater.v1.EventQuery
+	16, // 21: headwater.v1.EventQuery.equals:type_name -> headwater.v1.EventEquals
+	17, // 22: headwater.v1.EventQuery.range:type_name -> headwater.v1.EventRange
+	18, // 23: headwater.v1.EventQuery.prefix:type_name -> headwater.v1.EventPrefix
+	19, // 24: headwater.v1.EventQuery.exists:type_name -> headwater.v1.EventExists
+	4,  // 25: headwater.v1.EventEquals.value:type_name -> headwater.v1.EventValue
+	4,  // 26: headwater.v1.EventRange.lower:type_name -> headwater.v1.EventValue
+	4,  // 27: headwater.v1.EventRange.upper:type_name -> headwater.v1.EventValue
+	41, // 28: headwater.v1.SearchEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	15, // 29: headwater.v1.SearchEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
 	0,  // 30: headwater.v1.SearchEventRecordsRequest.order:type_name -> headwater.v1.ReadEventRecordsRequest.Order
-	38, // 31: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	5,  // 32: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
-	39, // 33: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	29, // 34: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
+	42, // 31: headwater.v1.SearchEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	6,  // 32: headwater.v1.SearchEventRecordsResponse.records:type_name -> headwater.v1.EventRecord
+	43, // 33: headwater.v1.SearchEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	33, // 34: headwater.v1.SearchEventRecordsResponse.explain:type_name -> headwater.v1.SearchEventRecordsResponse.Explain
 	1,  // 35: headwater.v1.EventAggregation.op:type_name -> headwater.v1.EventAggregation.Op
-	37, // 36: headwater.v1.AggregateEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
-	14, // 37: headwater.v1.AggregateEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
-	21, // 38: headwater.v1.AggregateEventRecordsRequest.aggregations:type_name -> headwater.v1.EventAggregation
-	40, // 39: headwater.v1.AggregateEventRecordsRequest.time_bucket:type_name -> google.protobuf.Duration
+	41, // 36: headwater.v1.AggregateEventRecordsRequest.interval:type_name -> headwater.v1.TimeInterval
+	15, // 37: headwater.v1.AggregateEventRecordsRequest.query:type_name -> headwater.v1.EventQuery
+	22, // 38: headwater.v1.AggregateEventRecordsRequest.aggregations:type_name -> headwater.v1.EventAggregation
+	44, // 39: headwater.v1.AggregateEventRecordsRequest.time_bucket:type_name -> google.protobuf.Duration
 	2,  // 40: headwater.v1.AggregateEventRecordsRequest.fill:type_name -> headwater.v1.AggregateEventRecordsRequest.Fill
-	30, // 41: headwater.v1.AggregateEventRecordsRequest.order_by:type_name -> headwater.v1.AggregateEventRecordsRequest.OrderBy
-	38, // 42: headwater.v1.AggregateEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
-	31, // 43: headwater.v1.AggregateEventRecordsResponse.groups:type_name -> headwater.v1.AggregateEventRecordsResponse.Group
-	39, // 44: headwater.v1.AggregateEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
-	37, // 45: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
-	38, // 46: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
-	34, // 47: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
-	34, // 48: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
-	25, // 49: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
-	39, // 50: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
-	35, // 51: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
-	36, // 52: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
-	32, // 53: headwater.v1.AggregateEventRecordsResponse.Group.labels:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
-	34, // 54: headwater.v1.AggregateEventRecordsResponse.Group.bucket_start:type_name -> google.protobuf.Timestamp
-	33, // 55: headwater.v1.AggregateEventRecordsResponse.Group.values:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
-	6,  // 56: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
-	9,  // 57: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
-	12, // 58: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
-	19, // 59: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
-	22, // 60: headwater.v1.TimeSeriesService.AggregateEventRecords:input_type -> headwater.v1.AggregateEventRecordsRequest
-	24, // 61: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
-	27, // 62: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
-	8,  // 63: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
-	10, // 64: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
-	13, // 65: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
-	20, // 66: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
-	23, // 67: headwater.v1.TimeSeriesService.AggregateEventRecords:output_type -> headwater.v1.AggregateEventRecordsResponse
-	26, // 68: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
-	28, // 69: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
-	63, // [63:70] is the sub-list for method output_type
-	56, // [56:63] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	34, // 41: headwater.v1.AggregateEventRecordsRequest.order_by:type_name -> headwater.v1.AggregateEventRecordsRequest.OrderBy
+	42, // 42: headwater.v1.AggregateEventRecordsRequest.consistency:type_name -> headwater.v1.Consistency
+	35, // 43: headwater.v1.AggregateEventRecordsResponse.groups:type_name -> headwater.v1.AggregateEventRecordsResponse.Group
+	43, // 44: headwater.v1.AggregateEventRecordsResponse.as_of:type_name -> headwater.v1.AsOf
+	38, // 45: headwater.v1.TimeSlice.start:type_name -> google.protobuf.Timestamp
+	38, // 46: headwater.v1.TimeSlice.end:type_name -> google.protobuf.Timestamp
+	3,  // 47: headwater.v1.TimeSlice.state:type_name -> headwater.v1.TimeSlice.State
+	26, // 48: headwater.v1.ListTimeSlicesResponse.slices:type_name -> headwater.v1.TimeSlice
+	41, // 49: headwater.v1.ListTimeSeriesRequest.interval:type_name -> headwater.v1.TimeInterval
+	42, // 50: headwater.v1.ListTimeSeriesRequest.consistency:type_name -> headwater.v1.Consistency
+	38, // 51: headwater.v1.TimeSeriesInfo.first:type_name -> google.protobuf.Timestamp
+	38, // 52: headwater.v1.TimeSeriesInfo.last:type_name -> google.protobuf.Timestamp
+	29, // 53: headwater.v1.ListTimeSeriesResponse.series:type_name -> headwater.v1.TimeSeriesInfo
+	43, // 54: headwater.v1.ListTimeSeriesResponse.as_of:type_name -> headwater.v1.AsOf
+	39, // 55: headwater.v1.DeleteTimeSeriesRequest.token:type_name -> headwater.v1.IdempotencyToken
+	40, // 56: headwater.v1.DeleteTimeSeriesResponse.result:type_name -> headwater.v1.WriteResult
+	36, // 57: headwater.v1.AggregateEventRecordsResponse.Group.labels:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.LabelsEntry
+	38, // 58: headwater.v1.AggregateEventRecordsResponse.Group.bucket_start:type_name -> google.protobuf.Timestamp
+	37, // 59: headwater.v1.AggregateEventRecordsResponse.Group.values:type_name -> headwater.v1.AggregateEventRecordsResponse.Group.ValuesEntry
+	7,  // 60: headwater.v1.TimeSeriesService.WriteEventRecordsSync:input_type -> headwater.v1.WriteEventRecordsSyncRequest
+	10, // 61: headwater.v1.TimeSeriesService.WriteEventRecords:input_type -> headwater.v1.WriteEventRecordsRequest
+	13, // 62: headwater.v1.TimeSeriesService.ReadEventRecords:input_type -> headwater.v1.ReadEventRecordsRequest
+	20, // 63: headwater.v1.TimeSeriesService.SearchEventRecords:input_type -> headwater.v1.SearchEventRecordsRequest
+	23, // 64: headwater.v1.TimeSeriesService.AggregateEventRecords:input_type -> headwater.v1.AggregateEventRecordsRequest
+	25, // 65: headwater.v1.TimeSeriesService.ListTimeSlices:input_type -> headwater.v1.ListTimeSlicesRequest
+	28, // 66: headwater.v1.TimeSeriesService.ListTimeSeries:input_type -> headwater.v1.ListTimeSeriesRequest
+	31, // 67: headwater.v1.TimeSeriesService.DeleteTimeSeries:input_type -> headwater.v1.DeleteTimeSeriesRequest
+	9,  // 68: headwater.v1.TimeSeriesService.WriteEventRecordsSync:output_type -> headwater.v1.WriteEventRecordsSyncResponse
+	11, // 69: headwater.v1.TimeSeriesService.WriteEventRecords:output_type -> headwater.v1.WriteEventRecordsResponse
+	14, // 70: headwater.v1.TimeSeriesService.ReadEventRecords:output_type -> headwater.v1.ReadEventRecordsResponse
+	21, // 71: headwater.v1.TimeSeriesService.SearchEventRecords:output_type -> headwater.v1.SearchEventRecordsResponse
+	24, // 72: headwater.v1.TimeSeriesService.AggregateEventRecords:output_type -> headwater.v1.AggregateEventRecordsResponse
+	27, // 73: headwater.v1.TimeSeriesService.ListTimeSlices:output_type -> headwater.v1.ListTimeSlicesResponse
+	30, // 74: headwater.v1.TimeSeriesService.ListTimeSeries:output_type -> headwater.v1.ListTimeSeriesResponse
+	32, // 75: headwater.v1.TimeSeriesService.DeleteTimeSeries:output_type -> headwater.v1.DeleteTimeSeriesResponse
+	68, // [68:76] is the sub-list for method output_type
+	60, // [60:68] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_timeseries_proto_init() }
@@ -2709,14 +2977,14 @@ func file_headwater_v1_timeseries_proto_init() {
 	file_headwater_v1_timeseries_proto_msgTypes[17].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[18].OneofWrappers = []any{}
 	file_headwater_v1_timeseries_proto_msgTypes[19].OneofWrappers = []any{}
-	file_headwater_v1_timeseries_proto_msgTypes[21].OneofWrappers = []any{}
+	file_headwater_v1_timeseries_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_timeseries_proto_rawDesc), len(file_headwater_v1_timeseries_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   31,
+			NumEnums:      4,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

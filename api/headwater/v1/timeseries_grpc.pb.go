@@ -24,6 +24,7 @@ const (
 	TimeSeriesService_ReadEventRecords_FullMethodName      = "/headwater.v1.TimeSeriesService/ReadEventRecords"
 	TimeSeriesService_SearchEventRecords_FullMethodName    = "/headwater.v1.TimeSeriesService/SearchEventRecords"
 	TimeSeriesService_AggregateEventRecords_FullMethodName = "/headwater.v1.TimeSeriesService/AggregateEventRecords"
+	TimeSeriesService_ListTimeSlices_FullMethodName        = "/headwater.v1.TimeSeriesService/ListTimeSlices"
 	TimeSeriesService_ListTimeSeries_FullMethodName        = "/headwater.v1.TimeSeriesService/ListTimeSeries"
 	TimeSeriesService_DeleteTimeSeries_FullMethodName      = "/headwater.v1.TimeSeriesService/DeleteTimeSeries"
 )
@@ -55,6 +56,9 @@ type TimeSeriesServiceClient interface {
 	// AggregateEventRecords works out counts, sums and the like of events, by group and by
 	// time bucket. The answer is of every event that meets the request, or it is an error.
 	AggregateEventRecords(ctx context.Context, in *AggregateEventRecordsRequest, opts ...grpc.CallOption) (*AggregateEventRecordsResponse, error)
+	// ListTimeSlices lists the slices of a namespace by start, with what they hold. It looks at
+	// every event.
+	ListTimeSlices(ctx context.Context, in *ListTimeSlicesRequest, opts ...grpc.CallOption) (*ListTimeSlicesResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(ctx context.Context, in *ListTimeSeriesRequest, opts ...grpc.CallOption) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -120,6 +124,16 @@ func (c *timeSeriesServiceClient) AggregateEventRecords(ctx context.Context, in 
 	return out, nil
 }
 
+func (c *timeSeriesServiceClient) ListTimeSlices(ctx context.Context, in *ListTimeSlicesRequest, opts ...grpc.CallOption) (*ListTimeSlicesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTimeSlicesResponse)
+	err := c.cc.Invoke(ctx, TimeSeriesService_ListTimeSlices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *timeSeriesServiceClient) ListTimeSeries(ctx context.Context, in *ListTimeSeriesRequest, opts ...grpc.CallOption) (*ListTimeSeriesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTimeSeriesResponse)
@@ -167,6 +181,9 @@ type TimeSeriesServiceServer interface {
 	// AggregateEventRecords works out counts, sums and the like of events, by group and by
 	// time bucket. The answer is of every event that meets the request, or it is an error.
 	AggregateEventRecords(context.Context, *AggregateEventRecordsRequest) (*AggregateEventRecordsResponse, error)
+	// ListTimeSlices lists the slices of a namespace by start, with what they hold. It looks at
+	// every event.
+	ListTimeSlices(context.Context, *ListTimeSlicesRequest) (*ListTimeSlicesResponse, error)
 	// ListTimeSeries lists series by name, in byte order.
 	ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error)
 	// DeleteTimeSeries deletes the events of a series that precede it in the log. What is
@@ -196,6 +213,9 @@ func (UnimplementedTimeSeriesServiceServer) SearchEventRecords(context.Context, 
 }
 func (UnimplementedTimeSeriesServiceServer) AggregateEventRecords(context.Context, *AggregateEventRecordsRequest) (*AggregateEventRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AggregateEventRecords not implemented")
+}
+func (UnimplementedTimeSeriesServiceServer) ListTimeSlices(context.Context, *ListTimeSlicesRequest) (*ListTimeSlicesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTimeSlices not implemented")
 }
 func (UnimplementedTimeSeriesServiceServer) ListTimeSeries(context.Context, *ListTimeSeriesRequest) (*ListTimeSeriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTimeSeries not implemented")
@@ -314,6 +334,24 @@ func _TimeSeriesService_AggregateEventRecords_Handler(srv interface{}, ctx conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TimeSeriesService_ListTimeSlices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTimeSlicesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TimeSeriesServiceServer).ListTimeSlices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TimeSeriesService_ListTimeSlices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TimeSeriesServiceServer).ListTimeSlices(ctx, req.(*ListTimeSlicesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TimeSeriesService_ListTimeSeries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTimeSeriesRequest)
 	if err := dec(in); err != nil {
@@ -376,6 +414,10 @@ var TimeSeriesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AggregateEventRecords",
 			Handler:    _TimeSeriesService_AggregateEventRecords_Handler,
+		},
+		{
+			MethodName: "ListTimeSlices",
+			Handler:    _TimeSeriesService_ListTimeSlices_Handler,
 		},
 		{
 			MethodName: "ListTimeSeries",

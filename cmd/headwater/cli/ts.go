@@ -25,7 +25,7 @@ const tsBatch = 1_000
 
 func tsCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, search, aggregate, list and delete time series"})
-	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsAggregateCommand(), tsListCommand(), tsDeleteCommand())
+	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsAggregateCommand(), tsSlicesCommand(), tsListCommand(), tsDeleteCommand())
 	return cmd
 }
 

@@ -174,3 +174,32 @@ func (s *session) aggregates(o *client.AggregateOptions, res *client.Aggregates)
 	}
 	return nil
 }
+
+func tsSlicesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "slices NAMESPACE",
+		Short: "Print the time slices of a namespace, with what they hold",
+		Long: `Print the time slices of a namespace, by start, with what they hold. It looks at every
+event. Bytes are of series, times, ids and items, before compression.`,
+		Args: Args(cobra.ExactArgs(1)),
+	}
+	cmd.RunE = verb(once, func(s *session, a []string) error {
+		list, err := s.TimeSeries(a[0]).Slices(s.ctx)
+		if err != nil {
+			return err
+		}
+		out := s.rows("START", "END", "STATE", "EVENTS", "BYTES", "BUCKETS")
+		for _, x := range list {
+			if s.json {
+				err = s.line(map[string]any{"start": x.Start, "end": x.End, "state": x.State, "events": x.Events, "bytes": x.Bytes, "eventBuckets": x.EventBuckets})
+			} else {
+				err = out.add(stamp(x.Start), stamp(x.End), x.State, strconv.FormatInt(x.Events, 10), strconv.FormatInt(x.Bytes, 10), strconv.Itoa(x.EventBuckets))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return out.flush()
+	})
+	return cmd
+}

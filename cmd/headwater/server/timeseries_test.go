@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,12 +94,14 @@ func TestSlicesCloseAndAreDropped(t *testing.T) {
 	if n := len(allEvents(t, s, "short", "s")); n != 1 {
 		t.Errorf("%d events are open after their slice was closed, not 1", n)
 	}
+	expectSlices(t, s, "short", "CLOSED 1", "OPEN 1")
 	expectBody(t, ts(t, s, "WriteEventRecordsSync", `{"namespace":"short","events":[`+event("s", at[0], "late", 1)+`]}`), http.StatusBadRequest, "HW-1216")
 	is(t, "close later", applyDoc(t, s, fmt.Sprintf(doc, "2h", "3h")))
 	if n := len(allEvents(t, s, "short", "s")); n != 2 {
 		t.Errorf("%d events are open after close_after was raised, not 2", n)
 	}
 	is(t, "drop sooner", applyDoc(t, s, fmt.Sprintf(doc, "1h", "1h")))
+	expectSlices(t, s, "short", "DROPPED 1", "OPEN 1")
 	x := s.spaces.open["short"]
 	for more := true; more; {
 		var err error
@@ -108,6 +112,23 @@ func TestSlicesCloseAndAreDropped(t *testing.T) {
 	is(t, "close later again", applyDoc(t, s, fmt.Sprintf(doc, "2h", "3h")))
 	if n := len(allEvents(t, s, "short", "s")); n != 1 {
 		t.Errorf("%d events are open after a slice was dropped, not 1", n)
+	}
+	expectSlices(t, s, "short", "OPEN 1")
+}
+
+// expectSlices compares the states and events of the slices of a namespace.
+func expectSlices(t *testing.T, s *Server, ns string, want ...string) {
+	t.Helper()
+	var got []string
+	for _, x := range ts(t, s, "ListTimeSlices", `{"namespace":"`+ns+`"}`).field(t, "slices").([]any) {
+		m := x.(map[string]any)
+		got = append(got, fmt.Sprint(m["state"], " ", m["events"]))
+		if n, _ := strconv.Atoi(fmt.Sprint(m["bytes"])); n < 10 {
+			t.Errorf("a slice has %v bytes", m["bytes"])
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("slices are %q, not %q", got, want)
 	}
 }
 
@@ -182,7 +203,8 @@ func TestBadEvents(t *testing.T) {
 			t.Errorf("%s: %s, want %s", body, r, want)
 		}
 	}
-	expectBody(t, ts(t, s, "ListTimeSlices", `{}`), http.StatusNotImplemented, "HW-1107")
+	expectBody(t, ts(t, s, "ListTimeSlices", `{"namespace":"demo-kv"}`), http.StatusBadRequest, "HW-1102")
+	expectBody(t, ts(t, s, "ListTimeSlices", `{"namespace":"nowhere"}`), http.StatusNotFound, "HW-1101")
 	expectBody(t, ts(t, s, "WriteEventRecordsSync", `{"namespace":"demo-kv","events":[`+good+`]}`), http.StatusBadRequest, "HW-1102")
 	if list := ts(t, s, "ListTimeSeries", `{"namespace":"demo-timeseries"}`).field(t, "series").([]any); len(list) != 0 {
 		t.Errorf("bad events were written: %v", list)
