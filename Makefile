@@ -6,7 +6,7 @@ FUZZTIME      ?= 30s
 GOLANGCI      := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ENGINES       := $(GO) run ./deploy/engines
 # What test-engines starts, and what tests must not skip there.
-TEST_ENGINES  := kafka kafka3
+TEST_ENGINES  := kafka kafka3 clickhouse
 
 empty :=
 comma := ,
@@ -47,7 +47,7 @@ test-models: ## what is shorter in test at full length, without the race detecto
 # One shell holds the engines: they go down however the tests end, and their exit code is kept.
 # -p 1: packages take turns, because a test that kills a broker must not disturb another's.
 .PHONY: test-engines
-test-engines: ## start real Kafka (one broker, and three), run the engine and contract tests on it, stop it
+test-engines: ## start real Kafka (one broker, and three) and ClickHouse's engine, run the engine and contract tests on it, stop it
 	@set -e; \
 	trap 'code=$$?; $(ENGINES) down || code=1; exit $$code' EXIT; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \

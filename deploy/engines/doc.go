@@ -1,22 +1,25 @@
 // Command engines starts the real servers that tests run against, on this machine and without
-// Docker: Kafka from its Maven Central jars on the machine's own Java.
+// Docker: Kafka from its Maven Central jars on the machine's own Java, and ClickHouse's engine from
+// its npm package behind a bridge of ours (chbridge).
 //
-//	go run ./deploy/engines up [kafka] [kafka3]     start and wait until ready; all engines when none is named
-//	go run ./deploy/engines down [kafka] [kafka3]   kill and remove the data; all engines when none is named
-//	go run ./deploy/engines status                  what runs, and whether it answers; exit code 1 when something doesn't
-//	go run ./deploy/engines fetch                   download only
-//	go run ./deploy/engines kill-broker N           kill -9 broker N of kafka3
-//	go run ./deploy/engines restart-broker N        kill -9 broker N of kafka3 if it runs, start it on the data it left, wait until it has rejoined
+//	go run ./deploy/engines up [ENGINE...]      start and wait until ready; all engines when none is named
+//	go run ./deploy/engines down [ENGINE...]    kill and remove the data; all engines when none is named
+//	go run ./deploy/engines status              what runs, and whether it answers; exit code 1 when something doesn't
+//	go run ./deploy/engines fetch [ENGINE...]   download only
+//	go run ./deploy/engines kill ENGINE N       kill -9 process N of an engine
+//	go run ./deploy/engines restart ENGINE N    kill -9 process N if it runs, start it on the data it left, wait until it serves again
 //
 // Engines:
 //
 //	kafka    one broker, replication factor 1, 768 MiB of heap, from port 19092
 //	kafka3   three brokers, replication factor 3, min ISR 2, 512 MiB of heap each, from port 19192
+//	clickhouse   ClickHouse's engine 26.5 behind chbridge, HTTP on port 19292, the native protocol on 19293
 //
 // # What it guarantees
 //
 // Everything listens on 127.0.0.1 only. `up` returns 0 when a real client has created a topic with
-// the engine's full replication, produced with acks=all, read the record back and deleted the topic;
+// the engine's full replication, produced with acks=all, read the record back and deleted the topic, or
+// has made a table, written a row and read it back by both protocols;
 // an engine that is already up is left as it is. Downloads are verified against the registry's
 // checksums and kept in .engines/cache, named after the dependency list, so that a second start needs
 // no registry. Data, configuration and server logs live in .engines/run/<engine>; `down` removes them.
@@ -32,6 +35,10 @@
 //	HEADWATER_TEST_KAFKA3_PIDS      pid,pid,pid                         as of when the file was written
 //	HEADWATER_TEST_KAFKA3_KILL      a command line; run it by `sh -c "$HEADWATER_TEST_KAFKA3_KILL N"`
 //	HEADWATER_TEST_KAFKA3_RESTART   the same; its last line of output is the broker's new process id
+//	HEADWATER_TEST_CLICKHOUSE           http://host:port/database
+//	HEADWATER_TEST_CLICKHOUSE_NATIVE    clickhouse://host:port/database
+//	HEADWATER_TEST_CLICKHOUSE_KILL      a command line
+//	HEADWATER_TEST_CLICKHOUSE_RESTART   a command line; its last line of output is the new process id
 //
 // N is 0, 1 or 2: the place in the two lists and the Kafka node id. A test that kills a broker by its
 // process id restarts it before it ends; the next test process then still sees the old process id in its environment,
@@ -39,7 +46,7 @@
 //
 // # What it does not do
 //
-// It is no way to run Kafka for anything but tests: no authentication, no disk flush per record, small heaps,
-// every replica on the same disk. It does not supervise: a broker that dies stays dead until restart-broker.
+// It is no way to run either for anything but tests: no authentication, no disk flush per record, small heaps,
+// every replica on the same disk. It does not supervise: what dies stays dead until restart.
 // Two commands at once on the same folder are not coordinated. It needs a Unix system.
 package main

@@ -158,7 +158,7 @@ func (f folder) kill(e engine, n int) (state, error) {
 		return st, err
 	}
 	if n < 0 || n >= len(st.Processes) {
-		return st, fmt.Errorf("kill broker %d: %s has %d processes, counted from 0", n, e.name, len(st.Processes))
+		return st, fmt.Errorf("kill process %d: %s has %d processes, counted from 0", n, e.name, len(st.Processes))
 	}
 	return st, st.Processes[n].kill()
 }

@@ -238,6 +238,6 @@ func (k kafka) env(tool string, st state) []variable {
 	}
 	return append(vars,
 		variable{prefix + "_PIDS", strings.Join(pids, ",")},
-		variable{prefix + "_KILL", tool + " kill-broker"},
-		variable{prefix + "_RESTART", tool + " restart-broker"})
+		variable{prefix + "_KILL", tool + " kill " + k.name},
+		variable{prefix + "_RESTART", tool + " restart " + k.name})
 }

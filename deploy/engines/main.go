@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-const usage = `usage: engines [flags] up|down [ENGINE...] | fetch [ENGINE...] | status | kill-broker N | restart-broker N
-engines: kafka, kafka3; all when none is named
+const usage = `usage: engines [flags] up|down [ENGINE...] | fetch [ENGINE...] | status | kill ENGINE N | restart ENGINE N
+engines: kafka, kafka3, clickhouse; all when none is named
 flags:`
 
 func main() {
@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	dir := flags.String("dir", os.Getenv("HEADWATER_ENGINES_DIR"), "folder of cache, data and env `file` (default .engines beside go.mod)")
 	kafkaPort := portFlag(flags, "kafka", 19092)
 	kafka3Port := portFlag(flags, "kafka3", 19192)
+	clickHousePort := portFlag(flags, "clickhouse", 19292)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	f := folder(abs)
 	kafka3 := kafka{name: "kafka3", port: *kafka3Port, brokers: 3, heapMiB: 512}.engine()
-	all := []engine{kafka{name: "kafka", port: *kafkaPort, brokers: 1, heapMiB: 768}.engine(), kafka3}
+	all := []engine{kafka{name: "kafka", port: *kafkaPort, brokers: 1, heapMiB: 768}.engine(), kafka3, clickHouse{root, *clickHousePort}.engine()}
 	// For tests, whose working directory is their package's.
 	tool := fmt.Sprintf("go -C %s run ./deploy/engines --dir %s", quote(root), quote(abs))
 
@@ -83,19 +84,23 @@ func run(ctx context.Context, args []string) error {
 		return errors.Join(err, f.writeEnv(all, tool))
 	case "status":
 		return f.status(ctx, all)
-	case "kill-broker", "restart-broker":
-		if len(names) != 1 {
-			return fmt.Errorf("%s takes the number of one broker", verb)
+	case "kill", "restart":
+		if len(names) != 2 {
+			return fmt.Errorf("%s takes an engine and the number of one of its processes", verb)
 		}
-		n, err := strconv.Atoi(names[0])
+		chosen, err := choose(all, names[:1])
 		if err != nil {
-			return fmt.Errorf("read broker number: %w", err)
-		}
-		if verb == "kill-broker" {
-			_, err := f.kill(kafka3, n)
 			return err
 		}
-		pid, err := f.restart(ctx, kafka3, n)
+		n, err := strconv.Atoi(names[1])
+		if err != nil {
+			return fmt.Errorf("read process number: %w", err)
+		}
+		if verb == "kill" {
+			_, err := f.kill(chosen[0], n)
+			return err
+		}
+		pid, err := f.restart(ctx, chosen[0], n)
 		if err := errors.Join(err, f.writeEnv(all, tool)); err != nil {
 			return err
 		}
