@@ -51,6 +51,15 @@ func (r *Run) Ref(index int) wal.Ref {
 	return wal.Ref{Partition: r.Part.p, Offset: r.Entry.Offset, Index: index}
 }
 
+// DecidedAt is the offset of the record that the partition has come to: of a redriven
+// record, that of the control record.
+func (r *Run) DecidedAt() wal.Offset {
+	if r.by != nil {
+		return r.by.Entry.Offset
+	}
+	return r.Entry.Offset
+}
+
 // Changed says that the record has changed what is in memory: when it fails now,
 // the machine's Load is told that something is lost.
 func (r *Run) Changed() { r.changed = true }

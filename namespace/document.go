@@ -23,6 +23,9 @@ const (
 // The others are constants; see DESIGN.md.
 type Defaults struct {
 	Partitions int // 4 on the embedded log, 12 on a cluster
+	// Clusters are those that the process is configured with: name to type, as in main:
+	// clickhouse. Nil: not known, any is let pass.
+	Clusters map[string]string
 }
 
 // Document is a namespace document as it was written, read and found valid.
@@ -110,6 +113,7 @@ func Parse(doc string, def Defaults) (*Document, error) {
 	}
 	documentSchema(r)(w, root, "")
 	r.finish()
+	w.clusters = def.Clusters
 	w.validate(d)
 	if err := w.err(); err != nil {
 		return nil, err

@@ -218,7 +218,8 @@ func (r *Registry) BeginRebuild(ctx context.Context, name string, left *LeftOut,
 			store = fmt.Sprintf("rebuild-%d", n)
 		}
 		cfg := *e.Config
-		cfg.Storage = append(slices.Clone(cfg.Storage), StoreConfig{Name: store, Role: "SHADOW", Type: "pebble"})
+		like := *e.Config.store(e.Config.Primary())
+		cfg.Storage = append(slices.Clone(cfg.Storage), StoreConfig{Name: store, Role: "SHADOW", Type: like.Type, Cluster: like.Cluster, Dataset: like.Dataset})
 		lives, _ := e.alive(e.Stores, e.lastStore, &cfg)
 		lives[len(lives)-1].Rebuild, lives[len(lives)-1].Left = true, left
 		return &storesChange{stores: lives, config: &cfg, by: by}, true

@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -148,6 +149,8 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".type", "", "is missing; it takes one of %s", strings.Join(typeWords, ", "))
 		case s.Type == "clickhouse" && c.Abstraction == KV:
 			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble")
+		case s.Type == "clickhouse" && c.Abstraction == TimeSeries:
+			w.validateCluster(path, s)
 		case s.Type == "cassandra", s.Type == "clickhouse":
 			w.at(path+".type", "", "type %s is not in this build; it has pebble", s.Type)
 		case s.Type == "pebble" && s.Cluster != "":
@@ -168,6 +171,22 @@ func (w *walker) validateStorage(c *Config) {
 		return strings.HasPrefix(p.Path, "storage[") && (strings.HasSuffix(p.Path, ".role") || strings.HasSuffix(p.Path, "]"))
 	}) {
 		w.at("storage", "", "has no PRIMARY; a namespace has exactly one")
+	}
+}
+
+// validateCluster checks where a store of another server is.
+func (w *walker) validateCluster(path string, s *StoreConfig) {
+	kind, known := w.clusters[s.Cluster]
+	switch {
+	case s.Cluster == "":
+		w.at(path+".cluster", "", "is missing; it takes the name of a cluster of the process's configuration")
+	case w.clusters == nil, known && kind == s.Type:
+	case known:
+		w.at(path+".cluster", "", "cluster %s is of type %s, and the store of type %s", quote(s.Cluster), kind, s.Type)
+	case len(w.clusters) == 0:
+		w.at(path+".cluster", "", "this server is configured with no cluster; start it with a --config that has clusters")
+	default:
+		w.at(path+".cluster", "", "this server is configured with no cluster %s; it has %s", quote(s.Cluster), strings.Join(slices.Sorted(maps.Keys(w.clusters)), ", "))
 	}
 }
 

@@ -23,7 +23,8 @@ const maxProblems = 64
 // that all problems are reported together.
 type walker struct {
 	problems []Problem
-	lines    map[string]int // path -> line, of everything that the document sets
+	lines    map[string]int    // path -> line, of everything that the document sets
+	clusters map[string]string // see Defaults
 }
 
 func (w *walker) problem(line int, path, suggestion, format string, args ...any) {

@@ -1,27 +1,20 @@
 package proof
 
 import (
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 )
 
 // kafka returns the address of a real broker without any topic of ours, or
 // skips; a skip is a failure where HEADWATER_REQUIRE_ENGINES names kafka.
 func kafka(t *testing.T) string {
 	t.Helper()
-	at := os.Getenv("HEADWATER_TEST_KAFKA")
-	if at == "" {
-		for _, required := range strings.Split(os.Getenv("HEADWATER_REQUIRE_ENGINES"), ",") {
-			if required == "kafka" {
-				t.Fatal("HEADWATER_TEST_KAFKA is not set, and HEADWATER_REQUIRE_ENGINES names kafka")
-			}
-		}
-		t.Skip("no real broker: HEADWATER_TEST_KAFKA is not set")
-	}
+	at := enginetest.Need(t, "HEADWATER_TEST_KAFKA", "kafka")
 	clean(t, at)
 	t.Cleanup(func() { clean(t, at) })
 	return at

@@ -212,7 +212,7 @@ func (m *machine) event(r *consumers.Run, i int, e *encoded, set *Settings) bool
 		b.AddSlice(in)
 		m.slices = m.known().With(in)
 	}
-	b.AddEvent(in, e.series, e.time, e.id, e.items)
+	b.AddEvent(Order{r.DecidedAt(), r.Entry.Offset, i}, in, e.series, e.time, e.id, e.items)
 	return true
 }
 
@@ -230,7 +230,7 @@ func (m *machine) remove(ctx context.Context, r *consumers.Run, c *Call, set *Se
 	r.Changed()
 	if !r.Omitted(rec.Token.Nonce) {
 		for _, x := range m.known() {
-			m.Open().DeleteSeries(x, c.Series)
+			m.Open().DeleteSeries(Order{r.DecidedAt(), r.Entry.Offset, 0}, x, c.Series)
 		}
 	}
 	r.Observe(rec.Token.GenerationTime)

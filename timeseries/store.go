@@ -80,11 +80,20 @@ type Batch interface {
 	// AddSlice makes a slice. It overlaps none that there is.
 	AddSlice(x Slice)
 	// AddEvent adds an event to the slice that holds its time, or its items to the event
-	// of its identity. items are as AppendItems writes them.
-	AddEvent(in Slice, series []byte, t int64, id, items []byte)
-	// DeleteSeries deletes the events of a series in a slice, at a cost that does not
-	// depend on their number.
-	DeleteSeries(in Slice, series []byte)
+	// of its identity. items are as AppendItems writes them. Orders rise from call to call.
+	AddEvent(at Order, in Slice, series []byte, t int64, id, items []byte)
+	// DeleteSeries deletes the events of a series in a slice that were added before, at a
+	// cost that does not depend on their number.
+	DeleteSeries(at Order, in Slice, series []byte)
+}
+
+// Order is where a change stands in what is applied of a partition: it is the same
+// whenever the log is applied again, however it is cut into batches. A store that cannot
+// save a position with its effect tells copies by it.
+type Order struct {
+	Decided wal.Offset // of the record that is applied: of a redriven one, the control record
+	Record  wal.Offset // of the record that has the change
+	Index   int        // of the change in its record
 }
 
 // SliceSize is what a slice holds.
@@ -171,6 +180,10 @@ type SweepResult struct {
 	Tokens, Slices, Series int
 	Cursor                 []byte // nil: the round is over
 }
+
+// ErrStoreAway: the database that has the events does not answer, or refuses. It passes:
+// what is in the log is applied when it is back.
+var ErrStoreAway = errors.New("the store of events does not answer")
 
 // ErrAcrossTime: an interval has more slices than a read may look at.
 var ErrAcrossTime = errors.New("the interval has too many slices")

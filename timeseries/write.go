@@ -181,11 +181,8 @@ func (w *writing) claim(ctx context.Context) error {
 			continue
 		}
 		e := c.Known
-		if c.First != nil { // it is in the log; what was left out of it, the applier tells
-			if e, err = w.db.Decision(ctx, q.p, c.First.Offset, id, w.hash, q.key); err != nil {
-				w.unknown = w.unknown || consumers.Undecided(err)
-				return err
-			}
+		if r := c.First; r != nil { // it is in the log, and may be applied much later
+			e = &TokenEntry{Offset: r.Offset, Time: r.Time, Refused: r.Note}
 		}
 		w.known++
 		w.first, w.judged = e.Time, true
@@ -255,6 +252,7 @@ func (w *writing) records() {
 			Kind: wal.KindTimeSeries, RoutingKey: q.key, Token: w.tok, RequestHash: w.hash, NamespaceVersion: w.opts.Version, AcceptedAt: accepted, Payload: payload,
 		}}
 		if q.own != nil {
+			q.own.Note = string(refused)
 			a.Reservations, q.own = []*wal.Reservation{q.own}, nil
 		}
 		w.as = append(w.as, a)

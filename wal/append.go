@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Append appends one record that covers the given reservations and settles
@@ -176,9 +177,17 @@ func (s *Stream) settle(a *Appending) {
 	part := &s.parts[p]
 	part.mu.Lock()
 	part.waiting = append(part.waiting, rs...)
+	var gone []*Reservation
+	if n := len(part.waiting) - int(s.cfg.MaxUnapplied); n > 0 && s.letBehind.Load() {
+		gone = slices.Clone(part.waiting[:n])
+		part.waiting = part.waiting[n:]
+	}
 	part.mu.Unlock()
 	for _, r := range rs {
 		close(r.done)
+	}
+	for _, r := range gone {
+		s.forget(r)
 	}
 	if s.cfg.Progress.Applied(p) >= o {
 		s.applied(p, s.cfg.Progress.Applied(p)) // it was applied before it was in waiting

@@ -43,10 +43,11 @@ const DefaultMaxUnapplied = 250_000
 // appends, and waits for what was appended to be applied. Safe for concurrent
 // use.
 type Stream struct {
-	cfg    StreamConfig
-	info   TopicInfo
-	shards [tokenShards]tokenShard
-	parts  []streamPart
+	cfg       StreamConfig
+	info      TopicInfo
+	shards    [tokenShards]tokenShard
+	parts     []streamPart
+	letBehind atomic.Bool // see LetBehind
 }
 
 const tokenShards = 64
@@ -144,6 +145,9 @@ type Reservation struct {
 	AcceptedAt int64  // microseconds since 1970
 	Version    uint64 // of the namespace, that the record was accepted under
 	Time       int64  // the token's generation time
+	// Note is what a copy is answered with before the record is applied. The owner may set
+	// it before it appends.
+	Note string
 }
 
 // Reserve takes an identity for a request in one partition. The caller that gets
@@ -235,11 +239,17 @@ func (s *Stream) Admit(p Partition) error {
 	if err := g.Stopped(p); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAppended, err)
 	}
-	if int64(g.Acked(p)-g.Applied(p))+s.parts[p].more.Load() >= s.cfg.MaxUnapplied {
+	if !s.letBehind.Load() && int64(g.Acked(p)-g.Applied(p))+s.parts[p].more.Load() >= s.cfg.MaxUnapplied {
 		return fmt.Errorf("%w: %w", ErrNotAppended, ErrUnapplied)
 	}
 	return nil
 }
+
+// LetBehind says whether writes are taken however much waits to be applied: where the store
+// is another server's, and may be away for hours. MaxUnapplied then bounds memory alone:
+// of what waits beyond it the oldest tokens are forgotten here, and a copy of such a write is
+// appended once more; the applier, who knows the token, changes nothing.
+func (s *Stream) LetBehind(yes bool) { s.letBehind.Store(yes) }
 
 // WaitApplied returns once the record at o is applied.
 func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {

@@ -15,7 +15,12 @@ func (s *Stream) weigh(p Partition, weight int, o Offset) {
 	part := &s.parts[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	part.heavy = append(part.heavy, heavyRecord{o, int64(weight - 1)})
+	if n := len(part.heavy); n > 0 && int64(n) >= s.cfg.MaxUnapplied { // see LetBehind
+		last := &part.heavy[n-1]
+		last.offset, last.more = max(last.offset, o), last.more+int64(weight-1)
+	} else {
+		part.heavy = append(part.heavy, heavyRecord{o, int64(weight - 1)})
+	}
 	part.more.Add(int64(weight - 1))
 	part.lighten(s.cfg.Progress.Applied(p)) // it may be applied already
 }

@@ -127,6 +127,7 @@ const (
 	Reloading        = "HW-1513"
 	NamespaceStopped = "HW-1514"
 	Released         = "HW-1515"
+	StoreAway        = "HW-1516"
 
 	// Who is asking.
 	Unauthenticated = "HW-1601"
@@ -470,6 +471,9 @@ var reasons = []Reason{
 	{ID: Released, Code: codes.Unavailable,
 		Title: "this data directory is no longer the namespace's home",
 		Do:    "Send the request to the process of the new home. See `headwater namespace release` if it was released by mistake."},
+	{ID: StoreAway, Code: codes.Unavailable, RetryAfter: 1000 * time.Millisecond,
+		Title: "server that has the data does not answer",
+		Do:    "Retry reads later; writes go on. An operator looks at the cluster that the namespace's storage names."},
 	{ID: Unauthenticated, Code: codes.Unauthenticated,
 		Title: "caller is not known",
 		Do:    "Send valid credentials."},

@@ -44,26 +44,28 @@ type configFile struct {
 	path    string
 	flags   *pflag.FlagSet
 	logType string // log.type
-	errs    []error
+	// clusters are what the flags have no place for.
+	clusters map[string]server.Cluster
+	errs     []error
 }
 
 // readConfig fills in flags that neither the command line nor the environment
-// gave from the file at path. The error lists everything that is wrong with it,
+// gave from the file at path, and returns its clusters. The error lists everything that is wrong with it,
 // by line.
-func readConfig(path string, flags *pflag.FlagSet) error {
+func readConfig(path string, flags *pflag.FlagSet) (map[string]server.Cluster, error) {
 	b, err := readBounded(path)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil // nothing is set
+		return nil, nil // nothing is set
 	} else if err != nil {
-		return fmt.Errorf("read configuration: %s: %w", path, err)
+		return nil, fmt.Errorf("read configuration: %s: %w", path, err)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read configuration: %s: there is more than one document", path)
+		return nil, fmt.Errorf("read configuration: %s: there is more than one document", path)
 	}
 	c := &configFile{path: path, flags: flags}
 	c.mapping(doc.Content[0], "", fileSettings, c.setting)
@@ -72,7 +74,7 @@ func readConfig(path string, flags *pflag.FlagSet) error {
 			c.errs = append(c.errs, errors.Join(fmt.Errorf("%s: log.type is kafka and there are no brokers; set log.brokers or --kafka-brokers", path), err))
 		}
 	}
-	return errors.Join(c.errs...)
+	return c.clusters, errors.Join(c.errs...)
 }
 
 func readBounded(path string) (b []byte, err error) {
@@ -116,7 +118,7 @@ func (c *configFile) mapping(n *yaml.Node, prefix string, known map[string]strin
 func (c *configFile) setting(key, flag string, v *yaml.Node) {
 	switch key {
 	case "clusters":
-		c.wrong(v, "clusters: this build keeps every store on this machine and connects to no cluster; remove the setting")
+		c.clusterList(v)
 	case "log":
 		c.log(v)
 	case "allowed_hosts":

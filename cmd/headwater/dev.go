@@ -30,7 +30,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version,
 	}
-	root.AddCommand(newDev(), newBench())
+	root.AddCommand(newDev(), newBench(), newSchema())
 	cli.AddCommands(root)
 	root.AddCommand(demo.Command())
 	root.SetHelpCommand(&cobra.Command{
@@ -64,7 +64,8 @@ func newDev() *cobra.Command {
 			if err := fromEnvironment(c.LocalNonPersistentFlags()); err != nil || config == "" {
 				return err
 			}
-			if err := readConfig(config, c.Flags()); err != nil {
+			var err error
+			if cfg.Clusters, err = readConfig(config, c.Flags()); err != nil {
 				return cli.Usage(err)
 			}
 			return nil

@@ -1,48 +1,31 @@
 package pebblets
 
 import (
-	"context"
 	"fmt"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/timeseries/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
 // batch is a timeseries.Batch. It writes straight into a Pebble batch.
 type batch struct {
-	changes
-	s      *Store
-	p      wal.Partition
-	slices timeseries.Slices // nil: as the store has them
+	ledger.Batch
+	p wal.Partition
 	// names are the series that have their row in this batch; last is the newest of them.
 	names map[string]struct{}
 	last  string
 	key   []byte
 }
 
-type changes = pebblestore.Batch[consumers.State, timeseries.TokenEntry]
-
 // Begin implements timeseries.Store.
 func (s *Store) Begin(p wal.Partition) timeseries.Batch {
-	return &batch{changes: s.ledger.Begin(p), s: s, p: p, names: make(map[string]struct{})}
-}
-
-// AddSlice implements timeseries.Batch.
-func (b *batch) AddSlice(x timeseries.Slice) {
-	if !b.Ready() {
-		return
-	}
-	if b.slices == nil {
-		b.slices = b.s.Slices(b.p)
-	}
-	b.slices = b.slices.With(x)
-	b.SetErr(b.W.Set(appendSlice(nil, tableSlice, b.p, x.Start), appendSliceRow(nil, x), nil))
+	return &batch{Batch: s.Ledger.Begin(p), p: p, names: make(map[string]struct{})}
 }
 
 // AddEvent implements timeseries.Batch.
-func (b *batch) AddEvent(in timeseries.Slice, series []byte, t int64, id, items []byte) {
+func (b *batch) AddEvent(_ timeseries.Order, in timeseries.Slice, series []byte, t int64, id, items []byte) {
 	if !b.Ready() {
 		return
 	}
@@ -62,7 +45,7 @@ func (b *batch) AddEvent(in timeseries.Slice, series []byte, t int64, id, items 
 }
 
 // DeleteSeries implements timeseries.Batch.
-func (b *batch) DeleteSeries(in timeseries.Slice, series []byte) {
+func (b *batch) DeleteSeries(_ timeseries.Order, in timeseries.Slice, series []byte) {
 	if !b.Ready() {
 		return
 	}
@@ -72,15 +55,4 @@ func (b *batch) DeleteSeries(in timeseries.Slice, series []byte) {
 	b.SetErr(b.W.Delete(nameKey(b.p, series), nil))
 	delete(b.names, string(series))
 	b.last = ""
-}
-
-// Commit implements timeseries.Batch.
-func (b *batch) Commit(ctx context.Context, st consumers.State) error {
-	if err := b.changes.Commit(ctx, st); err != nil {
-		return err
-	}
-	if b.slices != nil {
-		b.s.slices[b.p].Store(&b.slices)
-	}
-	return nil
 }

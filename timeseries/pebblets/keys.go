@@ -5,14 +5,14 @@ import (
 	"math"
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/timeseries/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
 // The tables. The numbers are part of the data format.
 const (
-	tableEvent = 'e'
-	tableName  = 'n'
-	tableSlice = 'l'
+	tableEvent = ledger.TableEvent
+	tableName  = ledger.TableName
 )
 
 // ordered is a time in an order that bytes have.

@@ -1,29 +1,20 @@
 package pebblets
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"maps"
-	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
 	"github.com/headwater-db/headwater/consumers"
-	"github.com/headwater-db/headwater/consumers/ledgertest"
 	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/timeseries/timeseriestest"
 	"github.com/headwater-db/headwater/wal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-type testLedger = consumers.Ledger[timeseries.TokenEntry]
 
 // testStore remembers where it is.
 type testStore struct {
@@ -31,11 +22,7 @@ type testStore struct {
 	cfg Config
 }
 
-func open(t interface {
-	Helper()
-	Fatal(...any)
-}, cfg Config,
-) *testStore {
+func open(t timeseriestest.TB, cfg Config) *testStore {
 	t.Helper()
 	s, err := Open(cfg)
 	if err != nil {
@@ -48,204 +35,33 @@ func small(fs vfs.FS, partitions int) Config {
 	return Config{FS: fs, Dir: "ts", Partitions: partitions, MemTableBytes: 256 << 10, CacheBytes: 1 << 20}
 }
 
-func TestLedger(t *testing.T) {
+func TestStore(t *testing.T) {
 	t.Parallel()
-	ledgertest.Run(t, ledgertest.Harness[consumers.State, timeseries.TokenEntry]{
-		Open: func(t testing.TB, partitions int) testLedger {
+	timeseriestest.Run(t, timeseriestest.Harness{
+		Open: func(t timeseriestest.TB, partitions int) timeseries.Store {
 			return open(t, small(vfs.NewCrashableMem(), partitions))
 		},
-		Reopen: func(t testing.TB, l testLedger) testLedger {
+		Close: func(t timeseriestest.TB, s timeseries.Store) {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Reopen: func(t timeseriestest.TB, l timeseries.Store) timeseries.Store {
 			s := l.(*testStore)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			return open(t, s.cfg)
 		},
-		Crash: func(t testing.TB, l testLedger, percent int, seed uint64) testLedger {
+		Crash: func(t timeseriestest.TB, l timeseries.Store, percent int, seed uint64) timeseries.Store {
 			cfg := l.(*testStore).cfg
 			cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))})
 			return open(t, cfg)
 		},
-		Begin: func(l testLedger, p wal.Partition) consumers.Batch[consumers.State, timeseries.TokenEntry] {
-			return l.(*testStore).Begin(p)
-		},
-		Fresh: consumers.State{Applied: wal.NoOffset},
-		State: func(st consumers.State, _ int) consumers.State { return st },
-		Saved: func(l testLedger, p wal.Partition) (consumers.State, error) {
-			return l.(*testStore).Saved(context.Background(), p)
-		},
-		Entry: func(n wal.TokenID, o wal.Offset, logTime int64, i int) timeseries.TokenEntry {
-			return timeseries.TokenEntry{ID: n, Hash: wal.Hash{byte(i), 15: 1}, Offset: o, LogTime: logTime, Time: logTime - int64(i), Refused: string(make([]byte, i%3))}
-		},
-		Key: func(e *timeseries.TokenEntry) (wal.TokenID, wal.Offset) { return e.ID, e.Offset },
-		Evict: func(l testLedger, p wal.Partition, horizon int64) (int, error) {
-			r := timeseries.SweepRequest{Partition: p, Horizon: horizon, Limit: 10, Drop: func(timeseries.Slice) bool { return false }}
-			res, err := l.(*testStore).Sweep(context.Background(), &r)
-			return res.Tokens, err
+		Saved: func(s timeseries.Store, p wal.Partition) (consumers.State, error) {
+			return s.(*testStore).Saved(context.Background(), p)
 		},
 	})
-}
-
-// model is what the store is to hold, in maps.
-type model struct {
-	slices timeseries.Slices
-	events map[string]map[string]map[string]timeseries.Value // by series, place of the event, key
-}
-
-func place(t int64, id string) string { return fmt.Sprintf("%020d %s", uint64(t)^1<<63, id) }
-
-// TestModel compares random programs with a plain model: events late, doubled and with
-// other items, deletions, slices that are dropped, slices of other lengths, reopens; read
-// in both orders, with filters, in pages of every size.
-func TestModel(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		s := open(t, small(vfs.NewMem(), 2))
-		defer func() { _ = s.Close() }()
-		m := &model{events: make(map[string]map[string]map[string]timeseries.Value)}
-		set := &timeseries.Settings{Slice: time.Hour, EventBuckets: 4}
-		hour := time.Hour.Microseconds()
-		at := rapid.Int64Range(-3*hour, 3*hour)
-		state := consumers.State{Applied: wal.NoOffset}
-		for range rapid.IntRange(1, 25).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			default:
-				b := s.Begin(1)
-				for range rapid.IntRange(1, 20).Draw(t, "events") {
-					m.add(t, b, set, at.Draw(t, "time"))
-				}
-				state.Applied++
-				if err := b.Commit(t.Context(), state); err != nil {
-					t.Fatal(err)
-				}
-			case 6:
-				series := seriesOf(t)
-				b := s.Begin(1)
-				for _, x := range m.slices {
-					b.DeleteSeries(x, []byte(series))
-				}
-				delete(m.events, series)
-				state.Applied++
-				if err := b.Commit(t.Context(), state); err != nil {
-					t.Fatal(err)
-				}
-			case 7:
-				end := at.Draw(t, "drop before")
-				r := timeseries.SweepRequest{Partition: 1, Limit: rapid.IntRange(1, 3).Draw(t, "limit"), Drop: func(x timeseries.Slice) bool { return x.End <= end }}
-				for {
-					res, err := s.Sweep(t.Context(), &r)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if r.Cursor = res.Cursor; r.Cursor == nil {
-						break
-					}
-				}
-				m.drop(end)
-			case 8:
-				set.Slice = time.Duration(rapid.IntRange(1, 90).Draw(t, "slice")) * time.Minute
-			case 9:
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				s = open(t, s.cfg)
-			}
-		}
-		if got := s.Slices(1); !slices.Equal(got, m.slices) {
-			t.Fatalf("slices are %v, not %v", got, m.slices)
-		}
-		m.checkMeasure(t, s)
-		m.checkReads(t, s)
-		m.checkList(t, s)
-		m.checkSearch(t, s)
-	})
-}
-
-func seriesOf(t *rapid.T) string {
-	return rapid.SampledFrom([]string{"a", "a\x00", "b", "long series"}).Draw(t, "series")
-}
-
-func (m *model) add(t *rapid.T, b timeseries.Batch, set *timeseries.Settings, at int64) {
-	in, found := m.slices.Of(at)
-	if !found {
-		in = m.slices.New(at, set)
-		b.AddSlice(in)
-		m.slices = m.slices.With(in)
-	}
-	series, id := seriesOf(t), rapid.SampledFrom([]string{"1", "2", "2\x00"}).Draw(t, "id")
-	e := timeseries.Event{}
-	for _, key := range []string{"k", "l"} {
-		if rapid.Bool().Draw(t, key) {
-			e.Items = append(e.Items, timeseries.Item{Key: []byte(key), Value: valueOf(t)})
-		}
-	}
-	b.AddEvent(in, []byte(series), at, []byte(id), timeseries.AppendItems(nil, e.Items))
-	if m.events[series] == nil {
-		m.events[series] = make(map[string]map[string]timeseries.Value)
-	}
-	items := m.events[series][place(at, id)]
-	if items == nil {
-		items = make(map[string]timeseries.Value)
-		m.events[series][place(at, id)] = items
-	}
-	for _, it := range e.Items {
-		if _, there := items[string(it.Key)]; !there {
-			items[string(it.Key)] = it.Value
-		}
-	}
-}
-
-func valueOf(t *rapid.T) timeseries.Value {
-	switch rapid.IntRange(0, 3).Draw(t, "type") {
-	case 0:
-		return timeseries.Value{Kind: timeseries.Int, Int: rapid.Int64Range(0, 2).Draw(t, "int")}
-	case 1:
-		return timeseries.Value{Kind: timeseries.Double, Double: float64(rapid.IntRange(0, 3).Draw(t, "half")) / 2}
-	case 2:
-		return timeseries.Value{Kind: timeseries.String, Text: []byte(rapid.SampledFrom([]string{"", "x"}).Draw(t, "string"))}
-	}
-	return timeseries.Value{Kind: timeseries.Bytes, Text: []byte(rapid.SampledFrom([]string{"", "x"}).Draw(t, "bytes"))}
-}
-
-func (m *model) drop(end int64) {
-	for _, x := range slices.Clone(m.slices) {
-		if x.End > end {
-			continue
-		}
-		m.slices = m.slices.Without(x.Start)
-		for _, events := range m.events {
-			maps.DeleteFunc(events, func(p string, _ map[string]timeseries.Value) bool {
-				return timeOfPlace(p) >= x.Start && timeOfPlace(p) < x.End
-			})
-		}
-	}
-}
-
-func timeOfPlace(p string) int64 {
-	var v uint64
-	_, _ = fmt.Sscanf(p[:20], "%d", &v)
-	return int64(v ^ 1<<63)
-}
-
-// checkMeasure counts the events of each slice.
-func (m *model) checkMeasure(t *rapid.T, s *testStore) {
-	sizes, err := s.Measure(t.Context(), 1)
-	if err != nil || len(sizes) != len(m.slices) {
-		t.Fatalf("%d slices are measured, not %d: %v", len(sizes), len(m.slices), err)
-	}
-	for i, x := range m.slices {
-		want := int64(0)
-		for _, events := range m.events {
-			for p := range events {
-				if at := timeOfPlace(p); at >= x.Start && at < x.End {
-					want++
-				}
-			}
-		}
-		if sizes[i].Slice != x || sizes[i].Events != want || (sizes[i].Bytes > 0) != (want > 0) {
-			t.Fatalf("slice %v has %d events, not %+v", x, want, sizes[i])
-		}
-	}
 }
 
 // TestAWideSeriesIsTold once it lies in files, and only by a page that ends within it.
@@ -257,7 +73,7 @@ func TestAWideSeriesIsTold(t *testing.T) {
 	b := s.Begin(0)
 	b.AddSlice(x)
 	for i := range int64(100) {
-		b.AddEvent(x, []byte("s"), i, []byte("1"), timeseries.AppendItems(nil, []timeseries.Item{{Key: []byte("k"), Value: valueNumber(i)}}))
+		b.AddEvent(timeseries.Order{Index: int(i)}, x, []byte("s"), i, []byte("1"), timeseries.AppendItems(nil, []timeseries.Item{{Key: []byte("k"), Value: valueNumber(i)}}))
 	}
 	if err := b.Commit(t.Context(), consumers.State{}); err != nil {
 		t.Fatal(err)
@@ -278,195 +94,3 @@ func TestAWideSeriesIsTold(t *testing.T) {
 }
 
 func valueNumber(i int64) timeseries.Value { return timeseries.Value{Kind: timeseries.Int, Int: i} }
-
-// checkReads reads every series in pages.
-func (m *model) checkReads(t *rapid.T, s *testStore) {
-	hour := time.Hour.Microseconds()
-	for _, series := range []string{"a", "a\x00", "b", "long series", "none"} {
-		start := rapid.SampledFrom([]int64{math.MinInt64, -2 * hour, 0, 5}).Draw(t, "start")
-		q := timeseries.Query{
-			Partition: 1, Series: []byte(series), Start: start, End: start + rapid.SampledFrom([]int64{1, hour, 9 * hour, math.MaxInt64}).Draw(t, "length"),
-			Oldest: rapid.Bool().Draw(t, "oldest"), Limit: rapid.IntRange(1, 9).Draw(t, "limit"), MaxBytes: rapid.SampledFrom([]int{1, 100, 1 << 20}).Draw(t, "bytes"),
-		}
-		if q.End < q.Start {
-			q.End = math.MaxInt64
-		}
-		if rapid.Bool().Draw(t, "filter") {
-			q.Filters = []timeseries.Item{{Key: []byte("k"), Value: valueOf(t)}}
-		}
-		want := m.read(series, &q)
-		var got []string
-		for {
-			page, err := s.Read(t.Context(), &q)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range page.Events {
-				got = append(got, show(&page.Events[i]))
-			}
-			if page.Next == nil {
-				break
-			}
-			if len(page.Events) == 0 || len(got) > len(want) {
-				t.Fatalf("a page of %d is not the last, after %d of %d events", len(page.Events), len(got), len(want))
-			}
-			q.After = page.Next
-		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("%q from %d to %d oldest %v reads\n%q, not\n%q", series, q.Start, q.End, q.Oldest, got, want)
-		}
-	}
-}
-
-func show(e *timeseries.Event) string {
-	s := place(e.Time, string(e.ID))
-	for _, it := range e.Items {
-		s += fmt.Sprintf(" %s=%d:%q%d%v", it.Key, it.Value.Kind, it.Value.Text, it.Value.Int, it.Value.Double)
-	}
-	return s
-}
-
-func (m *model) read(series string, q *timeseries.Query) (out []string) {
-	places := slices.Collect(maps.Keys(m.events[series]))
-	slices.SortFunc(places, func(a, b string) int { // newest first, then by id
-		if c := bytes.Compare([]byte(b[:20]), []byte(a[:20])); c != 0 {
-			return c
-		}
-		return bytes.Compare([]byte(a[21:]), []byte(b[21:]))
-	})
-	if q.Oldest {
-		slices.Reverse(places)
-	}
-	for _, p := range places {
-		e := timeseries.Event{Time: timeOfPlace(p), ID: []byte(p[21:])}
-		if e.Time < q.Start || e.Time >= q.End {
-			continue
-		}
-		for k, v := range m.events[series][p] {
-			e.Items = append(e.Items, timeseries.Item{Key: []byte(k), Value: v})
-		}
-		e.SortItems()
-		passes := true
-		for _, f := range q.Filters {
-			v := e.Item(f.Key)
-			passes = passes && v != nil && v.Equal(&f.Value)
-		}
-		if passes {
-			out = append(out, show(&e))
-		}
-	}
-	return out
-}
-
-// checkList lists the series by name, in pages.
-func (m *model) checkList(t *rapid.T, s *testStore) {
-	q := timeseries.ListQuery{Partition: 1, Limit: rapid.IntRange(1, 3).Draw(t, "list limit")}
-	if rapid.Bool().Draw(t, "list interval") {
-		q.HasInterval, q.Start, q.End = true, 0, time.Hour.Microseconds()
-	}
-	var want, got []string
-	for name, events := range m.events {
-		first, last := int64(math.MaxInt64), int64(math.MinInt64)
-		for p := range events {
-			if at := timeOfPlace(p); !q.HasInterval || at >= q.Start && at < q.End {
-				first, last = min(first, at), max(last, at)
-			}
-		}
-		if first <= last {
-			want = append(want, fmt.Sprintf("%q %d %d", name, first, last))
-		}
-	}
-	slices.Sort(want)
-	for {
-		list, more, err := s.List(t.Context(), &q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range list {
-			got = append(got, fmt.Sprintf("%q %d %d", x.Name, x.First, x.Last))
-			q.Above = x.Name
-		}
-		if !more {
-			break
-		}
-	}
-	if slices.Sort(got); !slices.Equal(got, want) {
-		t.Fatalf("series are %q, not %q", got, want)
-	}
-}
-
-// checkSearch searches all series in pages, newest and oldest first.
-func (m *model) checkSearch(t *rapid.T, s *testStore) {
-	hour := time.Hour.Microseconds()
-	q := timeseries.SearchQuery{Where: conditionOf(t, 2)}
-	q.Partition, q.Start, q.End, q.Oldest = 1, rapid.SampledFrom([]int64{math.MinInt64, -hour, 0}).Draw(t, "search from"), hour, rapid.Bool().Draw(t, "search oldest")
-	q.Limit, q.MaxBytes = rapid.IntRange(1, 9).Draw(t, "search limit"), rapid.SampledFrom([]int{1, 200, 1 << 20}).Draw(t, "search bytes")
-	var want []timeseries.Event
-	for series, events := range m.events {
-		for p, items := range events {
-			e := timeseries.Event{Series: []byte(series), Time: timeOfPlace(p), ID: []byte(p[21:])}
-			for k, v := range items {
-				e.Items = append(e.Items, timeseries.Item{Key: []byte(k), Value: v})
-			}
-			e.SortItems()
-			if e.Time >= q.Start && e.Time < q.End && q.Where.Match(&e) {
-				want = append(want, e)
-			}
-		}
-	}
-	slices.SortFunc(want, func(a, b timeseries.Event) int {
-		c := timeseries.PlaceOf(&a).Compare(timeseries.PlaceOf(&b))
-		if q.Oldest {
-			return -c
-		}
-		return c
-	})
-	at := 0
-	for {
-		f, err := s.Search(t.Context(), &q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range f.Events {
-			if at == len(want) || string(f.Events[i].Series)+show(&f.Events[i]) != string(want[at].Series)+show(&want[at]) {
-				t.Fatalf("event %d of the search is %q %s; want %d events", at, f.Events[i].Series, show(&f.Events[i]), len(want))
-			}
-			at++
-		}
-		if q.Behind = f.Next; f.Next == nil {
-			break
-		}
-		if len(f.Events) == 0 {
-			t.Fatal("an empty page of a search is not the last")
-		}
-	}
-	if at != len(want) {
-		t.Fatalf("the search found %d events, want %d", at, len(want))
-	}
-}
-
-func conditionOf(t *rapid.T, depth int) *timeseries.Condition {
-	c := &timeseries.Condition{Key: []byte(rapid.SampledFrom([]string{"k", "l", "m"}).Draw(t, "condition key")), Value: valueOf(t)}
-	most := timeseries.Exists
-	if depth == 0 {
-		c.Op = timeseries.CondOp(rapid.IntRange(int(timeseries.Equals), int(most)).Draw(t, "leaf"))
-	} else {
-		c.Op = timeseries.CondOp(rapid.IntRange(int(timeseries.And), int(most)).Draw(t, "op"))
-	}
-	switch c.Op {
-	case timeseries.And, timeseries.Or, timeseries.Not:
-		for range 2 {
-			c.Kids = append(c.Kids, *conditionOf(t, depth-1))
-		}
-	case timeseries.Range:
-		if v := valueOf(t); rapid.Bool().Draw(t, "lower") {
-			c.Lower = &v
-		}
-		if v := valueOf(t); rapid.Bool().Draw(t, "upper") {
-			c.Upper = &v
-		}
-		c.LowerExclusive, c.UpperInclusive = rapid.Bool().Draw(t, "exclusive"), rapid.Bool().Draw(t, "inclusive")
-	case timeseries.Equals, timeseries.Prefix, timeseries.Exists:
-	}
-	return c
-}

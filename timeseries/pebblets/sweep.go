@@ -21,30 +21,14 @@ var (
 
 // Sweep implements timeseries.Store. It drops slices whole, and looks at up to Limit
 // series for those that have no event left.
-func (s *Store) Sweep(ctx context.Context, r *timeseries.SweepRequest) (res timeseries.SweepResult, err error) {
-	kept := s.Slices(r.Partition)
-	tokens, err := s.ledger.Sweep(ctx, r.Partition, r.Horizon, r.Limit, func(sw *pebblestore.Sweep[consumers.State]) error {
-		for _, x := range s.Slices(r.Partition) {
-			if !r.Drop(x) {
-				continue
-			}
-			lo := appendSlice(nil, tableEvent, r.Partition, x.Start)
-			if err := errors.Join(sw.W.DeleteRange(lo, pebblestore.Successor(lo), nil), sw.W.Delete(appendSlice(nil, tableSlice, r.Partition, x.Start), nil)); err != nil {
-				return err
-			}
-			kept = kept.Without(x.Start)
-			res.Slices++
-		}
-		return s.sweepNames(ctx, sw, r, kept, &res)
+func (s *Store) Sweep(ctx context.Context, r *timeseries.SweepRequest) (timeseries.SweepResult, error) {
+	drop := func(w *pebble.Batch, x timeseries.Slice) error {
+		lo := appendSlice(nil, tableEvent, r.Partition, x.Start)
+		return w.DeleteRange(lo, pebblestore.Successor(lo), nil)
+	}
+	return s.Ledger.Sweep(ctx, r, drop, func(sw *pebblestore.Sweep[consumers.State], kept timeseries.Slices, res *timeseries.SweepResult) error {
+		return s.sweepNames(ctx, sw, r, kept, res)
 	})
-	if err != nil {
-		return timeseries.SweepResult{}, err
-	}
-	if res.Slices > 0 {
-		s.slices[r.Partition].Store(&kept)
-	}
-	res.Tokens = int(tokens)
-	return res, nil
 }
 
 // sweepNames removes the rows of series without events.
@@ -107,28 +91,11 @@ func (s *Store) Snapshot(ctx context.Context, p wal.Partition) (timeseries.Snaps
 }
 
 func (v *snapshot) load() (err error) {
-	row, c, err := v.root.Get(pebblestore.StateKey(v.p))
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		v.state, err = v.s.DecodeState(nil)
-	case err == nil:
-		v.state, err = v.s.DecodeState(row)
-		err = errors.Join(err, c.Close())
-	}
-	if err != nil {
+	if v.state, err = v.s.StateIn(v.root, v.p); err != nil {
 		return err
 	}
-	lo, hi := pebblestore.Span(tableSlice, v.p)
-	it, err := v.root.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		var x timeseries.Slice
-		x, err = decodeSlice(it.Key(), it.Value())
-		v.slices = append(v.slices, x)
-	}
-	return errors.Join(err, it.Error(), it.Close())
+	v.slices, err = v.s.SlicesIn(v.root, v.p)
+	return err
 }
 
 // State implements timeseries.Snapshot.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -24,16 +25,7 @@ const (
 // where HEADWATER_REQUIRE_ENGINES names the engine.
 func engine(t testing.TB, variable, name string) []string {
 	t.Helper()
-	if at := os.Getenv(variable); at != "" {
-		return strings.Split(at, ",")
-	}
-	for _, required := range strings.Split(os.Getenv("HEADWATER_REQUIRE_ENGINES"), ",") {
-		if required == name {
-			t.Fatalf("%s is not set, and HEADWATER_REQUIRE_ENGINES names %s", variable, name)
-		}
-	}
-	t.Skipf("no real broker: %s is not set", variable)
-	return nil
+	return strings.Split(enginetest.Need(t, variable, name), ",")
 }
 
 // engineName draws a topic name, and has the topic deleted when the test ends.

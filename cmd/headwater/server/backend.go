@@ -37,10 +37,10 @@ func (st *store) madeAnew(ctx context.Context, ahead bool) (*store, error) {
 		return st, nil
 	}
 	st.x.s.log.Warn("a store is ahead of its log, and is rebuilt from it", "namespace", st.x.entry.Name, "store", st.name)
-	if err := errors.Join(st.stop(ctx), os.RemoveAll(st.dir)); err != nil {
+	if err := errors.Join(st.stop(ctx), st.x.s.removeStores(ctx, st.dir)); err != nil {
 		return st, fmt.Errorf("remove store %s of namespace %s: %w", st.name, st.x.entry.Name, err)
 	}
-	fresh, err := st.x.newStore(st.name, st.role, st.dir, st.left)
+	fresh, err := st.x.newStore(st.conf, st.dir, st.left)
 	if err != nil {
 		return st, err
 	}

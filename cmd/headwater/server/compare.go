@@ -303,7 +303,7 @@ func (x *space) exchange(ctx context.Context, to *store, former namespace.StoreS
 	}
 	for _, st := range x.all() {
 		st.mu.Lock()
-		st.role = roleOf(e.Config, st.name)
+		st.role = storeConfig(e.Config, st.name).Role
 		st.mu.Unlock()
 	}
 	x.configure(e)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -24,14 +24,7 @@ import (
 // where HEADWATER_REQUIRE_ENGINES names kafka.
 func kafkaEngine(t *testing.T) []string {
 	t.Helper()
-	if at := os.Getenv("HEADWATER_TEST_KAFKA"); at != "" {
-		return strings.Split(at, ",")
-	}
-	if slices.Contains(strings.Split(os.Getenv("HEADWATER_REQUIRE_ENGINES"), ","), "kafka") {
-		t.Fatal("HEADWATER_TEST_KAFKA is not set, and HEADWATER_REQUIRE_ENGINES names kafka")
-	}
-	t.Skip("no real broker: HEADWATER_TEST_KAFKA is not set")
-	return nil
+	return strings.Split(enginetest.Need(t, "HEADWATER_TEST_KAFKA", "kafka"), ",")
 }
 
 func kafkaFake(t *testing.T) []string {

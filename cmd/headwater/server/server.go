@@ -19,6 +19,7 @@ import (
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
+	"github.com/headwater-db/headwater/timeseries/clickhousets"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/kafkalog"
 	"github.com/headwater-db/headwater/wal/pebblelog"
@@ -46,6 +47,8 @@ type Config struct {
 	// gives up when no broker does. A namespace whose topic does not answer is
 	// opened later. Default DefaultStartTimeout.
 	StartTimeout time.Duration
+	// Clusters are the servers beside this one that stores may be on, by name.
+	Clusters map[string]Cluster
 	// Demo makes the demo namespaces where they do not exist.
 	Demo bool
 	// Namespaces are documents applied where the name does not exist yet.
@@ -119,6 +122,8 @@ type Server struct {
 	gate   *gateway.Server
 	admin  *adminServer
 	cache  *pebble.Cache
+	// clusters are those of Config.Clusters.
+	clusters map[string]*clickhousets.Cluster
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
 
@@ -162,6 +167,9 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	undo = append(undo, s.closeListeners)
+	if err = s.openClusters(&undo); err != nil {
+		return nil, err
+	}
 	if err = s.openLog(ctx, &undo); err != nil {
 		return nil, err
 	}
@@ -219,7 +227,7 @@ func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) 
 	}
 	*undo = append(*undo, s.broker.Close)
 	s.names, err = namespace.Open(ctx, namespace.Options{
-		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions},
+		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions, Clusters: s.clusterTypes()},
 	})
 	if err != nil {
 		return fmt.Errorf("open the namespace registry: %w", err)

@@ -104,6 +104,7 @@ func (s *Server) closeAll() error {
 		return nil
 	}), step("the log", s.broker.Close))
 	s.cache.Unref()
+	err = errors.Join(err, s.closeClusters())
 	return errors.Join(err, s.closeListeners(), s.dir.close())
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -118,6 +117,7 @@ func (x *space) serve(ctx context.Context) (err error) {
 	}
 	x.progress = wal.NewProgress(info.Partitions)
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})
+	x.ns.Stream.LetBehind(remotePrimary(e.Config))
 	return x.openFront()
 }
 
@@ -136,6 +136,9 @@ func (x *space) primary() *store {
 // configure puts a changed configuration into force.
 func (x *space) configure(e *namespace.Entry) {
 	x.ns.SetConfig(e.Config)
+	if x.ns.Stream != nil { // it is served
+		x.ns.Stream.LetBehind(remotePrimary(e.Config))
+	}
 	for _, st := range x.all() {
 		st.ledger.SetTokenWindow(e.Config.Tokens.Window)
 	}
@@ -163,8 +166,14 @@ func (x *space) noteEnds(ctx context.Context) {
 }
 
 // catchUp lets writes in once everything that the log held is applied: only then
-// is every token known.
+// is every token known. It does not wait for a store on another server: a copy of a
+// write that is not applied yet is appended then, and changes nothing.
 func (x *space) catchUp(ctx context.Context) {
+	if remotePrimary(x.entry.Config) {
+		x.ns.SetReady()
+		close(x.ready)
+		return
+	}
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		o, err := x.end(ctx, p)
@@ -232,7 +241,8 @@ func (x *space) storeViews() []gateway.StoreView {
 	}
 	out := make([]gateway.StoreView, 0, len(e.Stores))
 	for _, l := range e.Stores {
-		v := gateway.StoreView{Name: l.Name, Role: roleOf(e.Config, l.Name), Type: "pebble", Generation: l.Generation, Stage: l.State}
+		conf := storeConfig(e.Config, l.Name)
+		v := gateway.StoreView{Name: l.Name, Role: conf.Role, Type: conf.Type, Generation: l.Generation, Stage: l.State}
 		if st := x.store(l.Name); l.State == namespace.Failed {
 			v.State, v.Reason = "stopped", l.Message
 		} else if st == nil || st.generation != l.Generation {
@@ -308,6 +318,6 @@ func (x *space) stop() error {
 	return nil
 }
 
-func (x *space) removeStore() error {
-	return os.RemoveAll(x.s.dir.storeDir(x.entry.Incarnation.String()))
+func (x *space) removeStore(ctx context.Context) error {
+	return x.s.removeStores(ctx, x.s.dir.storeDir(x.entry.Incarnation.String()))
 }

@@ -98,7 +98,7 @@ func (sp *spaces) sync(ctx context.Context) error {
 		return fmt.Errorf("open namespaces: %w", err)
 	}
 	sp.reached(version)
-	return sp.removeLeftovers(entries)
+	return sp.removeLeftovers(ctx, entries)
 }
 
 // follow opens, changes and closes namespaces as the registry says, until ctx is
@@ -231,7 +231,7 @@ func (sp *spaces) free(ctx context.Context, x *space) {
 	err := x.close()
 	ctx, cancel := context.WithTimeout(ctx, freeTimeout)
 	defer cancel()
-	if rerr := x.removeStore(); rerr != nil {
+	if rerr := x.removeStore(ctx); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
 	// The topics of a namespace that another data directory owns are that one's to
@@ -248,7 +248,7 @@ func (sp *spaces) free(ctx context.Context, x *space) {
 
 // removeLeftovers frees the stores and topics of namespaces that were deleted
 // while a crash kept this process from it.
-func (sp *spaces) removeLeftovers(entries []*namespace.Entry) error {
+func (sp *spaces) removeLeftovers(ctx context.Context, entries []*namespace.Entry) error {
 	keep := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		keep[e.Incarnation.String()] = true
@@ -265,8 +265,9 @@ func (sp *spaces) removeLeftovers(entries []*namespace.Entry) error {
 		if err != nil || keep[d.Name()] || string(origin) != sp.origin {
 			continue
 		}
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("remove the store of a deleted namespace: %w", err)
+		if err := sp.s.removeStores(ctx, path); err != nil {
+			sp.s.log.Warn("the store of a deleted namespace is still there; the next start tries again", "store", d.Name(), "reason", err)
+			continue
 		}
 		sp.s.log.Info("removed the store of a deleted namespace", "store", d.Name())
 	}

@@ -62,7 +62,8 @@ type ledger interface {
 type store struct {
 	x          *space
 	name       string
-	dir        string // of the Pebble itself
+	conf       namespace.StoreConfig // its role may have changed since
+	dir        string                // of the Pebble itself
 	generation uint64
 	left       *namespace.LeftOut // what it was built without; nil: nothing
 
@@ -102,8 +103,9 @@ func (st *store) savedOffset(p wal.Partition) wal.Offset {
 
 // newStore opens a store of the namespace and makes its applier. It does not start
 // it.
-func (x *space) newStore(name, role, dir string, left *namespace.LeftOut) (*store, error) {
-	st := &store{x: x, name: name, role: role, dir: dir, left: left, progress: wal.NewProgress(x.log.Info().Partitions)}
+func (x *space) newStore(conf namespace.StoreConfig, dir string, left *namespace.LeftOut) (*store, error) {
+	name, role := conf.ID(), conf.Role
+	st := &store{x: x, name: name, conf: conf, role: role, dir: dir, left: left, progress: wal.NewProgress(x.log.Info().Partitions)}
 	b := abstractions[x.entry.Config.Abstraction].store(st)
 	err := os.MkdirAll(filepath.Dir(dir), 0o700)
 	if err != nil {

@@ -14,15 +14,14 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// roleOf is the role that a configuration gives a store; "" where it has none of
-// that name.
-func roleOf(c *namespace.Config, name string) string {
+// storeConfig is what a document says of the store of a name.
+func storeConfig(c *namespace.Config, name string) namespace.StoreConfig {
 	for i := range c.Storage {
 		if c.Storage[i].ID() == name {
-			return c.Storage[i].Role
+			return c.Storage[i]
 		}
 	}
-	return ""
+	return namespace.StoreConfig{Name: name}
 }
 
 // storePath is the directory of a generation of a store. Example: counter-2. Names
@@ -50,7 +49,7 @@ func (x *space) openStores(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("the registry knows no store %s of namespace %s", name, e.Name)
 	}
-	st, err := x.newStore(name, primary, x.storePath(life), life.Left)
+	st, err := x.newStore(storeConfig(e.Config, name), x.storePath(life), life.Left)
 	if err != nil {
 		return err
 	}
@@ -159,7 +158,7 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 		}
 		errs = append(errs, x.close1(ctx, st))
 	}
-	errs = append(errs, x.removeStale(e))
+	errs = append(errs, x.removeStale(ctx, e))
 	for _, l := range e.Stores {
 		if l.Name == e.Config.Primary() || l.State == namespace.Failed || x.store(l.Name) != nil {
 			continue
@@ -193,7 +192,7 @@ func (x *space) close1(ctx context.Context, st *store) error {
 
 // removeStale removes the directories of generations that the registry no longer
 // has. Those of a store that is open stay.
-func (x *space) removeStale(e *namespace.Entry) error {
+func (x *space) removeStale(ctx context.Context, e *namespace.Entry) error {
 	keep := make(map[string]bool)
 	for _, l := range e.Stores {
 		if l.State != namespace.Failed {
@@ -218,7 +217,7 @@ func (x *space) removeStale(e *namespace.Entry) error {
 		if !d.IsDir() || keep[path] {
 			continue
 		}
-		if err := os.RemoveAll(path); err != nil {
+		if err := x.s.removeStores(ctx, path); err != nil {
 			return fmt.Errorf("remove a store of namespace %s that was dropped: %w", e.Name, err)
 		}
 		x.s.log.Info("removed a store that was dropped", "namespace", e.Name, "store", d.Name())
@@ -247,13 +246,13 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 		if l.State != namespace.Building {
 			return fmt.Errorf("its directory %s is gone; drop it, or apply the namespace with another", filepath.Base(dir))
 		}
-		if err := x.buildFollower(ctx, l, dir); err != nil {
+		if err := x.buildFollower(ctx, storeConfig(e.Config, l.Name), l, dir); err != nil {
 			return err
 		}
 	} else if err != nil {
 		return err
 	}
-	st, err := x.newStore(l.Name, roleOf(e.Config, l.Name), dir, l.Left)
+	st, err := x.newStore(storeConfig(e.Config, l.Name), dir, l.Left)
 	if err != nil {
 		return err
 	}
@@ -262,7 +261,8 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 	if _, err := st.check(ctx); err != nil {
 		return errors.Join(err, st.stop(ctx))
 	}
-	st.building.Store(l.State == namespace.Building)
+	// What is written to another server takes little of this one.
+	st.building.Store(l.State == namespace.Building && st.conf.Type != remoteType)
 	x.add(st)
 	if err := st.start(); err != nil {
 		x.mu.Lock()
@@ -279,9 +279,9 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 // buildFollower makes the directory that a store begins with: an empty one where
 // the log reaches back to its first record, or else a copy of the PRIMARY as of one
 // moment. It is made under another name, so that a crash leaves nothing half done.
-func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir string) error {
+func (x *space) buildFollower(ctx context.Context, conf namespace.StoreConfig, l namespace.StoreLife, dir string) error {
 	tmp, copied := dir+".building", false
-	err := os.RemoveAll(tmp)
+	err := x.s.removeStores(ctx, tmp)
 	if err != nil {
 		return err
 	}
@@ -298,9 +298,14 @@ func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir st
 			return fmt.Errorf("copy the PRIMARY: %w", err)
 		}
 	}
-	st, err := x.newStore(l.Name, "SHADOW", tmp, l.Left)
+	st, err := x.newStore(conf, tmp, l.Left)
 	if err != nil {
 		return err
+	}
+	if from := x.primary(); copied && (conf.Type == remoteType || from.conf.Type == remoteType) {
+		if err := st.fill(ctx, from); err != nil {
+			return errors.Join(err, st.ledger.Close())
+		}
 	}
 	err = st.ledger.Follow(ctx)
 	for p, o := range firstOf(l.Left) {
@@ -313,6 +318,32 @@ func (x *space) buildFollower(ctx context.Context, l namespace.StoreLife, dir st
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+// filler is a backend whose stores keep their data in different places, so that a copy of a
+// ledger is not a copy of the store.
+type filler interface {
+	// fill adds what a view of another store has, as if it had always been there.
+	fill(ctx context.Context, p wal.Partition, from view) error
+}
+
+// fill completes a store whose ledger is a copy: with what the other store has now. What the
+// log adds to it on the way is added once more, and changes nothing.
+func (st *store) fill(ctx context.Context, from *store) error {
+	f, ok := st.backend.(filler)
+	if !ok {
+		return fmt.Errorf("a store of type %s cannot begin as a copy of one of type %s", st.conf.Type, from.conf.Type)
+	}
+	for p := range wal.Partition(st.x.log.Info().Partitions) {
+		v, _, err := from.backend.view(ctx, p)
+		if err == nil {
+			err = errors.Join(f.fill(ctx, p, v), v.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("copy partition %d of the PRIMARY: %w", p, err)
+		}
+	}
+	return nil
 }
 
 // firstOf are the offsets that a store begins at, nil where it begins with the log.

@@ -64,8 +64,9 @@ func (a storesAPI) List(_ context.Context, name string) ([]*headwaterv1.Store, e
 
 // toAPI tells how a store stands.
 func (x *space) toAPI(e *namespace.Entry, l namespace.StoreLife) *headwaterv1.Store {
+	conf := storeConfig(e.Config, l.Name)
 	m := &headwaterv1.Store{
-		Name: l.Name, Role: roleOf(e.Config, l.Name), Type: "pebble", Generation: int64(l.Generation),
+		Name: l.Name, Role: conf.Role, Type: conf.Type, Generation: int64(l.Generation),
 		State: headwaterv1.Store_State(headwaterv1.Store_State_value[string(l.State)]),
 	}
 	if l.Message != "" {

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/timeseries/clickhousets"
 	"github.com/headwater-db/headwater/timeseries/pebblets"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -47,20 +50,31 @@ func seriesSettings(c *namespace.Config) *timeseries.Settings {
 	return set
 }
 
-// timeSeriesBackend is a store of events on Pebble.
+// timeSeriesBackend is a store of events.
 type timeSeriesBackend struct {
 	st      *store
-	pebble  *pebblets.Store
+	events  timeseries.Store
 	applier *timeseries.Applier
 }
 
 func (b *timeSeriesBackend) open(cfg pebblestore.Config) (l ledger, err error) {
-	b.pebble, err = pebblets.Open(cfg)
-	return b.pebble, err
+	conf := b.st.conf
+	if conf.Type != remoteType {
+		s, err := pebblets.Open(cfg)
+		b.events = s
+		return s, err
+	}
+	cluster := b.st.x.s.clusters[conf.Cluster]
+	if cluster == nil {
+		return nil, fmt.Errorf("cluster %s is not in the configuration of this process", conf.Cluster)
+	}
+	s, err := clickhousets.Open(clickhousets.Config{Ledger: cfg, Cluster: cluster, Dataset: cmp.Or(conf.Dataset, b.st.x.entry.Name)})
+	b.events = s
+	return s, err
 }
 
 func (b *timeSeriesBackend) load() *consumers.Loop {
-	b.applier = timeseries.NewApplier(timeseries.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Settings: b.settings})
+	b.applier = timeseries.NewApplier(timeseries.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.events, Settings: b.settings})
 	return b.applier.Loop
 }
 
@@ -77,7 +91,7 @@ func (b *timeSeriesBackend) settings(version uint64) (*timeseries.Settings, erro
 func (b *timeSeriesBackend) save(context.Context, wal.Partition) error { return nil }
 
 func (b *timeSeriesBackend) view(ctx context.Context, p wal.Partition) (view, wal.Offset, error) {
-	v, err := b.pebble.Snapshot(ctx, p)
+	v, err := b.events.Snapshot(ctx, p)
 	if err != nil {
 		return nil, wal.NoOffset, err
 	}
@@ -90,7 +104,7 @@ func (b *timeSeriesBackend) compare(ctx context.Context, p wal.Partition, x, y v
 }
 
 func (b *timeSeriesBackend) serve(p wal.Partition) {
-	b.st.x.front.(*timeSeriesFront).Set(p, &timeseries.Replica{Store: b.pebble, Applier: b.applier})
+	b.st.x.front.(*timeSeriesFront).Set(p, &timeseries.Replica{Store: b.events, Applier: b.applier})
 }
 
 func (b *timeSeriesBackend) run(context.Context) {}
@@ -104,4 +118,37 @@ func (b *timeSeriesBackend) sweep(ctx context.Context, p wal.Partition, limit in
 // move on.
 func (b *timeSeriesBackend) due(p wal.Partition, now int64) bool {
 	return b.st.owesTokens(b.applier.Part(p), now) || b.applier.Due(p, now, seriesSettings(b.st.x.ns.Config()))
+}
+
+// filledAtOnce is how many events a batch has while a store is filled.
+const filledAtOnce = 5_000
+
+// fill implements filler. The events stand before everything that the log has.
+func (b *timeSeriesBackend) fill(ctx context.Context, p wal.Partition, from view) error {
+	st, err := b.events.State(ctx, p)
+	if err != nil {
+		return err
+	}
+	batch, n := b.events.Begin(p), 0
+	defer func() { batch.Abort() }()
+	known := b.events.Slices(p)
+	var items []byte
+	err = from.(timeseries.Snapshot).Scan(ctx, func(timeseries.Slice) bool { return true }, func(in timeseries.Slice, e *timeseries.Event) error {
+		if _, there := known.Of(in.Start); !there {
+			batch.AddSlice(in)
+			known = known.With(in)
+		}
+		items = timeseries.AppendItems(items[:0], e.Items)
+		batch.AddEvent(timeseries.Order{Decided: wal.NoOffset, Record: wal.NoOffset}, in, e.Series, e.Time, e.ID, items)
+		if n++; n%filledAtOnce > 0 {
+			return nil
+		}
+		err := batch.Commit(ctx, st)
+		batch = b.events.Begin(p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return batch.Commit(ctx, st)
 }

@@ -30,6 +30,9 @@ func event(series string, at time.Time, id string, value int) string {
 func allEvents(t *testing.T, s *Server, ns, series string) []any {
 	t.Helper()
 	r := ts(t, s, "ReadEventRecords", fmt.Sprintf(`{"namespace":"%s","timeSeriesId":"%s","interval":{"start":"0001-01-01T00:00:00Z","end":"9999-12-31T23:59:59Z"}}`, ns, series))
+	if r.status != http.StatusOK {
+		t.Fatalf("read %s of %s: %s", series, ns, r)
+	}
 	return r.field(t, "records").([]any)
 }
 

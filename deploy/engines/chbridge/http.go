@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/ch-go/proto"
 )
 
@@ -25,6 +26,12 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-ClickHouse-Exception-Code", strconv.Itoa(codeOf(err)))
 		w.WriteHeader(http.StatusInternalServerError)
 		out = []byte(err.Error())
+		if r.URL.Query().Get("compress") == "1" {
+			c := compress.NewWriter(0, compress.LZ4)
+			if err := c.Compress(out); err == nil {
+				out = c.Data
+			}
+		}
 	} else {
 		w.Header().Set("X-ClickHouse-Format", format)
 	}
@@ -40,11 +47,14 @@ func (e *engine) answer(r *http.Request) (format string, out []byte, err error) 
 			return "", nil, err
 		}
 	}
+	v := r.URL.Query()
+	if v.Get("decompress") == "1" {
+		body = compress.NewReader(body)
+	}
 	data, err := io.ReadAll(body)
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) { // the end comes wrapped from a compressed body
 		return "", nil, err
 	}
-	v := r.URL.Query()
 	q, settings := v.Get("query"), map[string]string{}
 	for k := range v {
 		if !notSettings[k] {
@@ -72,5 +82,10 @@ func (e *engine) answer(r *http.Request) (format string, out []byte, err error) 
 	for _, b := range bs {
 		err = errors.Join(err, b.Encode(&o, revision))
 	}
-	return format, o.Buf, err
+	if err != nil || v.Get("compress") != "1" || len(o.Buf) == 0 {
+		return format, o.Buf, err
+	}
+	c := compress.NewWriter(0, compress.LZ4)
+	err = c.Compress(o.Buf)
+	return format, c.Data, err
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headwater-db/headwater/cmd/headwater/cli"
+	"github.com/headwater-db/headwater/cmd/headwater/server"
+	"github.com/headwater-db/headwater/timeseries/clickhousets"
+)
+
+// newSchema is `headwater schema`: the tables of other servers.
+func newSchema() *cobra.Command {
+	c := &cobra.Command{Use: "schema", Short: "Make, show or check the tables of the clusters of a configuration file"}
+	c.RunE = cli.Args(func(*cobra.Command, []string) error { return errors.New("say what to do: apply, show or check") })
+	c.AddCommand(
+		schemaCommand("apply", "Make the tables where they are missing", func(ctx context.Context, out io.Writer, name string, cl *clickhousets.Cluster) error {
+			if err := cl.ApplySchema(ctx); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(out, "cluster %s has its tables\n", name)
+			return err
+		}),
+		schemaCommand("show", "Print the statements that make the tables", func(_ context.Context, out io.Writer, name string, _ *clickhousets.Cluster) error {
+			_, err := fmt.Fprintf(out, "-- cluster %s\n", name)
+			for _, q := range clickhousets.Schema {
+				if err == nil {
+					_, err = fmt.Fprintf(out, "%s;\n", q)
+				}
+			}
+			return err
+		}),
+		schemaCommand("check", "Say whether the tables are there and as this build needs them", func(ctx context.Context, out io.Writer, name string, cl *clickhousets.Cluster) error {
+			if err := cl.CheckSchema(ctx); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(out, "cluster %s has its tables\n", name)
+			return err
+		}),
+	)
+	return c
+}
+
+// schemaCommand does something with each cluster of the file, whatever becomes of the others.
+func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer, name string, c *clickhousets.Cluster) error) *cobra.Command {
+	var config string
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cli.Args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if config = cmp.Or(config, os.Getenv("HEADWATER_CONFIG")); config == "" {
+				return cli.Usage(errors.New("name the configuration file with --config"))
+			}
+			clusters, err := readConfig(config, newDev().Flags())
+			if err != nil {
+				return cli.Usage(err)
+			}
+			if len(clusters) == 0 {
+				return cli.Usage(fmt.Errorf("%s has no clusters", config))
+			}
+			var errs []error
+			for _, name := range slices.Sorted(maps.Keys(clusters)) {
+				errs = append(errs, withCluster(name, clusters[name], func(cl *clickhousets.Cluster) error {
+					return do(c.Context(), c.OutOrStdout(), name, cl)
+				}))
+			}
+			return errors.Join(errs...)
+		},
+	}
+	c.Flags().StringVar(&config, "config", "", "file of settings, whose clusters are meant")
+	return c
+}
+
+func withCluster(name string, c server.Cluster, do func(cl *clickhousets.Cluster) error) error {
+	cl, err := clickhousets.Connect(clickhousets.ClusterConfig{Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(cl), cl.Close())
+}

@@ -1,0 +1,262 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// onClickHouse is a process with a real ClickHouse as its cluster main.
+func onClickHouse(t *testing.T, dir string) *Server {
+	t.Helper()
+	return withCluster(t, dir, enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
+}
+
+func withCluster(t *testing.T, dir, url string) *Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := Open(ctx, Config{DataDir: dir, Demo: true, Clusters: map[string]Cluster{"main": {Type: "clickhouse", URL: url}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		t.Error(errors.Join(err, s.Close()))
+		t.FailNow()
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+const wholeTime = `"interval":{"start":"2001-01-01T00:00:00Z","end":"2001-02-01T00:00:00Z"}`
+
+// TestEngineClickHouseEvents goes through every call, and through a restart.
+func TestEngineClickHouseEvents(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := onClickHouse(t, dir)
+	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 3}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
+	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 30 {
+		is(t, "write", ts(t, s, "WriteEventRecordsSync", `{"namespace":"routes","events":[`+event(fmt.Sprint("s", i%5), day.Add(time.Duration(i)*3*time.Hour), fmt.Sprint(i), i)+`]}`), "accepted", "1")
+	}
+	for range 2 {
+		if n := len(allEvents(t, s, "routes", "s3")); n != 6 {
+			t.Errorf("s3 has %d events, not 6", n)
+		}
+		r := ts(t, s, "SearchEventRecords", `{"namespace":"routes",`+wholeTime+`,"query":{"range":{"key":"k","lower":{"int":"25"}}}}`)
+		if n := len(r.field(t, "records").([]any)); n != 5 {
+			t.Errorf("a search finds %d events, not 5: %s", n, r)
+		}
+		expectBody(t, ts(t, s, "AggregateEventRecords", `{"namespace":"routes",`+wholeTime+`,"aggregations":[{"name":"x","op":"SUM","key":"k"}]}`), http.StatusOK, `"values":{"x":435}`)
+		if list := ts(t, s, "ListTimeSeries", `{"namespace":"routes"}`).field(t, "series").([]any); len(list) != 5 {
+			t.Errorf("%d series, not 5", len(list))
+		}
+		expectSlices(t, s, "routes", "OPEN 8", "OPEN 8", "OPEN 8", "OPEN 6")
+		closeServer(t, s)
+		s = onClickHouse(t, dir)
+	}
+	is(t, "delete", ts(t, s, "DeleteTimeSeries", `{"namespace":"routes","timeSeriesId":"s3"}`), "result.duplicate", "NO")
+	if n := len(allEvents(t, s, "routes", "s3")); n != 0 {
+		t.Errorf("s3 has %d events after its deletion", n)
+	}
+	expectBody(t, applyDoc(t, s, "namespace: nowhere\nabstraction: timeseries\nstorage: [{role: PRIMARY, type: clickhouse, cluster: other}]\n"), http.StatusBadRequest, "no cluster \\\"other\\\"; it has main")
+	expectBody(t, applyDoc(t, s, "namespace: nowhere\nabstraction: timeseries\nstorage: [{role: PRIMARY, type: clickhouse}]\n"), http.StatusBadRequest, "cluster: is missing")
+}
+
+// TestEngineClickHouseShadowTakesOver moves a namespace from Pebble to ClickHouse and back,
+// while it is written: with the log from its beginning, and with a copy where the log has been
+// trimmed.
+func TestEngineClickHouseShadowTakesOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := onClickHouse(t, dir)
+	for name, doc := range stored {
+		is(t, "make "+name, applyDoc(t, s, doc))
+	}
+	w := &storeWrites{t: t, s: s}
+	w.round()
+	const doc = "namespace: track\nabstraction: timeseries\nlog: {partitions: 2}\ntimeseries: {slice: 1h, blocked: [noise]}\nstorage:\n  - {role: PRIMARY, type: pebble}\n" +
+		"  - {role: SHADOW, type: clickhouse, cluster: main, name: next, dataset: 'it''s one'}\n"
+	is(t, "a SHADOW", applyDoc(t, s, doc))
+	w.round()
+	equal(t, storeOf(t, s, "track", "next", "COMPARING"))
+	compared(t, s, "track", "next")
+	is(t, "promote", call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"next"}`), "store.state", "SERVING", "store.type", "clickhouse")
+	w.again("after a promote")
+	w.round()
+	compared(t, s, "track", "primary")
+	closeServer(t, s)
+	s = onClickHouse(t, dir)
+	w.s = s
+	w.again("after a restart")
+	w.round()
+	storeOf(t, s, "track", "primary", "RETIRING")
+	is(t, "roll back", call(t, s, "Admin.RollbackStore", `{"namespace":"track","store":"primary"}`), "store.state", "SERVING")
+	w.again("after a roll back")
+	compared(t, s, "track", "next")
+	is(t, "promote once more", call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"next"}`), "store.state", "SERVING")
+	is(t, "drop", call(t, s, "Admin.DropStore", `{"namespace":"track","store":"primary","confirm":"primary"}`))
+	w.round()
+	w.again("after the drop")
+
+	// The exceptions of what was refused before are gone: a new store begins as a copy.
+	x := s.spaces.open["track"]
+	for p := range x.serving {
+		if err := x.log.Trim(t.Context(), wal.Partition(p), x.store("next").savedOffset(wal.Partition(p))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, kind := range []string{"pebble", "clickhouse, cluster: main"} {
+		name := fmt.Sprint("copy", i)
+		r := call(t, s, "Namespace.GetNamespace", `{"namespace":"track"}`)
+		now := r.field(t, "config").(string)
+		is(t, "a SHADOW from a copy", applyDoc(t, s, strings.Replace(now, "storage:\n", "storage:\n  - {role: SHADOW, type: "+kind+", name: "+name+"}\n", 1)))
+		w.round()
+		equal(t, storeOf(t, s, "track", name, "COMPARING"))
+		w.round()
+		compared(t, s, "track", name)
+		is(t, "promote "+name, call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"`+name+`"}`), "store.state", "SERVING")
+		w.again("after a promote of " + name)
+		w.round()
+	}
+}
+
+// cuttable is a way to a server that can be cut.
+type cuttable struct {
+	l    net.Listener
+	to   string
+	mu   sync.Mutex
+	cut  bool
+	open map[net.Conn]bool
+}
+
+func newCuttable(t *testing.T, to string) *cuttable {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cuttable{l: l, to: to, open: make(map[net.Conn]bool)}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil || !c.keep(in, out) {
+				_ = in.Close() // it is cut
+				if out != nil {
+					_ = out.Close()
+				}
+				continue
+			}
+			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+				work.Go(func() {
+					_, _ = io.Copy(way[0], way[1]) // it ends when either side does
+					_, _ = way[0].Close(), way[1].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		c.set(true)
+		_ = l.Close() // ends the loop
+		work.Wait()
+	})
+	return c
+}
+
+func (c *cuttable) keep(conns ...net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range conns {
+		c.open[x] = true
+	}
+	return !c.cut
+}
+
+// set cuts the way, or mends it.
+func (c *cuttable) set(cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = cut
+	if cut {
+		for x := range c.open {
+			_ = x.Close() // it may be closed
+		}
+		clear(c.open)
+	}
+}
+
+// TestEngineClickHouseAway: writes go on while ClickHouse does not answer, also over a restart,
+// reads say what is missing, other namespaces are served, and what was written is there once when
+// it is back.
+func TestEngineClickHouseAway(t *testing.T) {
+	t.Parallel()
+	at, err := url.Parse(enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := newCuttable(t, at.Host)
+	at.Host = way.l.Addr().String()
+	dir := t.TempDir()
+	s := withCluster(t, dir, at.String())
+	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 2}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
+	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	written := 0
+	write := func(s *Server) {
+		t.Helper()
+		for range 2 { // and a copy of it
+			is(t, "write", ts(t, s, "WriteEventRecordsSync", fmt.Sprintf(`{"namespace":"routes","events":[%s],"token":{"key":"k%d"}}`,
+				event("s", day.Add(time.Duration(written)*time.Minute), fmt.Sprint(written), written), written)), "accepted", "1")
+		}
+		written++
+	}
+	for range 5 {
+		write(s)
+	}
+	if n := len(allEvents(t, s, "routes", "s")); n != 5 {
+		t.Fatalf("%d events, not 5", n)
+	}
+	way.set(true)
+	for range 20 {
+		write(s)
+	}
+	const read = `{"namespace":"routes","timeSeriesId":"s",` + wholeTime + `,"consistency":"EVENTUAL"}`
+	refused(t, "read", ts(t, s, "ReadEventRecords", read), http.StatusServiceUnavailable, "HW-1516", "")
+	refused(t, "read of one's writes", ts(t, s, "ReadEventRecords", strings.Replace(read, "EVENTUAL", "READ_YOUR_WRITES", 1)), http.StatusServiceUnavailable, "HW-1504", "")
+	if r := send(t, s, "PUT", "/v1/kv/demo-kv/a/b", "1"); r.status != http.StatusNoContent {
+		t.Errorf("another namespace: %s", r)
+	}
+	expectBody(t, send(t, s, "GET", "/v1/kv/demo-kv/a/b", ""), http.StatusOK, "1")
+	closeServer(t, s)
+	s = withCluster(t, dir, at.String())
+	for range 20 {
+		write(s)
+	}
+	way.set(false)
+	until(t, "what was written is read", func() bool {
+		return ts(t, s, "ReadEventRecords", strings.Replace(read, "EVENTUAL", "LATEST", 1)).status == http.StatusOK
+	})
+	if n := len(allEvents(t, s, "routes", "s")); n != written {
+		t.Errorf("%d events, not %d", n, written)
+	}
+}

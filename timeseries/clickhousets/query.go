@@ -1,0 +1,374 @@
+package clickhousets
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// statement is SQL with its parameters. Bytes go as hex: what a parameter's text may
+// not hold depends on the protocol.
+type statement struct {
+	strings.Builder
+	params clickhouse.Parameters
+}
+
+func (q *statement) param(kind, value string) string {
+	if q.params == nil {
+		q.params = make(clickhouse.Parameters)
+	}
+	name := "p" + strconv.Itoa(len(q.params))
+	q.params[name] = value
+	return "{" + name + ":" + kind + "}"
+}
+
+// addf appends SQL that is made of constants, numbers and parameters.
+func (q *statement) addf(format string, args ...any) {
+	_, _ = fmt.Fprintf(q, format, args...) // a builder takes everything
+}
+
+// bytes is a String.
+func (q *statement) bytes(b []byte) string {
+	return "unhex(" + q.param("String", hex.EncodeToString(b)) + ")"
+}
+
+// number is an Int64.
+func number(v int64) string { return strconv.FormatInt(v, 10) }
+
+// context is that of the statement: its parameters, and how long it may run.
+func (q *statement) context(ctx context.Context, limit time.Duration, more ...clickhouse.Settings) (context.Context, context.CancelFunc) {
+	if d, ok := ctx.Deadline(); ok {
+		limit = min(limit, max(time.Until(d), time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	set := clickhouse.Settings{"max_execution_time": limit.Seconds()}
+	for _, m := range more {
+		maps.Copy(set, m)
+	}
+	o := []clickhouse.QueryOption{clickhouse.WithSettings(set)}
+	if q.params != nil {
+		o = append(o, clickhouse.WithParameters(q.params))
+	}
+	return clickhouse.Context(ctx, o...), cancel
+}
+
+// rowScanner is a row of an answer.
+type rowScanner interface{ Scan(dest ...any) error }
+
+// rows runs the statement and calls f with each row.
+func (s *Store) rows(ctx context.Context, what string, q *statement, set clickhouse.Settings, f func(r rowScanner) error) error {
+	if err := s.cluster.Ready(ctx); err != nil {
+		return err
+	}
+	run, cancel := q.context(ctx, s.cluster.cfg.Timeout, set, s.cluster.reading)
+	defer cancel()
+	rows, err := s.cluster.conn.Query(run, q.String())
+	if err != nil {
+		return s.failed(ctx, what, err)
+	}
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	return s.failed(ctx, what, errors.Join(rows.Err(), rows.Close()))
+}
+
+// exec runs a statement without an answer.
+func (s *Store) exec(ctx context.Context, what string, q *statement, set clickhouse.Settings) error {
+	if err := s.cluster.Ready(ctx); err != nil {
+		return err
+	}
+	run, cancel := q.context(ctx, s.cluster.cfg.Timeout, set)
+	defer cancel()
+	return s.failed(ctx, what, s.cluster.conn.Exec(run, q.String()))
+}
+
+// failed is the error of a statement: the caller's own end first.
+func (s *Store) failed(ctx context.Context, what string, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.cluster.away(what, err)
+}
+
+// order is how a scan of a slice goes.
+type order struct {
+	by []string // expressions, the last three are the row's timeseries.Order
+	// down: the expressions before the last three go down.
+	down bool
+}
+
+var (
+	byKey       = order{by: []string{"length(series)", "series", "age", "id", "decided", "record", "idx"}}
+	newestFirst = order{by: []string{"age", "id", "decided", "record", "idx"}}
+	oldestFirst = order{by: newestFirst.by, down: true}
+	// Of all series, as a timeseries.Place compares.
+	placesUp   = order{by: []string{"age", "series", "id", "decided", "record", "idx"}}
+	placesDown = order{by: placesUp.by, down: true}
+)
+
+func (o *order) goesDown(i int) bool { return o.down && i < len(o.by)-3 }
+
+func (o *order) clause() string {
+	var parts []string
+	for i, e := range o.by {
+		if o.goesDown(i) {
+			e += " DESC"
+		}
+		parts = append(parts, e)
+	}
+	return " ORDER BY " + strings.Join(parts, ", ")
+}
+
+// behind is the condition that a row comes behind the values of the first expressions.
+// It is written out so that ClickHouse finds the place by its index.
+func (o *order) behind(values []string) string {
+	out := ""
+	for i := len(values) - 1; i >= 0; i-- {
+		e, v, sign := o.by[i], values[i], " > "
+		if o.goesDown(i) {
+			sign = " < "
+		}
+		if out == "" {
+			out = e + sign + v
+			continue
+		}
+		out = "(" + e + sign + v + " OR (" + e + " = " + v + " AND " + out + "))"
+	}
+	return out
+}
+
+// scan reads the events of a part of a slice, in an order.
+type scan struct {
+	s       *Store
+	p       wal.Partition
+	applied wal.Offset // rows behind it are not seen
+	deleted deletions
+	in      timeseries.Slice
+	order   order
+	series  []byte // of it alone; nil: of all
+	// start <= time < end
+	start, end int64
+	// after are the values of the order's first expressions that the scan begins behind.
+	after func(q *statement) []string
+	// keys are the items that are read; nil: all.
+	keys [][]byte
+	// first is how many rows the first query reads; the next ones read more.
+	first int
+}
+
+// errStop ends an answer that is not read to its end.
+var errStop = errors.New("enough was read")
+
+// mostRows is how many rows a query of a scan reads: an answer is held in memory by those
+// in between.
+const mostRows = 50_000
+
+// each calls f with each event until it says stop. e is valid until f returns.
+func (c *scan) each(ctx context.Context, f func(e *timeseries.Event) (stop bool, err error)) error {
+	if c.start >= c.end {
+		return nil
+	}
+	m := merge{}
+	behind := c.after
+	for limit := max(min(c.first, mostRows), 16); ; limit = min(4*limit, mostRows) {
+		q := c.statement(behind, limit)
+		n := 0
+		var last row
+		err := c.s.rows(ctx, "read events", q, nil, func(r rowScanner) error {
+			n++
+			if err := last.scan(r); err != nil {
+				return err
+			}
+			if c.deleted.hides(last.series, timeseries.Order{Decided: wal.Offset(last.decided), Record: wal.Offset(last.record), Index: int(last.idx)}) {
+				return nil
+			}
+			stop, err := m.add(&last, f)
+			if err == nil && stop {
+				err = errStop
+			}
+			return err
+		})
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n < limit {
+			_, err := m.flush(f)
+			return err
+		}
+		behind = last.place(&c.order)
+	}
+}
+
+func (c *scan) statement(behind func(q *statement) []string, limit int) *statement {
+	q := &statement{}
+	q.WriteString("SELECT series, age, id, decided, record, idx")
+	keys := ""
+	if c.keys != nil {
+		var list []string
+		for _, k := range c.keys {
+			list = append(list, q.bytes(k))
+		}
+		keys = strings.Join(list, ", ")
+	}
+	for _, m := range []string{"ints", "doubles", "strings", "blobs"} {
+		switch {
+		case c.keys == nil:
+			q.WriteString(", " + m)
+		case keys == "":
+			q.WriteString(", mapFilter((k, v) -> false, " + m + ")")
+		default:
+			q.WriteString(", mapFilter((k, v) -> k IN (" + keys + "), " + m + ")")
+		}
+	}
+	q.WriteString(" FROM " + table + c.s.where(q, c.p, c.applied) + " AND slice = " + number(c.in.Start))
+	if c.series != nil {
+		q.addf(" AND length(series) = %d AND series = %s", len(c.series), q.bytes(c.series))
+	}
+	if c.start > c.in.Start {
+		q.WriteString(" AND age <= " + number(-c.start))
+	}
+	if c.end < c.in.End {
+		q.WriteString(" AND age > " + number(-c.end))
+	}
+	if behind != nil {
+		q.WriteString(" AND " + c.order.behind(behind(q)))
+	}
+	q.WriteString(c.order.clause() + " LIMIT " + strconv.Itoa(limit))
+	return q
+}
+
+// where is the condition that every read has: the rows of the store and partition that
+// the ledger's position covers.
+func (s *Store) where(q *statement, p wal.Partition, applied wal.Offset) string {
+	return " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND decided <= " + number(int64(applied))
+}
+
+// row is one row of an answer.
+type row struct {
+	series, id           string
+	age, decided, record int64
+	idx                  uint32
+	ints                 map[string]int64
+	doubles              map[string]float64
+	strings, blobs       map[string]string
+}
+
+func (r *row) scan(rows rowScanner) error {
+	*r = row{}
+	return rows.Scan(&r.series, &r.age, &r.id, &r.decided, &r.record, &r.idx, &r.ints, &r.doubles, &r.strings, &r.blobs)
+}
+
+// place is what a query that goes on behind the row is told.
+func (r *row) place(o *order) func(q *statement) []string {
+	at := *r
+	return func(q *statement) (values []string) {
+		for _, e := range o.by {
+			switch e {
+			case "length(series)":
+				values = append(values, strconv.Itoa(len(at.series)))
+			case "series":
+				values = append(values, q.bytes([]byte(at.series)))
+			case "age":
+				values = append(values, number(at.age))
+			case "id":
+				values = append(values, q.bytes([]byte(at.id)))
+			case "decided":
+				values = append(values, number(at.decided))
+			case "record":
+				values = append(values, number(at.record))
+			case "idx":
+				values = append(values, strconv.FormatUint(uint64(at.idx), 10))
+			}
+		}
+		return values
+	}
+}
+
+// merge makes one event of the rows of one identity, which come one after the other in log
+// order.
+type merge struct {
+	open bool
+	e    timeseries.Event
+	have map[string]bool // keys of e, where it is of several rows
+}
+
+// add takes a row. Where it begins another event, f is called with the one before.
+func (m *merge) add(r *row, f func(e *timeseries.Event) (bool, error)) (stop bool, err error) {
+	if m.open && (m.e.Time != -r.age || string(m.e.ID) != r.id || string(m.e.Series) != r.series) {
+		if stop, err = m.flush(f); stop || err != nil {
+			return stop, err
+		}
+	}
+	if !m.open {
+		m.open, m.have = true, nil
+		m.e = timeseries.Event{Series: []byte(r.series), Time: -r.age, ID: []byte(r.id)}
+	} else if m.have == nil {
+		m.have = make(map[string]bool, len(m.e.Items))
+		for i := range m.e.Items {
+			m.have[string(m.e.Items[i].Key)] = true
+		}
+	}
+	for k, v := range r.ints {
+		m.item(k, timeseries.Value{Kind: timeseries.Int, Int: v})
+	}
+	for k, v := range r.doubles {
+		m.item(k, timeseries.Value{Kind: timeseries.Double, Double: v})
+	}
+	for k, v := range r.strings {
+		m.item(k, timeseries.Value{Kind: timeseries.String, Text: []byte(v)})
+	}
+	for k, v := range r.blobs {
+		m.item(k, timeseries.Value{Kind: timeseries.Bytes, Text: []byte(v)})
+	}
+	return false, nil
+}
+
+func (m *merge) item(key string, v timeseries.Value) {
+	if m.have != nil {
+		if m.have[key] {
+			return
+		}
+		m.have[key] = true
+	}
+	m.e.Items = append(m.e.Items, timeseries.Item{Key: []byte(key), Value: v})
+}
+
+// flush gives f the event at hand.
+func (m *merge) flush(f func(e *timeseries.Event) (bool, error)) (stop bool, err error) {
+	if !m.open {
+		return false, nil
+	}
+	m.open = false
+	if !m.e.SortItems() {
+		return true, fmt.Errorf("%w: an event has an item twice", wal.ErrCorrupt)
+	}
+	return f(&m.e)
+}
+
+// overlapping are the slices of a read, in its order.
+func overlapping(all timeseries.Slices, start, end int64, oldest bool, open func(timeseries.Slice) bool) (timeseries.Slices, error) {
+	all = all.Overlapping(start, end)
+	if len(all) > timeseries.MaxSlices {
+		return nil, timeseries.ErrAcrossTime
+	}
+	if !oldest {
+		slices.Reverse(all)
+	}
+	return slices.DeleteFunc(all, func(x timeseries.Slice) bool { return open != nil && !open(x) }), nil
+}

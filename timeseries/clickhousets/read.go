@@ -1,0 +1,303 @@
+package clickhousets
+
+import (
+	"context"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// applied is what a read sees: what the ledger's position covers as it begins.
+func (s *Store) applied(ctx context.Context, p wal.Partition) (wal.Offset, error) {
+	st, err := s.State(ctx, p)
+	return st.Applied, err
+}
+
+// Read implements timeseries.Store.
+func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page, error) {
+	if err := s.Enter(ctx, q.Partition); err != nil {
+		return nil, err
+	}
+	defer s.Leave()
+	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, q.Oldest, q.Open)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := s.applied(ctx, q.Partition)
+	if err != nil {
+		return nil, err
+	}
+	r := reading{q: q, page: &timeseries.Page{}}
+	for _, x := range all {
+		c := scan{
+			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: newestFirst, series: q.Series,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: q.Limit - len(r.page.Events) + 2,
+		}
+		if q.Oldest {
+			c.order = oldestFirst
+		}
+		if m := q.After; m != nil {
+			if !q.Oldest && x.Start > m.Time || q.Oldest && x.End <= m.Time {
+				continue // the pages before have seen it
+			}
+			c.after = func(q *statement) []string { return []string{number(-m.Time), q.bytes(m.ID)} }
+		}
+		done := false
+		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
+			done = r.event(e)
+			return done, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			if !r.page.Partial {
+				r.page.Wide, err = s.wide(ctx, q, x)
+			}
+			return r.page, err
+		}
+	}
+	return r.page, nil
+}
+
+// reading is a page on its way.
+type reading struct {
+	q      *timeseries.Query
+	page   *timeseries.Page
+	bytes  int
+	looked int
+}
+
+// lookEvery is how many events are looked at between two looks at the clock.
+const lookEvery = 256
+
+// event adds an event where the filters let it; done: the page is.
+func (r *reading) event(e *timeseries.Event) (done bool) {
+	q := r.q
+	if r.looked++; r.looked%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) {
+		r.page.Next, r.page.Partial = &timeseries.Mark{Time: e.Time, ID: e.ID}, true
+		if n := len(r.page.Events); r.passes(e) && n < q.Limit && (n == 0 || r.bytes+sizeOf(e) <= q.MaxBytes) {
+			r.page.Events = append(r.page.Events, *e)
+		} else if n > 0 {
+			r.page.Next = &timeseries.Mark{Time: r.page.Events[n-1].Time, ID: r.page.Events[n-1].ID}
+		}
+		return true
+	}
+	if !r.passes(e) {
+		return false
+	}
+	size, n := sizeOf(e), len(r.page.Events)
+	if n > 0 && (n >= q.Limit || r.bytes+size > q.MaxBytes) {
+		last := &r.page.Events[n-1]
+		r.page.Next = &timeseries.Mark{Time: last.Time, ID: last.ID}
+		return true
+	}
+	r.page.Events, r.bytes = append(r.page.Events, *e), r.bytes+size
+	return false
+}
+
+func (r *reading) passes(e *timeseries.Event) bool {
+	for i := range r.q.Filters {
+		if v := e.Item(r.q.Filters[i].Key); v == nil || !v.Equal(&r.q.Filters[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func sizeOf(e *timeseries.Event) int {
+	return len(timeseries.AppendItems(nil, e.Items)) + len(e.ID) + 16
+}
+
+// wide reports whether the rows of a series in a slice have more than q.WideBytes.
+func (s *Store) wide(ctx context.Context, q *timeseries.Query, x timeseries.Slice) (wide bool, err error) {
+	if q.WideBytes == 0 {
+		return false, nil
+	}
+	st := &statement{}
+	st.addf("SELECT toInt64(sum(bytes)) FROM %s%s AND slice = %d AND length(series) = %d AND series = %s",
+		table, s.where(st, q.Partition, math.MaxInt64), x.Start, len(q.Series), st.bytes(q.Series))
+	var n int64
+	err = s.rows(ctx, "measure a series", st, nil, func(r rowScanner) error { return r.Scan(&n) })
+	return n > q.WideBytes, err
+}
+
+// Search implements timeseries.Store. ClickHouse puts the events of a slice into the order of
+// the search; those that meet the query are picked out here.
+func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeseries.Found, error) {
+	if err := s.Enter(ctx, q.Partition); err != nil {
+		return nil, err
+	}
+	defer s.Leave()
+	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, q.Oldest, q.Open)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := s.applied(ctx, q.Partition)
+	if err != nil {
+		return nil, err
+	}
+	found, size := &timeseries.Found{}, 0
+	for _, x := range all {
+		c := scan{
+			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: placesUp,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: 4 * (q.Limit + 1),
+		}
+		if q.Oldest {
+			c.order = placesDown
+		}
+		if b := q.Behind; b != nil {
+			c.after = func(q *statement) []string { return []string{number(-b.Time), q.bytes(b.Series), q.bytes(b.ID)} }
+		}
+		done := false
+		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
+			if found.Scanned++; found.Scanned%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) && len(found.Events) > 0 {
+				found.Partial, done = true, true
+			} else if q.Where.Match(e) {
+				own := sizeOf(e) + len(e.Series)
+				n := len(found.Events)
+				if done = n > 0 && (n >= q.Limit || size+own > q.MaxBytes); !done {
+					found.Events, size = append(found.Events, *e), size+own
+				}
+			}
+			return done, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			found.Next = timeseries.PlaceOf(&found.Events[len(found.Events)-1])
+			return found, nil
+		}
+		found.Slices++
+	}
+	return found, nil
+}
+
+// Aggregate implements timeseries.Store. Rows are merged and judged here, as by the store on
+// Pebble; ClickHouse narrows them down to the interval and the items that are needed.
+func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, into *timeseries.Groups) error {
+	if err := s.Enter(ctx, q.Partition); err != nil {
+		return err
+	}
+	defer s.Leave()
+	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, true, q.Open)
+	if err != nil {
+		return err
+	}
+	applied, err := s.applied(ctx, q.Partition)
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		c := scan{
+			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: byKey, series: q.Series,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows,
+		}
+		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
+			if !q.Where.Match(e) {
+				return false, nil
+			}
+			return false, into.Add(e)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shown is the condition that rows are not deleted.
+func (s *Store) shown(q *statement, p wal.Partition) (where string) {
+	for _, d := range s.deleted[p].Load().parts() {
+		where += " AND NOT " + d.condition(q)
+	}
+	return where
+}
+
+// Measure implements timeseries.Store.
+func (s *Store) Measure(ctx context.Context, p wal.Partition) ([]timeseries.SliceSize, error) {
+	if err := s.Enter(ctx, p); err != nil {
+		return nil, err
+	}
+	defer s.Leave()
+	applied, err := s.applied(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	q := &statement{}
+	q.WriteString("SELECT slice, toInt64(count()), toInt64(sum(size)) FROM (SELECT slice, length(series) AS l, series, age, id, min(bytes) + l + length(id) + 8 AS size FROM " + table +
+		s.where(q, p, applied) + s.shown(q, p) + " GROUP BY slice, length(series), series, age, id) GROUP BY slice")
+	sizes := make(map[int64]timeseries.SliceSize)
+	err = s.rows(ctx, "measure slices", q, clickhouse.Settings{"optimize_aggregation_in_order": 1}, func(r rowScanner) error {
+		var x timeseries.SliceSize
+		err := r.Scan(&x.Start, &x.Events, &x.Bytes)
+		sizes[x.Start] = x
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []timeseries.SliceSize
+	for _, x := range s.Slices(p) {
+		size := sizes[x.Start]
+		size.Slice = x
+		out = append(out, size)
+	}
+	return out, nil
+}
+
+// List implements timeseries.Store.
+func (s *Store) List(ctx context.Context, l *timeseries.ListQuery) (list []timeseries.Series, more bool, err error) {
+	if err := s.Enter(ctx, l.Partition); err != nil {
+		return nil, false, err
+	}
+	defer s.Leave()
+	all := s.Slices(l.Partition)
+	start, end := int64(math.MinInt64), int64(math.MaxInt64)
+	if l.HasInterval {
+		start, end = l.Start, l.End
+	}
+	var in []string
+	for _, x := range all.Overlapping(start, end) {
+		if l.Open == nil || l.Open(x) {
+			in = append(in, number(x.Start))
+		}
+	}
+	applied, err := s.applied(ctx, l.Partition)
+	if err != nil || len(in) == 0 {
+		return nil, false, err
+	}
+	q := &statement{}
+	q.WriteString("SELECT series, min(-age), max(-age) FROM " + table + s.where(q, l.Partition, applied) + s.shown(q, l.Partition) + " AND slice IN (" + strings.Join(in, ", ") + ")")
+	if len(l.Prefix) > 0 {
+		q.WriteString(" AND startsWith(series, " + q.bytes(l.Prefix) + ")")
+	}
+	if l.Above != nil {
+		q.WriteString(" AND series > " + q.bytes(l.Above))
+	}
+	if l.HasInterval {
+		q.WriteString(" AND -age >= " + number(start) + " AND -age < " + number(end))
+	}
+	q.addf(" GROUP BY series ORDER BY series LIMIT %d", l.Limit+1)
+	err = s.rows(ctx, "list series", q, nil, func(r rowScanner) error {
+		var name string
+		var x timeseries.Series
+		err := r.Scan(&name, &x.First, &x.Last)
+		x.Name = []byte(name)
+		list = append(list, x)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if len(list) > l.Limit {
+		return list[:l.Limit], true, nil
+	}
+	return list, false, nil
+}
