@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ type operator struct {
 	docs map[string]string // of its namespaces, without storage
 	// parks are those among them that have a parked key.
 	parks []*park
+	// kinds are the types of the stores that it makes, as a document has them.
+	kinds []string
 
 	mu     sync.Mutex // guards what follows
 	next   int        // numbers the stores that it makes
@@ -32,7 +35,7 @@ type operator struct {
 }
 
 func newOperator(docs map[string]string, parks ...*park) *operator {
-	return &operator{docs: docs, parks: parks, done: make(map[string]int)}
+	return &operator{docs: docs, parks: parks, kinds: []string{"pebble"}, done: make(map[string]int)}
 }
 
 // begin makes the namespaces that are not there.
@@ -146,7 +149,7 @@ func (o *operator) step(c *conn, ns string, r *rand.Rand) error {
 		return err
 	}
 	if len(all) == 1 {
-		return o.another(c, ns, all[0].GetName(), r)
+		return o.another(c, ns, all[0], r)
 	}
 	ctx, cancel := callContext()
 	defer cancel()
@@ -190,7 +193,7 @@ func (o *operator) step(c *conn, ns string, r *rand.Rand) error {
 }
 
 // another adds a store to the only one there is.
-func (o *operator) another(c *conn, ns, primary string, r *rand.Rand) error {
+func (o *operator) another(c *conn, ns string, primary *headwaterv1.Store, r *rand.Rand) error {
 	if r.IntN(4) == 0 {
 		o.did("rebuild")
 		ctx, cancel := callContext()
@@ -203,7 +206,9 @@ func (o *operator) another(c *conn, ns, primary string, r *rand.Rand) error {
 	name := fmt.Sprint("store", o.next)
 	o.mu.Unlock()
 	o.did("add")
-	return apply(c, o.docs[ns]+fmt.Sprintf("storage:\n  - {role: PRIMARY, type: pebble, name: %s}\n  - {role: SHADOW, type: pebble, name: %s}\n", primary, name))
+	now := o.kinds[slices.IndexFunc(o.kinds, func(k string) bool { return strings.HasPrefix(k, primary.GetType()) })]
+	return apply(c, o.docs[ns]+fmt.Sprintf("storage:\n  - {role: PRIMARY, type: %s, name: %s}\n  - {role: SHADOW, type: %s, name: %s}\n",
+		now, primary.GetName(), o.kinds[r.IntN(len(o.kinds))], name))
 }
 
 func (o *operator) compare(ctx context.Context, admin headwaterv1.AdminServiceClient, ns, name string) error {

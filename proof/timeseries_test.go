@@ -3,6 +3,8 @@ package proof
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 )
 
 const trackSpace = "track"
@@ -182,12 +185,29 @@ func readSeries(api headwaterv1.TimeSeriesServiceClient, series string, page int
 // TestEventsOverKills kills the binary while events are written, copied and contradicted
 // and the stores of their namespace are changed: what was acknowledged is there once, as it
 // was first written.
-func TestEventsOverKills(t *testing.T) {
-	rounds := storeRounds()
+func TestEventsOverKills(t *testing.T) { eventsOverKills(t, storeRounds(), []string{"pebble"}) }
+
+// TestEngineEventsOverKills is TestEventsOverKills with stores on a real ClickHouse among those
+// that are promoted.
+func TestEngineEventsOverKills(t *testing.T) {
+	url := enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE_NATIVE", "clickhouse")
+	config := filepath.Join(t.TempDir(), "headwater.yaml")
+	if err := os.WriteFile(config, []byte("clusters:\n  main: { type: clickhouse, url: '"+url+"' }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rounds := 6
+	if long() {
+		rounds = 100
+	}
+	eventsOverKills(t, rounds, []string{"clickhouse, cluster: main", "pebble"}, "--config", config)
+}
+
+func eventsOverKills(t *testing.T, rounds int, kinds []string, args ...string) {
 	seed, r := seedOf(t)
-	op := newOperator(map[string]string{trackSpace: "namespace: " + trackSpace + "\nabstraction: timeseries\nlog: {partitions: 3}\ntimeseries: {slice: 24h}\n"})
+	op := newOperator(map[string]string{trackSpace: "namespace: " + trackSpace + "\nabstraction: timeseries\nlog: {partitions: 3}\ntimeseries: {slice: 72h}\n"})
+	op.kinds = kinds
 	dir := t.TempDir()
-	p := start(t, dir)
+	p := start(t, dir, args...)
 	op.begin(t, p)
 	var writers []*tracker
 	for i := range 4 {
@@ -215,7 +235,7 @@ func TestEventsOverKills(t *testing.T) {
 		<-p.gone
 		<-operated
 		c.close()
-		p = start(t, dir)
+		p = start(t, dir, args...)
 		c = connect(t, p.grpc)
 		api = headwaterv1.NewTimeSeriesServiceClient(c.cc)
 		for _, k := range writers {
