@@ -35,7 +35,13 @@ func Append(dst []byte, m *headwaterv1.EventRecord, series bool) []byte {
 	dst = append(dst, `"eventTime":"`...)
 	dst = m.GetEventTime().AsTime().AppendFormat(dst, time.RFC3339Nano)
 	dst = appendString(append(dst, `","eventId":`...), m.GetEventId())
-	dst = append(dst, `,"items":{`...)
+	dst = AppendItems(append(dst, `,"items":`...), m)
+	return append(dst, '}')
+}
+
+// AppendItems appends the items of an event as an object.
+func AppendItems(dst []byte, m *headwaterv1.EventRecord) []byte {
+	dst = append(dst, '{')
 	for i, it := range m.GetItems() {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -43,7 +49,7 @@ func Append(dst []byte, m *headwaterv1.EventRecord, series bool) []byte {
 		dst = append(appendString(dst, it.GetKey()), ':')
 		dst = appendValue(dst, it.GetValue())
 	}
-	return append(dst, "}}"...)
+	return append(dst, '}')
 }
 
 func appendString(dst []byte, s string) []byte {

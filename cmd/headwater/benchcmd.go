@@ -66,12 +66,12 @@ func newBench() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Namespace, "namespace", "", "namespace to use (default demo-kv, demo-log or demo-counter)")
-	f.IntVar(&o.Callers, "callers", 0, "callers, each of which waits for its answer (default 64, of counter-batch 8)")
+	f.StringVar(&o.Namespace, "namespace", "", "namespace to use (default demo-kv, demo-log, demo-counter or demo-timeseries)")
+	f.IntVar(&o.Callers, "callers", 0, "callers, each of which waits for its answer (default 64, of counter-batch and ts-write 8)")
 	f.DurationVar(&o.Duration, "duration", 0, "how long to measure (default 10s)")
 	f.IntVar(&o.ValueBytes, "value-bytes", 100, "size of a value or payload")
-	f.IntVar(&o.Records, "records", 100_000, "records or counters that the load is spread over")
-	f.IntVar(&o.BatchItems, "batch-items", 0, "items of a call of kv-put-batch, adds of one of counter-batch (default 100 and 1,000)")
+	f.IntVar(&o.Records, "records", 100_000, "records, counters or series that the load is spread over; of ts-read the events of its one series")
+	f.IntVar(&o.BatchItems, "batch-items", 0, "items of a call of kv-put-batch, adds of one of counter-batch, events of one of ts-write (default 100, 1,000, 1,000)")
 	f.Float64Var(&o.Zipf, "zipf", 0, "add to some counters more often, by Zipf's law with this exponent, above 1 (default all alike)")
 	f.IntVar(&o.Writers, "writers", 0, "callers of counter-batch that write while counter-get is measured")
 	f.IntVar(&o.PageBytes, "page-bytes", 1<<20, "size of a page of kv-page")

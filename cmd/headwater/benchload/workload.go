@@ -19,17 +19,18 @@ import (
 type Options struct {
 	// Workload is one of Workloads.
 	Workload string
-	// Namespace is written or read. Empty: demo-kv, demo-log or demo-counter.
+	// Namespace is written or read. Empty: demo-kv, demo-log, demo-counter or
+	// demo-timeseries.
 	Namespace string
-	Callers   int           // 0: 64, of counter-batch 8
+	Callers   int           // 0: 64, of counter-batch and ts-write 8
 	Duration  time.Duration // 0: 10 s
 	// ValueBytes is the size of a value or payload. 0: 100.
 	ValueBytes int
 	// Records is how many records or counters the load is spread over. 0: 100,000.
 	Records int
 	// BatchItems is how many items a call of kv-put-batch puts into one record, 0:
-	// 100, at most 1,000; and how many adds one of counter-batch has, 0: 1,000, at
-	// most 10,000.
+	// 100, at most 1,000; and how many adds or events one of counter-batch or ts-write
+	// has, 0: 1,000, at most 10,000.
 	BatchItems int
 	// Zipf above 1 adds to the first counters more often, by Zipf's law with this
 	// exponent. 0: to all alike.
@@ -54,6 +55,8 @@ var Workloads = []struct{ Name, Does string }{
 	{"counter-batch", "durable adds, many in one call under one token"},
 	{"counter-single", "single durable adds, which the client sends together"},
 	{"counter-addget", "durable adds that are answered with the value right after"},
+	{"ts-write", "durable writes of many events in one call, of series that are drawn"},
+	{"ts-read", "reads of the newest 100 events of one series, written before"},
 	{"counter-get", "reads of one counter each; --writers has counter-batch write meanwhile"},
 }
 
@@ -71,13 +74,19 @@ func (o *Options) complete() error {
 	}
 	if o.Namespace == "" {
 		kind, _, _ := strings.Cut(o.Workload, "-")
+		if kind == "ts" {
+			kind = "timeseries"
+		}
 		o.Namespace = "demo-" + kind
 	}
 	callers, batch, maxBatch := 64, 100, 1000
-	if strings.HasPrefix(o.Workload, "counter-") {
+	switch kind, _, _ := strings.Cut(o.Workload, "-"); kind {
+	case "counter":
 		batch, maxBatch = 1000, client.MaxAdds
+	case "ts":
+		batch, maxBatch = 1000, client.MaxEvents
 	}
-	if o.Workload == "counter-batch" {
+	if o.Workload == "counter-batch" || o.Workload == "ts-write" {
 		callers = 8
 	}
 	if o.Zipf != 0 && !(o.Zipf > 1) {
@@ -155,6 +164,9 @@ type run struct {
 
 	names  []string       // of counters
 	adders []counterAdder // by caller
+
+	note   string    // of events
+	newest time.Time // event of the series that is read
 }
 
 var durabilities = [3]client.Durability{client.Sync, client.Quorum, client.Buffered}
@@ -188,6 +200,15 @@ func Run(ctx context.Context, c *client.Client, o Options) (*Report, error) {
 			return nil, err
 		}
 		call = r.page
+	case "ts-write":
+		r.note = noteOf(o.ValueBytes)
+		call = r.writeEvents
+	case "ts-read":
+		r.note = noteOf(o.ValueBytes)
+		if err := r.fillSeries(ctx); err != nil {
+			return nil, err
+		}
+		call = r.readNewest
 	case "counter-batch":
 		r.prepareCounters(o.Callers)
 		call = r.addAll

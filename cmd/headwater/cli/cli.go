@@ -34,7 +34,7 @@ const (
 func AddCommands(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.String(flagAddress, "", "gRPC address of the server (default $HEADWATER_ADDRESS, else "+DefaultAddress+")")
-	f.StringP(flagOutput, "o", table, "output: table or json (one object a line)")
+	f.StringP(flagOutput, "o", table, "output: table or json (one object a line); csv of ts")
 	f.Duration(flagTimeout, 10*time.Second, "give up after this long; what streams, loads or waits does not")
 	f.Bool(flagBase64, false, "keys and values are base64, on the command line and in the output")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
@@ -125,6 +125,7 @@ type session struct {
 	cmd    *cobra.Command
 	ctx    context.Context
 	json   bool
+	csv    bool // of the verbs of withCSV
 	base64 bool
 	// terminal: standard output is one.
 	terminal bool
@@ -153,8 +154,12 @@ func verb(stream func(cmd *cobra.Command, args []string) bool, run func(s *sessi
 		case table:
 		case jsonl:
 			s.json = true
+		case csvOutput:
+			if s.csv = hasCSV(cmd); !s.csv {
+				return usagef("--output csv: this command prints table or json; ts read, search, aggregate, list and slices print csv too")
+			}
 		default:
-			return usagef("--output %q: use table or json", output)
+			return usagef("--output %q: use table or json, or csv of ts", output)
 		}
 		if s.base64, err = f.GetBool(flagBase64); err != nil {
 			return err

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -153,16 +154,23 @@ type rows struct {
 	w    *tabwriter.Writer
 	n    int
 	head string
+	csv  *csvRows // nil: a table
 }
 
 const rowsPerBlock = 200
 
 func (s *session) rows(heading ...string) *rows {
+	if s.csv {
+		return &rows{csv: &csvRows{csv.NewWriter(s.cmd.OutOrStdout()), heading}}
+	}
 	return &rows{w: tabwriter.NewWriter(s.cmd.OutOrStdout(), 0, 0, 2, ' ', 0), head: strings.Join(heading, "\t")}
 }
 
 // add prints a row; the cells must be printable.
 func (r *rows) add(cells ...string) error {
+	if r.csv != nil {
+		return r.csv.add(cells)
+	}
 	if r.n == 0 {
 		if err := r.write(r.head); err != nil {
 			return err
@@ -184,6 +192,9 @@ func (r *rows) write(line string) error {
 }
 
 func (r *rows) flush() error {
+	if r.csv != nil {
+		return r.csv.flush()
+	}
 	if err := r.w.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}

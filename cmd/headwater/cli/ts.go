@@ -25,7 +25,7 @@ const tsBatch = 1_000
 
 func tsCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "ts", Short: "Write, read, search, aggregate, list and delete time series"})
-	cmd.AddCommand(tsWriteCommand(), tsReadCommand(), tsSearchCommand(), tsAggregateCommand(), tsSlicesCommand(), tsListCommand(), tsDeleteCommand())
+	cmd.AddCommand(tsWriteCommand(), withCSV(tsReadCommand()), withCSV(tsSearchCommand()), withCSV(tsAggregateCommand()), withCSV(tsSlicesCommand()), withCSV(tsListCommand()), tsDeleteCommand())
 	return cmd
 }
 
@@ -235,9 +235,13 @@ func (s *session) events(series string, all iter.Seq2[client.Event, error]) erro
 		for _, it := range m.GetItems() {
 			items = append(items, printable(it.GetKey())+"="+itemCell(s, e.Items[it.GetKey()]))
 		}
-		row := []string{stamp(e.Time), printable(e.ID), strings.Join(items, " ")}
+		cell := strings.Join(items, " ")
+		if s.csv { // the items as one JSON object, with their types
+			cell = string(eventjson.AppendItems(nil, m))
+		}
+		row := []string{stamp(e.Time), s.shown(e.ID), cell}
 		if series != "" {
-			row = append([]string{printable(e.Series)}, row...)
+			row = append([]string{s.shown(e.Series)}, row...)
 		}
 		if err := out.add(row...); err != nil {
 			return err
@@ -381,7 +385,7 @@ func tsListCommand() *cobra.Command {
 			if s.json {
 				err = s.line(map[string]any{"series": x.Series, "first": x.First, "last": x.Last})
 			} else {
-				err = out.add(printable(x.Series), stamp(x.First), stamp(x.Last))
+				err = out.add(s.shown(x.Series), stamp(x.First), stamp(x.Last))
 			}
 			if err != nil {
 				return err

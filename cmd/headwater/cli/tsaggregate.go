@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,6 +126,10 @@ func (s *session) aggregates(o *client.AggregateOptions, res *client.Aggregates)
 	for _, a := range o.Aggregations {
 		heading = append(heading, printable(strings.ToUpper(a.GetName())))
 	}
+	bars := s.barsOf(o, res)
+	if bars != nil {
+		heading = append(heading, "")
+	}
 	out := s.rows(heading...)
 	for i := range res.Groups {
 		g := &res.Groups[i]
@@ -144,20 +149,23 @@ func (s *session) aggregates(o *client.AggregateOptions, res *client.Aggregates)
 		var row []string
 		for _, key := range o.GroupBy {
 			text, there := g.Labels[key]
-			row = append(row, printable(text))
+			row = append(row, s.shown(text))
 			if !there {
-				row[len(row)-1] = "-"
+				row[len(row)-1] = s.absent()
 			}
 		}
 		if o.Bucket != 0 {
 			row = append(row, stamp(g.Bucket))
 		}
 		for _, a := range o.Aggregations {
-			cell := "-"
+			cell := s.absent()
 			if v, there := g.Values[a.GetName()]; there {
 				cell = strconv.FormatFloat(v, 'f', -1, 64)
 			}
 			row = append(row, cell)
+		}
+		if bars != nil {
+			row = append(row, bars(g))
 		}
 		if err := out.add(row...); err != nil {
 			return err
@@ -173,6 +181,40 @@ func (s *session) aggregates(o *client.AggregateOptions, res *client.Aggregates)
 		s.cmd.PrintErrln("estimates: " + strings.Join(res.Approximate, ", "))
 	}
 	return nil
+}
+
+// absent is the cell of what is not there.
+func (s *session) absent() string {
+	if s.csv {
+		return ""
+	}
+	return "-"
+}
+
+// barLength is how many letters the bar of the largest value has.
+const barLength = 40
+
+// barsOf returns what draws the first aggregation of a group as a bar: of time buckets in a table
+// on a terminal. Nil elsewhere.
+func (s *session) barsOf(o *client.AggregateOptions, res *client.Aggregates) func(g *client.EventGroup) string {
+	if !s.terminal || s.json || s.csv || o.Bucket == 0 {
+		return nil
+	}
+	return barsOf(o.Aggregations[0].GetName(), res)
+}
+
+func barsOf(name string, res *client.Aggregates) func(g *client.EventGroup) string {
+	most := 0.0
+	for i := range res.Groups {
+		most = max(most, res.Groups[i].Values[name])
+	}
+	return func(g *client.EventGroup) string {
+		v := g.Values[name]
+		if most == 0 || v <= 0 {
+			return ""
+		}
+		return strings.Repeat("#", max(1, int(math.Round(v/most*barLength))))
+	}
 }
 
 func tsSlicesCommand() *cobra.Command {

@@ -35,6 +35,10 @@ its origin, destination, route and hour of day. Then reads every counter back an
 compares it, and the top ten of each kind, with a plain pass over the file; it
 exits 1 when they differ.
 
+Writes every flight as an event of its route, in a namespace of abstraction
+timeseries, has the server work out delays by hour and by route, and compares them
+with the file too.
+
 Run it again after a crash, of the server or of itself: it sends the same batches
 under the same tokens, and what was acknowledged before is not written or counted
 twice.
@@ -57,15 +61,16 @@ The binary holds the first 25,000 rows of January 2001. Source:
 	f.StringVar(&o.file, "file", "", "load this CSV file, gzipped or not, with the columns of the sample: "+strings.Join(header, ","))
 	f.StringVar(&o.namespace, "namespace", "demo-kv", "namespace to load into, of abstraction kv")
 	f.StringVar(&o.counters, "counter-namespace", "demo-counter", "namespace to count in, of abstraction counter; empty: count nothing")
+	f.StringVar(&o.events, "event-namespace", "demo-timeseries", "namespace to write events to, of abstraction timeseries; empty: write none")
 	c.AddCommand(crashCommand())
 	return c
 }
 
 // demoOptions are the flags of `headwater demo`.
 type demoOptions struct {
-	rows                int
-	file                string
-	namespace, counters string
+	rows                        int
+	file                        string
+	namespace, counters, events string
 }
 
 func run(c *cobra.Command, flags demoOptions) (err error) {
@@ -92,7 +97,7 @@ func run(c *cobra.Command, flags demoOptions) (err error) {
 	if rows > flights.Rows {
 		return cli.Usage(fmt.Errorf("--rows %d: there are %d; give more of them with --file", rows, flights.Rows))
 	}
-	if err := reachable(c, namespace, flags.counters); err != nil {
+	if err := reachable(c, &flags); err != nil {
 		return err
 	}
 	conn, err := cli.Connect(c, client.Config{Timeout: callTime})
@@ -125,6 +130,11 @@ func run(c *cobra.Command, flags demoOptions) (err error) {
 			return err
 		}
 	}
+	if flags.events != "" {
+		if res.Events, err = recordAndCheck(c, conn, flights, flags.events); err != nil {
+			return err
+		}
+	}
 	return res.print(c.OutOrStdout(), output == "json")
 }
 
@@ -146,9 +156,25 @@ func countAndCheck(c *cobra.Command, conn *client.Client, flights *Flights, name
 	return &counts{Namespace: namespace, Counted: loaded, Report: read}, nil
 }
 
+// recordAndCheck writes the flights as events and compares what they add up to with the file.
+func recordAndCheck(c *cobra.Command, conn *client.Client, flights *Flights, namespace string) (*events, error) {
+	bar := newBar(c.ErrOrStderr(), flights.Rows)
+	o := EventOptions{Namespace: namespace, Progress: bar.of("recording")}
+	recorded, err := RecordFlights(c.Context(), conn, flights, o)
+	bar.end()
+	if err != nil {
+		return nil, fmt.Errorf("%w; run the same command again to complete the load", err)
+	}
+	read, err := ReadDelays(c.Context(), conn, flights, o)
+	if err != nil {
+		return nil, err
+	}
+	return &events{Namespace: namespace, Recorded: recorded, Report: read}, nil
+}
+
 // reachable asks the server once, without patience, so that a wrong address or
 // namespace is told at once.
-func reachable(c *cobra.Command, namespace, counters string) (err error) {
+func reachable(c *cobra.Command, o *demoOptions) (err error) {
 	conn, err := cli.Connect(c, client.Config{Timeout: callTime, FailFast: true})
 	if err != nil {
 		return err
@@ -158,11 +184,19 @@ func reachable(c *cobra.Command, namespace, counters string) (err error) {
 			err = cerr
 		}
 	}()
-	if _, err := conn.KV(namespace).Page(c.Context(), "-", client.ReadOptions{Limit: 1}, ""); err != nil || counters == "" {
+	if _, err := conn.KV(o.namespace).Page(c.Context(), "-", client.ReadOptions{Limit: 1}, ""); err != nil {
 		return err
 	}
-	if _, err := conn.Counter(counters).Get(c.Context(), "-"); err != nil {
-		return absent(counters, err)
+	if o.counters != "" {
+		if _, err := conn.Counter(o.counters).Get(c.Context(), "-"); err != nil {
+			return absent(o.counters, err)
+		}
+	}
+	if o.events == "" {
+		return nil
+	}
+	for _, err := range conn.TimeSeries(o.events).List(c.Context(), client.ListSeriesOptions{PageSize: 1}) {
+		return absentSeries(o.events, err)
 	}
 	return nil
 }
@@ -175,6 +209,8 @@ type result struct {
 	Report    Report `json:"readBack"`
 	// Counts is nil when nothing was to be counted.
 	Counts *counts `json:"counts,omitempty"`
+	// Events is nil when no events were to be written.
+	Events *events `json:"events,omitempty"`
 }
 
 // counts is what the command prints of the counters.
@@ -229,6 +265,9 @@ func (r *result) text() string {
 	line("look", "headwater kv get %s %s '%s'", r.Namespace, w.Origin, w.Key())
 	if r.Counts != nil {
 		r.Counts.text(line)
+	}
+	if r.Events != nil {
+		r.Events.text(line)
 	}
 	return b.String()
 }

@@ -25,7 +25,7 @@ var sample []byte
 // Source is whose data the sample is.
 const Source = "US Bureau of Transportation Statistics, on-time data, January 2001 (work of the US government, public domain)"
 
-// MaxRows bounds what is held in memory, at about 350 bytes a row.
+// MaxRows bounds what is held in memory, at about 400 bytes a row.
 const MaxRows = 5_000_000
 
 // header is the first line of a file of flights.
@@ -69,6 +69,8 @@ type Flights struct {
 	// trips are the rows in the order of the file, for the counters.
 	trips []trip
 	names names
+	// legs are the rows in the order of the file, for the events.
+	legs []leg
 }
 
 // Airports is the number of records that the flights make.
@@ -143,7 +145,9 @@ func read(r io.Reader, limit int) (*Flights, error) {
 			f.airports = append(f.airports, airport{code: fl.Origin})
 		}
 		f.airports[i].rows = append(f.airports[i].rows, row{key: fl.Key(), value: value})
-		f.trips = append(f.trips, f.names.trip(fl))
+		t := f.names.trip(fl)
+		f.trips = append(f.trips, t)
+		f.legs = append(f.legs, f.names.leg(fl, t))
 		f.Rows++
 	}
 	if f.Rows == 0 {

@@ -49,6 +49,9 @@ func runDemo(t *testing.T, address string, args ...string) result {
 	if r.Counts == nil || r.Counts.Report.Counters == 0 || r.Counts.Report.Others != 0 || len(r.Counts.Report.Top["route"]) != topOf {
 		t.Errorf("the counters: %+v", r.Counts)
 	}
+	if r.Events == nil || r.Events.Report.Others != 0 || len(r.Events.Report.Worst) != worstRoutes {
+		t.Errorf("the events: %+v", r.Events)
+	}
 	return r
 }
 
@@ -170,6 +173,8 @@ func TestCommandTellsWhatIsWrong(t *testing.T) {
 		{"demo --namespace demo-log", 1, "demo-log"},
 		{"demo --counter-namespace nowhere", 3, "headwater namespace apply -f -"},
 		{"demo --counter-namespace demo-kv", 1, "demo-kv"},
+		{"demo --event-namespace nowhere", 3, "headwater namespace apply -f -"},
+		{"demo --event-namespace demo-kv", 1, "demo-kv"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			cmd := exec.Command(servertest.Binary(t), strings.Fields(c.args)...)
@@ -185,7 +190,8 @@ func TestCommandTellsWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{Source, "100 rows", "every one equals its source", fmt.Sprint("acknowledged as ", client.Sync),
-		"400 increments in 1 calls", "origin: LAS 18, ATL 15", "every one of 190 counters, and each top ten, equals a plain pass over the file"} {
+		"400 increments in 1 calls", "origin: LAS 18, ATL 15", "every one of 190 counters, and each top ten, equals a plain pass over the file",
+		"100 in 1 calls", "every hour and every route equals a plain pass over the file"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the report does not say %q:\n%s", want, out)
 		}
