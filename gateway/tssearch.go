@@ -92,6 +92,9 @@ func (s *TimeSeries) SearchEventRecords(ctx context.Context, req *headwaterv1.Se
 	}
 	if req.GetExplain() {
 		out.Explain = &headwaterv1.SearchEventRecordsResponse_Explain{ScannedSlices: found.Slices, ScannedEvents: found.Scanned}
+		for _, k := range found.Keys {
+			out.Explain.Indexed = append(out.Explain.Indexed, string(k))
+		}
 	}
 	return out, nil
 }

@@ -137,6 +137,8 @@ type TimeSeriesConfig struct {
 	AcceptLimit  time.Duration `json:"accept_limit,omitempty"`
 	AcceptFuture time.Duration `json:"accept_future,omitempty"`
 	Blocked      []string      `json:"blocked,omitempty"` // series of which nothing is taken
+	// Index are the items that new slices have an index on.
+	Index []string `json:"index,omitempty"`
 }
 
 // LifecycleConfig is how long a time slice lives after its end. 0: for ever.

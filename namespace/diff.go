@@ -169,6 +169,9 @@ func (c *TimeSeriesConfig) settings() []setting {
 	if len(c.Blocked) > 0 {
 		ss = append(ss, setting{path: "timeseries.blocked", value: strings.Join(c.Blocked, ", "), list: c.Blocked})
 	}
+	if len(c.Index) > 0 {
+		ss = append(ss, setting{path: "timeseries.index", value: strings.Join(c.Index, ", "), list: c.Index})
+	}
 	return ss
 }
 

@@ -17,6 +17,7 @@ const (
 	maxGrants        = 1024
 	maxStores        = 8
 	maxWindows       = 4
+	maxIndexKeys     = 16
 )
 
 // Defaults are the settings of a document that depend on where it is applied.
@@ -36,7 +37,6 @@ type Document struct {
 	// The parts that no abstraction of this build acts on. Parse refuses them,
 	// so here they are zero; they are read so that a mistake in them is found.
 	Access   []Grant
-	Index    []string // timeseries.index
 	Delivery DeliverySettings
 
 	lines map[string]int

@@ -219,7 +219,7 @@ func timeSeriesSchema(r *raw) reader {
 		field{"event_buckets", integer(&r.buckets, 1, 1024)},
 		field{"accept_limit", duration(&t.AcceptLimit, time.Second, millionHours, true)},
 		field{"accept_future", duration(&t.AcceptFuture, time.Second, millionHours, true)},
-		field{"index", texts(&r.d.Index, 64, 256)},
+		field{"index", texts(&t.Index, maxIndexKeys, 256)},
 		field{"blocked", texts(&t.Blocked, 10_000, 1024)},
 	)
 }

@@ -36,8 +36,10 @@ func (w *walker) validate(d *Document) {
 	if l := &c.Lifecycle; c.Abstraction == TimeSeries && l.DeleteAfter > 0 && l.DeleteAfter < l.CloseAfter {
 		w.at("lifecycle.delete_after", formatDuration(l.CloseAfter), "a slice is dropped when it is closed or later; close_after is %s", formatDuration(l.CloseAfter))
 	}
-	if len(d.Index) > 0 && c.Abstraction == TimeSeries {
-		w.at("timeseries.index", "", "is not in this build; filters look at every event of their series")
+	for i, k := range c.TimeSeries.Index {
+		if slices.Contains(c.TimeSeries.Index[:i], k) {
+			w.at(fmt.Sprintf("timeseries.index[%d]", i), "", "names %s twice", quote(k))
+		}
 	}
 	if len(d.Access) > 0 {
 		w.at("access", "", "this build does not authenticate callers, so nobody could be kept out; leave access out")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"math"
+	"slices"
 )
 
 // CondOp is what a condition asks.
@@ -164,6 +165,15 @@ type Found struct {
 	Next *Place
 	// Partial: the page ended early, at its deadline.
 	Partial bool
-	// What was looked at.
+	// What was looked at: events, and those slices that were not looked up in an index.
 	Slices, Scanned int64
+	// Keys are the items that events were looked up by.
+	Keys [][]byte
+}
+
+// Indexed notes that events were looked up by a key.
+func (f *Found) Indexed(key []byte) {
+	if !slices.ContainsFunc(f.Keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+		f.Keys = append(f.Keys, key)
+	}
 }

@@ -91,6 +91,9 @@ func (db *DB) Search(ctx context.Context, q *SearchQuery, point *wal.ReadPoint) 
 			return nil, nil, err
 		}
 		all.Events = append(all.Events, f.Events...)
+		for _, k := range f.Keys {
+			all.Indexed(k)
+		}
 		all.Slices, all.Scanned, all.Partial = all.Slices+f.Slices, all.Scanned+f.Scanned, all.Partial || f.Partial
 		if f.Next != nil && (next == nil || before(f.Next, next)) {
 			next = f.Next

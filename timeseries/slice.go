@@ -11,6 +11,7 @@ import (
 type Slice struct {
 	Start, End   int64
 	EventBuckets int
+	Index        IndexKeys // items that searches find events by
 }
 
 // Slices are those of a partition, by start. They are not changed: With makes new ones.
@@ -44,7 +45,7 @@ func (s Slices) Of(t int64) (Slice, bool) {
 func (s Slices) New(t int64, set *Settings) Slice {
 	length := set.Slice.Microseconds()
 	start := floorDiv(t, length) * length
-	x := Slice{Start: start, End: start + length, EventBuckets: set.EventBuckets}
+	x := Slice{Start: start, End: start + length, EventBuckets: set.EventBuckets, Index: set.Index}
 	i, _ := s.at(t)
 	if i > 0 {
 		x.Start = max(x.Start, s[i-1].End)
@@ -95,6 +96,8 @@ type Settings struct {
 	// AcceptLimit is how old an event may be when it comes, AcceptFuture how far ahead;
 	// 0: no limit.
 	AcceptLimit, AcceptFuture time.Duration
+	// Index is what a new slice has an index on.
+	Index IndexKeys
 	// CloseAfter is how long after its end a slice is read and written; 0: for ever.
 	CloseAfter time.Duration
 	// DeleteAfter is how long after its end a slice is dropped; 0: never.

@@ -178,7 +178,8 @@ func sliceKey(p wal.Partition, start int64) []byte {
 
 func appendSliceRow(dst []byte, x timeseries.Slice) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, ordered(x.End))
-	return binary.AppendUvarint(dst, uint64(x.EventBuckets))
+	dst = binary.AppendUvarint(dst, uint64(x.EventBuckets))
+	return append(dst, x.Index...)
 }
 
 func decodeSlice(key, value []byte) (x timeseries.Slice, err error) {
@@ -188,10 +189,13 @@ func decodeSlice(key, value []byte) (x timeseries.Slice, err error) {
 	x.Start = int64(binary.BigEndian.Uint64(key[pebblestore.TableLen:]) ^ 1<<63)
 	x.End = int64(binary.BigEndian.Uint64(value) ^ 1<<63)
 	n, k := binary.Uvarint(value[8:])
-	if k != len(value)-8 || x.End <= x.Start {
+	if k <= 0 || x.End <= x.Start {
 		return x, fmt.Errorf("%w: a slice's row", wal.ErrCorrupt)
 	}
-	x.EventBuckets = int(n)
+	x.EventBuckets, x.Index = int(n), timeseries.IndexKeys(value[8+k:])
+	if !x.Index.Valid() {
+		return x, fmt.Errorf("%w: a slice's row", wal.ErrCorrupt)
+	}
 	return x, nil
 }
 

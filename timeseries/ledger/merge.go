@@ -19,6 +19,8 @@ import (
 const (
 	TableEvent = 'e'
 	TableName  = 'n' // of series
+	TableIndex = 'i' // of events by items
+	TableStale = 'g' // slices whose index has rows of events that were deleted
 )
 
 // DropEvents removes the events that a copied ledger has.
@@ -26,7 +28,7 @@ func (l *Ledger) DropEvents(ctx context.Context) error {
 	w := l.DB.NewBatch()
 	var err error
 	for p := range wal.Partition(len(l.slices)) {
-		for _, table := range []byte{TableEvent, TableName} {
+		for _, table := range []byte{TableEvent, TableName, TableIndex, TableStale} {
 			lo, hi := pebblestore.Span(table, p)
 			err = errors.Join(err, w.DeleteRange(lo, hi, nil))
 		}

@@ -17,6 +17,9 @@ type batch struct {
 	names map[string]struct{}
 	last  string
 	key   []byte
+	// scratch of the index
+	items       []timeseries.Item
+	prefix, row []byte
 }
 
 // Begin implements timeseries.Store.
@@ -42,6 +45,9 @@ func (b *batch) AddEvent(_ timeseries.Order, in timeseries.Slice, series []byte,
 	}
 	b.key = appendSeries(b.key[:0], b.p, in.Start, series)
 	b.SetErr(b.W.Merge(eventAt(b.key, t, id), items, nil))
+	if in.Index != "" {
+		b.addIndexed(in, series, t, id, items)
+	}
 }
 
 // DeleteSeries implements timeseries.Batch.
@@ -53,6 +59,9 @@ func (b *batch) DeleteSeries(_ timeseries.Order, in timeseries.Slice, series []b
 	lo := appendSeries(nil, b.p, in.Start, series)
 	b.SetErr(b.W.DeleteRange(lo, pebblestore.Successor(lo), nil))
 	b.SetErr(b.W.Delete(nameKey(b.p, series), nil))
+	if in.Index != "" { // its rows go in a sweep
+		b.SetErr(b.W.Set(appendSlice(nil, tableStale, b.p, in.Start), nil, nil))
+	}
 	delete(b.names, string(series))
 	b.last = ""
 }

@@ -13,6 +13,8 @@ import (
 const (
 	tableEvent = ledger.TableEvent
 	tableName  = ledger.TableName
+	tableIndex = ledger.TableIndex
+	tableStale = ledger.TableStale
 )
 
 // ordered is a time in an order that bytes have.

@@ -14,8 +14,8 @@ import (
 	"github.com/headwater-db/headwater/timeseries"
 )
 
-// Search implements timeseries.Store. It scans every event of the interval, slice by slice,
-// and keeps no more than a page. A slice is scanned whole before a page ends in it: within a
+// Search implements timeseries.Store. Slice by slice it looks events up by an index, or scans
+// every event, and keeps no more than a page. A slice is scanned whole before a page ends in it: within a
 // slice events lie by series and not by time.
 func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeseries.Found, error) {
 	if err := s.Enter(ctx, q.Partition); err != nil {
@@ -35,7 +35,7 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 		return nil, s.DB.ReadError("search events", q.Partition, err)
 	}
 	r := searching{q: q, it: it, found: &timeseries.Found{}}
-	err = r.run(ctx, all)
+	err = r.run(ctx, s, all)
 	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
 		return nil, s.DB.ReadError("search events", q.Partition, err)
 	}
@@ -51,30 +51,50 @@ type searching struct {
 	bytes int
 }
 
-func (r *searching) run(ctx context.Context, all timeseries.Slices) error {
-	q := r.q
+func (r *searching) run(ctx context.Context, s *Store, all timeseries.Slices) error {
+	q, searched := r.q, 0
 	for _, x := range all {
 		if q.Open != nil && !q.Open(x) || r.passed(x) {
 			continue
 		}
 		r.best = firsts{oldest: q.Oldest}
-		late, err := r.slice(ctx, x)
+		late, err := r.look(ctx, s, x)
 		if err != nil {
 			return err
 		}
 		if late { // what was found of this slice is not all that comes first
-			if r.found.Slices == 0 {
+			if searched == 0 {
 				return context.DeadlineExceeded
 			}
 			r.found.Partial, r.found.Next = true, edgeOf(x, q.Oldest)
 			return nil
 		}
-		r.found.Slices++
+		searched++
 		if r.take() {
 			return nil
 		}
 	}
 	return nil
+}
+
+// look finds the events of a slice that come first: by an index, or by a look at every event
+// where there is none or that is cheaper; late: the deadline came before its end.
+func (r *searching) look(ctx context.Context, s *Store, x timeseries.Slice) (late bool, err error) {
+	by := r.q.Where.Indexed(x.Index)
+	if by == nil {
+		return r.slice(ctx, x)
+	}
+	l := lookupOf(by, r.q.Partition, x)
+	if !l.one { // of one value the rows lie by time, and the search ends with the page
+		worth, err := s.worthIt(&l, r.q.Partition, x)
+		if err != nil {
+			return false, err
+		}
+		if !worth {
+			return r.slice(ctx, x)
+		}
+	}
+	return r.indexed(ctx, s, x, by, &l)
 }
 
 // passed reports whether the pages before have seen all of a slice.
@@ -101,6 +121,7 @@ func edgeOf(x timeseries.Slice, oldest bool) *timeseries.Place {
 // slice looks at every event of a slice; late: the deadline came first.
 func (r *searching) slice(ctx context.Context, x timeseries.Slice) (late bool, err error) {
 	q := r.q
+	r.found.Slices++
 	lo := appendSlice(nil, tableEvent, q.Partition, x.Start)
 	r.it.SetBounds(lo, pebblestore.Successor(lo))
 	var items []timeseries.Item
@@ -142,6 +163,39 @@ func (r *searching) slice(ctx context.Context, x timeseries.Slice) (late bool, e
 		r.best.add(kept, len(value)+len(id)+len(series)+16, q.Limit+1)
 	}
 	return false, nil
+}
+
+// indexed finds the events of a slice by an index; late as of slice.
+func (r *searching) indexed(ctx context.Context, s *Store, x timeseries.Slice, by *timeseries.Condition, l *lookup) (late bool, err error) {
+	q := r.q
+	start, end := q.Start, q.End
+	if b := q.Behind; b != nil { // what comes before it was read
+		if q.Oldest {
+			start = max(start, b.Time)
+		} else {
+			end = min(end, b.Time+1)
+		}
+	}
+	r.found.Indexed(by.Key)
+	wants := func(t int64, series, id []byte) bool {
+		place := timeseries.Place{Time: t, Series: series, ID: id}
+		return (q.Behind == nil || r.before(q.Behind, &place)) && r.best.wants(&place, q.Limit+1)
+	}
+	n := 0
+	err = s.findIn(ctx, l, q.Partition, x, by, q.Where, start, end, q.Oldest, wants, func(f *finder) (stop bool, err error) {
+		r.found.Scanned++
+		if n++; n%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) {
+			late = true
+			return true, nil
+		}
+		kept := timeseries.Event{Series: bytes.Clone(f.event.Series), Time: f.event.Time, ID: bytes.Clone(f.event.ID)}
+		if kept.Items, err = timeseries.DecodeItems(nil, bytes.Clone(f.value)); err != nil {
+			return true, errors.Join(errBadRow, err)
+		}
+		r.best.add(kept, f.size+len(kept.ID)+len(kept.Series)+16, q.Limit+1)
+		return l.one && len(r.best.events) > q.Limit, nil
+	})
+	return late, err
 }
 
 // before reports whether a comes before b in the order of the search.

@@ -3,6 +3,7 @@ package pebblets
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -23,11 +24,16 @@ var (
 // series for those that have no event left.
 func (s *Store) Sweep(ctx context.Context, r *timeseries.SweepRequest) (timeseries.SweepResult, error) {
 	drop := func(w *pebble.Batch, x timeseries.Slice) error {
-		lo := appendSlice(nil, tableEvent, r.Partition, x.Start)
-		return w.DeleteRange(lo, pebblestore.Successor(lo), nil)
+		for _, table := range []byte{tableEvent, tableIndex} {
+			lo := appendSlice(nil, table, r.Partition, x.Start)
+			if err := w.DeleteRange(lo, pebblestore.Successor(lo), nil); err != nil {
+				return err
+			}
+		}
+		return w.Delete(appendSlice(nil, tableStale, r.Partition, x.Start), nil)
 	}
 	return s.Ledger.Sweep(ctx, r, drop, func(sw *pebblestore.Sweep[consumers.State], kept timeseries.Slices, res *timeseries.SweepResult) error {
-		return s.sweepNames(ctx, sw, r, kept, res)
+		return errors.Join(s.sweepNames(ctx, sw, r, kept, res), s.sweepIndex(ctx, sw, r.Partition, r.Limit))
 	})
 }
 
@@ -65,6 +71,62 @@ func (s *Store) sweepNames(ctx context.Context, sw *pebblestore.Sweep[consumers.
 		res.Cursor = nil
 	}
 	return errors.Join(err, names.Error(), events.Error(), names.Close(), events.Close())
+}
+
+// sweepIndex removes rows of the index whose events were deleted, of one slice at a time, a
+// part of it in each sweep. The mark of the slice says where the next one goes on.
+func (s *Store) sweepIndex(ctx context.Context, sw *pebblestore.Sweep[consumers.State], p wal.Partition, limit int) (err error) {
+	lo, hi := pebblestore.Span(tableStale, p)
+	marks, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return err
+	}
+	if !marks.First() {
+		return errors.Join(marks.Error(), marks.Close())
+	}
+	mark := bytes.Clone(marks.Key())
+	from, err := marks.ValueAndErr()
+	start := int64(binary.BigEndian.Uint64(mark[pebblestore.TableLen:]) ^ 1<<63)
+	lo = appendSlice(nil, tableIndex, p, start)
+	hi = pebblestore.Successor(lo)
+	lo = maxKey(lo, bytes.Clone(from))
+	if err = errors.Join(err, marks.Close()); err != nil {
+		return err
+	}
+	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Error(), it.Close()) }()
+	head := pebblestore.TableLen + 8
+	looked := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		if looked++; looked > limit {
+			return sw.W.Set(mark, bytes.Clone(it.Key()), nil)
+		}
+		if looked%lookEvery == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		k := it.Key()
+		n := head + 2 + int(binary.BigEndian.Uint16(k[head:]))
+		if len(k) < n {
+			return errBadKey
+		}
+		_, t, series, id, good := splitIndexRow(k[n:])
+		if !good {
+			return errBadKey
+		}
+		found, err := s.DB.View(eventAt(appendSeries(nil, p, start, series), t, id), func([]byte) error { return nil })
+		if err != nil {
+			return err
+		}
+		if !found {
+			if err := sw.W.Delete(bytes.Clone(k), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return sw.W.Delete(mark, nil)
 }
 
 // snapshot is a timeseries.Snapshot.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,9 +41,10 @@ func testModel(t *testing.T, h Harness) {
 		s := h.Open(t, 2)
 		defer func() { h.Close(t, s) }()
 		m := &model{events: make(map[string]map[string]map[string]timeseries.Value)}
-		set := &timeseries.Settings{Slice: time.Hour, EventBuckets: 4}
+		set := &timeseries.Settings{Slice: time.Hour, EventBuckets: 4, Index: timeseries.NewIndexKeys(rapid.SampledFrom([][]string{nil, {"k"}, {"k", "l"}}).Draw(t, "first index"))}
 		hour := time.Hour.Microseconds()
-		at := rapid.Int64Range(-3*hour, 3*hour)
+		// Few times, so that events meet copies of themselves.
+		at := rapid.OneOf(rapid.Int64Range(-3*hour, 3*hour), rapid.SampledFrom([]int64{-hour, -1, 0, 1, hour - 1, hour}))
 		state := consumers.State{Applied: wal.NoOffset}
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
@@ -82,6 +84,7 @@ func testModel(t *testing.T, h Harness) {
 				}
 				m.drop(end)
 			case 8:
+				set.Index = timeseries.NewIndexKeys(rapid.SampledFrom([][]string{nil, {"k"}, {"k", "l"}}).Draw(t, "index"))
 				set.Slice = time.Duration(rapid.IntRange(1, 90).Draw(t, "slice")) * time.Minute
 			case 9:
 				s = h.Reopen(t, s)
@@ -94,6 +97,9 @@ func testModel(t *testing.T, h Harness) {
 		m.checkReads(t, s)
 		m.checkList(t, s)
 		m.checkSearch(t, s)
+		for range 3 {
+			m.checkAggregate(t, s)
+		}
 	})
 }
 
@@ -131,14 +137,17 @@ func (m *model) add(t *rapid.T, b timeseries.Batch, set *timeseries.Settings, at
 	}
 }
 
+// longText is longer than what an index may tell apart.
+var longText = strings.Repeat("x", 200)
+
 func valueOf(t *rapid.T) timeseries.Value {
 	switch rapid.IntRange(0, 3).Draw(t, "type") {
 	case 0:
-		return timeseries.Value{Kind: timeseries.Int, Int: rapid.Int64Range(0, 2).Draw(t, "int")}
+		return timeseries.Value{Kind: timeseries.Int, Int: rapid.SampledFrom([]int64{0, 1, 2, -1, math.MaxInt64, math.MinInt64, 1<<53 + 1, 1 << 53}).Draw(t, "int")}
 	case 1:
-		return timeseries.Value{Kind: timeseries.Double, Double: float64(rapid.IntRange(0, 3).Draw(t, "half")) / 2}
+		return timeseries.Value{Kind: timeseries.Double, Double: rapid.SampledFrom([]float64{0, 0.5, 1, 1.5, -1, math.Copysign(0, -1), 1 << 63, -(1 << 63), 1 << 53}).Draw(t, "double")}
 	case 2:
-		return timeseries.Value{Kind: timeseries.String, Text: []byte(rapid.SampledFrom([]string{"", "x"}).Draw(t, "string"))}
+		return timeseries.Value{Kind: timeseries.String, Text: []byte(rapid.SampledFrom([]string{"", "x", "x\x00", "xy", longText + "a", longText + "b"}).Draw(t, "string"))}
 	}
 	return timeseries.Value{Kind: timeseries.Bytes, Text: []byte(rapid.SampledFrom([]string{"", "x"}).Draw(t, "bytes"))}
 }
@@ -307,18 +316,11 @@ func (m *model) checkSearch(t *rapid.T, s timeseries.Store) {
 	q.Partition, q.Start, q.End, q.Oldest = 1, rapid.SampledFrom([]int64{math.MinInt64, -hour, 0}).Draw(t, "search from"), hour, rapid.Bool().Draw(t, "search oldest")
 	q.Limit, q.MaxBytes = rapid.IntRange(1, 9).Draw(t, "search limit"), rapid.SampledFrom([]int{1, 200, 1 << 20}).Draw(t, "search bytes")
 	var want []timeseries.Event
-	for series, events := range m.events {
-		for p, items := range events {
-			e := timeseries.Event{Series: []byte(series), Time: timeOfPlace(p), ID: []byte(p[21:])}
-			for k, v := range items {
-				e.Items = append(e.Items, timeseries.Item{Key: []byte(k), Value: v})
-			}
-			e.SortItems()
-			if e.Time >= q.Start && e.Time < q.End && q.Where.Match(&e) {
-				want = append(want, e)
-			}
+	m.each(func(e *timeseries.Event) {
+		if e.Time >= q.Start && e.Time < q.End && q.Where.Match(e) {
+			want = append(want, *e)
 		}
-	}
+	})
 	slices.SortFunc(want, func(a, b timeseries.Event) int {
 		c := timeseries.PlaceOf(&a).Compare(timeseries.PlaceOf(&b))
 		if q.Oldest {
@@ -347,6 +349,51 @@ func (m *model) checkSearch(t *rapid.T, s timeseries.Store) {
 	}
 	if at != len(want) {
 		t.Fatalf("the search found %d events, want %d", at, len(want))
+	}
+}
+
+// checkAggregate counts the events that meet a condition, and sums an item.
+func (m *model) checkAggregate(t *rapid.T, s timeseries.Store) {
+	hour := time.Hour.Microseconds()
+	q := timeseries.AggregateQuery{Where: conditionOf(t, 2), Partition: 1, Start: rapid.SampledFrom([]int64{math.MinInt64, -hour, 0}).Draw(t, "aggregate from"), End: hour}
+	spec := &timeseries.GroupSpec{Limit: 1, Aggregations: []timeseries.Aggregation{{Op: timeseries.Count}, {Op: timeseries.Sum, Key: []byte("k")}}}
+	want, got := timeseries.NewGroups(spec), timeseries.NewGroups(spec)
+	m.each(func(e *timeseries.Event) {
+		if e.Time >= q.Start && e.Time < q.End && q.Where.Match(e) {
+			if err := want.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if err := s.Aggregate(t.Context(), &q, got); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := valuesOf(got), valuesOf(want); a != b {
+		t.Fatalf("an aggregate is %s, not %s", a, b)
+	}
+}
+
+func valuesOf(g *timeseries.Groups) (out string) {
+	for _, group := range g.All() {
+		for i := range 2 {
+			v, ok := g.Value(group, i)
+			out += fmt.Sprintln(v, ok)
+		}
+	}
+	return out
+}
+
+// each calls f with every event.
+func (m *model) each(f func(e *timeseries.Event)) {
+	for series, events := range m.events {
+		for p, items := range events {
+			e := timeseries.Event{Series: []byte(series), Time: timeOfPlace(p), ID: []byte(p[21:])}
+			for k, v := range items {
+				e.Items = append(e.Items, timeseries.Item{Key: []byte(k), Value: v})
+			}
+			e.SortItems()
+			f(&e)
+		}
 	}
 }
 

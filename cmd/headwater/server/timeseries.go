@@ -39,7 +39,7 @@ func seriesSettings(c *namespace.Config) *timeseries.Settings {
 	t, l := &c.TimeSeries, &c.Lifecycle
 	set := &timeseries.Settings{
 		TokenWindow: c.Tokens.Window, Slice: t.Slice, EventBuckets: t.EventBuckets, AcceptLimit: t.AcceptLimit, AcceptFuture: t.AcceptFuture,
-		CloseAfter: l.CloseAfter, DeleteAfter: l.DeleteAfter,
+		CloseAfter: l.CloseAfter, DeleteAfter: l.DeleteAfter, Index: timeseries.NewIndexKeys(t.Index),
 	}
 	for _, s := range t.Blocked {
 		if set.Blocked == nil {

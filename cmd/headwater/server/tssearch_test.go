@@ -15,8 +15,17 @@ import (
 // are together what one page is, in the order of time.
 func TestSearchPages(t *testing.T) {
 	t.Parallel()
+	for _, index := range []string{"", ", index: [other, k]"} {
+		t.Run("index"+index, func(t *testing.T) {
+			t.Parallel()
+			searchPages(t, index)
+		})
+	}
+}
+
+func searchPages(t *testing.T, index string) {
 	s := start(t, t.TempDir())
-	is(t, "make", applyDoc(t, s, "namespace: trips\nabstraction: timeseries\nlog: {partitions: 4}\ntimeseries: {slice: 1h, accept_limit: 8784h}\nlifecycle: {close_after: 8784h, delete_after: 8790h}\n"))
+	is(t, "make", applyDoc(t, s, "namespace: trips\nabstraction: timeseries\nlog: {partitions: 4}\ntimeseries: {slice: 1h, accept_limit: 8784h"+index+"}\nlifecycle: {close_after: 8784h, delete_after: 8790h}\n"))
 	r := rand.New(rand.NewPCG(1, 2))
 	from := time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
 	type written struct {
@@ -51,6 +60,9 @@ func TestSearchPages(t *testing.T) {
 				if page.status != http.StatusOK || pages > 400 {
 					t.Fatalf("page %d: %s", pages, page)
 				}
+				if keys := page.field(t, "explain.indexed").([]any); (index != "") != (len(keys) == 1 && keys[0] == "k") || (index != "") != (fmt.Sprint(page.field(t, "explain.scannedSlices")) == "0") {
+					t.Fatalf("page %d: %s", pages, page)
+				}
 				for _, x := range page.field(t, "records").([]any) {
 					e := x.(map[string]any)
 					at, err := time.Parse(time.RFC3339Nano, e["eventTime"].(string))
@@ -59,8 +71,8 @@ func TestSearchPages(t *testing.T) {
 					}
 					got = append(got, written{at.Local(), e["timeSeriesId"].(string), e["eventId"].(string)})
 				}
-				if scanned := page.field(t, "explain.scannedEvents"); size == 1000 && scanned != "300" {
-					t.Errorf("%v events were scanned", scanned)
+				if scanned := page.field(t, "explain.scannedEvents"); size == 1000 && index == "" && scanned != "300" || size == 1000 && index != "" && scanned != fmt.Sprint(len(want)) {
+					t.Errorf("%v events were looked at", scanned)
 				}
 				if token = page.field(t, "nextPageToken").(string); token == "" {
 					break
