@@ -47,6 +47,11 @@ func (v *Value) Equal(o *Value) bool {
 	return bytes.Equal(v.Text, o.Text)
 }
 
+// Same reports whether two values are of one type and alike bit by bit.
+func (v *Value) Same(o *Value) bool {
+	return v.Kind == o.Kind && v.Int == o.Int && math.Float64bits(v.Double) == math.Float64bits(o.Double) && bytes.Equal(v.Text, o.Text)
+}
+
 // intIsDouble reports whether a double is exactly the int: not every int64 has a double.
 func intIsDouble(i int64, d float64) bool {
 	return d == math.Trunc(d) && d >= -(1<<63) && d < 1<<63 && int64(d) == i

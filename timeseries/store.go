@@ -66,6 +66,10 @@ type Store interface {
 	// not change. Close it.
 	Snapshot(ctx context.Context, p wal.Partition) (Snapshot, error)
 
+	// Conflicts is how many events came, since the store was opened, with another value of an
+	// item that they had; 0 where the store does not look.
+	Conflicts() int64
+
 	// Sweep frees what nobody can see any more, in the goroutine of the partition's
 	// applier and between its batches.
 	Sweep(ctx context.Context, s *SweepRequest) (SweepResult, error)

@@ -180,6 +180,9 @@ func (s *Store) dropPartition(ctx context.Context, p wal.Partition, start int64)
 	return s.exec(ctx, "drop a slice", q, nil)
 }
 
+// Conflicts implements timeseries.Store: what is written is not compared with what is there.
+func (s *Store) Conflicts() int64 { return 0 }
+
 // Sweep implements timeseries.Store.
 func (s *Store) Sweep(ctx context.Context, r *timeseries.SweepRequest) (timeseries.SweepResult, error) {
 	var kept deletions

@@ -1,6 +1,9 @@
 package pebblets
 
 import (
+	"sync"
+	"sync/atomic"
+
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/timeseries/ledger"
 )
@@ -9,7 +12,12 @@ import (
 type Config = ledger.Config
 
 // Store is a timeseries.Store on a Pebble instance of its own.
-type Store struct{ *ledger.Ledger }
+type Store struct {
+	*ledger.Ledger
+	fronts    []front
+	conflicts atomic.Int64
+	pool      sync.Pool // of *added
+}
 
 var _ timeseries.Store = (*Store)(nil)
 
@@ -19,5 +27,8 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{l}, nil
+	return &Store{Ledger: l, fronts: newFronts(cfg.Partitions), pool: sync.Pool{New: func() any { return new(added) }}}, nil
 }
+
+// Conflicts implements timeseries.Store.
+func (s *Store) Conflicts() int64 { return s.conflicts.Load() }

@@ -38,6 +38,7 @@ func small(fs vfs.FS, partitions int) Config {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	timeseriestest.Run(t, timeseriestest.Harness{
+		Conflicts: true,
 		Open: func(t timeseriestest.TB, partitions int) timeseries.Store {
 			return open(t, small(vfs.NewCrashableMem(), partitions))
 		},

@@ -23,6 +23,8 @@ type model struct {
 	events map[string]map[string]map[string]timeseries.Value // by series, place of the event, key
 	at     wal.Offset                                        // of the batch in hand
 	index  int
+	// conflicts since the store was opened
+	conflicts int64
 }
 
 // order is that of the next change.
@@ -52,6 +54,9 @@ func testModel(t *testing.T, h Harness) {
 				b := s.Begin(1)
 				m.at, m.index = state.Applied+1, 0
 				for range rapid.IntRange(1, 20).Draw(t, "events") {
+					if rapid.IntRange(0, 9).Draw(t, "delete") == 9 {
+						m.remove(b, seriesOf(t))
+					}
 					m.add(t, b, set, at.Draw(t, "time"))
 				}
 				state.Applied++
@@ -62,10 +67,7 @@ func testModel(t *testing.T, h Harness) {
 				series := seriesOf(t)
 				b := s.Begin(1)
 				m.at, m.index = state.Applied+1, 0
-				for _, x := range m.slices {
-					b.DeleteSeries(m.order(), x, []byte(series))
-				}
-				delete(m.events, series)
+				m.remove(b, series)
 				state.Applied++
 				if err := b.Commit(t.Context(), state); err != nil {
 					t.Fatal(err)
@@ -87,11 +89,14 @@ func testModel(t *testing.T, h Harness) {
 				set.Index = timeseries.NewIndexKeys(rapid.SampledFrom([][]string{nil, {"k"}, {"k", "l"}}).Draw(t, "index"))
 				set.Slice = time.Duration(rapid.IntRange(1, 90).Draw(t, "slice")) * time.Minute
 			case 9:
-				s = h.Reopen(t, s)
+				s, m.conflicts = h.Reopen(t, s), 0
 			}
 		}
 		if got := s.Slices(1); !slices.Equal(got, m.slices) {
 			t.Fatalf("slices are %v, not %v", got, m.slices)
+		}
+		if got := s.Conflicts(); h.Conflicts && got != m.conflicts {
+			t.Fatalf("%d events differ from what was there, and %d are counted", m.conflicts, got)
 		}
 		m.checkMeasure(t, s)
 		m.checkReads(t, s)
@@ -101,6 +106,15 @@ func testModel(t *testing.T, h Harness) {
 			m.checkAggregate(t, s)
 		}
 	})
+}
+
+// remove deletes a series in every slice, by one change.
+func (m *model) remove(b timeseries.Batch, series string) {
+	at := m.order()
+	for _, x := range m.slices {
+		b.DeleteSeries(at, x, []byte(series))
+	}
+	delete(m.events, series)
 }
 
 func seriesOf(t *rapid.T) string {
@@ -130,10 +144,16 @@ func (m *model) add(t *rapid.T, b timeseries.Batch, set *timeseries.Settings, at
 		items = make(map[string]timeseries.Value)
 		m.events[series][place(at, id)] = items
 	}
+	differs := false
 	for _, it := range e.Items {
-		if _, there := items[string(it.Key)]; !there {
+		if v, there := items[string(it.Key)]; !there {
 			items[string(it.Key)] = it.Value
+		} else if !v.Same(&it.Value) {
+			differs = true
 		}
+	}
+	if differs {
+		m.conflicts++
 	}
 }
 

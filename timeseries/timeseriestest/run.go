@@ -28,6 +28,8 @@ type Harness struct {
 	// Crash is the store as a power cut leaves it, with a share of what was not synced. Nil:
 	// it cannot be cut off.
 	Crash func(t TB, s timeseries.Store, percent int, seed uint64) timeseries.Store
+	// Conflicts: the store counts them.
+	Conflicts bool
 	// Saved is the state of a partition as it would be read after a restart.
 	Saved func(s timeseries.Store, p wal.Partition) (consumers.State, error)
 }

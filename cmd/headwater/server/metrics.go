@@ -12,8 +12,8 @@ import (
 
 // spaceMetrics collects what a scrape asks of the open namespaces, when it asks.
 type spaceMetrics struct {
-	s                                                                  *Server
-	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left *prometheus.Desc
+	s                                                                             *Server
+	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left, conflicts *prometheus.Desc
 }
 
 func newSpaceMetrics(s *Server) *spaceMetrics {
@@ -29,11 +29,12 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 		version:     d("headwater_namespace_version", "Version of the namespace's configuration in force in this process.", "namespace"),
 		trimSeconds: d("headwater_log_trim_blocked_seconds", "How long a role's store or a parked record has kept the log from being trimmed. What passes by itself, the retention and the token window, does not count.", "namespace", "role"),
 		left:        d("headwater_dead_letters_trimmed_total", "Records whose dead letters have left by dead_letters.retention or max_bytes, ever.", "namespace"),
+		conflicts:   d("headwater_ts_conflicts_total", "Events that came with another value of an item that they had, which changed nothing, since the PRIMARY was opened.", "namespace"),
 	}
 }
 
 func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left} {
+	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts} {
 		ch <- d
 	}
 }
@@ -64,6 +65,9 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
 		if n.Applier != nil {
 			ch <- prometheus.MustNewConstMetric(m.left, prometheus.CounterValue, float64(n.Letters.Trimmed()), n.Name)
+		}
+		if events, ok := m.s.spaces.conflicts(n.Name); ok {
+			ch <- prometheus.MustNewConstMetric(m.conflicts, prometheus.CounterValue, float64(events), n.Name)
 		}
 		for role, seconds := range m.s.spaces.trimBlockedSeconds(n) {
 			gauge(m.trimSeconds, seconds, n.Name, role)
@@ -118,6 +122,25 @@ func (sp *spaces) liveTokens(ctx context.Context, name string) int64 {
 		return 0
 	}
 	return x.liveTokens()
+}
+
+// conflicts asks the PRIMARY of a time-series namespace; ok is false of any other.
+func (sp *spaces) conflicts(name string) (events int64, ok bool) {
+	sp.mu.Lock()
+	x := sp.open[name]
+	sp.mu.Unlock()
+	if x == nil {
+		return 0, false
+	}
+	st := x.primary()
+	if st == nil {
+		return 0, false
+	}
+	b, ok := st.backend.(*timeSeriesBackend)
+	if !ok {
+		return 0, false
+	}
+	return b.events.Conflicts(), true
 }
 
 // trimBlockedSeconds is how long, by role, a store or a parked record has kept a

@@ -289,3 +289,22 @@ func newestFirst(i int) int {
 	}
 	return 96 - (i-1)/3*3 + (i-1)%3
 }
+
+// TestEventsThatDifferAreCounted: a copy is none, another value is one, an item more is none.
+func TestEventsThatDifferAreCounted(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	at := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, e := range []string{
+		event("s", at, "1", 1), event("s", at, "1", 1), event("s", at, "1", 2), event("s", at, "2", 2),
+		strings.Replace(event("s", at, "1", 3), `"key":"k"`, `"key":"other"`, 1), event("s", at, "1", 4),
+	} {
+		is(t, "write", ts(t, s, "WriteEventRecordsSync", `{"namespace":"demo-timeseries","events":[`+e+`]}`), "accepted", "1")
+	}
+	if n := len(allEvents(t, s, "demo-timeseries", "s")); n != 2 {
+		t.Errorf("%d events, not 2", n)
+	}
+	if got := metric(t, s, `headwater_ts_conflicts_total{namespace="demo-timeseries"}`); got != 2 {
+		t.Errorf("%v events differ, not 2", got)
+	}
+}
