@@ -48,6 +48,8 @@ type AggregateQuery struct {
 	Series     []byte // nil: all
 	Start, End int64  // start <= t < end
 	Where      *Condition
+	// Keys are the items that are looked at, in order; a store need not read others.
+	Keys [][]byte
 	// Open reports whether a slice is read.
 	Open func(Slice) bool
 }

@@ -1,10 +1,12 @@
 package timeseries
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +38,7 @@ func (db *DB) Aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 			return nil, nil, err
 		}
 	}
+	q.Keys = spec.keys(q.Where)
 	seen := make([]wal.Seen, len(parts))
 	for i, p := range parts {
 		seen[i] = db.Stream.Seen(p, barrier)
@@ -47,16 +50,54 @@ func (db *DB) Aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 	return groups, seen, nil
 }
 
-// aggregate looks at the partitions, several at once; each worker has groups of its own.
+// keys are the items that a request looks at, in order.
+func (s *GroupSpec) keys(where *Condition) [][]byte {
+	keys := where.keys(make([][]byte, 0, 4))
+	for _, k := range s.By {
+		if string(k) != SeriesKey {
+			keys = append(keys, k)
+		}
+	}
+	for i := range s.Aggregations {
+		if k := s.Aggregations[i].Key; len(k) > 0 {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	return slices.CompactFunc(keys, bytes.Equal)
+}
+
+// keys appends those of a condition.
+func (c *Condition) keys(dst [][]byte) [][]byte {
+	if c == nil {
+		return dst
+	}
+	for i := range c.Kids {
+		dst = c.Kids[i].keys(dst)
+	}
+	switch c.Op {
+	case Equals, Range, Prefix, Exists:
+		return append(dst, c.Key)
+	case And, Or, Not:
+	}
+	return dst
+}
+
+// aggregate looks at parts of the partitions, several at once; each worker has groups of its
+// own.
 func (db *DB) aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec, parts []wal.Partition) (*Groups, error) {
+	units, err := db.units(ctx, q, parts)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	work := make(chan wal.Partition, len(parts))
-	for _, p := range parts {
-		work <- p
+	work := make(chan AggregateQuery, len(units))
+	for _, u := range units {
+		work <- u
 	}
 	close(work)
-	all := make([]*Groups, min(len(parts), runtime.GOMAXPROCS(0)))
+	all := make([]*Groups, min(len(units), runtime.GOMAXPROCS(0)))
 	var (
 		wg     sync.WaitGroup
 		broken atomic.Pointer[string]
@@ -69,8 +110,8 @@ func (db *DB) aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 					broken.Store(new(fmt.Sprintf("%v\n%s", x, debug.Stack())))
 				}
 			}()
-			for p := range work {
-				if err := db.aggregatePart(ctx, q, p, all[i]); err != nil {
+			for u := range work {
+				if err := db.cfg.Owner.Aggregate(ctx, &u, all[i]); err != nil {
 					cancel(err)
 					return
 				}
@@ -92,9 +133,27 @@ func (db *DB) aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 	return all[0], nil
 }
 
-// aggregatePart looks at one partition.
-func (db *DB) aggregatePart(ctx context.Context, q *AggregateQuery, p wal.Partition, into *Groups) error {
-	one := *q
-	one.Partition, one.Open = p, db.open(p)
-	return db.cfg.Owner.Aggregate(ctx, &one, into)
+// units cuts a query into those of a partition and a part of the interval, which ends between
+// slices: a namespace of one large series uses all processors too.
+func (db *DB) units(ctx context.Context, q *AggregateQuery, parts []wal.Partition) (units []AggregateQuery, err error) {
+	for _, p := range parts {
+		all, err := db.cfg.Owner.Slices(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if all = all.Overlapping(q.Start, q.End); len(all) > MaxSlices {
+			return nil, ErrAcrossTime
+		}
+		one := *q
+		one.Partition, one.Open = p, db.open(p)
+		n := max(1, min(len(all), 2*runtime.GOMAXPROCS(0)))
+		for i := range n {
+			if one.End = q.End; i+1 < n {
+				one.End = all[(i+1)*len(all)/n].Start
+			}
+			units = append(units, one)
+			one.Start = one.End
+		}
+	}
+	return units, nil
 }

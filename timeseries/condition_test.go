@@ -66,3 +66,37 @@ func TestNumbersAreOrderedExactly(t *testing.T) {
 		}
 	})
 }
+
+// TestOnlyTheKeysThatAreLookedAtAreDecoded: an event looks the same by them.
+func TestOnlyTheKeysThatAreLookedAtAreDecoded(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := []string{"", "a", "ab", "b", "c"}
+		e := Event{}
+		for _, k := range all {
+			if rapid.Bool().Draw(t, "has "+k) {
+				e.Items = append(e.Items, Item{Key: []byte(k), Value: Value{Kind: Int, Int: int64(len(e.Items))}})
+			}
+		}
+		var keys [][]byte
+		for _, k := range all {
+			if rapid.Bool().Draw(t, "wants "+k) {
+				keys = append(keys, []byte(k))
+			}
+		}
+		got, err := DecodeKeys(nil, AppendItems(nil, e.Items), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		some := Event{Items: got}
+		for _, k := range keys {
+			a, b := e.Item(k), some.Item(k)
+			if (a == nil) != (b == nil) || a != nil && a.Int != b.Int {
+				t.Fatalf("item %q is %v, not %v", k, b, a)
+			}
+		}
+		if len(got) > len(keys) {
+			t.Fatalf("%d items for %d keys", len(got), len(keys))
+		}
+	})
+}

@@ -87,6 +87,14 @@ func (e *Event) SortItems() bool {
 
 // Item returns the value of a key, nil where the event has none.
 func (e *Event) Item(key []byte) *Value {
+	if len(e.Items) <= 8 { // cheaper than a search
+		for i := range e.Items {
+			if bytes.Equal(e.Items[i].Key, key) {
+				return &e.Items[i].Value
+			}
+		}
+		return nil
+	}
 	i, ok := slices.BinarySearchFunc(e.Items, key, func(it Item, key []byte) int { return bytes.Compare(it.Key, key) })
 	if !ok {
 		return nil
@@ -135,6 +143,29 @@ func DecodeItems(dst []Item, b []byte) ([]Item, error) {
 			return dst, fmt.Errorf("%w items of an event", wal.ErrMalformed)
 		}
 		dst, b = append(dst, it), rest
+	}
+	return dst, nil
+}
+
+// DecodeKeys is DecodeItems for items of some keys alone, which are in order. What follows the
+// last of them is not looked at.
+func DecodeKeys(dst []Item, b []byte, keys [][]byte) ([]Item, error) {
+	for len(keys) > 0 && len(b) > 0 {
+		it, rest, ok := nextItem(b)
+		if !ok {
+			return dst, fmt.Errorf("%w items of an event", wal.ErrMalformed)
+		}
+		b = rest
+		for len(keys) > 0 {
+			c := bytes.Compare(keys[0], it.Key)
+			if c > 0 {
+				break
+			}
+			if c == 0 {
+				dst = append(dst, it)
+			}
+			keys = keys[1:]
+		}
 	}
 	return dst, nil
 }

@@ -197,7 +197,7 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 	for _, x := range all {
 		c := scan{
 			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: byKey, series: q.Series,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows, keys: q.Keys,
 		}
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
 			if !q.Where.Match(e) {

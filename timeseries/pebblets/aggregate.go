@@ -101,7 +101,12 @@ func (r *aggregating) slice(ctx context.Context, x timeseries.Slice) error {
 		if err != nil {
 			return err
 		}
-		if r.items, err = timeseries.DecodeItems(r.items[:0], value); err != nil {
+		if q.Keys != nil {
+			r.items, err = timeseries.DecodeKeys(r.items[:0], value, q.Keys)
+		} else {
+			r.items, err = timeseries.DecodeItems(r.items[:0], value)
+		}
+		if err != nil {
 			return errors.Join(errBadRow, err)
 		}
 		e := timeseries.Event{Series: series, Time: t, ID: id, Items: r.items}

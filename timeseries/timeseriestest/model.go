@@ -377,6 +377,9 @@ func (m *model) checkAggregate(t *rapid.T, s timeseries.Store) {
 	hour := time.Hour.Microseconds()
 	q := timeseries.AggregateQuery{Where: conditionOf(t, 2), Partition: 1, Start: rapid.SampledFrom([]int64{math.MinInt64, -hour, 0}).Draw(t, "aggregate from"), End: hour}
 	spec := &timeseries.GroupSpec{Limit: 1, Aggregations: []timeseries.Aggregation{{Op: timeseries.Count}, {Op: timeseries.Sum, Key: []byte("k")}}}
+	if rapid.Bool().Draw(t, "some keys") { // all that the conditions and the sum may name
+		q.Keys = [][]byte{[]byte("k"), []byte("l"), []byte("m")}
+	}
 	want, got := timeseries.NewGroups(spec), timeseries.NewGroups(spec)
 	m.each(func(e *timeseries.Event) {
 		if e.Time >= q.Start && e.Time < q.End && q.Where.Match(e) {
