@@ -8,7 +8,7 @@
 // It guarantees that the server is the one of the headwater binary, with a data
 // directory of its own below the test's temporary one, on free ports of the
 // loopback interface, ready for writes, with the demo namespaces demo-kv,
-// demo-counter and demo-log; and that client and server are closed, and
+// demo-counter, demo-timeseries and demo-log; and that client and server are closed, and
 // everything they started has ended, when the test has. Tests with servers of
 // their own can run in parallel. Faults loses and repeats answers between them.
 //
