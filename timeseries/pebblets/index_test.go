@@ -1,6 +1,7 @@
 package pebblets
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -103,4 +104,20 @@ func TestTheIndexForgetsWhatWasDeleted(t *testing.T) {
 	if _, err := s.Sweep(t.Context(), &r); err != nil || count(tableIndex) != 0 {
 		t.Errorf("the index of a slice that was dropped has %d rows: %v", count(tableIndex), err)
 	}
+}
+
+// FuzzSplitIndexRow: no key breaks it, and what comes apart goes together again.
+func FuzzSplitIndexRow(f *testing.F) {
+	v := timeseries.Value{Kind: timeseries.String, Text: []byte("a\x00b")}
+	f.Add(appendIndexRow(nil, nil, &v, 7, []byte("s"), []byte("1")))
+	f.Fuzz(func(t *testing.T, k []byte) {
+		value, at, series, id, ok := splitIndexRow(k)
+		if !ok {
+			return
+		}
+		again := appendText(binary.BigEndian.AppendUint64(slices.Clone(value), newestFirst(at)), series, len(series))
+		if again = append(again, id...); len(again) > len(k) {
+			t.Fatalf("%x goes together as %x", k, again)
+		}
+	})
 }
