@@ -52,6 +52,10 @@ type Config struct {
 	// so that what is built does not take the machine from those who are served. Nil:
 	// not at all.
 	Pace func(took time.Duration) time.Duration
+	// Linger returns how long to wait for more after a batch of so many bytes, and what
+	// ends the wait: a store that takes large blocks only gets fewer and larger ones. Nil:
+	// not at all.
+	Linger func(p wal.Partition, bytes int) (d time.Duration, wake <-chan struct{})
 	// Finish is how long a batch in hand may take after its partition is stopped,
 	// before its own context ends too. Default 5 s.
 	Finish time.Duration
@@ -279,7 +283,7 @@ func (p *partition) run(ctx context.Context) error {
 			return nil
 		}
 		p.retrying(err)
-		if !p.pause(ctx, bo.NextBackOff()) {
+		if !p.pause(ctx, bo.NextBackOff(), nil) {
 			return nil
 		}
 	}
@@ -340,12 +344,14 @@ func (p *partition) healthy() {
 }
 
 // pause waits d, running jobs meanwhile; false when ctx ended.
-func (p *partition) pause(ctx context.Context, d time.Duration) bool {
+func (p *partition) pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
+			return true
+		case <-wake:
 			return true
 		case j := <-p.jobs:
 			j.done <- j.f(ctx)
@@ -353,6 +359,13 @@ func (p *partition) pause(ctx context.Context, d time.Duration) bool {
 			return false
 		}
 	}
+}
+
+func sizeOf(entries []wal.Entry) (bytes int) {
+	for i := range entries {
+		bytes += len(entries[i].Data)
+	}
+	return bytes
 }
 
 // serveJobs keeps a stopped partition open to Do, so that a sweep of the others
@@ -437,7 +450,12 @@ func (p *partition) follow(ctx, work context.Context, bo *backoff.ExponentialBac
 			bo.Reset()
 			p.healthy()
 			if pace := p.r.cfg.Pace; pace != nil {
-				if d := pace(time.Since(began)); d > 0 && !p.pause(ctx, d) {
+				if d := pace(time.Since(began)); d > 0 && !p.pause(ctx, d, nil) {
+					return nil
+				}
+			}
+			if linger := p.r.cfg.Linger; linger != nil && n == len(hand) {
+				if d, wake := linger(p.p, sizeOf(hand)); d > 0 && !p.pause(ctx, d, wake) {
 					return nil
 				}
 			}

@@ -88,6 +88,9 @@ func (g *Progress) Wait(ctx context.Context, p Partition, o Offset) error {
 	return nil
 }
 
+// Wanted returns a channel that is closed once somebody waits for p.
+func (g *Progress) Wanted(p Partition) <-chan struct{} { return g.parts[p].watermark.Wanted() }
+
 // StoppedError says that a partition is not applied any further.
 type StoppedError struct {
 	Partition Partition

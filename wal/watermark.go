@@ -14,7 +14,8 @@ type Watermark struct {
 
 	mu      sync.Mutex // guards what follows and the raising of applied
 	waiters waiterHeap
-	failed  error // why it rises no more; nil while it may
+	failed  error         // why it rises no more; nil while it may
+	wanted  chan struct{} // closed when somebody waits; nil: nobody asked
 }
 
 // NewWatermark starts at applied: NoOffset for an empty store.
@@ -66,6 +67,21 @@ func (w *Watermark) Failed() error {
 	return w.failed
 }
 
+// Wanted returns a channel that is closed once somebody waits for the watermark to rise.
+func (w *Watermark) Wanted() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waiters) > 0 {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	if w.wanted == nil {
+		w.wanted = make(chan struct{})
+	}
+	return w.wanted
+}
+
 // Wait returns nil once the watermark is at or above o, the error given to Fail,
 // or ctx's error.
 func (w *Watermark) Wait(ctx context.Context, o Offset) error {
@@ -83,6 +99,10 @@ func (w *Watermark) Wait(ctx context.Context, o Offset) error {
 	}
 	x := &waiter{want: o, done: make(chan struct{})}
 	heap.Push(&w.waiters, x)
+	if w.wanted != nil {
+		close(w.wanted)
+		w.wanted = nil
+	}
 	w.mu.Unlock()
 	select {
 	case <-x.done:

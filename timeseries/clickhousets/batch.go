@@ -189,7 +189,11 @@ func (s *Store) insert(ctx context.Context, p wal.Partition, b *block) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("fill a block: %w", err), out.Abort())
 	}
-	return s.failed(ctx, "write a block", out.Send())
+	if err := out.Send(); err != nil {
+		return s.failed(ctx, "write a block", err)
+	}
+	s.blocks.Add(1)
+	return nil
 }
 
 func repeated[T any](v T, n int) []T {

@@ -37,6 +37,7 @@ type Store struct {
 	// deleted are what of each partition is hidden, as of its last commit.
 	deleted []atomic.Pointer[deletions]
 	looking atomic.Int64 // snapshots that are open
+	blocks  atomic.Int64 // that were written
 	// removals are of each partition, in the goroutine of its applier.
 	removals []removal
 }
@@ -179,6 +180,9 @@ func (s *Store) dropPartition(ctx context.Context, p wal.Partition, start int64)
 	q.addf("ALTER TABLE "+table+" DROP PARTITION ('%s', %d, %d)", s.life, p, start)
 	return s.exec(ctx, "drop a slice", q, nil)
 }
+
+// Blocks is how many blocks were written since the store was opened.
+func (s *Store) Blocks() int64 { return s.blocks.Load() }
 
 // Conflicts implements timeseries.Store: what is written is not compared with what is there.
 func (s *Store) Conflicts() int64 { return 0 }

@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/headwater-db/headwater/deploy/engines/enginetest"
+	"github.com/headwater-db/headwater/timeseries/clickhousets"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -258,5 +260,94 @@ func TestEngineClickHouseAway(t *testing.T) {
 	})
 	if n := len(allEvents(t, s, "routes", "s")); n != written {
 		t.Errorf("%d events, not %d", n, written)
+	}
+}
+
+// TestEngineClickHouseTakesFewBlocks: under a trickle of writes that nobody reads, a block is
+// written about once a second; a read gets its write at once.
+func TestEngineClickHouseTakesFewBlocks(t *testing.T) {
+	t.Parallel()
+	s := onClickHouse(t, t.TempDir())
+	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 1}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
+	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	write := func(i int) {
+		is(t, "write", ts(t, s, "WriteEventRecordsSync", `{"namespace":"routes","events":[`+event("s", day, fmt.Sprint(i), i)+`]}`), "accepted", "1")
+	}
+	for i := range 100 {
+		write(i)
+		if n := len(allEvents(t, s, "routes", "s")); n != i+1 {
+			t.Fatalf("%d events are read of %d", n, i+1)
+		}
+	}
+	for i := range 200 {
+		write(100 + i)
+	}
+	if n := len(allEvents(t, s, "routes", "s")); n != 300 {
+		t.Fatalf("%d events are read of 300", n)
+	}
+	st := s.spaces.open["routes"].primary().backend.(*timeSeriesBackend).events.(*clickhousets.Store)
+	blocks := st.Blocks()
+	if blocks < 100 || blocks > 150 {
+		t.Errorf("%d blocks were written of 300 calls, of which 100 were read at once", blocks)
+	}
+}
+
+// TestEngineClickHouseKilled kills the engine in the middle of blocks: what was acknowledged is
+// there once, and no write failed. It has the engine for itself.
+func TestEngineClickHouseKilled(t *testing.T) {
+	kill := enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE_RESTART", "clickhouse")
+	s := onClickHouse(t, t.TempDir())
+	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 2}\ntimeseries: {slice: 24h}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
+	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	stop := make(chan struct{})
+	written := make([]int, 4)
+	var work sync.WaitGroup
+	for w := range written {
+		work.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					written[w] = i
+					return
+				default:
+				}
+				var events []string
+				for j := range 20 {
+					events = append(events, event(fmt.Sprint("s", w), day.Add(time.Duration(j)*5*time.Hour), fmt.Sprint(i, "-", j), i))
+				}
+				r := ts(t, s, "WriteEventRecordsSync", fmt.Sprintf(`{"namespace":"routes","events":[%s],"token":{"key":"%d-%d"}}`, strings.Join(events, ","), w, i))
+				if r.status != http.StatusOK {
+					t.Errorf("write: %s", r)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		until(t, "some blocks are written", func() bool {
+			return call(t, s, "TimeSeries.ListTimeSeries", `{"namespace":"routes","consistency":"EVENTUAL"}`).status == http.StatusOK
+		})
+		if out, err := exec.Command("sh", "-c", kill).CombinedOutput(); err != nil { // kill -9, and up again on what it left
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	close(stop)
+	work.Wait()
+	for w, calls := range written {
+		series := fmt.Sprint("s", w)
+		until(t, series+" is read", func() bool {
+			return ts(t, s, "ReadEventRecords", `{"namespace":"routes","timeSeriesId":"`+series+`",`+wholeTime+`,"consistency":"LATEST","pageSize":1}`).status == http.StatusOK
+		})
+		n, token := 0, ""
+		for {
+			r := ts(t, s, "ReadEventRecords", `{"namespace":"routes","timeSeriesId":"`+series+`",`+wholeTime+`,"pageSize":10000,"pageToken":"`+token+`"}`)
+			n += len(r.field(t, "records").([]any))
+			if token = r.field(t, "nextPageToken").(string); token == "" {
+				break
+			}
+		}
+		if n != 20*calls || calls == 0 {
+			t.Errorf("%s has %d events of %d calls of 20", series, n, calls)
+		}
 	}
 }

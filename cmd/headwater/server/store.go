@@ -118,7 +118,7 @@ func (x *space) newStore(conf namespace.StoreConfig, dir string, left *namespace
 	st.loop = b.load()
 	st.runner = consumers.New(consumers.Config{
 		Namespace: x.entry.Name, Role: role, Log: x.log, Applier: gentle{st.loop, st}, Stopped: st.stopped, Holding: st.holding, Logger: x.s.log,
-		Finish: x.s.cfg.ShutdownTimeout / 5, Pace: st.pace,
+		Finish: x.s.cfg.ShutdownTimeout / 5, Pace: st.pace, Linger: st.linger,
 	})
 	return st, nil
 }
@@ -241,6 +241,25 @@ func (st *store) pace(took time.Duration) time.Duration {
 		return 0
 	}
 	return buildingShare * took
+}
+
+// A store on another server gets a block when lingerBytes of the log are there, lingerFor after the
+// last one, or when somebody waits for it: ClickHouse keeps up with one small block a second and
+// not with a hundred.
+const (
+	lingerBytes = 256 << 10
+	lingerFor   = time.Second
+)
+
+// linger implements consumers.Config.Linger.
+func (st *store) linger(p wal.Partition, bytes int) (time.Duration, <-chan struct{}) {
+	if st.conf.Type != remoteType || bytes >= lingerBytes {
+		return 0, nil
+	}
+	if st.x.serves(p) == st {
+		return lingerFor, st.x.progress.Wanted(p)
+	}
+	return lingerFor, st.progress.Wanted(p)
 }
 
 // owesTokens reports whether a partition of the store remembers tokens that an idle
