@@ -35,6 +35,7 @@ var measures = []measure{
 	{"counter-costs", "B8, B9: GetCount after 1 k and 10 M increments; memory after 10 M over 1 M counters", counterCosts},
 	{"stores", "a second store: built and compared beside puts, and taking over beside reads", stores},
 	{"events", "B6, B8: events written, the newest read, aggregates, restart; against clickhouse-go where there is one", events},
+	{"events-clickhouse", "B7: events until ClickHouse has them, against clickhouse-go, on a real ClickHouse", eventsRemote},
 	{"letters", "adds that a standing floor refuses: until they have their dead letters; ready after kill -9 in the middle", letters},
 }
 

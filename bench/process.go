@@ -41,13 +41,13 @@ func (h *harness) build(ctx context.Context) error {
 	return nil
 }
 
-// serve starts `headwater dev` on a data directory and returns once it has said
+// serve starts `headwater dev` on a data directory, with more flags, and returns once it has said
 // where it listens. It may not be ready yet.
-func (h *harness) serve(ctx context.Context, data string) (*child, error) {
+func (h *harness) serve(ctx context.Context, data string, args ...string) (*child, error) {
 	if err := h.build(ctx); err != nil {
 		return nil, err
 	}
-	return h.start(ctx, h.binary, "dev", "--data-dir", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn")
+	return h.start(ctx, h.binary, append([]string{"dev", "--data-dir", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn"}, args...)...)
 }
 
 // servePeerProcess starts the peer of the empty call.

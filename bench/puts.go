@@ -48,8 +48,8 @@ func puts(ctx context.Context, h *harness) (err error) {
 }
 
 // served starts a server that is ready, and a client of it.
-func (h *harness) served(ctx context.Context, dir string) (*child, *client.Client, error) {
-	s, err := h.serve(ctx, dir)
+func (h *harness) served(ctx context.Context, dir string, args ...string) (*child, *client.Client, error) {
+	s, err := h.serve(ctx, dir, args...)
 	if err != nil {
 		return nil, nil, err
 	}

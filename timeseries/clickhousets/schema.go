@@ -7,8 +7,10 @@ import (
 	"strings"
 )
 
-// table has the events of all stores of a database. Its name has the version of its layout.
-const table = "headwater_events_1"
+// Table has the events of all stores of a database. Its name has the version of its layout.
+const Table = "headwater_events_1"
+
+const table = Table
 
 // Schema is what the database has to have, statement by statement.
 //
