@@ -3,12 +3,8 @@ package timeseries
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"runtime"
-	"runtime/debug"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -90,40 +86,15 @@ func (db *DB) aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	work := make(chan AggregateQuery, len(units))
-	for _, u := range units {
-		work <- u
-	}
-	close(work)
 	all := make([]*Groups, min(len(units), runtime.GOMAXPROCS(0)))
-	var (
-		wg     sync.WaitGroup
-		broken atomic.Pointer[string]
-	)
 	for i := range all {
 		all[i] = NewGroups(spec)
-		wg.Go(func() {
-			defer func() {
-				if x := recover(); x != nil {
-					broken.Store(new(fmt.Sprintf("%v\n%s", x, debug.Stack())))
-				}
-			}()
-			for u := range work {
-				if err := db.cfg.Owner.Aggregate(ctx, &u, all[i]); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		})
 	}
-	wg.Wait()
-	if broken := broken.Load(); broken != nil {
-		panic(*broken) // in the goroutine of the call, as where there is one partition
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	err = inParallel(ctx, len(all), len(units), func(ctx context.Context, worker, i int) error {
+		return db.cfg.Owner.Aggregate(ctx, &units[i], all[worker])
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, g := range all[1:] {
 		if err := all[0].Merge(g); err != nil {

@@ -3,6 +3,7 @@ package timeseries
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"slices"
 	"time"
 
@@ -82,14 +83,20 @@ func (db *DB) Search(ctx context.Context, q *SearchQuery, point *wal.ReadPoint) 
 		c := a.Compare(b)
 		return q.Oldest && c > 0 || !q.Oldest && c < 0
 	}
+	found := make([]*Found, n)
 	for p := range n {
-		one := *q
-		one.Partition, one.Open = p, db.open(p)
 		seen = append(seen, db.Stream.Seen(p, barrier))
-		f, err := db.cfg.Owner.Search(ctx, &one)
-		if err != nil {
-			return nil, nil, err
-		}
+	}
+	err := inParallel(ctx, 2*runtime.GOMAXPROCS(0), int(n), func(ctx context.Context, _, p int) (err error) {
+		one := *q
+		one.Partition, one.Open = wal.Partition(p), db.open(wal.Partition(p))
+		found[p], err = db.cfg.Owner.Search(ctx, &one)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range found {
 		all.Events = append(all.Events, f.Events...)
 		for _, k := range f.Keys {
 			all.Indexed(k)

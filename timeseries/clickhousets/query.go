@@ -121,9 +121,14 @@ var (
 
 func (o *order) goesDown(i int) bool { return o.down && i < len(o.by)-3 }
 
-func (o *order) clause() string {
+func (o *order) clause() string { return o.clauseOf(len(o.by)) }
+
+// events is the clause for events, without the order of their rows.
+func (o *order) events() string { return o.clauseOf(len(o.by) - 3) }
+
+func (o *order) clauseOf(n int) string {
 	var parts []string
-	for i, e := range o.by {
+	for i, e := range o.by[:n] {
 		if o.goesDown(i) {
 			e += " DESC"
 		}
@@ -165,6 +170,8 @@ type scan struct {
 	after func(q *statement) []string
 	// keys are the items that are read; nil: all.
 	keys [][]byte
+	// where narrows the scan down to what may meet it; nil: every event comes.
+	where *timeseries.Condition
 	// first is how many rows the first query reads; the next ones read more.
 	first int
 }
@@ -181,16 +188,18 @@ func (c *scan) each(ctx context.Context, f func(e *timeseries.Event) (stop bool,
 	if c.start >= c.end {
 		return nil
 	}
-	m := merge{}
-	behind := c.after
+	m, behind, narrow := merge{}, c.after, c.where != nil && narrows(c.where)
 	for limit := max(min(c.first, mostRows), 16); ; limit = min(4*limit, mostRows) {
 		q := c.statement(behind, limit)
-		n := 0
+		n := 0 // rows, or events where a query has all rows of each
 		var last row
 		err := c.s.rows(ctx, "read events", q, nil, func(r rowScanner) error {
-			n++
+			before := last
 			if err := last.scan(r); err != nil {
 				return err
+			}
+			if !narrow || n == 0 || !last.same(&before) {
+				n++
 			}
 			if c.deleted.hides(last.series, timeseries.Order{Decided: wal.Offset(last.decided), Record: wal.Offset(last.record), Index: int(last.idx)}) {
 				return nil
@@ -207,11 +216,19 @@ func (c *scan) each(ctx context.Context, f func(e *timeseries.Event) (stop bool,
 		if err != nil {
 			return err
 		}
+		if narrow || n < limit { // the last event is complete
+			if stop, err := m.flush(f); stop || err != nil {
+				return err
+			}
+		}
 		if n < limit {
-			_, err := m.flush(f)
-			return err
+			return nil
 		}
 		behind = last.place(&c.order)
+		if narrow { // behind the event, and not in the middle of it
+			whole := behind
+			behind = func(q *statement) []string { v := whole(q); return v[:len(v)-3] }
+		}
 	}
 }
 
@@ -236,21 +253,33 @@ func (c *scan) statement(behind func(q *statement) []string, limit int) *stateme
 			q.WriteString(", mapFilter((k, v) -> k IN (" + keys + "), " + m + ")")
 		}
 	}
-	q.WriteString(" FROM " + table + c.s.where(q, c.p, c.applied) + " AND slice = " + number(c.in.Start))
+	base := c.base(q)
+	q.WriteString(" FROM " + table + base)
+	next := ""
+	if behind != nil {
+		next = " AND " + c.order.behind(behind(q))
+	}
+	if may := narrowed(q, c.where); may != "" { // the events that come next of those that may meet it, with all rows of each
+		q.WriteString(" AND (series, age, id) IN (SELECT DISTINCT series, age, id FROM " + table + base + next + " AND " + may + c.order.events() + " LIMIT " + strconv.Itoa(limit) + ")" + c.order.clause())
+		return q
+	}
+	q.WriteString(next + c.order.clause() + " LIMIT " + strconv.Itoa(limit))
+	return q
+}
+
+// base is the condition of the rows of the scan.
+func (c *scan) base(q *statement) string {
+	out := c.s.where(q, c.p, c.applied) + " AND slice = " + number(c.in.Start)
 	if c.series != nil {
-		q.addf(" AND length(series) = %d AND series = %s", len(c.series), q.bytes(c.series))
+		out += " AND length(series) = " + strconv.Itoa(len(c.series)) + " AND series = " + q.bytes(c.series)
 	}
 	if c.start > c.in.Start {
-		q.WriteString(" AND age <= " + number(-c.start))
+		out += " AND age <= " + number(-c.start)
 	}
 	if c.end < c.in.End {
-		q.WriteString(" AND age > " + number(-c.end))
+		out += " AND age > " + number(-c.end)
 	}
-	if behind != nil {
-		q.WriteString(" AND " + c.order.behind(behind(q)))
-	}
-	q.WriteString(c.order.clause() + " LIMIT " + strconv.Itoa(limit))
-	return q
+	return out
 }
 
 // where is the condition that every read has: the rows of the store and partition that
@@ -273,6 +302,9 @@ func (r *row) scan(rows rowScanner) error {
 	*r = row{}
 	return rows.Scan(&r.series, &r.age, &r.id, &r.decided, &r.record, &r.idx, &r.ints, &r.doubles, &r.strings, &r.blobs)
 }
+
+// same reports whether two rows are of one event.
+func (r *row) same(o *row) bool { return r.age == o.age && r.id == o.id && r.series == o.series }
 
 // place is what a query that goes on behind the row is told.
 func (r *row) place(o *order) func(q *statement) []string {

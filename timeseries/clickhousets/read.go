@@ -36,7 +36,7 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page
 	for _, x := range all {
 		c := scan{
 			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: newestFirst, series: q.Series,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: q.Limit - len(r.page.Events) + 2,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: q.Limit - len(r.page.Events) + 2, where: conditionOf(q.Filters),
 		}
 		if q.Oldest {
 			c.order = oldestFirst
@@ -146,24 +146,30 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 	for _, x := range all {
 		c := scan{
 			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: placesUp,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: 4 * (q.Limit + 1),
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: 4 * (q.Limit + 1), where: q.Where,
 		}
 		if q.Oldest {
 			c.order = placesDown
 		}
 		if b := q.Behind; b != nil {
+			if !q.Oldest && x.Start > b.Time || q.Oldest && x.End <= b.Time {
+				continue // the pages before have seen it
+			}
 			c.after = func(q *statement) []string { return []string{number(-b.Time), q.bytes(b.Series), q.bytes(b.ID)} }
 		}
 		done := false
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
-			if found.Scanned++; found.Scanned%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) && len(found.Events) > 0 {
-				found.Partial, done = true, true
-			} else if q.Where.Match(e) {
+			found.Scanned++
+			if q.Where.Match(e) {
 				own := sizeOf(e) + len(e.Series)
-				n := len(found.Events)
-				if done = n > 0 && (n >= q.Limit || size+own > q.MaxBytes); !done {
-					found.Events, size = append(found.Events, *e), size+own
+				if n := len(found.Events); n > 0 && (n >= q.Limit || size+own > q.MaxBytes) {
+					done, found.Next = true, timeseries.PlaceOf(&found.Events[n-1])
+					return true, nil
 				}
+				found.Events, size = append(found.Events, *e), size+own
+			}
+			if found.Scanned%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) {
+				done, found.Partial, found.Next = true, true, timeseries.PlaceOf(e)
 			}
 			return done, nil
 		})
@@ -171,7 +177,6 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 			return nil, err
 		}
 		if done {
-			found.Next = timeseries.PlaceOf(&found.Events[len(found.Events)-1])
 			return found, nil
 		}
 		found.Slices++
@@ -197,7 +202,7 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 	for _, x := range all {
 		c := scan{
 			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: byKey, series: q.Series,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows, keys: q.Keys,
+			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows, keys: q.Keys, where: q.Where,
 		}
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
 			if !q.Where.Match(e) {
