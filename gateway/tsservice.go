@@ -28,6 +28,14 @@ func NewTimeSeries(dir *Directory, pages *PageTokens) *TimeSeries {
 	return &TimeSeries{dir: dir, pages: pages}
 }
 
+// eventsDuplicate says UNKNOWN where the call may be a copy of one that is not applied yet.
+func eventsDuplicate(res *timeseries.Result) headwaterv1.WriteResult_Duplicate {
+	if !res.Duplicate && res.Unsure {
+		return headwaterv1.WriteResult_UNKNOWN
+	}
+	return duplicateOf(res.Duplicate)
+}
+
 func formatInt(i int) string { return strconv.Itoa(i) }
 
 // WriteEventRecordsSync writes events and answers when they are durable.
@@ -37,7 +45,7 @@ func (s *TimeSeries) WriteEventRecordsSync(ctx context.Context, req *headwaterv1
 		return nil, err
 	}
 	return &headwaterv1.WriteEventRecordsSyncResponse{
-		Result:   &headwaterv1.WriteResult{Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate)},
+		Result:   &headwaterv1.WriteResult{Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: eventsDuplicate(res)},
 		Accepted: int32(len(req.GetEvents()) - len(res.Refused)), Refused: refusedMessages(res.Refused),
 	}, nil
 }
@@ -301,6 +309,6 @@ func (s *TimeSeries) DeleteTimeSeries(ctx context.Context, req *headwaterv1.Dele
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
 	return &headwaterv1.DeleteTimeSeriesResponse{Result: &headwaterv1.WriteResult{
-		Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate),
+		Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: eventsDuplicate(&res),
 	}}, nil
 }

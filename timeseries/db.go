@@ -1,6 +1,7 @@
 package timeseries
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -29,14 +30,18 @@ type DBConfig struct {
 // DB is a time-series namespace as the API uses it. Safe for concurrent use.
 type DB struct {
 	*consumers.Front[TokenEntry]
-	cfg DBConfig
+	cfg  DBConfig
+	wide atomic.Int64
 }
 
 // NewDB returns a DB. The namespace must be caught up to the log's end as of start
 // before its first write: only then does the owner know every token.
 func NewDB(cfg DBConfig) *DB {
-	return &DB{&consumers.Front[TokenEntry]{Stream: cfg.Stream, Owner: cfg.Owner, Clock: cfg.Clock, Now: cfg.Now}, cfg}
+	return &DB{Front: &consumers.Front[TokenEntry]{Stream: cfg.Stream, Owner: cfg.Owner, Clock: cfg.Clock, Now: cfg.Now}, cfg: cfg}
 }
+
+// WidePages is how many pages of reads said that they are Wide.
+func (db *DB) WidePages() int64 { return db.wide.Load() }
 
 // BufferedLoss is what a crash loses at most of what WriteBuffered has queued.
 func (db *DB) BufferedLoss() time.Duration { return db.cfg.BufferedLoss }

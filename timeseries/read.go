@@ -32,6 +32,9 @@ func (db *DB) Read(ctx context.Context, q *Query, point *wal.ReadPoint) (*Page, 
 	q.Deadline = db.early(ctx)
 	seen := db.Stream.Seen(q.Partition, barrier)
 	page, err := db.cfg.Owner.Read(ctx, q)
+	if err == nil && page.Wide {
+		db.wide.Add(1)
+	}
 	return page, seen, err
 }
 

@@ -17,7 +17,9 @@ type Result struct {
 	Token     wal.Token
 	Position  string // empty of a buffered write
 	Duplicate bool   // every part of the call was there before
-	Buffered  bool
+	// Unsure: the call seems to be new, and may be a copy of one that is not applied yet.
+	Unsure   bool
+	Buffered bool
 	// Refused are the events that were left out, by index; the others are written.
 	Refused []Refusal
 	Err     error
@@ -277,6 +279,7 @@ func (w *writing) end() Result {
 	}
 	taken := w.known
 	for i := range w.as {
+		res.Unsure = res.Unsure || !w.db.Stream.KnowsTokens(w.as[i].Partition)
 		switch err := w.as[i].Err; {
 		case err == nil:
 			taken++
@@ -339,6 +342,7 @@ func (db *DB) Delete(ctx context.Context, tok wal.Token, series []byte) (res Res
 			res.Err, res.Unknown = err, errors.Is(err, wal.ErrUnknown)
 			return res
 		}
+		res.Unsure = !db.Stream.KnowsTokens(p)
 	}
 	res.Position = db.Stream.Position(p, o)
 	return res

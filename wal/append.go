@@ -187,6 +187,7 @@ func (s *Stream) settle(a *Appending) {
 		close(r.done)
 	}
 	for _, r := range gone {
+		s.Inherit(p, r.Offset)
 		s.forget(r)
 	}
 	if s.cfg.Progress.Applied(p) >= o {

@@ -74,6 +74,10 @@ type streamPart struct {
 
 	more atomic.Int64 // mutations of the heavy records beyond one each
 
+	// unsure is up to where the log may have tokens that nobody here knows until it is
+	// applied, and one: 0 is nowhere.
+	unsure atomic.Int64
+
 	inFlight atomic.Int64 // records handed to the log whose outcome is not known
 	doubted  atomic.Int64 // records whose outcome was unknown, ever
 	cleared  atomic.Int64 // of doubted, how many are below the watermark or acknowledged, or never come
@@ -250,6 +254,24 @@ func (s *Stream) Admit(p Partition) error {
 // of what waits beyond it the oldest tokens are forgotten here, and a copy of such a write is
 // appended once more; the applier, who knows the token, changes nothing.
 func (s *Stream) LetBehind(yes bool) { s.letBehind.Store(yes) }
+
+// Inherit says that the log of p had records up to o before this process took writes: while
+// they are not applied, their tokens are not known.
+func (s *Stream) Inherit(p Partition, o Offset) {
+	u := &s.parts[p].unsure
+	for {
+		cur := u.Load()
+		if int64(o)+1 <= cur || u.CompareAndSwap(cur, int64(o)+1) {
+			return
+		}
+	}
+}
+
+// KnowsTokens reports whether every token of p is known here or by the store. Else a write that
+// seems to be new may be a copy, which changes nothing when it is applied.
+func (s *Stream) KnowsTokens(p Partition) bool {
+	return int64(s.cfg.Progress.Applied(p))+1 >= s.parts[p].unsure.Load()
+}
 
 // WaitApplied returns once the record at o is applied.
 func (s *Stream) WaitApplied(ctx context.Context, p Partition, o Offset) error {

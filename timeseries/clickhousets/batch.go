@@ -70,6 +70,9 @@ func (b *batch) Commit(ctx context.Context, st consumers.State) error {
 	if !b.Ready() {
 		return b.Batch.Commit(ctx, st)
 	}
+	if err := b.s.removeLost(ctx, b.p); err != nil {
+		return err
+	}
 	if err := b.s.insert(ctx, b.p, &b.block); err != nil {
 		return err
 	}
@@ -155,9 +158,10 @@ func (b *block) add(at timeseries.Order, slice int64, series []byte, t int64, id
 	_, _ = b.digest.Write(id)
 }
 
-// token names the rows of a block. What they hold follows from where in the log they stand.
+// token names the rows of a block. What they hold follows from where in the log they stand; it is
+// good for one opening of the store, since rows that were removed before it may come again.
 func (b *block) token(s *Store, p wal.Partition) string {
-	return fmt.Sprintf("%s-%d-%d-%d-%d-%016x", s.life, p, len(b.slice), b.decided[0], b.decided[len(b.decided)-1], b.digest.Sum64())
+	return fmt.Sprintf("%s-%s-%d-%d-%d-%d-%016x", s.life, s.session, p, len(b.slice), b.decided[0], b.decided[len(b.decided)-1], b.digest.Sum64())
 }
 
 // insert writes a block. A block that is there already is left out by ClickHouse.

@@ -1,6 +1,7 @@
 package clickhousets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -37,10 +38,13 @@ type Cluster struct {
 	cfg  ClusterConfig
 	conn driver.Conn
 
-	mu    sync.Mutex
-	ready bool // the schema was seen
-	// reading are settings of this ClickHouse that reads have.
+	ready atomic.Bool // the schema was seen
+	// reading are settings of this ClickHouse that reads have; set before ready.
 	reading clickhouse.Settings
+	// turn is had by the one caller that looks at the schema, and guards what follows.
+	turn   chan struct{}
+	looked time.Time // when it was last looked at in vain
+	failed error
 }
 
 // ParseURL checks the address of a cluster.
@@ -88,37 +92,56 @@ func Connect(cfg ClusterConfig) (*Cluster, error) {
 	if o.Compression == nil {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
-	o.DialTimeout, o.ReadTimeout = 5*time.Second, cfg.Timeout+5*time.Second
+	o.DialTimeout = cmp.Or(o.DialTimeout, 5*time.Second)
+	o.ReadTimeout = cfg.Timeout + 5*time.Second // what a statement may take is said to ClickHouse
 	o.MaxOpenConns, o.MaxIdleConns = 32, 8
 	conn, err := clickhouse.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
-	return &Cluster{cfg: cfg, conn: conn}, nil
+	return &Cluster{cfg: cfg, conn: conn, turn: make(chan struct{}, 1)}, nil
 }
 
 // Close closes the connections.
 func (c *Cluster) Close() error { return c.conn.Close() }
 
-// Ready returns when the table was seen, once for the life of the cluster.
+// lookAgain is how long the answer of one look at a ClickHouse that is away is given to others.
+const lookAgain = 500 * time.Millisecond
+
+// Ready returns when the table was seen, once for the life of the cluster. One caller at a time
+// looks; the others wait no longer than they may.
 func (c *Cluster) Ready(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ready {
+	if c.ready.Load() {
 		return nil
+	}
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-c.turn }()
+	if c.ready.Load() {
+		return nil
+	}
+	if c.failed != nil && time.Since(c.looked) < lookAgain {
+		return c.failed
 	}
 	check := c.CheckSchema
 	if c.cfg.MakeSchema {
 		check = c.ApplySchema
 	}
-	if err := check(ctx); err != nil {
-		return err
+	err := check(ctx)
+	if err == nil {
+		err = c.avoid(ctx)
 	}
-	if err := c.avoid(ctx); err != nil {
-		return err
+	if err == nil {
+		c.ready.Store(true)
+		return nil
 	}
-	c.ready = true
-	return nil
+	if ctx.Err() == nil { // else it is this caller's time that was over
+		c.failed, c.looked = err, time.Now()
+	}
+	return err
 }
 
 // avoid turns off what makes a ClickHouse that has it fail: 26.5 filters by the first rows of

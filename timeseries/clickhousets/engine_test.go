@@ -3,8 +3,10 @@ package clickhousets
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -94,6 +96,61 @@ func harness(dir string, c *Cluster) timeseriestest.Harness {
 func (c Config) in(dir string, partitions int) Config {
 	c.Ledger.Dir, c.Ledger.Partitions, c.Ledger.MemTableBytes, c.Ledger.CacheBytes = dir, partitions, 256<<10, 1<<20
 	return c
+}
+
+// TestEngineRowsOfALostLogAreGone: after a restore from a copy other records have the offsets of
+// those that were lost, and their rows do not come back.
+func TestEngineRowsOfALostLogAreGone(t *testing.T) {
+	t.Parallel()
+	c := connect(t, protocols["Native"])
+	h := harness(t.TempDir(), c)
+	s := h.Open(t, 1).(*testStore)
+	x := timeseries.Slice{End: 1000, EventBuckets: 1}
+	items := timeseries.AppendItems(nil, []timeseries.Item{{Key: []byte("k"), Value: timeseries.Value{Kind: timeseries.Int, Int: 1}}})
+	write := func(o wal.Offset, id string) {
+		t.Helper()
+		b := s.Begin(0)
+		if o == 0 {
+			b.AddSlice(x)
+		}
+		b.AddEvent(timeseries.Order{Decided: o, Record: o}, x, []byte("s"), int64(o), []byte(id), items)
+		if err := b.Commit(t.Context(), consumers.State{Applied: o}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for o := range wal.Offset(3) {
+		write(o, "first")
+	}
+	// A copy of the ledger as of record 2, whose rows are there up to 5.
+	ahead := s.Begin(0).(*batch)
+	for o := wal.Offset(3); o < 6; o++ {
+		ahead.AddEvent(timeseries.Order{Decided: o, Record: o}, x, []byte("s"), int64(o), []byte("lost"), items)
+	}
+	if err := s.insert(t.Context(), 0, &ahead.block); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Abort()
+	s = h.Reopen(t, s).(*testStore)
+	s.LogEndsAt(0, 4) // record 3 was applied and not saved, 4 and 5 are lost
+	for o := wal.Offset(3); o < 7; o++ {
+		id := "second"
+		if o == 3 {
+			id = "lost"
+		}
+		write(o, id)
+	}
+	page, err := s.Read(t.Context(), &timeseries.Query{Series: []byte("s"), End: 1000, Limit: 100, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range page.Events {
+		got = append(got, fmt.Sprint(e.Time, " ", string(e.ID)))
+	}
+	if want := []string{"6 second", "5 second", "4 second", "3 lost", "2 first", "1 first", "0 first"}; !slices.Equal(got, want) {
+		t.Errorf("the events are %q, not %q", got, want)
+	}
+	h.Close(t, s)
 }
 
 func TestEngineStore(t *testing.T) {

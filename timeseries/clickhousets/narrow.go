@@ -12,6 +12,9 @@ import (
 // of the items of its event, so a negation narrows nothing, and of conditions that all have to hold
 // one is taken.
 
+// longestSent is how many bytes of a text are sent: over HTTP they are a part of an address.
+const longestSent = 1024
+
 // narrowed is a condition on rows that every event that meets c has a row for; "": there is
 // none.
 func narrowed(q *statement, c *timeseries.Condition) string {
@@ -102,10 +105,14 @@ func rowCondition(q *statement, c *timeseries.Condition) string {
 		case timeseries.Double:
 			return "(" + item("ints", " AND toFloat64(ints["+key+"]) = "+double(v.Double)) + " OR " + item("doubles", " AND doubles["+key+"] = "+double(v.Double)) + ")"
 		case timeseries.String, timeseries.Bytes:
-			return item(text(v.Kind), " AND "+text(v.Kind)+"["+key+"] = "+q.bytes(v.Text))
+			x := text(v.Kind) + "[" + key + "]"
+			if len(v.Text) > longestSent {
+				return item(text(v.Kind), " AND startsWith("+x+", "+q.bytes(v.Text[:longestSent])+")")
+			}
+			return item(text(v.Kind), " AND "+x+" = "+q.bytes(v.Text))
 		}
 	case timeseries.Prefix:
-		return item("strings", " AND startsWith(strings["+key+"], "+q.bytes(c.Value.Text)+")")
+		return item("strings", " AND startsWith(strings["+key+"], "+q.bytes(c.Value.Text[:min(longestSent, len(c.Value.Text))])+")")
 	case timeseries.Range:
 		of := c.Lower
 		if of == nil {
@@ -116,7 +123,14 @@ func rowCondition(q *statement, c *timeseries.Condition) string {
 		}
 		if of.Kind == timeseries.String || of.Kind == timeseries.Bytes {
 			column := text(of.Kind)
-			return item(column, bounds(column+"["+key+"]", c, func(v *timeseries.Value) string { return q.bytes(v.Text) }))
+			cut := *c
+			if cut.Lower != nil && len(cut.Lower.Text) > longestSent {
+				cut.Lower = &timeseries.Value{Kind: of.Kind, Text: cut.Lower.Text[:longestSent]}
+			}
+			if cut.Upper != nil && len(cut.Upper.Text) > longestSent { // what it begins with would be too little
+				cut.Upper = nil
+			}
+			return item(column, bounds(column+"["+key+"]", &cut, func(v *timeseries.Value) string { return q.bytes(v.Text) }))
 		}
 		// As doubles, and with both ends: rounding keeps the order, and lets through more.
 		end := func(v *timeseries.Value) string {

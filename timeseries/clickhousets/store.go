@@ -34,12 +34,14 @@ type Store struct {
 	cluster *Cluster
 	dataset string
 	life    string // of the store; no two have one
+	session string // of this opening
 	// deleted are what of each partition is hidden, as of its last commit.
 	deleted []atomic.Pointer[deletions]
 	looking atomic.Int64 // snapshots that are open
 	blocks  atomic.Int64 // that were written
-	// removals are of each partition, in the goroutine of its applier.
+	// removals and ends are of each partition, in the goroutine of its applier.
 	removals []removal
+	ends     []logEnd
 }
 
 var _ timeseries.Store = (*Store)(nil)
@@ -70,8 +72,12 @@ func Open(cfg Config) (*Store, error) {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
-	s := &Store{Ledger: l, cluster: cfg.Cluster, dataset: cfg.Dataset, life: at.life, deleted: make([]atomic.Pointer[deletions], cfg.Ledger.Partitions)}
-	s.removals = make([]removal, cfg.Ledger.Partitions)
+	session := make([]byte, 8)
+	if _, err := rand.Read(session); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	s := &Store{Ledger: l, cluster: cfg.Cluster, dataset: cfg.Dataset, life: at.life, session: hex.EncodeToString(session), deleted: make([]atomic.Pointer[deletions], cfg.Ledger.Partitions)}
+	s.removals, s.ends = make([]removal, cfg.Ledger.Partitions), make([]logEnd, cfg.Ledger.Partitions)
 	for p := range wal.Partition(cfg.Ledger.Partitions) {
 		d, err := deletionsIn(l.DB.DB, p)
 		if err != nil {

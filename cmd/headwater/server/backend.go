@@ -107,6 +107,11 @@ func (st *store) check(ctx context.Context) (ahead bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("bounds of partition %d: %w", p, err)
 		}
+		if l, ok := st.ledger.(interface {
+			LogEndsAt(p wal.Partition, end wal.Offset)
+		}); ok {
+			l.LogEndsAt(p, b.End)
+		}
 		if saved+1 < b.Start && !x.hasHome() {
 			if err := st.ledger.BeginAt(ctx, p, b.Start); err != nil {
 				return false, fmt.Errorf("begin partition %d at offset %d: %w", p, b.Start, err)

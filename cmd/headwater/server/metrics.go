@@ -12,8 +12,8 @@ import (
 
 // spaceMetrics collects what a scrape asks of the open namespaces, when it asks.
 type spaceMetrics struct {
-	s                                                                             *Server
-	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left, conflicts *prometheus.Desc
+	s                                                                                   *Server
+	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left, conflicts, wide *prometheus.Desc
 }
 
 func newSpaceMetrics(s *Server) *spaceMetrics {
@@ -30,11 +30,12 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 		trimSeconds: d("headwater_log_trim_blocked_seconds", "How long a role's store or a parked record has kept the log from being trimmed. What passes by itself, the retention and the token window, does not count.", "namespace", "role"),
 		left:        d("headwater_dead_letters_trimmed_total", "Records whose dead letters have left by dead_letters.retention or max_bytes, ever.", "namespace"),
 		conflicts:   d("headwater_ts_conflicts_total", "Events that came with another value of an item that they had, which changed nothing, since the PRIMARY was opened.", "namespace"),
+		wide:        d("headwater_ts_wide_pages_total", "Pages of events that ended in a slice in which their series has more than 64 MiB.", "namespace"),
 	}
 }
 
 func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts} {
+	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts, m.wide} {
 		ch <- d
 	}
 }
@@ -65,6 +66,9 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
 		if n.Applier != nil {
 			ch <- prometheus.MustNewConstMetric(m.left, prometheus.CounterValue, float64(n.Letters.Trimmed()), n.Name)
+		}
+		if n.TimeSeries != nil {
+			ch <- prometheus.MustNewConstMetric(m.wide, prometheus.CounterValue, float64(n.TimeSeries.WidePages()), n.Name)
 		}
 		if events, ok := m.s.spaces.conflicts(n.Name); ok {
 			ch <- prometheus.MustNewConstMetric(m.conflicts, prometheus.CounterValue, float64(events), n.Name)

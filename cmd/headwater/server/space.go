@@ -55,7 +55,8 @@ type space struct {
 	stores map[string]*store
 	upkeep []upkeep // by partition
 	// durable is how far each store was when it was last synced; nil before the first time.
-	durable map[*store]map[wal.Partition]wal.Offset
+	durable      map[*store]map[wal.Partition]wal.Offset
+	lastSettings atomic.Pointer[lastSettings] // of a time-series namespace
 }
 
 // front is the part of a namespace that takes calls, of each abstraction.
@@ -167,19 +168,19 @@ func (x *space) noteEnds(ctx context.Context) {
 
 // catchUp lets writes in once everything that the log held is applied: only then
 // is every token known. It does not wait for a store on another server: a copy of a
-// write that is not applied yet is appended then, and changes nothing.
+// write that is not applied yet is appended then, answered as perhaps one, and changes
+// nothing.
 func (x *space) catchUp(ctx context.Context) {
-	if remotePrimary(x.entry.Config) {
-		x.ns.SetReady()
-		close(x.ready)
-		return
-	}
+	remote := remotePrimary(x.entry.Config)
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		o, err := x.end(ctx, p)
 		if err == nil {
 			x.ns.Stream.Progress().Ack(p, o)
-			err = x.ns.Stream.WaitApplied(ctx, p, o)
+			x.ns.Stream.Inherit(p, o)
+			if !remote {
+				err = x.ns.Stream.WaitApplied(ctx, p, o)
+			}
 		}
 		if err != nil {
 			if ctx.Err() == nil {

@@ -26,7 +26,7 @@ func (x *space) newTimeSeriesFront() *timeSeriesFront {
 		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() *timeseries.Options {
 			c := x.ns.Config()
-			return &timeseries.Options{FrontOptions: frontOptions(c), Settings: *seriesSettings(c), ReadMax: c.SLO.Read.Max}
+			return &timeseries.Options{FrontOptions: frontOptions(c), Settings: *x.seriesSettings(c), ReadMax: c.SLO.Read.Max}
 		},
 	})
 	x.ns.TimeSeries = f.db
@@ -34,6 +34,23 @@ func (x *space) newTimeSeriesFront() *timeSeriesFront {
 }
 
 func (f *timeSeriesFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+// lastSettings are those of the configuration that was last asked for: a call and a record need
+// them, and 10,000 blocked series are a map.
+type lastSettings struct {
+	of       *namespace.Config
+	settings *timeseries.Settings
+}
+
+// seriesSettings are what a configuration says to events. They are not changed.
+func (x *space) seriesSettings(c *namespace.Config) *timeseries.Settings {
+	if last := x.lastSettings.Load(); last != nil && last.of == c {
+		return last.settings
+	}
+	s := seriesSettings(c)
+	x.lastSettings.Store(&lastSettings{c, s})
+	return s
+}
 
 func seriesSettings(c *namespace.Config) *timeseries.Settings {
 	t, l := &c.TimeSeries, &c.Lifecycle
@@ -84,7 +101,7 @@ func (b *timeSeriesBackend) settings(version uint64) (*timeseries.Settings, erro
 	if err != nil {
 		return nil, err
 	}
-	return seriesSettings(c), nil
+	return b.st.x.seriesSettings(c), nil
 }
 
 // save: every batch is saved as it is applied.
@@ -100,7 +117,7 @@ func (b *timeSeriesBackend) view(ctx context.Context, p wal.Partition) (view, wa
 
 func (b *timeSeriesBackend) compare(ctx context.Context, p wal.Partition, x, y view, r *consumers.Report, looked func(n int64)) error {
 	a := x.(timeseries.Snapshot)
-	return timeseries.Compare(ctx, p, a, y.(timeseries.Snapshot), seriesSettings(b.st.x.ns.Config()).OpenAt(a.State().LogTime), r, looked)
+	return timeseries.Compare(ctx, p, a, y.(timeseries.Snapshot), b.st.x.seriesSettings(b.st.x.ns.Config()).OpenAt(a.State().LogTime), r, looked)
 }
 
 func (b *timeSeriesBackend) serve(p wal.Partition) {
@@ -110,14 +127,14 @@ func (b *timeSeriesBackend) serve(p wal.Partition) {
 func (b *timeSeriesBackend) run(context.Context) {}
 
 func (b *timeSeriesBackend) sweep(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
-	_, more, err = b.applier.Sweep(ctx, p, seriesSettings(b.st.x.ns.Config()), limit)
+	_, more, err = b.applier.Sweep(ctx, p, b.st.x.seriesSettings(b.st.x.ns.Config()), limit)
 	return more, err
 }
 
 // due: tokens are forgotten and slices dropped by log time, which an idle log does not
 // move on.
 func (b *timeSeriesBackend) due(p wal.Partition, now int64) bool {
-	return b.st.owesTokens(b.applier.Part(p), now) || b.applier.Due(p, now, seriesSettings(b.st.x.ns.Config()))
+	return b.st.owesTokens(b.applier.Part(p), now) || b.applier.Due(p, now, b.st.x.seriesSettings(b.st.x.ns.Config()))
 }
 
 // filledAtOnce is how many events a batch has while a store is filled.
