@@ -92,8 +92,8 @@ func Connect(cfg ClusterConfig) (*Cluster, error) {
 	if o.Compression == nil {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
-	o.DialTimeout = cmp.Or(o.DialTimeout, 5*time.Second)
-	o.ReadTimeout = cfg.Timeout + 5*time.Second // what a statement may take is said to ClickHouse
+	o.DialTimeout = cmp.Or(o.DialTimeout, 15*time.Second) // with the first statement of a connection
+	o.ReadTimeout = cfg.Timeout + 5*time.Second           // what a statement may take is said to ClickHouse
 	o.MaxOpenConns, o.MaxIdleConns = 32, 8
 	conn, err := clickhouse.Open(o)
 	if err != nil {

@@ -99,9 +99,9 @@ func (c Config) in(dir string, partitions int) Config {
 }
 
 // TestEngineRowsOfALostLogAreGone: after a restore from a copy other records have the offsets of
-// those that were lost, and their rows do not come back.
+// those that were lost, and their rows do not come back. Alone: the engine runs one statement at
+// a time, and a deletion that is waited for takes it ten seconds.
 func TestEngineRowsOfALostLogAreGone(t *testing.T) {
-	t.Parallel()
 	c := connect(t, protocols["Native"])
 	h := harness(t.TempDir(), c)
 	s := h.Open(t, 1).(*testStore)

@@ -141,6 +141,13 @@ func TestEngineClickHouseShadowTakesOver(t *testing.T) {
 	}
 }
 
+// TestEngineClickHouseSlicesCloseAndAreDropped is TestSlicesCloseAndAreDropped on ClickHouse.
+func TestEngineClickHouseSlicesCloseAndAreDropped(t *testing.T) {
+	t.Parallel()
+	s := onClickHouse(t, t.TempDir())
+	slicesCloseAndAreDropped(t, s, "clickhouse, cluster: main")
+}
+
 // cuttable is a way to a server that can be cut.
 type cuttable struct {
 	l    net.Listener

@@ -84,8 +84,12 @@ func TestWhatIsLeftOutOfACall(t *testing.T) {
 // close_after is raised; what was dropped does not.
 func TestSlicesCloseAndAreDropped(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir())
-	doc := "namespace: short\nabstraction: timeseries\nlog: {partitions: 1}\ntimeseries: {slice: 1m, accept_limit: 0}\nlifecycle: {close_after: %s, delete_after: %s}\n"
+	slicesCloseAndAreDropped(t, start(t, t.TempDir()), "pebble")
+}
+
+func slicesCloseAndAreDropped(t *testing.T, s *Server, kind string) {
+	t.Helper()
+	doc := "namespace: short\nabstraction: timeseries\nlog: {partitions: 1}\ntimeseries: {slice: 1m, accept_limit: 0}\nlifecycle: {close_after: %s, delete_after: %s}\nstorage: [{role: PRIMARY, type: " + kind + "}]\n"
 	is(t, "make", applyDoc(t, s, fmt.Sprintf(doc, "2h", "3h")))
 	now := time.Now()
 	at := []time.Time{now.Add(-90 * time.Minute), now}
