@@ -34,6 +34,19 @@ type Condition struct {
 	LowerExclusive, UpperInclusive bool
 }
 
+// AllOf is the condition that an event has items of these keys with these values; nil where there
+// are none.
+func AllOf(items []Item) *Condition {
+	if len(items) == 0 {
+		return nil
+	}
+	c := &Condition{Op: And}
+	for _, it := range items {
+		c.Kids = append(c.Kids, Condition{Op: Equals, Key: it.Key, Value: it.Value})
+	}
+	return c
+}
+
 // Match reports whether an event meets the condition. A nil one is met by all.
 func (c *Condition) Match(e *Event) bool {
 	if c == nil {

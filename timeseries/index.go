@@ -9,9 +9,6 @@ import (
 // slices compare.
 type IndexKeys string
 
-// MaxIndexKeys is how many keys a slice has an index on.
-const MaxIndexKeys = 16
-
 // NewIndexKeys are those of a list, in the order of their bytes.
 func NewIndexKeys(keys []string) IndexKeys {
 	var b []byte

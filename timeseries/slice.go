@@ -78,6 +78,19 @@ func (s Slices) Overlapping(start, end int64) Slices {
 	return out
 }
 
+// ReadIn are the slices that a read of start <= t < end looks at, in its order: those that open
+// lets through, all where it is nil. ErrAcrossTime: there are more than MaxSlices.
+func (s Slices) ReadIn(start, end int64, oldest bool, open func(Slice) bool) (Slices, error) {
+	all := s.Overlapping(start, end)
+	if len(all) > MaxSlices {
+		return nil, ErrAcrossTime
+	}
+	if !oldest {
+		slices.Reverse(all)
+	}
+	return slices.DeleteFunc(all, func(x Slice) bool { return open != nil && !open(x) }), nil
+}
+
 func floorDiv(a, b int64) int64 {
 	q := a / b
 	if a%b < 0 {

@@ -130,15 +130,7 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 	}
 	left := 0
 	for _, d := range r.of.parts() {
-		q := &statement{}
-		q.WriteString("SELECT DISTINCT slice FROM " + table + " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND " + d.condition(q))
-		var in []int64
-		err := s.rows(ctx, "look for deleted series", q, nil, func(r rowScanner) error {
-			var x int64
-			err := r.Scan(&x)
-			in = append(in, x)
-			return err
-		})
+		in, err := s.slicesWith(ctx, "look for deleted series", p, d.condition)
 		if err != nil {
 			return nil, err
 		}
@@ -147,9 +139,7 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 			if !r.asked.IsZero() {
 				continue
 			}
-			q := &statement{}
-			q.addf("DELETE FROM "+table+" IN PARTITION ('%s', %d, %d) WHERE %s", s.life, p, x, d.condition(q))
-			if err := s.exec(ctx, "remove deleted series", q, clickhouse.Settings{"lightweight_deletes_sync": 0}); err != nil {
+			if err := s.deleteIn(ctx, "remove deleted series", p, x, d.condition, false); err != nil {
 				return nil, err
 			}
 		}
@@ -162,6 +152,30 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 	}
 	gone, r.of = r.of, nil
 	return gone, nil
+}
+
+// slicesWith are the slices of a partition that have rows of a condition, by their starts.
+func (s *Store) slicesWith(ctx context.Context, what string, p wal.Partition, condition func(q *statement) string) (in []int64, err error) {
+	q := &statement{}
+	q.WriteString("SELECT DISTINCT slice FROM " + table + " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND " + condition(q))
+	err = s.rows(ctx, what, q, nil, func(r rowScanner) error {
+		var x int64
+		err := r.Scan(&x)
+		in = append(in, x)
+		return err
+	})
+	return in, err
+}
+
+// deleteIn has ClickHouse remove the rows of a condition from a slice, and waits until it has
+// where wait says so.
+func (s *Store) deleteIn(ctx context.Context, what string, p wal.Partition, slice int64, condition func(q *statement) string, wait bool) error {
+	q, sync := &statement{}, 0
+	if wait {
+		sync = 2
+	}
+	q.addf("DELETE FROM "+table+" IN PARTITION ('%s', %d, %d) WHERE %s", s.life, p, slice, condition(q))
+	return s.exec(ctx, what, q, clickhouse.Settings{"lightweight_deletes_sync": sync})
 }
 
 // forget takes deletions whose rows are gone out of the ledger, but for those that were made

@@ -3,9 +3,6 @@ package clickhousets
 import (
 	"context"
 	"errors"
-	"strconv"
-
-	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -28,25 +25,13 @@ func (s *Store) removeLost(ctx context.Context, p wal.Partition) error {
 	if !e.known || e.checked {
 		return nil
 	}
-	where := func(q *statement) string {
-		return " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND decided >= " + number(int64(e.at))
-	}
-	q := &statement{}
-	q.WriteString("SELECT DISTINCT slice FROM " + table + where(q))
-	var in []int64
-	err := s.rows(ctx, "look for rows of a log that was lost", q, nil, func(r rowScanner) error {
-		var x int64
-		err := r.Scan(&x)
-		in = append(in, x)
-		return err
-	})
+	lost := func(*statement) string { return "decided >= " + number(int64(e.at)) }
+	in, err := s.slicesWith(ctx, "look for rows of a log that was lost", p, lost)
 	if err != nil {
 		return err
 	}
 	for _, x := range in {
-		q := &statement{}
-		q.addf("DELETE FROM "+table+" IN PARTITION ('%s', %d, %d)%s", s.life, p, x, where(q))
-		err = errors.Join(err, s.exec(ctx, "remove rows of a log that was lost", q, clickhouse.Settings{"lightweight_deletes_sync": 2}))
+		err = errors.Join(err, s.deleteIn(ctx, "remove rows of a log that was lost", p, x, lost, true))
 	}
 	if err != nil {
 		return err

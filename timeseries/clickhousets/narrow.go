@@ -160,15 +160,3 @@ func bounds(x string, c *timeseries.Condition, end func(v *timeseries.Value) str
 func double(d float64) string {
 	return "reinterpretAsFloat64(toUInt64(" + strconv.FormatUint(math.Float64bits(d), 10) + "))"
 }
-
-// conditionOf are filters of a read as a condition; nil: none.
-func conditionOf(filters []timeseries.Item) *timeseries.Condition {
-	if len(filters) == 0 {
-		return nil
-	}
-	c := &timeseries.Condition{Op: timeseries.And}
-	for _, f := range filters {
-		c.Kids = append(c.Kids, timeseries.Condition{Op: timeseries.Equals, Key: f.Key, Value: f.Value})
-	}
-	return c
-}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -174,6 +173,12 @@ type scan struct {
 	where *timeseries.Condition
 	// first is how many rows the first query reads; the next ones read more.
 	first int
+}
+
+// of is the scan of what a slice has of start <= time < end.
+func (c scan) of(x timeseries.Slice, start, end int64) scan {
+	c.in, c.start, c.end = x, max(start, x.Start), min(end, x.End)
+	return c
 }
 
 // errStop ends an answer that is not read to its end.
@@ -391,16 +396,4 @@ func (m *merge) flush(f func(e *timeseries.Event) (bool, error)) (stop bool, err
 		return true, fmt.Errorf("%w: an event has an item twice", wal.ErrCorrupt)
 	}
 	return f(&m.e)
-}
-
-// overlapping are the slices of a read, in its order.
-func overlapping(all timeseries.Slices, start, end int64, oldest bool, open func(timeseries.Slice) bool) (timeseries.Slices, error) {
-	all = all.Overlapping(start, end)
-	if len(all) > timeseries.MaxSlices {
-		return nil, timeseries.ErrAcrossTime
-	}
-	if !oldest {
-		slices.Reverse(all)
-	}
-	return slices.DeleteFunc(all, func(x timeseries.Slice) bool { return open != nil && !open(x) }), nil
 }

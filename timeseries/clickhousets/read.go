@@ -12,6 +12,17 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
+// begin is what a read of a partition begins with: its slices, in its order, and a scan that lacks
+// the slice and what of it.
+func (s *Store) begin(ctx context.Context, p wal.Partition, start, end int64, oldest bool, open func(timeseries.Slice) bool) (scan, timeseries.Slices, error) {
+	all, err := s.Slices(p).ReadIn(start, end, oldest, open)
+	if err != nil {
+		return scan{}, nil, err
+	}
+	applied, err := s.applied(ctx, p)
+	return scan{s: s, p: p, applied: applied, deleted: *s.deleted[p].Load()}, all, err
+}
+
 // applied is what a read sees: what the ledger's position covers as it begins.
 func (s *Store) applied(ctx context.Context, p wal.Partition) (wal.Offset, error) {
 	st, err := s.State(ctx, p)
@@ -24,20 +35,14 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page
 		return nil, err
 	}
 	defer s.Leave()
-	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, q.Oldest, q.Open)
+	base, all, err := s.begin(ctx, q.Partition, q.Start, q.End, q.Oldest, q.Open)
 	if err != nil {
 		return nil, err
 	}
-	applied, err := s.applied(ctx, q.Partition)
-	if err != nil {
-		return nil, err
-	}
-	r := reading{q: q, page: &timeseries.Page{}}
+	r := reading{q: q, where: timeseries.AllOf(q.Filters), page: &timeseries.Page{}}
 	for _, x := range all {
-		c := scan{
-			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: newestFirst, series: q.Series,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: q.Limit - len(r.page.Events) + 2, where: conditionOf(q.Filters),
-		}
+		c := base.of(x, q.Start, q.End)
+		c.order, c.series, c.where, c.first = newestFirst, q.Series, r.where, q.Limit-len(r.page.Events)+2
 		if q.Oldest {
 			c.order = oldestFirst
 		}
@@ -68,6 +73,7 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page
 // reading is a page on its way.
 type reading struct {
 	q      *timeseries.Query
+	where  *timeseries.Condition // of the filters
 	page   *timeseries.Page
 	bytes  int
 	looked int
@@ -81,14 +87,14 @@ func (r *reading) event(e *timeseries.Event) (done bool) {
 	q := r.q
 	if r.looked++; r.looked%lookEvery == 0 && !q.Deadline.IsZero() && !time.Now().Before(q.Deadline) {
 		r.page.Next, r.page.Partial = &timeseries.Mark{Time: e.Time, ID: e.ID}, true
-		if n := len(r.page.Events); r.passes(e) && n < q.Limit && (n == 0 || r.bytes+sizeOf(e) <= q.MaxBytes) {
+		if n := len(r.page.Events); r.where.Match(e) && n < q.Limit && (n == 0 || r.bytes+sizeOf(e) <= q.MaxBytes) {
 			r.page.Events = append(r.page.Events, *e)
 		} else if n > 0 {
 			r.page.Next = &timeseries.Mark{Time: r.page.Events[n-1].Time, ID: r.page.Events[n-1].ID}
 		}
 		return true
 	}
-	if !r.passes(e) {
+	if !r.where.Match(e) {
 		return false
 	}
 	size, n := sizeOf(e), len(r.page.Events)
@@ -99,15 +105,6 @@ func (r *reading) event(e *timeseries.Event) (done bool) {
 	}
 	r.page.Events, r.bytes = append(r.page.Events, *e), r.bytes+size
 	return false
-}
-
-func (r *reading) passes(e *timeseries.Event) bool {
-	for i := range r.q.Filters {
-		if v := e.Item(r.q.Filters[i].Key); v == nil || !v.Equal(&r.q.Filters[i].Value) {
-			return false
-		}
-	}
-	return true
 }
 
 func sizeOf(e *timeseries.Event) int {
@@ -134,20 +131,14 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 		return nil, err
 	}
 	defer s.Leave()
-	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, q.Oldest, q.Open)
-	if err != nil {
-		return nil, err
-	}
-	applied, err := s.applied(ctx, q.Partition)
+	base, all, err := s.begin(ctx, q.Partition, q.Start, q.End, q.Oldest, q.Open)
 	if err != nil {
 		return nil, err
 	}
 	found, size := &timeseries.Found{}, 0
 	for _, x := range all {
-		c := scan{
-			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: placesUp,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: 4 * (q.Limit + 1), where: q.Where,
-		}
+		c := base.of(x, q.Start, q.End)
+		c.order, c.where, c.first = placesUp, q.Where, 4*(q.Limit+1)
 		if q.Oldest {
 			c.order = placesDown
 		}
@@ -191,19 +182,13 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 		return err
 	}
 	defer s.Leave()
-	all, err := overlapping(s.Slices(q.Partition), q.Start, q.End, true, q.Open)
-	if err != nil {
-		return err
-	}
-	applied, err := s.applied(ctx, q.Partition)
+	base, all, err := s.begin(ctx, q.Partition, q.Start, q.End, true, q.Open)
 	if err != nil {
 		return err
 	}
 	for _, x := range all {
-		c := scan{
-			s: s, p: q.Partition, applied: applied, deleted: *s.deleted[q.Partition].Load(), in: x, order: byKey, series: q.Series,
-			start: max(q.Start, x.Start), end: min(q.End, x.End), first: mostRows, keys: q.Keys, where: q.Where,
-		}
+		c := base.of(x, q.Start, q.End)
+		c.order, c.series, c.keys, c.where, c.first = byKey, q.Series, q.Keys, q.Where, mostRows
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
 			if !q.Where.Match(e) {
 				return false, nil

@@ -137,7 +137,7 @@ func (b *Batch) Commit(ctx context.Context, st consumers.State) error {
 }
 
 // Sweep evicts tokens and drops the slices that are due. drop removes what is in one; it
-// comes before the slice is gone here. walk does the rest of the sweep; nil: nothing.
+// comes before the slice is gone here. walk does the rest of the sweep.
 func (l *Ledger) Sweep(
 	ctx context.Context, r *timeseries.SweepRequest, drop func(w *pebble.Batch, x timeseries.Slice) error,
 	walk func(sw *pebblestore.Sweep[consumers.State], kept timeseries.Slices, res *timeseries.SweepResult) error,
@@ -153,9 +153,6 @@ func (l *Ledger) Sweep(
 			}
 			kept = kept.Without(x.Start)
 			res.Slices++
-		}
-		if walk == nil {
-			return nil
 		}
 		return walk(sw, kept, &res)
 	})

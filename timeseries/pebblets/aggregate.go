@@ -18,9 +18,9 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 		return err
 	}
 	defer s.Leave()
-	all := s.Slices(q.Partition).Overlapping(q.Start, q.End)
-	if len(all) > timeseries.MaxSlices {
-		return timeseries.ErrAcrossTime
+	all, err := s.Slices(q.Partition).ReadIn(q.Start, q.End, true, q.Open)
+	if err != nil {
+		return err
 	}
 	lo, hi := pebblestore.Span(tableEvent, q.Partition)
 	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
@@ -29,9 +29,6 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 	}
 	r := aggregating{s: s, q: q, it: it, into: into}
 	for _, x := range all {
-		if q.Open != nil && !q.Open(x) {
-			continue
-		}
 		if err = r.look(ctx, x); err != nil {
 			break
 		}

@@ -24,23 +24,17 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (page *timeseries
 	defer s.Leave()
 	// The slices are read first: one that is dropped meanwhile has no events then, and one
 	// that is made meanwhile has none that the read must see.
-	all := s.Slices(q.Partition).Overlapping(q.Start, q.End)
-	if len(all) > timeseries.MaxSlices {
-		return nil, timeseries.ErrAcrossTime
-	}
-	if !q.Oldest {
-		slices.Reverse(all)
+	all, err := s.Slices(q.Partition).ReadIn(q.Start, q.End, q.Oldest, q.Open)
+	if err != nil {
+		return nil, err
 	}
 	lo, hi := pebblestore.Span(tableEvent, q.Partition)
 	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return nil, s.DB.ReadError("read events", q.Partition, err)
 	}
-	r := reading{q: q, it: it, page: &timeseries.Page{}}
+	r := reading{q: q, where: timeseries.AllOf(q.Filters), it: it, page: &timeseries.Page{}}
 	for _, x := range all {
-		if q.Open != nil && !q.Open(x) {
-			continue
-		}
 		if done := r.slice(ctx, x); done {
 			if r.err == nil { // the slice holds more than the page
 				r.page.Wide, r.err = s.wide(q, x)
@@ -65,6 +59,7 @@ func (s *Store) wide(q *timeseries.Query, x timeseries.Slice) (bool, error) {
 // reading is a page on its way.
 type reading struct {
 	q      *timeseries.Query
+	where  *timeseries.Condition // of the filters
 	it     *pebble.Iterator
 	page   *timeseries.Page
 	bytes  int
@@ -137,10 +132,8 @@ func (r *reading) event() (done bool) {
 		r.err = errors.Join(errBadRow, err)
 		return true
 	}
-	for i := range q.Filters {
-		if v := e.Item(q.Filters[i].Key); v == nil || !v.Equal(&q.Filters[i].Value) {
-			return false
-		}
+	if !r.where.Match(&e) {
+		return false
 	}
 	size := len(value) + len(id) + 16
 	n := len(r.page.Events)

@@ -22,12 +22,9 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 		return nil, err
 	}
 	defer s.Leave()
-	all := s.Slices(q.Partition).Overlapping(q.Start, q.End)
-	if len(all) > timeseries.MaxSlices {
-		return nil, timeseries.ErrAcrossTime
-	}
-	if !q.Oldest {
-		slices.Reverse(all)
+	all, err := s.Slices(q.Partition).ReadIn(q.Start, q.End, q.Oldest, q.Open)
+	if err != nil {
+		return nil, err
 	}
 	lo, hi := pebblestore.Span(tableEvent, q.Partition)
 	it, err := s.DB.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lo, UpperBound: hi})
@@ -54,7 +51,7 @@ type searching struct {
 func (r *searching) run(ctx context.Context, s *Store, all timeseries.Slices) error {
 	q, searched := r.q, 0
 	for _, x := range all {
-		if q.Open != nil && !q.Open(x) || r.passed(x) {
+		if r.passed(x) {
 			continue
 		}
 		r.best = firsts{oldest: q.Oldest}
