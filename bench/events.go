@@ -74,17 +74,23 @@ func (x *trips) connect(ctx context.Context) error {
 		x.h.note("events: HEADWATER_TEST_CLICKHOUSE_NATIVE is not set, so there is no peer")
 		return nil
 	}
-	o, err := clickhouse.ParseDSN(dsn)
-	if err != nil {
-		return err
-	}
-	o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
-	if x.peer, err = clickhouse.Open(o); err != nil {
+	var err error
+	if x.peer, err = dialClickHouse(dsn); err != nil {
 		return err
 	}
 	return errors.Join(x.peer.Exec(ctx, "DROP TABLE IF EXISTS "+peerTrips), x.peer.Exec(ctx, "CREATE TABLE "+peerTrips+
 		" (series String, time DateTime64(6), id String, delay Int64, distance Float64, origin LowCardinality(String), note String)"+
 		" ENGINE = MergeTree ORDER BY (series, time) SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"))
+}
+
+// dialClickHouse connects as Headwater does.
+func dialClickHouse(dsn string) (driver.Conn, error) {
+	o, err := clickhouse.ParseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
+	return clickhouse.Open(o)
 }
 
 // ingest writes events in calls of 1,000.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/headwater-db/headwater/client"
@@ -43,12 +42,7 @@ func eventsRemote(ctx context.Context, h *harness) (err error) {
 	if _, err := c.Namespaces().Apply(ctx, remoteDocument, client.ApplyOptions{}); err != nil {
 		return err
 	}
-	o, err := clickhouse.ParseDSN(dsn)
-	if err != nil {
-		return err
-	}
-	o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
-	conn, err := clickhouse.Open(o)
+	conn, err := dialClickHouse(dsn)
 	if err != nil {
 		return err
 	}

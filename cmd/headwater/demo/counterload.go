@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/headwater-db/headwater/client"
@@ -89,10 +88,10 @@ func CountFlights(ctx context.Context, c *client.Client, f *Flights, o CounterOp
 		return Counted{}, err
 	}
 	out.Present = len(all) - len(left)
-	var mu sync.Mutex // guards out and done
-	done := f.Rows
+	t := tally{progress: o.Progress, done: f.Rows}
 	for i := range left {
-		done -= left[i].Flights
+		t.done -= left[i].Flights
+		out.Increments += left[i].Flights * IncrementsPerFlight
 	}
 	start := time.Now()
 	err = each(ctx, o.Workers, len(left), func(ctx context.Context, i int) error {
@@ -102,22 +101,13 @@ func CountFlights(ctx context.Context, c *client.Client, f *Flights, o CounterOp
 		if err != nil {
 			return fmt.Errorf("count flights, call %d of %d: %w", i+1, len(left), err)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		done += b.Flights
-		out.Increments += b.Flights * IncrementsPerFlight
-		out.Durability = res.Durability
-		if res.Duplicate == client.Repeated {
-			out.Repeated++
-		}
-		if o.Progress != nil {
-			o.Progress(done)
-		}
+		t.sent(b.Flights, res)
 		return nil
 	})
 	if err != nil {
 		return Counted{}, err
 	}
+	out.Durability, out.Repeated = t.durability, t.repeated
 	if len(left) > 0 {
 		out.Seconds = time.Since(start).Seconds()
 		out.IncrementsPerSec = float64(out.Increments) / out.Seconds

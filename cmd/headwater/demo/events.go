@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -74,8 +73,7 @@ func RecordFlights(ctx context.Context, c *client.Client, f *Flights, o EventOpt
 	n := c.TimeSeries(o.Namespace)
 	calls := slices.Collect(slices.Chunk(f.legs, o.Batch))
 	out := Recorded{Events: f.Rows, Calls: len(calls)}
-	var mu sync.Mutex // guards out and done
-	done := 0
+	t := tally{progress: o.Progress}
 	start := time.Now()
 	err := each(ctx, o.Workers, len(calls), func(ctx context.Context, i int) error {
 		events := make([]client.Event, len(calls[i]))
@@ -89,21 +87,13 @@ func RecordFlights(ctx context.Context, c *client.Client, f *Flights, o EventOpt
 		if len(res.Refused) > 0 {
 			return fmt.Errorf("write flights as events: %s does not accept %d of them: %s", o.Namespace, len(res.Refused), res.Refused[0].Message)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		done += len(events)
-		out.Durability = res.Durability
-		if res.Duplicate == client.Repeated {
-			out.Repeated++
-		}
-		if o.Progress != nil {
-			o.Progress(done)
-		}
+		t.sent(len(events), res.WriteResult)
 		return nil
 	})
 	if err != nil {
 		return Recorded{}, err
 	}
+	out.Durability, out.Repeated = t.durability, t.repeated
 	out.Seconds = time.Since(start).Seconds()
 	out.EventsPerSec = float64(f.Rows) / out.Seconds
 	return out, nil

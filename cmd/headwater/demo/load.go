@@ -76,8 +76,7 @@ func Load(ctx context.Context, c *client.Client, f *Flights, o Options) (Loaded,
 	o = o.withDefaults()
 	all := f.batches(o.Batch)
 	out := Loaded{Rows: f.Rows, Batches: len(all)}
-	var mu sync.Mutex // guards out and done
-	done := 0
+	t := tally{progress: o.Progress}
 	start := time.Now()
 	err := each(ctx, o.Workers, len(all), func(ctx context.Context, i int) error {
 		b := &all[i]
@@ -93,24 +92,40 @@ func Load(ctx context.Context, c *client.Client, f *Flights, o Options) (Loaded,
 		if o.Acknowledged != nil {
 			o.Acknowledged(b.id, keys, res)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		done += len(b.rows)
-		out.Durability = res.Durability
-		if res.Duplicate == client.Repeated {
-			out.Repeated++
-		}
-		if o.Progress != nil {
-			o.Progress(done)
-		}
+		t.sent(len(b.rows), res)
 		return nil
 	})
 	if err != nil {
 		return Loaded{}, err
 	}
+	out.Durability, out.Repeated = t.durability, t.repeated
 	out.Seconds = time.Since(start).Seconds()
 	out.RowsPerSec = float64(f.Rows) / out.Seconds
 	return out, nil
+}
+
+// tally is what a load has sent so far. Safe for concurrent use.
+type tally struct {
+	progress func(done int) // nil: nobody is told
+
+	mu         sync.Mutex // guards what follows
+	done       int        // flights
+	repeated   int        // calls that were there already
+	durability client.Durability
+}
+
+// sent notes a call of so many flights.
+func (t *tally) sent(flights int, res client.WriteResult) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done += flights
+	t.durability = res.Durability
+	if res.Duplicate == client.Repeated {
+		t.repeated++
+	}
+	if t.progress != nil {
+		t.progress(t.done)
+	}
 }
 
 // each calls do for 0 to n-1 from several goroutines, and stops at the first
