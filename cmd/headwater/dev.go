@@ -25,7 +25,7 @@ import (
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "headwater",
-		Short:         "One durable log in which every mutation begins, and key-value, counters and messages on it",
+		Short:         "One durable log in which every mutation begins, and key-value, counters, time series and messages on it",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
