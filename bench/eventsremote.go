@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/client"
 	"github.com/headwater-db/headwater/cmd/headwater/benchload"
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
 )
 
@@ -49,11 +50,11 @@ func eventsRemote(ctx context.Context, h *harness) (err error) {
 	defer func() {
 		err = errors.Join(err, conn.Exec(ctx, "DROP TABLE IF EXISTS "+remotePeer), conn.Close())
 	}()
-	cluster, err := clickhousets.Connect(clickhousets.ClusterConfig{Name: "main", URL: dsn})
+	cluster, err := clickhousestore.Connect(clickhousestore.ClusterConfig{Name: "main", URL: dsn}, clickhousets.Table)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(cluster.ApplySchema(ctx), cluster.Close(), conn.Exec(ctx, "DROP TABLE IF EXISTS "+remotePeer), conn.Exec(ctx, "CREATE TABLE "+remotePeer+" AS "+clickhousets.Table)); err != nil {
+	if err := errors.Join(cluster.ApplySchema(ctx), cluster.Close(), conn.Exec(ctx, "DROP TABLE IF EXISTS "+remotePeer), conn.Exec(ctx, "CREATE TABLE "+remotePeer+" AS "+clickhousets.Table.Name)); err != nil {
 		return err
 	}
 	var last *benchload.Report

@@ -11,6 +11,10 @@ import (
 // ErrClosed: a store was used after its Close.
 var ErrClosed = errors.New("store is closed")
 
+// ErrStoreAway: the server that has the data of a store does not answer, or refuses. It passes:
+// what is in the log is applied when it is back.
+var ErrStoreAway = errors.New("the server of a store does not answer")
+
 // State is how far a partition is applied. An abstraction that saves more of a
 // partition embeds it in a state of its own.
 type State struct {

@@ -8,9 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
-
 	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
@@ -141,7 +140,7 @@ var domain = []struct {
 	{timeseries.ErrTooManyGroups, apierrors.TooManyGroups, "there are more groups than the limit of the request, or than 1,000,000 where it has order_by; ask for a larger limit, a shorter interval, longer buckets or fewer labels"},
 	{timeseries.ErrGroupMemory, apierrors.TooManyGroups, "the groups need more memory than a request may take; ask for a shorter interval, longer buckets, or fewer labels or aggregations"},
 	{timeseries.ErrAcrossTime, apierrors.BadInterval, "the interval has more than 10,000 time slices; ask for a shorter one"},
-	{timeseries.ErrStoreAway, apierrors.StoreAway, "the server that has the events does not answer; writes are taken, and reads work when it is back"},
+	{consumers.ErrStoreAway, apierrors.StoreAway, "the server that has the events does not answer; writes are taken, and reads work when it is back"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
 }
 

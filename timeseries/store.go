@@ -185,9 +185,5 @@ type SweepResult struct {
 	Cursor                 []byte // nil: the round is over
 }
 
-// ErrStoreAway: the database that has the events does not answer, or refuses. It passes:
-// what is in the log is applied when it is back.
-var ErrStoreAway = errors.New("the store of events does not answer")
-
 // ErrAcrossTime: an interval has more slices than a read may look at.
 var ErrAcrossTime = errors.New("the interval has too many slices")

@@ -8,7 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/headwater-db/headwater/cmd/headwater/server"
-	"github.com/headwater-db/headwater/timeseries/clickhousets"
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 )
 
 var (
@@ -78,7 +78,7 @@ func (c *configFile) checkCluster(n *yaml.Node, cl server.Cluster) (errs []error
 	case cl.URL == "":
 		wrong("url: is missing, as in http://clickhouse:8123/headwater or clickhouse://clickhouse:9000/headwater")
 	default:
-		if err := clickhousets.ParseURL(cl.URL); err != nil {
+		if err := clickhousestore.ParseURL(cl.URL); err != nil {
 			wrong("url: %w", err)
 		}
 	}

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/timeseries/ledger"
 	"github.com/headwater-db/headwater/wal"
@@ -70,9 +71,6 @@ func (b *batch) Commit(ctx context.Context, st consumers.State) error {
 	if !b.Ready() {
 		return b.Batch.Commit(ctx, st)
 	}
-	if err := b.s.removeLost(ctx, b.p); err != nil {
-		return err
-	}
 	if err := b.s.insert(ctx, b.p, &b.block); err != nil {
 		return err
 	}
@@ -103,7 +101,7 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		return err
 	}
 	if len(gone) == 0 {
-		return fmt.Errorf("%w: %d series of partition %d are deleted, and are to be removed before more are", timeseries.ErrStoreAway, mostDeletions, b.p)
+		return fmt.Errorf("%w: %d series of partition %d are deleted, and are to be removed before more are", consumers.ErrStoreAway, mostDeletions, b.p)
 	}
 	gone = maps.Clone(gone)
 	for name := range b.deleted { // its row is the new one
@@ -158,10 +156,9 @@ func (b *block) add(at timeseries.Order, slice int64, series []byte, t int64, id
 	_, _ = b.digest.Write(id)
 }
 
-// token names the rows of a block. What they hold follows from where in the log they stand; it is
-// good for one opening of the store, since rows that were removed before it may come again.
-func (b *block) token(s *Store, p wal.Partition) string {
-	return fmt.Sprintf("%s-%s-%d-%d-%d-%d-%016x", s.life, s.session, p, len(b.slice), b.decided[0], b.decided[len(b.decided)-1], b.digest.Sum64())
+// name is of the rows of a block. What they hold follows from where in the log they stand.
+func (b *block) name(p wal.Partition) string {
+	return fmt.Sprintf("%d-%d-%d-%d-%016x", p, len(b.slice), b.decided[0], b.decided[len(b.decided)-1], b.digest.Sum64())
 }
 
 // insert writes a block. A block that is there already is left out by ClickHouse.
@@ -170,40 +167,20 @@ func (s *Store) insert(ctx context.Context, p wal.Partition, b *block) error {
 	if n == 0 {
 		return nil
 	}
-	if err := s.cluster.Ready(ctx); err != nil {
-		return err
-	}
-	q := &statement{}
-	run, cancel := q.context(ctx, s.cluster.cfg.Timeout, clickhouse.Settings{
-		"insert_deduplication_token": b.token(s, p), "async_insert": 0, "max_partitions_per_insert_block": 0,
+	err := s.rows.Insert(ctx, p, b.name(p), func(out driver.Batch) error {
+		return errors.Join(
+			out.Column(0).Append(clickhousestore.Repeated(s.rows.Life, n)), out.Column(1).Append(clickhousestore.Repeated(s.rows.Dataset, n)),
+			out.Column(2).Append(clickhousestore.Repeated(uint32(p), n)),
+			out.Column(3).Append(b.slice), out.Column(4).Append(b.series), out.Column(5).Append(b.age), out.Column(6).Append(b.id),
+			out.Column(7).Append(b.decided), out.Column(8).Append(b.record), out.Column(9).Append(b.idx),
+			out.Column(10).Append(mapped(b.items, timeseries.Int)), out.Column(11).Append(mapped(b.items, timeseries.Double)),
+			out.Column(12).Append(mapped(b.items, timeseries.String)), out.Column(13).Append(mapped(b.items, timeseries.Bytes)),
+			out.Column(14).Append(b.bytes),
+		)
 	})
-	defer cancel()
-	out, err := s.cluster.conn.PrepareBatch(run, insertion)
 	if err != nil {
-		return s.failed(ctx, "begin a block", err)
-	}
-	err = errors.Join(
-		out.Column(0).Append(repeated(s.life, n)), out.Column(1).Append(repeated(s.dataset, n)), out.Column(2).Append(repeated(uint32(p), n)),
-		out.Column(3).Append(b.slice), out.Column(4).Append(b.series), out.Column(5).Append(b.age), out.Column(6).Append(b.id),
-		out.Column(7).Append(b.decided), out.Column(8).Append(b.record), out.Column(9).Append(b.idx),
-		out.Column(10).Append(mapped(b.items, timeseries.Int)), out.Column(11).Append(mapped(b.items, timeseries.Double)),
-		out.Column(12).Append(mapped(b.items, timeseries.String)), out.Column(13).Append(mapped(b.items, timeseries.Bytes)),
-		out.Column(14).Append(b.bytes),
-	)
-	if err != nil {
-		return errors.Join(fmt.Errorf("fill a block: %w", err), out.Abort())
-	}
-	if err := out.Send(); err != nil {
-		return s.failed(ctx, "write a block", err)
+		return err
 	}
 	s.blocks.Add(1)
 	return nil
-}
-
-func repeated[T any](v T, n int) []T {
-	out := make([]T, n)
-	for i := range out {
-		out[i] = v
-	}
-	return out
 }

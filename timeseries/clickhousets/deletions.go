@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
@@ -80,14 +80,14 @@ func deletionsIn(from pebble.Reader, p wal.Partition) (d deletions, err error) {
 }
 
 // condition is that a row is hidden by one of the deletions.
-func (d deletions) condition(q *statement) string {
+func (d deletions) condition(q *clickhousestore.Statement) string {
 	var series, decided, record, idx []string
 	for name, at := range d {
 		series = append(series, "'"+hex.EncodeToString([]byte(name))+"'")
-		decided, record, idx = append(decided, number(int64(at.Decided))), append(record, number(int64(at.Record))), append(idx, strconv.Itoa(at.Index))
+		decided, record, idx = append(decided, clickhousestore.Number(at.Decided)), append(record, clickhousestore.Number(at.Record)), append(idx, strconv.Itoa(at.Index))
 	}
 	array := func(kind string, values []string) string {
-		return q.param("Array("+kind+")", "["+strings.Join(values, ",")+"]")
+		return q.Param("Array("+kind+")", "["+strings.Join(values, ",")+"]")
 	}
 	return "arrayExists((s, a, b, c) -> s = lower(hex(series)) AND (decided, record, toInt64(idx)) < (a, b, c), " +
 		array("String", series) + ", " + array("Int64", decided) + ", " + array("Int64", record) + ", " + array("Int64", idx) + ")"
@@ -130,7 +130,7 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 	}
 	left := 0
 	for _, d := range r.of.parts() {
-		in, err := s.slicesWith(ctx, "look for deleted series", p, d.condition)
+		in, err := s.rows.SlicesWith(ctx, "look for deleted series", p, d.condition)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 			if !r.asked.IsZero() {
 				continue
 			}
-			if err := s.deleteIn(ctx, "remove deleted series", p, x, d.condition, false); err != nil {
+			if err := s.rows.DeleteIn(ctx, "remove deleted series", p, x, d.condition, false); err != nil {
 				return nil, err
 			}
 		}
@@ -152,30 +152,6 @@ func (s *Store) remove(ctx context.Context, p wal.Partition) (gone deletions, er
 	}
 	gone, r.of = r.of, nil
 	return gone, nil
-}
-
-// slicesWith are the slices of a partition that have rows of a condition, by their starts.
-func (s *Store) slicesWith(ctx context.Context, what string, p wal.Partition, condition func(q *statement) string) (in []int64, err error) {
-	q := &statement{}
-	q.WriteString("SELECT DISTINCT slice FROM " + table + " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND " + condition(q))
-	err = s.rows(ctx, what, q, nil, func(r rowScanner) error {
-		var x int64
-		err := r.Scan(&x)
-		in = append(in, x)
-		return err
-	})
-	return in, err
-}
-
-// deleteIn has ClickHouse remove the rows of a condition from a slice, and waits until it has
-// where wait says so.
-func (s *Store) deleteIn(ctx context.Context, what string, p wal.Partition, slice int64, condition func(q *statement) string, wait bool) error {
-	q, sync := &statement{}, 0
-	if wait {
-		sync = 2
-	}
-	q.addf("DELETE FROM "+table+" IN PARTITION ('%s', %d, %d) WHERE %s", s.life, p, slice, condition(q))
-	return s.exec(ctx, what, q, clickhouse.Settings{"lightweight_deletes_sync": sync})
 }
 
 // forget takes deletions whose rows are gone out of the ledger, but for those that were made

@@ -15,6 +15,6 @@
 // # What it does not
 //
 // It makes no table unless Config.MakeSchema says so. While ClickHouse is away, calls fail with
-// timeseries.ErrStoreAway, and nothing is lost or kept in memory. A ledger that is lost with its
+// consumers.ErrStoreAway, and nothing is lost or kept in memory. A ledger that is lost with its
 // directory is made again from the log, with rows of its own: two stores never share rows.
 package clickhousets

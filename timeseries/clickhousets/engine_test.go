@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/timeseries/timeseriestest"
@@ -29,9 +30,9 @@ func TestMain(m *testing.M) {
 // protocols are the variables of the environment that name a real ClickHouse.
 var protocols = map[string]string{"HTTP": "HEADWATER_TEST_CLICKHOUSE", "Native": "HEADWATER_TEST_CLICKHOUSE_NATIVE"}
 
-func connect(t testing.TB, variable string) *Cluster {
+func connect(t testing.TB, variable string) *clickhousestore.Cluster {
 	t.Helper()
-	c, err := Connect(ClusterConfig{Name: "test", URL: enginetest.Need(t, variable, "clickhouse"), MakeSchema: true})
+	c, err := clickhousestore.Connect(clickhousestore.ClusterConfig{Name: "test", URL: enginetest.Need(t, variable, "clickhouse"), MakeSchema: true}, Table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func open(t timeseriestest.TB, cfg Config) *testStore {
 	return &testStore{s, cfg}
 }
 
-func harness(dir string, c *Cluster) timeseriestest.Harness {
+func harness(dir string, c *clickhousestore.Cluster) timeseriestest.Harness {
 	return timeseriestest.Harness{
 		Open: func(t timeseriestest.TB, partitions int) timeseries.Store {
 			t.Helper()

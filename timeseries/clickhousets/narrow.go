@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries"
 )
 
@@ -17,7 +18,7 @@ const longestSent = 1024
 
 // narrowed is a condition on rows that every event that meets c has a row for; "": there is
 // none.
-func narrowed(q *statement, c *timeseries.Condition) string {
+func narrowed(q *clickhousestore.Statement, c *timeseries.Condition) string {
 	if c == nil {
 		return ""
 	}
@@ -85,8 +86,8 @@ func rank(c *timeseries.Condition) int {
 }
 
 // rowCondition is that a row has an item that may meet c.
-func rowCondition(q *statement, c *timeseries.Condition) string {
-	key := q.bytes(c.Key)
+func rowCondition(q *clickhousestore.Statement, c *timeseries.Condition) string {
+	key := q.Bytes(c.Key)
 	item := func(column, condition string) string {
 		return "(mapContains(" + column + ", " + key + ")" + condition + ")"
 	}
@@ -101,18 +102,18 @@ func rowCondition(q *statement, c *timeseries.Condition) string {
 		v := &c.Value
 		switch v.Kind {
 		case timeseries.Int:
-			return "(" + item("ints", " AND ints["+key+"] = "+number(v.Int)) + " OR " + item("doubles", " AND doubles["+key+"] = "+double(float64(v.Int))) + ")"
+			return "(" + item("ints", " AND ints["+key+"] = "+clickhousestore.Number(v.Int)) + " OR " + item("doubles", " AND doubles["+key+"] = "+double(float64(v.Int))) + ")"
 		case timeseries.Double:
 			return "(" + item("ints", " AND toFloat64(ints["+key+"]) = "+double(v.Double)) + " OR " + item("doubles", " AND doubles["+key+"] = "+double(v.Double)) + ")"
 		case timeseries.String, timeseries.Bytes:
 			x := text(v.Kind) + "[" + key + "]"
 			if len(v.Text) > longestSent {
-				return item(text(v.Kind), " AND startsWith("+x+", "+q.bytes(v.Text[:longestSent])+")")
+				return item(text(v.Kind), " AND startsWith("+x+", "+q.Bytes(v.Text[:longestSent])+")")
 			}
-			return item(text(v.Kind), " AND "+x+" = "+q.bytes(v.Text))
+			return item(text(v.Kind), " AND "+x+" = "+q.Bytes(v.Text))
 		}
 	case timeseries.Prefix:
-		return item("strings", " AND startsWith(strings["+key+"], "+q.bytes(c.Value.Text[:min(longestSent, len(c.Value.Text))])+")")
+		return item("strings", " AND startsWith(strings["+key+"], "+q.Bytes(c.Value.Text[:min(longestSent, len(c.Value.Text))])+")")
 	case timeseries.Range:
 		of := c.Lower
 		if of == nil {
@@ -130,7 +131,7 @@ func rowCondition(q *statement, c *timeseries.Condition) string {
 			if cut.Upper != nil && len(cut.Upper.Text) > longestSent { // what it begins with would be too little
 				cut.Upper = nil
 			}
-			return item(column, bounds(column+"["+key+"]", &cut, func(v *timeseries.Value) string { return q.bytes(v.Text) }))
+			return item(column, bounds(column+"["+key+"]", &cut, func(v *timeseries.Value) string { return q.Bytes(v.Text) }))
 		}
 		// As doubles, and with both ends: rounding keeps the order, and lets through more.
 		end := func(v *timeseries.Value) string {

@@ -2,105 +2,15 @@ package clickhousets
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 )
-
-// statement is SQL with its parameters. Bytes go as hex: what a parameter's text may
-// not hold depends on the protocol.
-type statement struct {
-	strings.Builder
-	params clickhouse.Parameters
-}
-
-func (q *statement) param(kind, value string) string {
-	if q.params == nil {
-		q.params = make(clickhouse.Parameters)
-	}
-	name := "p" + strconv.Itoa(len(q.params))
-	q.params[name] = value
-	return "{" + name + ":" + kind + "}"
-}
-
-// addf appends SQL that is made of constants, numbers and parameters.
-func (q *statement) addf(format string, args ...any) {
-	_, _ = fmt.Fprintf(q, format, args...) // a builder takes everything
-}
-
-// bytes is a String.
-func (q *statement) bytes(b []byte) string {
-	return "unhex(" + q.param("String", hex.EncodeToString(b)) + ")"
-}
-
-// number is an Int64.
-func number(v int64) string { return strconv.FormatInt(v, 10) }
-
-// context is that of the statement: its parameters, and how long it may run.
-func (q *statement) context(ctx context.Context, limit time.Duration, more ...clickhouse.Settings) (context.Context, context.CancelFunc) {
-	if d, ok := ctx.Deadline(); ok {
-		limit = min(limit, max(time.Until(d), time.Millisecond))
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	set := clickhouse.Settings{"max_execution_time": limit.Seconds()}
-	for _, m := range more {
-		maps.Copy(set, m)
-	}
-	o := []clickhouse.QueryOption{clickhouse.WithSettings(set)}
-	if q.params != nil {
-		o = append(o, clickhouse.WithParameters(q.params))
-	}
-	return clickhouse.Context(ctx, o...), cancel
-}
-
-// rowScanner is a row of an answer.
-type rowScanner interface{ Scan(dest ...any) error }
-
-// rows runs the statement and calls f with each row.
-func (s *Store) rows(ctx context.Context, what string, q *statement, set clickhouse.Settings, f func(r rowScanner) error) error {
-	if err := s.cluster.Ready(ctx); err != nil {
-		return err
-	}
-	run, cancel := q.context(ctx, s.cluster.cfg.Timeout, set, s.cluster.reading)
-	defer cancel()
-	rows, err := s.cluster.conn.Query(run, q.String())
-	if err != nil {
-		return s.failed(ctx, what, err)
-	}
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
-	return s.failed(ctx, what, errors.Join(rows.Err(), rows.Close()))
-}
-
-// exec runs a statement without an answer.
-func (s *Store) exec(ctx context.Context, what string, q *statement, set clickhouse.Settings) error {
-	if err := s.cluster.Ready(ctx); err != nil {
-		return err
-	}
-	run, cancel := q.context(ctx, s.cluster.cfg.Timeout, set)
-	defer cancel()
-	return s.failed(ctx, what, s.cluster.conn.Exec(run, q.String()))
-}
-
-// failed is the error of a statement: the caller's own end first.
-func (s *Store) failed(ctx context.Context, what string, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return s.cluster.away(what, err)
-}
 
 // order is how a scan of a slice goes.
 type order struct {
@@ -166,7 +76,7 @@ type scan struct {
 	// start <= time < end
 	start, end int64
 	// after are the values of the order's first expressions that the scan begins behind.
-	after func(q *statement) []string
+	after func(q *clickhousestore.Statement) []string
 	// keys are the items that are read; nil: all.
 	keys [][]byte
 	// where narrows the scan down to what may meet it; nil: every event comes.
@@ -198,7 +108,7 @@ func (c *scan) each(ctx context.Context, f func(e *timeseries.Event) (stop bool,
 		q := c.statement(behind, limit)
 		n := 0 // rows, or events where a query has all rows of each
 		var last row
-		err := c.s.rows(ctx, "read events", q, nil, func(r rowScanner) error {
+		err := c.s.rows.Query(ctx, "read events", q, nil, func(r clickhousestore.RowScanner) error {
 			before := last
 			if err := last.scan(r); err != nil {
 				return err
@@ -232,19 +142,19 @@ func (c *scan) each(ctx context.Context, f func(e *timeseries.Event) (stop bool,
 		behind = last.place(&c.order)
 		if narrow { // behind the event, and not in the middle of it
 			whole := behind
-			behind = func(q *statement) []string { v := whole(q); return v[:len(v)-3] }
+			behind = func(q *clickhousestore.Statement) []string { v := whole(q); return v[:len(v)-3] }
 		}
 	}
 }
 
-func (c *scan) statement(behind func(q *statement) []string, limit int) *statement {
-	q := &statement{}
+func (c *scan) statement(behind func(q *clickhousestore.Statement) []string, limit int) *clickhousestore.Statement {
+	q := &clickhousestore.Statement{}
 	q.WriteString("SELECT series, age, id, decided, record, idx")
 	keys := ""
 	if c.keys != nil {
 		var list []string
 		for _, k := range c.keys {
-			list = append(list, q.bytes(k))
+			list = append(list, q.Bytes(k))
 		}
 		keys = strings.Join(list, ", ")
 	}
@@ -273,24 +183,24 @@ func (c *scan) statement(behind func(q *statement) []string, limit int) *stateme
 }
 
 // base is the condition of the rows of the scan.
-func (c *scan) base(q *statement) string {
-	out := c.s.where(q, c.p, c.applied) + " AND slice = " + number(c.in.Start)
+func (c *scan) base(q *clickhousestore.Statement) string {
+	out := c.s.where(q, c.p, c.applied) + " AND slice = " + clickhousestore.Number(c.in.Start)
 	if c.series != nil {
-		out += " AND length(series) = " + strconv.Itoa(len(c.series)) + " AND series = " + q.bytes(c.series)
+		out += " AND length(series) = " + strconv.Itoa(len(c.series)) + " AND series = " + q.Bytes(c.series)
 	}
 	if c.start > c.in.Start {
-		out += " AND age <= " + number(-c.start)
+		out += " AND age <= " + clickhousestore.Number(-c.start)
 	}
 	if c.end < c.in.End {
-		out += " AND age > " + number(-c.end)
+		out += " AND age > " + clickhousestore.Number(-c.end)
 	}
 	return out
 }
 
 // where is the condition that every read has: the rows of the store and partition that
 // the ledger's position covers.
-func (s *Store) where(q *statement, p wal.Partition, applied wal.Offset) string {
-	return " WHERE store = " + q.param("String", s.life) + " AND part = " + strconv.Itoa(int(p)) + " AND decided <= " + number(int64(applied))
+func (s *Store) where(q *clickhousestore.Statement, p wal.Partition, applied wal.Offset) string {
+	return " WHERE " + s.rows.Of(q, p) + " AND decided <= " + clickhousestore.Number(applied)
 }
 
 // row is one row of an answer.
@@ -303,7 +213,7 @@ type row struct {
 	strings, blobs       map[string]string
 }
 
-func (r *row) scan(rows rowScanner) error {
+func (r *row) scan(rows clickhousestore.RowScanner) error {
 	*r = row{}
 	return rows.Scan(&r.series, &r.age, &r.id, &r.decided, &r.record, &r.idx, &r.ints, &r.doubles, &r.strings, &r.blobs)
 }
@@ -312,23 +222,23 @@ func (r *row) scan(rows rowScanner) error {
 func (r *row) same(o *row) bool { return r.age == o.age && r.id == o.id && r.series == o.series }
 
 // place is what a query that goes on behind the row is told.
-func (r *row) place(o *order) func(q *statement) []string {
+func (r *row) place(o *order) func(q *clickhousestore.Statement) []string {
 	at := *r
-	return func(q *statement) (values []string) {
+	return func(q *clickhousestore.Statement) (values []string) {
 		for _, e := range o.by {
 			switch e {
 			case "length(series)":
 				values = append(values, strconv.Itoa(len(at.series)))
 			case "series":
-				values = append(values, q.bytes([]byte(at.series)))
+				values = append(values, q.Bytes([]byte(at.series)))
 			case "age":
-				values = append(values, number(at.age))
+				values = append(values, clickhousestore.Number(at.age))
 			case "id":
-				values = append(values, q.bytes([]byte(at.id)))
+				values = append(values, q.Bytes([]byte(at.id)))
 			case "decided":
-				values = append(values, number(at.decided))
+				values = append(values, clickhousestore.Number(at.decided))
 			case "record":
-				values = append(values, number(at.record))
+				values = append(values, clickhousestore.Number(at.record))
 			case "idx":
 				values = append(values, strconv.FormatUint(uint64(at.idx), 10))
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -50,7 +51,9 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page
 			if !q.Oldest && x.Start > m.Time || q.Oldest && x.End <= m.Time {
 				continue // the pages before have seen it
 			}
-			c.after = func(q *statement) []string { return []string{number(-m.Time), q.bytes(m.ID)} }
+			c.after = func(q *clickhousestore.Statement) []string {
+				return []string{clickhousestore.Number(-m.Time), q.Bytes(m.ID)}
+			}
 		}
 		done := false
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
@@ -116,11 +119,11 @@ func (s *Store) wide(ctx context.Context, q *timeseries.Query, x timeseries.Slic
 	if q.WideBytes == 0 {
 		return false, nil
 	}
-	st := &statement{}
-	st.addf("SELECT toInt64(sum(bytes)) FROM %s%s AND slice = %d AND length(series) = %d AND series = %s",
-		table, s.where(st, q.Partition, math.MaxInt64), x.Start, len(q.Series), st.bytes(q.Series))
+	st := &clickhousestore.Statement{}
+	st.Addf("SELECT toInt64(sum(bytes)) FROM %s%s AND slice = %d AND length(series) = %d AND series = %s",
+		table, s.where(st, q.Partition, math.MaxInt64), x.Start, len(q.Series), st.Bytes(q.Series))
 	var n int64
-	err = s.rows(ctx, "measure a series", st, nil, func(r rowScanner) error { return r.Scan(&n) })
+	err = s.rows.Query(ctx, "measure a series", st, nil, func(r clickhousestore.RowScanner) error { return r.Scan(&n) })
 	return n > q.WideBytes, err
 }
 
@@ -146,7 +149,9 @@ func (s *Store) Search(ctx context.Context, q *timeseries.SearchQuery) (*timeser
 			if !q.Oldest && x.Start > b.Time || q.Oldest && x.End <= b.Time {
 				continue // the pages before have seen it
 			}
-			c.after = func(q *statement) []string { return []string{number(-b.Time), q.bytes(b.Series), q.bytes(b.ID)} }
+			c.after = func(q *clickhousestore.Statement) []string {
+				return []string{clickhousestore.Number(-b.Time), q.Bytes(b.Series), q.Bytes(b.ID)}
+			}
 		}
 		done := false
 		err := c.each(ctx, func(e *timeseries.Event) (bool, error) {
@@ -203,7 +208,7 @@ func (s *Store) Aggregate(ctx context.Context, q *timeseries.AggregateQuery, int
 }
 
 // shown is the condition that rows are not deleted.
-func (s *Store) shown(q *statement, p wal.Partition) (where string) {
+func (s *Store) shown(q *clickhousestore.Statement, p wal.Partition) (where string) {
 	for _, d := range s.deleted[p].Load().parts() {
 		where += " AND NOT " + d.condition(q)
 	}
@@ -220,11 +225,11 @@ func (s *Store) Measure(ctx context.Context, p wal.Partition) ([]timeseries.Slic
 	if err != nil {
 		return nil, err
 	}
-	q := &statement{}
+	q := &clickhousestore.Statement{}
 	q.WriteString("SELECT slice, toInt64(count()), toInt64(sum(size)) FROM (SELECT slice, length(series) AS l, series, age, id, min(bytes) + l + length(id) + 8 AS size FROM " + table +
 		s.where(q, p, applied) + s.shown(q, p) + " GROUP BY slice, length(series), series, age, id) GROUP BY slice")
 	sizes := make(map[int64]timeseries.SliceSize)
-	err = s.rows(ctx, "measure slices", q, clickhouse.Settings{"optimize_aggregation_in_order": 1}, func(r rowScanner) error {
+	err = s.rows.Query(ctx, "measure slices", q, clickhouse.Settings{"optimize_aggregation_in_order": 1}, func(r clickhousestore.RowScanner) error {
 		var x timeseries.SliceSize
 		err := r.Scan(&x.Start, &x.Events, &x.Bytes)
 		sizes[x.Start] = x
@@ -256,26 +261,26 @@ func (s *Store) List(ctx context.Context, l *timeseries.ListQuery) (list []times
 	var in []string
 	for _, x := range all.Overlapping(start, end) {
 		if l.Open == nil || l.Open(x) {
-			in = append(in, number(x.Start))
+			in = append(in, clickhousestore.Number(x.Start))
 		}
 	}
 	applied, err := s.applied(ctx, l.Partition)
 	if err != nil || len(in) == 0 {
 		return nil, false, err
 	}
-	q := &statement{}
+	q := &clickhousestore.Statement{}
 	q.WriteString("SELECT series, min(-age), max(-age) FROM " + table + s.where(q, l.Partition, applied) + s.shown(q, l.Partition) + " AND slice IN (" + strings.Join(in, ", ") + ")")
 	if len(l.Prefix) > 0 {
-		q.WriteString(" AND startsWith(series, " + q.bytes(l.Prefix) + ")")
+		q.WriteString(" AND startsWith(series, " + q.Bytes(l.Prefix) + ")")
 	}
 	if l.Above != nil {
-		q.WriteString(" AND series > " + q.bytes(l.Above))
+		q.WriteString(" AND series > " + q.Bytes(l.Above))
 	}
 	if l.HasInterval {
-		q.WriteString(" AND -age >= " + number(start) + " AND -age < " + number(end))
+		q.WriteString(" AND -age >= " + clickhousestore.Number(start) + " AND -age < " + clickhousestore.Number(end))
 	}
-	q.addf(" GROUP BY series ORDER BY series LIMIT %d", l.Limit+1)
-	err = s.rows(ctx, "list series", q, nil, func(r rowScanner) error {
+	q.Addf(" GROUP BY series ORDER BY series LIMIT %d", l.Limit+1)
+	err = s.rows.Query(ctx, "list series", q, nil, func(r clickhousestore.RowScanner) error {
 		var name string
 		var x timeseries.Series
 		err := r.Scan(&name, &x.First, &x.Last)

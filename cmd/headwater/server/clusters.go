@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
 )
@@ -15,9 +17,17 @@ import (
 // Cluster is a server beside this one that stores may be on.
 type Cluster struct {
 	Type         string // clickhouse
-	URL          string // see clickhousets.ClusterConfig
+	URL          string // see clickhousestore.ClusterConfig
 	Username     string
 	PasswordFile string
+}
+
+// Connect makes the connections of a cluster, which has to have the tables of every abstraction.
+// It does not wait for an answer. logger may be nil.
+func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (*clickhousestore.Cluster, error) {
+	return clickhousestore.Connect(clickhousestore.ClusterConfig{
+		Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile, MakeSchema: makeSchema, Logger: logger,
+	}, clickhousets.Table)
 }
 
 // remoteType is the type of stores that have their data on another server.
@@ -29,11 +39,9 @@ func remotePrimary(c *namespace.Config) bool { return storeConfig(c, c.Primary()
 
 // openClusters makes the connections of the clusters; none of them has to answer.
 func (s *Server) openClusters(undo *[]func() error) error {
-	s.clusters = make(map[string]*clickhousets.Cluster)
+	s.clusters = make(map[string]*clickhousestore.Cluster)
 	for name, c := range s.cfg.Clusters {
-		cl, err := clickhousets.Connect(clickhousets.ClusterConfig{
-			Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile, MakeSchema: true, Logger: s.log,
-		})
+		cl, err := c.Connect(name, true, s.log)
 		if err != nil {
 			return err
 		}
@@ -72,7 +80,7 @@ func (s *Server) removeStores(ctx context.Context, dir string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		name, err := clickhousets.ClusterOf(path)
+		name, err := clickhousestore.ClusterOf(path)
 		if err != nil || name == "" {
 			return err
 		}

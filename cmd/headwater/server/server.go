@@ -16,10 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
-	"github.com/headwater-db/headwater/timeseries/clickhousets"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/kafkalog"
 	"github.com/headwater-db/headwater/wal/pebblelog"
@@ -123,7 +123,7 @@ type Server struct {
 	admin  *adminServer
 	cache  *pebble.Cache
 	// clusters are those of Config.Clusters.
-	clusters map[string]*clickhousets.Cluster
+	clusters map[string]*clickhousestore.Cluster
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
 

@@ -1,4 +1,4 @@
-package clickhousets
+package clickhousestore
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/headwater-db/headwater/timeseries"
+	"github.com/headwater-db/headwater/consumers"
 )
 
 // ClusterConfig says where a ClickHouse is.
@@ -26,7 +26,7 @@ type ClusterConfig struct {
 	URL          string
 	Username     string // default unless given, here or in the URL
 	PasswordFile string // its first line; none: no password but that of the URL
-	// MakeSchema makes the table where it is missing, as it is first needed.
+	// MakeSchema makes the tables where they are missing, as they are first needed.
 	MakeSchema bool
 	// Timeout bounds one statement; 0 is 30 s.
 	Timeout time.Duration
@@ -35,8 +35,9 @@ type ClusterConfig struct {
 
 // Cluster is the connections to one ClickHouse, for any number of stores and callers.
 type Cluster struct {
-	cfg  ClusterConfig
-	conn driver.Conn
+	cfg    ClusterConfig
+	conn   driver.Conn
+	tables []*Table
 
 	ready atomic.Bool // the schema was seen
 	// reading are settings of this ClickHouse that reads have; set before ready.
@@ -64,8 +65,8 @@ func ParseURL(url string) error {
 	return nil
 }
 
-// Connect makes a cluster. It does not wait for ClickHouse to answer.
-func Connect(cfg ClusterConfig) (*Cluster, error) {
+// Connect makes a cluster that has to have some tables. It does not wait for ClickHouse to answer.
+func Connect(cfg ClusterConfig, tables ...*Table) (*Cluster, error) {
 	if err := ParseURL(cfg.URL); err != nil {
 		return nil, fmt.Errorf("cluster %s: url: %w", cfg.Name, err)
 	}
@@ -99,7 +100,7 @@ func Connect(cfg ClusterConfig) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
-	return &Cluster{cfg: cfg, conn: conn, turn: make(chan struct{}, 1)}, nil
+	return &Cluster{cfg: cfg, conn: conn, tables: tables, turn: make(chan struct{}, 1)}, nil
 }
 
 // Close closes the connections.
@@ -108,7 +109,7 @@ func (c *Cluster) Close() error { return c.conn.Close() }
 // lookAgain is how long the answer of one look at a ClickHouse that is away is given to others.
 const lookAgain = 500 * time.Millisecond
 
-// Ready returns when the table was seen, once for the life of the cluster. One caller at a time
+// Ready returns when the tables were seen, once for the life of the cluster. One caller at a time
 // looks; the others wait no longer than they may.
 func (c *Cluster) Ready(ctx context.Context) error {
 	if c.ready.Load() {
@@ -169,5 +170,5 @@ func (c *Cluster) away(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	return fmt.Errorf("%w: %s in cluster %s: %w", timeseries.ErrStoreAway, what, c.cfg.Name, err)
+	return fmt.Errorf("%w: %s in cluster %s: %w", consumers.ErrStoreAway, what, c.cfg.Name, err)
 }

@@ -1,4 +1,4 @@
-package clickhousets
+package clickhousestore
 
 import (
 	"context"
@@ -16,29 +16,31 @@ type logEnd struct {
 // LogEndsAt says, before anything is applied, where the log of a partition ends. Rows of records
 // that it does not hold are of a log that was lost, as after a restore from a copy: other records
 // will have their offsets. They are removed before the first block of the partition is written;
-// no read has seen them, for none sees what the ledger's position does not cover.
-func (s *Store) LogEndsAt(p wal.Partition, end wal.Offset) { s.ends[p] = logEnd{known: true, at: end} }
+// no read may have seen them, for none sees what the position of its store does not cover.
+func (r *Rows) LogEndsAt(p wal.Partition, end wal.Offset) {
+	r.ends[p] = logEnd{known: true, at: end}
+}
 
 // removeLost removes the rows of records that the log does not hold.
-func (s *Store) removeLost(ctx context.Context, p wal.Partition) error {
-	e := &s.ends[p]
+func (r *Rows) removeLost(ctx context.Context, p wal.Partition) error {
+	e := &r.ends[p]
 	if !e.known || e.checked {
 		return nil
 	}
-	lost := func(*statement) string { return "decided >= " + number(int64(e.at)) }
-	in, err := s.slicesWith(ctx, "look for rows of a log that was lost", p, lost)
+	lost := func(*Statement) string { return "decided >= " + Number(e.at) }
+	in, err := r.SlicesWith(ctx, "look for rows of a log that was lost", p, lost)
 	if err != nil {
 		return err
 	}
 	for _, x := range in {
-		err = errors.Join(err, s.deleteIn(ctx, "remove rows of a log that was lost", p, x, lost, true))
+		err = errors.Join(err, r.DeleteIn(ctx, "remove rows of a log that was lost", p, x, lost, true))
 	}
 	if err != nil {
 		return err
 	}
 	if len(in) > 0 {
-		s.cluster.cfg.Logger.Warn("removed rows of records that the log does not hold; was the data directory restored from a copy?", "cluster", s.cluster.cfg.Name,
-			"dataset", s.dataset, "partition", uint32(p), "from", int64(e.at), "slices", len(in))
+		r.Cluster.cfg.Logger.Warn("removed rows of records that the log does not hold; was the data directory restored from a copy?", "cluster", r.Cluster.cfg.Name,
+			"dataset", r.Dataset, "partition", uint32(p), "from", int64(e.at), "slices", len(in))
 	}
 	e.checked = true
 	return nil
