@@ -132,7 +132,10 @@ func (l *Loop) Revoke(ctx context.Context, p wal.Partition) error {
 		return nil
 	}
 	q.saved.Fail(ErrNotAssigned)
-	return q.save(ctx)
+	if err := q.save(ctx); !errors.Is(err, ErrStoreAway) {
+		return err
+	}
+	return nil // the log has it
 }
 
 // ErrNotAssigned: the partition is not this loop's, or is no longer.

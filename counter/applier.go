@@ -2,6 +2,7 @@ package counter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,8 @@ type Settings struct {
 type ApplierConfig struct {
 	consumers.LoopConfig
 	Store Store
+	// Events has the events; nil: Store has them.
+	Events EventStore
 	// Settings returns the settings of a namespace version. An error is transient:
 	// the record waits until the version is known.
 	Settings func(version uint64) (Settings, error)
@@ -64,6 +67,9 @@ type machine struct {
 	rollup *Rollup
 
 	underWay *flush // to the store, or nil
+	// away is a flush that did not land because another server did not answer. It is tried again,
+	// and none comes before it.
+	away *flush
 	// broken: memory may hold a part of a record, or a flush failed. It is read back
 	// from the store before anything else happens.
 	broken bool
@@ -75,9 +81,11 @@ type machine struct {
 
 // flush is a batch on its way to the store.
 type flush struct {
-	done chan struct{} // closed when err is set
-	upTo wal.Offset
-	err  error
+	done   chan struct{} // closed when err is set
+	batch  Batch
+	state  State
+	events *EventBlock // nil: the batch has them
+	err    error
 }
 
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
@@ -117,8 +125,12 @@ func (m *machine) Load(ctx context.Context, lost bool) (st consumers.State, queu
 	if m.rollup != nil && !m.broken {
 		return m.rollup.state.State, nil, true, nil
 	}
-	if err := m.wait(ctx); err != nil {
+	if err := m.wait(ctx); err != nil && m.away == nil {
 		return st, nil, false, err
+	}
+	if f := m.away; f != nil { // the log has it
+		m.away = nil
+		f.batch.Abort()
 	}
 	store := m.a.cfg.Store
 	saved, err := store.Saved(ctx, m.p)
@@ -172,7 +184,19 @@ func (m *machine) Save(ctx context.Context, _ *consumers.State) error {
 	if err := m.wait(ctx); err != nil {
 		return err
 	}
+	if err := m.again(ctx); err != nil {
+		return err
+	}
 	if m.broken || !m.rollup.changed(m.part.SavedOffset()) {
+		return nil
+	}
+	m.flush()
+	return m.wait(ctx)
+}
+
+// again tries a flush that did not land once more, and waits for it.
+func (m *machine) again(ctx context.Context) error {
+	if m.away == nil {
 		return nil
 	}
 	m.flush()
@@ -189,6 +213,9 @@ func (m *machine) makeRoom(ctx context.Context, r *consumers.Run) error {
 		return err
 	}
 	if err := m.wait(ctx); err != nil {
+		return err
+	}
+	if err := m.again(ctx); err != nil {
 		return err
 	}
 	m.flush()
@@ -213,7 +240,7 @@ func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
 	if err := m.wait(ctx); err != nil || m.broken || m.part.OwesLetters() {
 		return err
 	}
-	if m.rollup.changed(m.part.SavedOffset()) {
+	if m.away != nil || m.rollup.changed(m.part.SavedOffset()) {
 		m.flush()
 	}
 	return nil
@@ -234,30 +261,58 @@ func (m *machine) evict() {
 	}
 }
 
-// flush cuts the rollup and has it committed by a goroutine of its own. No flush
-// is under way.
+// flush cuts the rollup and has it committed by a goroutine of its own; a flush that did not land
+// goes first, and alone. No flush is under way.
 func (m *machine) flush() {
+	f := m.away
+	if f == nil {
+		f = m.cut()
+	}
+	m.away = nil
+	m.underWay = &flush{done: make(chan struct{}), batch: f.batch, state: f.state, events: f.events}
+	go m.commit(m.underWay)
+}
+
+// cut is what has changed, for a flush.
+func (m *machine) cut() *flush {
 	m.evict()
-	b := m.a.cfg.Store.Begin(m.p)
-	m.rollup.fill(b)
+	f := &flush{batch: m.a.cfg.Store.Begin(m.p)}
+	m.rollup.fill(f.batch)
+	if m.a.cfg.Events == nil {
+		m.rollup.fillEvents(f.batch)
+	} else {
+		f.events = m.rollup.takeEvents()
+	}
 	m.mu.Lock()
-	st := m.rollup.cut()
+	f.state = m.rollup.cut()
 	m.mu.Unlock()
-	f := &flush{done: make(chan struct{}), upTo: st.Applied}
-	m.underWay = f
-	go func() {
-		defer close(f.done)
-		defer b.Abort()
-		// A flush that has begun is finished: it is what the next start saves reading.
-		if f.err = b.Commit(context.Background(), st); f.err == nil {
-			m.a.flushes.Add(1)
-			m.part.Saved(st.Applied)
+	return f
+}
+
+// commit saves a flush: first the events, where they are elsewhere, so that the store never has a
+// position that they do not. A flush that has begun is finished: it is what the next start saves
+// reading.
+func (m *machine) commit(f *flush) {
+	defer close(f.done)
+	ctx := context.Background()
+	if f.events != nil && !f.events.Empty() {
+		if f.err = m.a.cfg.Events.SaveEvents(ctx, m.p, f.events); f.err != nil {
+			if !errors.Is(f.err, consumers.ErrStoreAway) {
+				f.batch.Abort()
+			}
+			return
 		}
-	}()
+	}
+	defer f.batch.Abort()
+	if f.err = f.batch.Commit(ctx, f.state); f.err == nil {
+		m.a.flushes.Add(1)
+		m.part.Saved(f.state.Applied)
+	}
 }
 
 // wait returns when no flush is under way. An error is that of the flush: what it
-// was to write is not saved, and memory is read back from the store.
+// was to write is not saved. Where another server did not answer it is tried again;
+// else memory is read back from the store.
 func (m *machine) wait(ctx context.Context) error {
 	f := m.underWay
 	if f == nil {
@@ -270,8 +325,12 @@ func (m *machine) wait(ctx context.Context) error {
 	}
 	m.underWay = nil
 	if f.err != nil {
-		m.broken = true
-		return fmt.Errorf("flush partition %d at %d: %w", m.p, f.upTo, f.err)
+		if errors.Is(f.err, consumers.ErrStoreAway) {
+			m.away = f
+		} else {
+			m.broken = true
+		}
+		return fmt.Errorf("flush partition %d at %d: %w", m.p, f.state.Applied, f.err)
 	}
 	m.mu.Lock()
 	m.rollup.landed()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -140,7 +141,7 @@ func sweepBehind(t *testing.T, early bool) {
 	more := true
 	step := func() {
 		r.do(func(ctx context.Context) (err error) {
-			more, err = r.applier.Sweep(ctx, 0, time.Hour, 0, 5)
+			more, err = r.applier.Sweep(ctx, 0, time.Hour, &counter.Fold{UpTo: math.MaxInt64}, 5)
 			return err
 		})
 	}

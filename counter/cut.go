@@ -17,8 +17,8 @@ func (r *Rollup) full(counters int) bool {
 		len(r.exceptions.buf) >= 4<<20 || len(r.parked) >= 1<<16
 }
 
-// fill writes what has changed since the last cut into a batch. It changes
-// nothing that readers look at; see cut.
+// fill writes what has changed since the last cut into a batch, but for the events.
+// It changes nothing that readers look at; see cut.
 func (r *Rollup) fill(b Batch) {
 	for _, h := range r.dirty {
 		if h.gone {
@@ -29,9 +29,6 @@ func (r *Rollup) fill(b Batch) {
 	}
 	for k, v := range r.buckets {
 		b.AddWindow(k.id, time.Duration(r.windows[k.index])*time.Microsecond, k.start, v)
-	}
-	for _, s := range r.events.rows {
-		b.SaveEvents(s.offset, r.events.buf[s.start:s.end])
 	}
 	for _, x := range r.retired {
 		b.Retire(x.id, x.at)
@@ -53,6 +50,27 @@ func (r *Rollup) fill(b Batch) {
 	if r.trim > 0 {
 		b.TrimExceptions(r.trim)
 	}
+}
+
+// fillEvents writes the events since the last cut into a batch.
+func (r *Rollup) fillEvents(b Batch) {
+	for _, s := range r.events.rows {
+		b.SaveEvents(s.offset, r.events.buf[s.start:s.end])
+	}
+}
+
+// takeEvents are the events since the last cut, with the names of their counters: each is of a
+// life that a counter which has changed has, or had.
+func (r *Rollup) takeEvents() *EventBlock {
+	b := &EventBlock{rows: r.events, names: make(map[uint64]string, len(r.dirty)+len(r.retired))}
+	for _, h := range r.dirty {
+		b.names[h.row.ID] = h.name
+	}
+	for _, x := range r.retired {
+		b.names[x.id] = x.name
+	}
+	r.events = rowLog{}
+	return b
 }
 
 // cut begins anew after fill: what was filled in is on its way to the store, and
@@ -102,7 +120,7 @@ func (r *Rollup) drop(h *hot, t int64) bool {
 	if h.row.ID == 0 || h.row.alive(t) || h.row.Held != 0 {
 		return false
 	}
-	r.retired = append(r.retired, retiredID{h.row.ID, r.state.Applied})
+	r.retired = append(r.retired, retiredID{h.row.ID, h.name, r.state.Applied})
 	h.row = Row{LastEvent: wal.NoOffset, Open: h.row.Open}
 	r.row.Offset = r.state.Applied
 	r.mark(h)

@@ -25,6 +25,9 @@ type Options struct {
 	// adds that nobody waits for buffered.
 	Accuracy Accuracy
 	Windows  []time.Duration // kept windows, smallest first
+	// Events: the namespace has a store of role EVENTS, which series of other spans than those of
+	// the windows are answered from.
+	Events bool
 }
 
 // DBConfig is what a DB is made of.

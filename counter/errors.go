@@ -23,6 +23,12 @@ var (
 	ErrNotAccurate = errors.New("counter: a best_effort namespace has no accurate reads")
 	// ErrGranularity: the granularity is not a multiple of a kept window.
 	ErrGranularity = errors.New("counter: the granularity is not a multiple of the smallest kept window")
+	// ErrNoEvents: a series of other spans than those of the windows was asked for, and no store of role
+	// EVENTS answers yet.
+	ErrNoEvents = errors.New("counter: no store of role EVENTS answers yet")
+	// ErrEventsFolded: a series of other spans than those of the windows is made of events, and some of
+	// the counter's are folded into a sum, without their times.
+	ErrEventsFolded = errors.New("counter: old events of the counter are folded, and only its windows are left of them")
 	// ErrTooManyPoints: the series has more than MaxPoints windows.
 	ErrTooManyPoints = errors.New("counter: the series has too many points")
 	// ErrReloading: the partition is being read back after a fault; retry.

@@ -295,7 +295,7 @@ func (f *fold) deliver() {
 		case 0:
 			f.restart()
 		case 1, 2, 3:
-			if _, err := f.applier.Sweep(ctx, 0, 2*time.Hour, f.retain, 1+f.rng.IntN(3000)); err != nil {
+			if _, err := f.applier.Sweep(ctx, 0, 2*time.Hour, &Fold{Retention: f.retain, UpTo: math.MaxInt64}, 1+f.rng.IntN(3000)); err != nil {
 				f.t.Fatal(err)
 			}
 		case 4, 5, 6, 7, 8, 9, 10, 11, 12, 13:
@@ -389,14 +389,14 @@ func (f *fold) checkRow(name string, c *naiveCounter, windows map[uint64]map[nai
 		}
 	}
 	snap := mapSnapshot{f.store}
-	sum, _, err := recount(t.Context(), snap, &row)
+	sum, _, err := recountIn(t.Context(), snap, &row)
 	if err != nil || sum != c.value {
 		t.Fatalf("%s counts again as %d %v, want %d", name, sum, err, c.value)
 	}
 	base := f.store.data.bases[row.ID]
 	events := base.Events
 	for o := row.LastEvent; o > f.store.st.Folded; {
-		_, _, n, prev, err := sumRow(o, f.store.data.events[o], row.ID)
+		_, n, prev, err := sumRow(o, f.store.data.events[o], row.ID)
 		if err != nil || n == 0 || prev >= o {
 			t.Fatalf("%s: row %d has %d events, before it %d: %v", name, o, n, prev, err)
 		}
@@ -412,7 +412,7 @@ func (f *fold) sweepAll() {
 	for range 3 { // the rest of a round, one that finds what is gone, and one that frees it
 		for more := true; more; {
 			var err error
-			if more, err = f.applier.Sweep(f.t.Context(), 0, 2*time.Hour, f.retain, 1000); err != nil {
+			if more, err = f.applier.Sweep(f.t.Context(), 0, 2*time.Hour, &Fold{Retention: f.retain, UpTo: math.MaxInt64}, 1000); err != nil {
 				f.t.Fatal(err)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
@@ -24,6 +25,9 @@ type Owner interface {
 	// Series sums the windows of a counter between edges, one sum less than edges.
 	// It shows what was applied when it was called.
 	Series(ctx context.Context, p wal.Partition, name []byte, edges []int64, now int64) ([]Bucket, State, error)
+	// FineSeries is Series from the events, for edges that are no windows'. ErrNoEvents where nothing
+	// has them apart, ErrEventsFolded.
+	FineSeries(ctx context.Context, p wal.Partition, name []byte, edges []int64, now int64) ([]Bucket, State, error)
 	// Recount counts a counter again from its events. It shows what was applied when
 	// it was called.
 	Recount(ctx context.Context, p wal.Partition, name []byte, now int64) (Recount, State, error)
@@ -53,6 +57,8 @@ type Replica struct {
 	// Do runs f in the goroutine that applies p, between two batches; see
 	// consumers.Runner.Do.
 	Do func(ctx context.Context, p wal.Partition, f func(context.Context) error) error
+	// Progress is that of the store.
+	Progress *wal.Progress
 }
 
 // Token returns what a token did, whatever its age.
@@ -64,6 +70,9 @@ func (r *Replica) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (T
 // to the store that answers.
 type Local struct {
 	*consumers.Local[TokenEntry, *Replica]
+	// events is the store of role EVENTS that recounts and series are answered from; nil: the
+	// store that answers has its own events.
+	events atomic.Pointer[Replica]
 }
 
 var _ Owner = (*Local)(nil)
@@ -71,12 +80,15 @@ var _ Owner = (*Local)(nil)
 // NewLocal returns an owner of partitions that r answers for; nil: that nothing
 // answers for yet, see Set.
 func NewLocal(progress *wal.Progress, r *Replica) *Local {
-	l := &Local{consumers.NewLocal[TokenEntry, *Replica](progress)}
+	l := &Local{Local: consumers.NewLocal[TokenEntry, *Replica](progress)}
 	if r != nil {
 		l.SetAll(r)
 	}
 	return l
 }
+
+// SetEvents has recounts answered from a store of role EVENTS; nil: from the one that answers.
+func (l *Local) SetEvents(r *Replica) { l.events.Store(r) }
 
 // Counts implements Owner.
 func (l *Local) Counts(ctx context.Context, p wal.Partition, names []string, now int64, out []Amount) (State, error) {
@@ -138,24 +150,66 @@ func (l *Local) Series(ctx context.Context, p wal.Partition, name []byte, edges 
 	return sums, st, err
 }
 
-// Recount implements Owner. It follows the chain of the counter's own events, so
-// that its cost is theirs.
+// Recount implements Owner. Its cost is that of the counter's own events.
 func (l *Local) Recount(ctx context.Context, p wal.Partition, name []byte, now int64) (c Recount, st State, err error) {
-	r, err := l.Of(p)
-	if err != nil {
-		return c, st, err
-	}
-	err = r.saved(ctx, p, func(snap Snapshot) error {
-		st = snap.State()
-		row, ok, err := snap.Counter(name)
-		if err != nil || !ok || !row.alive(max(now, st.LogTime)) {
-			return err
-		}
-		c.Stored = Amount{row.Value, row.Held}
-		c.Recounted, c.Events, err = recount(ctx, snap, &row)
+	var row Row
+	st, err = l.row(ctx, p, name, now, func(snap Snapshot, r *Row) (err error) {
+		c.Recounted, c.Events, err = recountIn(ctx, snap, r)
+		row = *r
+		return err
+	}, func(events *Replica, r *Row, upTo wal.Offset) (err error) {
+		c.Recounted, c.Events, err = events.recount(ctx, p, r, upTo)
+		row = *r
 		return err
 	})
+	c.Stored = Amount{row.Value, row.Held}
 	return c, st, err
+}
+
+// FineSeries implements Owner.
+func (l *Local) FineSeries(ctx context.Context, p wal.Partition, name []byte, edges []int64, now int64) (sums []Bucket, st State, err error) {
+	sums = make([]Bucket, len(edges)-1)
+	st, err = l.row(ctx, p, name, now, func(Snapshot, *Row) error { return ErrNoEvents },
+		func(events *Replica, r *Row, upTo wal.Offset) error {
+			clear(sums)
+			return events.sumBetween(ctx, p, r, upTo, edges, sums)
+		})
+	return sums, st, err
+}
+
+// row finds a counter that exists, and calls here with the snapshot that it is in; or, where its
+// events are in another place, there, once more while errFolded says that the row is older than what
+// is folded. Neither is called for a counter that does not exist.
+func (l *Local) row(ctx context.Context, p wal.Partition, name []byte, now int64, here func(Snapshot, *Row) error,
+	there func(events *Replica, r *Row, upTo wal.Offset) error) (st State, err error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return st, err
+	}
+	events := l.events.Load()
+	if events == nil && r.Applier.cfg.Events != nil {
+		events = r
+	}
+	for {
+		var row Row
+		exists := false
+		err = r.saved(ctx, p, func(snap Snapshot) (err error) {
+			st = snap.State()
+			if row, exists, err = snap.Counter(name); err != nil || !exists {
+				return err
+			}
+			if exists = row.alive(max(now, st.LogTime)); exists && events == nil {
+				return here(snap, &row)
+			}
+			return nil
+		})
+		if err != nil || !exists || events == nil {
+			return st, err
+		}
+		if err = there(events, &row, st.Applied); !errors.Is(err, errFolded) {
+			return st, err
+		}
+	}
 }
 
 // saved calls f with a snapshot of a partition that has everything that was applied

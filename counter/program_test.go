@@ -1,6 +1,7 @@
 package counter_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/countertest"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -21,6 +23,7 @@ type program struct {
 	model map[string]*modelCounter
 	held  []modelLease
 	sent  []sent // calls to be sent again
+	folds bool   // old events are folded
 }
 
 type modelCounter struct {
@@ -269,15 +272,29 @@ func (p *program) checkSeries(name string) {
 		p.rt.Skip("no time zones on this machine:", err)
 	}
 	m := p.of(name)
-	g := rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 24 * time.Hour}).Draw(p.rt, "granularity")
+	spans, smallest := []time.Duration{time.Minute, time.Hour, 24 * time.Hour}, time.Minute
+	if p.cfg.events != nil { // then events make up other spans
+		spans = append(spans, 7*time.Second, 90*time.Second)
+	}
+	g := rapid.SampledFrom(spans).Draw(p.rt, "granularity")
+	if g%smallest != 0 {
+		smallest = counter.FinestPoint
+	}
+	cut := smallest.Microseconds()
 	to := p.now() + time.Minute.Microseconds()
 	from := to - min(rapid.Int64Range(0, 45*24*3600e6).Draw(p.rt, "span"), 5000*g.Microseconds())
-	points := p.series(name, g, from, to, loc)
+	points, _, err := p.db.Series(p.ctx(), &counter.SeriesQuery{Counter: []byte(name), From: from, To: to, Granularity: g, Location: loc})
+	if p.folds && g%time.Minute != 0 && errors.Is(err, counter.ErrEventsFolded) {
+		return
+	}
+	if err != nil {
+		p.rt.Fatal(err)
+	}
 	want := map[int64][2]int64{}
 	for t, d := range m.adds {
 		for i := len(points) - 1; i >= 0; i-- {
 			if t >= points[i].Start {
-				if end := (to + 60e6 - 1) / 60e6 * 60e6; t < end {
+				if end := (to + cut - 1) / cut * cut; t < end {
 					w := want[points[i].Start]
 					want[points[i].Start] = [2]int64{w[0] + d, w[1] + m.n[t]}
 				}
@@ -301,7 +318,12 @@ func (p *program) checkSeries(name string) {
 func TestProgramsOfCounters(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
+		var events *countertest.Events
+		if rapid.Bool().Draw(rt, "events are elsewhere") {
+			events = countertest.NewEvents()
+		}
 		r := newRoom(t, roomConfig{
+			events:        events,
 			partitions:    rapid.IntRange(1, 3).Draw(rt, "partitions"),
 			settings:      counter.Settings{TokenWindow: 24 * time.Hour},
 			hotBytes:      rapid.SampledFrom([]int64{1, 2000, 1 << 20}).Draw(rt, "hot"),
@@ -313,6 +335,7 @@ func TestProgramsOfCounters(t *testing.T) {
 			p.names = append(p.names, fmt.Sprintf("c/%d", i))
 		}
 		retention := time.Duration(rapid.IntRange(0, 2).Draw(rt, "retention")) * time.Minute
+		p.folds = retention > 0
 		rt.Repeat(map[string]func(*rapid.T){
 			"add":         p.addCounts,
 			"more":        p.addCounts,

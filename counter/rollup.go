@@ -68,8 +68,9 @@ type hot struct {
 const maxWindows = 4
 
 type retiredID struct {
-	id uint64
-	at wal.Offset
+	id   uint64
+	name string
+	at   wal.Offset
 }
 
 type windowKey struct {
@@ -312,7 +313,7 @@ func (r *Rollup) touch(h *hot, at *at, ttl int64) {
 	row := &h.row
 	if !row.alive(at.logTime) {
 		if row.ID != 0 {
-			r.retired = append(r.retired, retiredID{row.ID, r.row.Offset})
+			r.retired = append(r.retired, retiredID{row.ID, h.name, r.row.Offset})
 		}
 		*row = Row{ID: at.life(), Held: row.Held, LastEvent: wal.NoOffset, Open: h.open[:len(r.windows)]}
 		clear(row.Open)

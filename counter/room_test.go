@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/countertest"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblelog"
@@ -162,6 +164,7 @@ type roomConfig struct {
 	hotBytes      int64
 	flushCounters int
 	maxParked     int
+	events        *countertest.Events // nil: the store has them
 }
 
 // room is a counter namespace with everything that it stands on: log and store on
@@ -246,7 +249,7 @@ func (r *room) options() counter.Options {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := consumers.FrontOptions{Version: r.version, DriftPast: time.Hour, DriftFuture: time.Hour, TokenWindow: r.settings[r.version].TokenWindow}
-	return counter.Options{FrontOptions: o, Accuracy: r.cfg.accuracy, Windows: r.cfg.windows}
+	return counter.Options{FrontOptions: o, Accuracy: r.cfg.accuracy, Windows: r.cfg.windows, Events: r.cfg.events != nil}
 }
 
 func (r *room) open() {
@@ -274,15 +277,19 @@ func (r *room) open() {
 	r.progress = wal.NewProgress(r.cfg.partitions)
 	r.stream = wal.NewStream(wal.StreamConfig{Namespace: "test", Log: r.log, Progress: r.progress})
 	clock := &wal.Clock{}
-	r.applier = counter.NewApplier(counter.ApplierConfig{
+	cfg := counter.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{
 			Log: r.log, Letters: r.letters, Clock: clock, MaxParked: r.cfg.maxParked, Ledger: r.store,
 			Applied: consumers.AdvanceOf(r.progress),
 		},
 		Store: r.store, Settings: r.settingsOf, Windows: r.cfg.windows, HotBytes: r.cfg.hotBytes, FlushCounters: r.cfg.flushCounters,
-	})
+	}
+	if r.cfg.events != nil {
+		cfg.Events = r.cfg.events
+	}
+	r.applier = counter.NewApplier(cfg)
 	r.runner = consumers.New(consumers.Config{Namespace: "test", Role: "PRIMARY", Log: r.log, Applier: r.applier, Stopped: r.progress.Stop, MaxBackoff: 20 * time.Millisecond})
-	owner := counter.NewLocal(r.progress, &counter.Replica{Store: r.store, Applier: r.applier, Do: r.runner.Do})
+	owner := counter.NewLocal(r.progress, &counter.Replica{Store: r.store, Applier: r.applier, Do: r.runner.Do, Progress: r.progress})
 	r.db = counter.NewDB(counter.DBConfig{
 		Stream: r.stream, Owner: owner, Clock: clock, Options: r.options,
 		Now: func() time.Time { return time.UnixMicro(r.clock.wall.Load()) }, BufferedLoss: time.Second,
@@ -364,7 +371,7 @@ func (r *room) sweep(retention time.Duration) {
 		for p := range wal.Partition(r.cfg.partitions) {
 			for more := true; more; {
 				err := r.runner.Do(r.ctx(), p, func(ctx context.Context) (err error) {
-					more, err = r.applier.Sweep(ctx, p, r.options().TokenWindow, retention, 100)
+					more, err = r.applier.Sweep(ctx, p, r.options().TokenWindow, &counter.Fold{Retention: retention, UpTo: math.MaxInt64}, 100)
 					return err
 				})
 				if err != nil {

@@ -12,13 +12,18 @@ const MaxPoints = 10_000
 
 // Series reads the windows of a counter: one point for each, gaps are zeros. It
 // shows what was applied when it was called, and what the accuracy asks for.
-// Errors as of Get, and ErrGranularity, ErrTooManyPoints.
+// Errors as of Get, and ErrGranularity, ErrTooManyPoints, ErrEventsFolded.
 //
 // Windows are added up from the largest kept ones that fit into each point, so a
-// year of days reads a year of days and not of minutes.
+// year of days reads a year of days and not of minutes. Points that no windows make
+// up are summed from the events, where the namespace has a store for them.
 func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf AsOf, err error) {
 	opts := db.cfg.Options()
-	edges, err := q.edges(opts.Windows)
+	smallest, err := q.smallest(&opts)
+	if err != nil {
+		return nil, AsOf{}, err
+	}
+	edges, err := q.edges(smallest)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
@@ -28,7 +33,11 @@ func (db *DB) Series(ctx context.Context, q *SeriesQuery) (points []Point, asOf 
 		return nil, AsOf{}, err
 	}
 	known, now := db.look(p), db.Now().UnixMicro()
-	sums, st, err := db.cfg.Owner.Series(ctx, p, q.Counter, edges, now)
+	series := db.cfg.Owner.Series
+	if smallest != opts.Windows[0] {
+		series = db.cfg.Owner.FineSeries
+	}
+	sums, st, err := series(ctx, p, q.Counter, edges, now)
 	if err != nil {
 		return nil, AsOf{}, err
 	}
@@ -52,15 +61,30 @@ func (db *DB) waitOne(ctx context.Context, p wal.Partition, name []byte, asked A
 	return accuracy, barrier, nil
 }
 
+// FinestPoint is the smallest span of a point that is made of events, and what all of them are
+// multiples of.
+const FinestPoint = time.Second
+
+// smallest is what points are cut on: the smallest window, or FinestPoint where the points are
+// made of events.
+func (q *SeriesQuery) smallest(o *Options) (time.Duration, error) {
+	switch {
+	case len(o.Windows) == 0 || q.Granularity <= 0:
+		return 0, ErrGranularity
+	case q.Granularity%o.Windows[0] == 0:
+		return o.Windows[0], nil
+	case o.Events && q.Granularity%FinestPoint == 0:
+		return FinestPoint, nil
+	}
+	return 0, ErrGranularity
+}
+
 // edges are the starts of the points and the end of the last. Points are aligned
 // to the granularity, counted from 1970 in UTC; whole days to midnight in the
 // location. The first and the last are cut by the interval, on the smallest
-// window.
-func (q *SeriesQuery) edges(windows []time.Duration) ([]int64, error) {
-	if len(windows) == 0 || q.Granularity <= 0 || q.Granularity%windows[0] != 0 {
-		return nil, ErrGranularity
-	}
-	smallest := windows[0].Microseconds()
+// span.
+func (q *SeriesQuery) edges(span time.Duration) ([]int64, error) {
+	smallest := span.Microseconds()
 	from, to := floor(q.From, smallest), floor(q.To+smallest-1, smallest)
 	next := func(t int64) int64 { return floor(t, q.Granularity.Microseconds()) + q.Granularity.Microseconds() }
 	const day = 24 * time.Hour
@@ -170,49 +194,85 @@ func (db *DB) Verify(ctx context.Context, name []byte, accuracy Accuracy, after 
 	return v, nil
 }
 
-// recount follows the chain of a row's events back to a clear, to the base, or to
-// the first.
-func recount(ctx context.Context, snap Snapshot, row *Row) (sum, events int64, err error) {
+// recount follows the chain of the events of a life from the record at last back to a clear, to
+// what is folded, or to the first.
+func recount(ctx context.Context, snap Snapshot, id uint64, last wal.Offset) (sum Base, err error) {
+	err = chain(ctx, snap, last, func(o wal.Offset, data []byte) (n int64, prev wal.Offset, err error) {
+		row, n, prev, err := sumRow(o, data, id)
+		sum.Sum, sum.Events, sum.Cleared = sum.Sum+row.Sum, sum.Events+row.Events, row.Cleared
+		if sum.Cleared {
+			prev = wal.NoOffset
+		}
+		return n, prev, err
+	})
+	return sum, err
+}
+
+// chain calls f with each row that has events of a life, the newest first. f returns how many it has
+// and which row is next.
+func chain(ctx context.Context, snap Snapshot, last wal.Offset, f func(o wal.Offset, data []byte) (n int64, prev wal.Offset, err error)) error {
 	folded := snap.State().Folded
-	for o := row.LastEvent; o > folded; {
+	for o := last; o > folded; {
 		if err := ctx.Err(); err != nil {
-			return 0, events, err
+			return err
 		}
 		data, ok, err := snap.Events(o)
 		if err != nil {
-			return 0, events, err
+			return err
 		}
 		if !ok {
-			return 0, events, &MissingEventsError{Offset: o}
+			return &MissingEventsError{Offset: o}
 		}
-		s, cleared, n, prev, err := sumRow(o, data, row.ID)
+		n, prev, err := f(o, data)
 		if err != nil {
-			return 0, events, err
-		}
-		sum, events = sum+s, events+n
-		if cleared {
-			return sum, events, nil
+			return err
 		}
 		if n == 0 {
-			return 0, events, &MissingEventsError{Offset: o}
+			return &MissingEventsError{Offset: o}
 		}
 		o = prev
 	}
-	base, err := snap.Base(row.ID)
-	return sum + base.Sum, events, err
+	return nil
 }
 
-// sumRow sums the events of one counter in a row; after a clear, what follows it.
-func sumRow(o wal.Offset, data []byte, id uint64) (sum int64, cleared bool, n int64, prev wal.Offset, err error) {
+// eachEvent calls f with the events of a row that are in its series.
+func eachEvent(ctx context.Context, snap Snapshot, row *Row, f func(e *Event)) error {
+	return chain(ctx, snap, row.LastEvent, func(o wal.Offset, data []byte) (n int64, prev wal.Offset, err error) {
+		rd, err := NewEventReader(o, data)
+		if err != nil {
+			return 0, 0, err
+		}
+		var e Event
+		for {
+			ok, err := rd.Next(&e)
+			if err != nil || !ok {
+				return n, prev, err
+			}
+			if e.ID != row.ID {
+				continue
+			}
+			if n++; n == 1 {
+				prev = e.Prev
+			}
+			if e.Kind != EventClear {
+				f(&e)
+			}
+		}
+	})
+}
+
+// sumRow sums the n events of a life in a row. b.Events are those from the last clear on, where
+// there is one. prev is the row before this one that has events of the life.
+func sumRow(o wal.Offset, data []byte, id uint64) (b Base, n int64, prev wal.Offset, err error) {
 	rd, err := NewEventReader(o, data)
 	if err != nil {
-		return 0, false, 0, 0, err
+		return b, 0, 0, err
 	}
 	var e Event
 	for {
 		ok, err := rd.Next(&e)
 		if err != nil || !ok {
-			return sum, cleared, n, prev, err
+			return b, n, prev, err
 		}
 		if e.ID != id {
 			continue
@@ -221,8 +281,8 @@ func sumRow(o wal.Offset, data []byte, id uint64) (sum int64, cleared bool, n in
 			prev = e.Prev
 		}
 		if e.Kind == EventClear {
-			sum, cleared = 0, true
+			b = Base{Cleared: true}
 		}
-		sum += e.Delta
+		b.Sum, b.Events = b.Sum+e.Delta, b.Events+1
 	}
 }

@@ -28,11 +28,10 @@ const (
 )
 
 // Sweep frees what nobody can see any more, by log time: expired counters,
-// tokens and ended reservations from before the window, events older than
-// eventRetention (0: kept for ever), which are folded into bases. In the
-// partition's goroutine. It looks at up to limit keys; more says that the round
-// is not over.
-func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventRetention time.Duration, limit int) (more bool, err error) {
+// tokens and ended reservations from before the window, and events, which are
+// folded into bases as f says. In the partition's goroutine. It looks at up to
+// limit keys; more says that the round is not over.
+func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, f *Fold, limit int) (more bool, err error) {
 	m, err := a.machine(p)
 	if err != nil {
 		return false, err
@@ -40,8 +39,8 @@ func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventReten
 	if err := m.wait(ctx); err != nil {
 		return false, err
 	}
-	if m.broken {
-		return false, nil // the runner reads it back first
+	if m.broken || m.away != nil {
+		return false, nil // the runner reads it back first, or a flush that waits has a state of its own
 	}
 	switch c := &m.cursor; c.stage {
 	case sweepStore:
@@ -50,7 +49,7 @@ func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window, eventReten
 		err = m.sweepExpired(ctx, limit)
 	case sweepEvents:
 		var done bool
-		if done, err = m.fold(ctx, eventRetention, limit); err == nil && done {
+		if done, err = m.fold(ctx, f, limit); err == nil && done {
 			*c = sweepCursor{}
 			return false, nil
 		}
@@ -129,12 +128,12 @@ func (m *machine) sweepExpired(ctx context.Context, limit int) (err error) {
 	return nil
 }
 
-// fold takes the oldest event rows into the bases of their counters.
-func (m *machine) fold(ctx context.Context, retention time.Duration, limit int) (done bool, err error) {
-	if retention == 0 {
-		return true, nil
-	}
-	r := m.rollup
+// eventsAtOnce is how many events of another server are folded together: what they come to is
+// one batch.
+const eventsAtOnce = 200_000
+
+// fold takes the oldest events into the bases of their counters.
+func (m *machine) fold(ctx context.Context, f *Fold, limit int) (done bool, err error) {
 	snap, err := m.a.cfg.Store.Snapshot(ctx, m.p)
 	if err != nil {
 		return false, err
@@ -144,65 +143,48 @@ func (m *machine) fold(ctx context.Context, retention time.Duration, limit int) 
 			err = cerr
 		}
 	}()
-	horizon := r.state.LogTime - retention.Microseconds()
-	bases := make(map[uint64]Base)
-	st := snap.State()
-	rows, bytes := 0, 0
-	var bad error
-	err = snap.EventsFrom(st.Folded+1, func(o wal.Offset, row []byte) bool {
-		rd, rerr := NewEventReader(o, row)
-		if rerr != nil {
-			bad = rerr
-			return false
-		}
-		if rd.Row.LogTime >= horizon {
-			done = true
-			return false
-		}
-		if bad = foldRow(rd, bases); bad != nil {
-			return false
-		}
-		st.Folded = o
-		rows, bytes = rows+1, bytes+len(row)
-		return rows < limit && bytes < 1<<20
-	})
-	if err == nil {
-		err = bad
+	st, events := snap.State(), m.a.cfg.Events
+	if events != nil {
+		limit = eventsAtOnce
 	}
-	if err != nil {
-		return false, err
-	}
-	if rows == 0 {
+	req := f.request(st.Folded, m.rollup.state.LogTime, limit)
+	if req == nil {
 		return true, nil
 	}
+	var got Folded
+	if events == nil {
+		got, err = foldRows(snap, req)
+	} else {
+		req.UpTo = min(req.UpTo, st.Applied)
+		got, err = events.FoldEvents(ctx, m.p, req)
+	}
+	if err != nil || got.UpTo == wal.NoOffset {
+		return true, err
+	}
+	st.Folded = got.UpTo
 	b := m.a.cfg.Store.Begin(m.p)
 	defer b.Abort()
-	for _, id := range slices.Sorted(maps.Keys(bases)) {
-		b.AddBase(id, bases[id])
+	for _, id := range slices.Sorted(maps.Keys(got.Bases)) {
+		b.AddBase(id, got.Bases[id])
 	}
-	b.DropEvents(st.Folded)
+	if events == nil {
+		b.DropEvents(st.Folded)
+	}
 	if err := b.Commit(ctx, st); err != nil {
 		m.broken = true
 		return false, err
 	}
 	m.mu.Lock()
-	r.state.Folded = st.Folded
+	m.rollup.state.Folded = st.Folded
 	m.mu.Unlock()
-	return done, nil
-}
-
-// foldRow adds the events of a row to the bases.
-func foldRow(rd *EventReader, bases map[uint64]Base) error {
-	var e Event
-	for {
-		ok, err := rd.Next(&e)
-		if err != nil || !ok {
-			return err
-		}
-		b := bases[e.ID]
-		b.Merge(Base{Cleared: e.Kind == EventClear, Sum: e.Delta, Events: 1})
-		bases[e.ID] = b
+	if events == nil {
+		return !got.More, nil
 	}
+	// A power cut must not lose the bases after the events are gone.
+	if _, err := m.a.cfg.Store.Sync(ctx); err != nil {
+		return false, err
+	}
+	return !got.More, events.DropEvents(ctx, m.p, st.Folded)
 }
 
 // Due reports whether the log of p should be moved on by a tick: at log time now

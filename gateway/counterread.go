@@ -142,7 +142,8 @@ func (s *Counter) GetCountSeries(ctx context.Context, req *headwaterv1.GetCountS
 	if err != nil {
 		return nil, err
 	}
-	q, err := parseSeries(req, ns.Config().Counter.Windows)
+	c := ns.Config()
+	q, err := parseSeries(req, c.Counter.Windows, c.Events() != "")
 	if err != nil {
 		return nil, err
 	}

@@ -160,7 +160,8 @@ func parseLease(d *durationpb.Duration) (time.Duration, error) {
 // maxGranularity keeps the arithmetic of time within its bounds.
 const maxGranularity = 87600 * time.Hour
 
-func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration) (*counter.SeriesQuery, error) {
+// parseSeries checks a request. events: points may be made of events, and not only of windows.
+func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration, events bool) (*counter.SeriesQuery, error) {
 	if err := checkCounter(req.GetCounter()); err != nil {
 		return nil, err
 	}
@@ -174,8 +175,9 @@ func parseSeries(req *headwaterv1.GetCountSeriesRequest, windows []time.Duration
 		return nil, apierrors.New(apierrors.BadGranularity, "granularity is missing; send a multiple of %v", windows[0])
 	}
 	q.Granularity = g.AsDuration()
-	if g.CheckValid() != nil || q.Granularity <= 0 || q.Granularity > maxGranularity || q.Granularity%windows[0] != 0 {
-		return nil, apierrors.New(apierrors.BadGranularity, "granularity is %v; it must be a multiple of the smallest window that the namespace keeps, %v, and at most %v", q.Granularity, windows[0], maxGranularity)
+	fine := events && q.Granularity%counter.FinestPoint == 0
+	if g.CheckValid() != nil || q.Granularity <= 0 || q.Granularity > maxGranularity || q.Granularity%windows[0] != 0 && !fine {
+		return nil, apierrors.New(apierrors.BadGranularity, "granularity is %v; it must be a multiple of the smallest window that the namespace keeps, %v, or with a store of role EVENTS of %v, and at most %v", q.Granularity, windows[0], counter.FinestPoint, maxGranularity)
 	}
 	q.Location, err = timeZone(req.GetTimeZone())
 	return q, err

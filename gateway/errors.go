@@ -133,6 +133,8 @@ var domain = []struct {
 	{counter.ErrTooManyReservations, apierrors.TooManyReservations, "as many reservations are held as a partition takes; settle or cancel some, or wait until leases end, and reserve again with a new token"},
 	{counter.ErrNotAccurate, apierrors.NotAccurate, "the namespace acknowledges adds before they are durable, so no read of it is accurate; read with BEST_EFFORT or EVENTUAL"},
 	{counter.ErrGranularity, apierrors.BadGranularity, "granularity is not a multiple of the smallest window that the namespace keeps"},
+	{counter.ErrNoEvents, apierrors.StoreNotReady, "the store of role EVENTS is not SERVING yet; ask for a multiple of the smallest window, or again when headwater store list says that it is"},
+	{counter.ErrEventsFolded, apierrors.EventsFolded, "old events of the counter are folded into a sum, and its windows alone are left of them; ask for a multiple of the smallest window"},
 	{counter.ErrTooManyPoints, apierrors.TooManyPoints, "the series has more than 10,000 points; ask for a shorter interval or a larger granularity"},
 	{consumers.ErrNotAssigned, apierrors.Reloading, "a partition of the namespace is being turned to another store; retry after the hint"},
 	{counter.ErrReloading, apierrors.Reloading, "a part of the namespace is being read back; retry after the hint"},

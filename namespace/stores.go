@@ -22,6 +22,19 @@ const (
 	Failed    StoreState = "FAILED"
 )
 
+// EventsRole is the role of a store that keeps the events of counters: recounts are answered from it.
+const EventsRole = "EVENTS"
+
+// Events is the name of the store of role EVENTS; empty where the namespace has none.
+func (c *Config) Events() string {
+	for i := range c.Storage {
+		if c.Storage[i].Role == EventsRole {
+			return c.Storage[i].ID()
+		}
+	}
+	return ""
+}
+
 // StoreLife is a store of a namespace as the registry knows it.
 type StoreLife struct {
 	Name string `json:"name"`

@@ -118,7 +118,7 @@ func (w *walker) validateStorage(c *Config) {
 	if c.Abstraction == "" || w.reported("storage") {
 		return
 	}
-	primaries := 0
+	primaries, events := 0, 0
 	names := make(map[string]bool, len(c.Storage))
 	for i := range c.Storage {
 		s := &c.Storage[i]
@@ -138,21 +138,25 @@ func (w *walker) validateStorage(c *Config) {
 			if primaries++; primaries == 2 {
 				w.at(path+".role", "", "there is a PRIMARY already; a namespace has exactly one")
 			}
-		case s.Role == "EVENTS" && c.Abstraction == Counter:
-			w.at(path+".role", "", "role EVENTS is not in this build of counter; the PRIMARY keeps the events too")
+		case s.Role == EventsRole && c.Abstraction == Counter:
+			if events++; events == 2 {
+				w.at(path+".role", "", "there is a store of role EVENTS already; a namespace has one at most")
+			}
 		case s.Role == "SHADOW" && c.Abstraction != Log:
 		case s.Role == "SHADOW":
 			w.at(path+".role", "", "a log namespace has one store, its PRIMARY: it remembers tokens, and is made again from the log")
 		case s.Role != "":
-			w.at(path+".role", "", "role %s is not in this build of %s; it has PRIMARY and SHADOW", s.Role, c.Abstraction)
+			w.at(path+".role", "", "role %s is not in this build of %s; it has %s", s.Role, c.Abstraction, rolesOf[c.Abstraction])
 		}
 		switch {
 		case s.Type == "" && !w.reported(path) && !w.reported(path+".type"):
 			w.at(path+".type", "", "is missing; it takes one of %s", strings.Join(typeWords, ", "))
 		case s.Type == "clickhouse" && c.Abstraction == KV:
 			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble")
-		case s.Type == "clickhouse" && c.Abstraction == TimeSeries:
+		case s.Type == "clickhouse" && (c.Abstraction == TimeSeries || s.Role == EventsRole):
 			w.validateCluster(path, s)
+		case s.Type == "clickhouse" && c.Abstraction == Counter:
+			w.at(path+".type", "", "clickhouse stores the events of counters, in role EVENTS, and not the counters; this build has pebble for them")
 		case s.Type == "cassandra", s.Type == "clickhouse":
 			w.at(path+".type", "", "type %s is not in this build; it has pebble", s.Type)
 		case s.Type == "pebble" && s.Cluster != "":
@@ -175,6 +179,9 @@ func (w *walker) validateStorage(c *Config) {
 		w.at("storage", "", "has no PRIMARY; a namespace has exactly one")
 	}
 }
+
+// rolesOf are the roles that this build has, of each abstraction.
+var rolesOf = map[Abstraction]string{KV: "PRIMARY and SHADOW", Counter: "PRIMARY, SHADOW and EVENTS", TimeSeries: "PRIMARY and SHADOW", Log: "PRIMARY"}
 
 // validateCluster checks where a store of another server is.
 func (w *walker) validateCluster(path string, s *StoreConfig) {

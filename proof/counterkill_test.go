@@ -42,11 +42,16 @@ func partitionsOf(c *conn, ns string) (int, error) {
 }
 
 // counterSpaces makes the namespaces that the demo does not bring. The events of
-// the accurate one are folded into bases as soon as they may be.
-func counterSpaces(t *testing.T, c *conn) {
+// the accurate one are folded into bases as soon as they may be. events, if not empty, is the type of
+// a store of role EVENTS of two of them, as a document has it.
+func counterSpaces(t *testing.T, c *conn, events string) {
 	t.Helper()
+	storage := ""
+	if events != "" {
+		storage = "storage:\n  - {role: PRIMARY, type: pebble}\n" + eventsLine(events)
+	}
 	for _, doc := range []string{
-		exactDoc, boundDoc,
+		exactDoc + storage, boundDoc + storage,
 		"namespace: " + looseSpace + "\nabstraction: counter\nlog: {partitions: 4}\ncounter: {accuracy: best_effort}\n",
 	} {
 		ctx, cancel := callContext()
@@ -70,6 +75,25 @@ func TestCountersOverKills(t *testing.T) {
 	counterKills(t, rounds, nil)
 }
 
+// TestCounterEventsOverKills is TestCountersOverKills with recounts from stores of role EVENTS.
+func TestCounterEventsOverKills(t *testing.T) {
+	rounds := 6
+	if long() {
+		rounds = 100
+	}
+	counterKills(t, rounds, &operator{events: "pebble"})
+}
+
+// TestEngineCounterEventsOverKills is TestCounterEventsOverKills with the events on a real ClickHouse.
+func TestEngineCounterEventsOverKills(t *testing.T) {
+	config := clickhouseConfig(t)
+	rounds := 5
+	if long() {
+		rounds = 50
+	}
+	counterKills(t, rounds, &operator{events: clickhouseType}, "--config", config)
+}
+
 // TestEngineCountersOverKills is TestCountersOverKills with the log on a real
 // Kafka broker.
 func TestEngineCountersOverKills(t *testing.T) {
@@ -89,7 +113,7 @@ func counterKills(t *testing.T, rounds int, op *operator, args ...string) {
 	dir := t.TempDir()
 	p := start(t, dir, args...)
 	c := connect(t, p.grpc)
-	counterSpaces(t, c)
+	counterSpaces(t, c, op.eventsType())
 	c.close()
 	op.begin(t, p)
 	var open, again, lost, queued int

@@ -29,7 +29,7 @@ func newKilled(t *testing.T, args ...string) *killed {
 	k.p = start(t, k.sv.dir, args...)
 	k.sv.addr = k.p.grpc
 	c := connect(t, k.p.grpc)
-	counterSpaces(t, c)
+	counterSpaces(t, c, "")
 	c.close()
 	return k
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -122,7 +124,7 @@ func keepCounters(t *testing.T, p *counterPipeline, r *rand.Rand, stop <-chan st
 						return err
 					}
 				}
-				_, err := p.applier.Sweep(ctx, i, p.space.Config().Tokens.Window, pipelineEvents, 200)
+				_, err := p.applier.Sweep(ctx, i, p.space.Config().Tokens.Window, &counter.Fold{Retention: pipelineEvents, UpTo: math.MaxInt64}, 200)
 				return err
 			})
 			if o, ok := durable[i]; ok && err == nil {

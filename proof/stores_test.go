@@ -26,6 +26,8 @@ type operator struct {
 	parks []*park
 	// kinds are the types of the stores that it makes, as a document has them.
 	kinds []string
+	// events is the type of a store of role EVENTS that each namespace has besides; empty: none has.
+	events string
 
 	mu     sync.Mutex // guards what follows
 	next   int        // numbers the stores that it makes
@@ -37,6 +39,17 @@ type operator struct {
 func newOperator(docs map[string]string, parks ...*park) *operator {
 	return &operator{docs: docs, parks: parks, kinds: []string{"pebble"}, done: make(map[string]int)}
 }
+
+// eventsType is the type of the stores of role EVENTS of a test's namespaces.
+func (o *operator) eventsType() string {
+	if o == nil {
+		return ""
+	}
+	return o.events
+}
+
+// eventsLine is a store of role EVENTS in a document.
+func eventsLine(kind string) string { return "  - {role: EVENTS, type: " + kind + "}\n" }
 
 // begin makes the namespaces that are not there.
 func (o *operator) begin(t *testing.T, p *process) {
@@ -148,7 +161,23 @@ func (o *operator) step(c *conn, ns string, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	if len(all) == 1 {
+	var copies []*headwaterv1.Store
+	for _, st := range all {
+		if st.GetRole() != "EVENTS" {
+			copies = append(copies, st)
+			continue
+		}
+		if err := healthy(st); err != nil {
+			return err
+		}
+		if r.IntN(30) == 0 { // the next document that adds a copy brings another
+			o.did("drop events")
+			if err := o.drop(c, ns, st.GetName()); err != nil {
+				return err
+			}
+		}
+	}
+	if all = copies; len(all) == 1 {
 		return o.another(c, ns, all[0], r)
 	}
 	ctx, cancel := callContext()
@@ -192,6 +221,13 @@ func (o *operator) step(c *conn, ns string, r *rand.Rand) error {
 	return nil
 }
 
+func (o *operator) drop(c *conn, ns, name string) error {
+	ctx, cancel := callContext()
+	defer cancel()
+	_, err := headwaterv1.NewAdminServiceClient(c.cc).DropStore(ctx, &headwaterv1.DropStoreRequest{Namespace: ns, Store: name, Confirm: name})
+	return err
+}
+
 // another adds a store to the only one there is.
 func (o *operator) another(c *conn, ns string, primary *headwaterv1.Store, r *rand.Rand) error {
 	if r.IntN(4) == 0 {
@@ -207,8 +243,12 @@ func (o *operator) another(c *conn, ns string, primary *headwaterv1.Store, r *ra
 	o.mu.Unlock()
 	o.did("add")
 	now := o.kinds[slices.IndexFunc(o.kinds, func(k string) bool { return strings.HasPrefix(k, primary.GetType()) })]
-	return apply(c, o.docs[ns]+fmt.Sprintf("storage:\n  - {role: PRIMARY, type: %s, name: %s}\n  - {role: SHADOW, type: %s, name: %s}\n",
-		now, primary.GetName(), o.kinds[r.IntN(len(o.kinds))], name))
+	doc := o.docs[ns] + fmt.Sprintf("storage:\n  - {role: PRIMARY, type: %s, name: %s}\n  - {role: SHADOW, type: %s, name: %s}\n",
+		now, primary.GetName(), o.kinds[r.IntN(len(o.kinds))], name)
+	if o.events != "" {
+		doc += eventsLine(o.events)
+	}
+	return apply(c, doc)
 }
 
 func (o *operator) compare(ctx context.Context, admin headwaterv1.AdminServiceClient, ns, name string) error {
@@ -283,6 +323,9 @@ func (o *operator) checkNamespace(c *conn, ns string) error {
 				continue
 			}
 			left++
+			if st.GetRole() == "EVENTS" { // it is not compared
+				continue
+			}
 			err := o.compare(ctx, admin, ns, st.GetName())
 			if err != nil && !passing(err) {
 				return fmt.Errorf("namespace %s, store %s: %w", ns, st.GetName(), err)
@@ -352,6 +395,7 @@ func TestCounterStoresOverKills(t *testing.T) {
 	op := newOperator(map[string]string{
 		exactSpace: exactDoc, boundSpace: boundDoc, parked: "namespace: " + parked + "\nabstraction: counter\nlog: {partitions: 1}\n",
 	}, counterPark(parked))
+	op.events = "pebble"
 	counterKills(t, rounds, op)
 	op.enough(t)
 }

@@ -187,19 +187,29 @@ func readSeries(api headwaterv1.TimeSeriesServiceClient, series string, page int
 // was first written.
 func TestEventsOverKills(t *testing.T) { eventsOverKills(t, storeRounds(), []string{"pebble"}) }
 
-// TestEngineEventsOverKills is TestEventsOverKills with stores on a real ClickHouse among those
-// that are promoted.
-func TestEngineEventsOverKills(t *testing.T) {
+// clickhouseType is a store in the cluster of clickhouseConfig, as a document has it.
+const clickhouseType = "clickhouse, cluster: main"
+
+// clickhouseConfig is a configuration file with a cluster on a real ClickHouse.
+func clickhouseConfig(t *testing.T) string {
+	t.Helper()
 	url := enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE_NATIVE", "clickhouse")
 	config := filepath.Join(t.TempDir(), "headwater.yaml")
 	if err := os.WriteFile(config, []byte("clusters:\n  main: { type: clickhouse, url: '"+url+"' }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return config
+}
+
+// TestEngineEventsOverKills is TestEventsOverKills with stores on a real ClickHouse among those
+// that are promoted.
+func TestEngineEventsOverKills(t *testing.T) {
+	config := clickhouseConfig(t)
 	rounds := 6
 	if long() {
 		rounds = 100
 	}
-	eventsOverKills(t, rounds, []string{"clickhouse, cluster: main", "pebble"}, "--config", config)
+	eventsOverKills(t, rounds, []string{clickhouseType, "pebble"}, "--config", config)
 }
 
 func eventsOverKills(t *testing.T, rounds int, kinds []string, args ...string) {

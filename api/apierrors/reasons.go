@@ -101,6 +101,7 @@ const (
 	StoreNotReady    = "HW-1307"
 	StoreServes      = "HW-1308"
 	LogTooShort      = "HW-1309"
+	EventsFolded     = "HW-1310"
 
 	// Overload and limits: nothing was done, a retry later helps.
 	Overloaded          = "HW-1401"
@@ -402,6 +403,9 @@ var reasons = []Reason{
 	{ID: StoreServes, Code: codes.FailedPrecondition,
 		Title: "store serves the namespace",
 		Do:    "Promote another store first; the PRIMARY cannot be dropped or compared with itself."},
+	{ID: EventsFolded, Code: codes.FailedPrecondition,
+		Title: "old events of the counter are folded",
+		Do:    "Ask for a series by a multiple of the smallest window; `counter.event_retention: 0` keeps the events of new counters for ever."},
 	{ID: LogTooShort, Code: codes.FailedPrecondition,
 		Title: "log no longer reaches back far enough",
 		Do:    "Add a store of role SHADOW instead: it is built from a copy of the PRIMARY and the log after it."},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/headwater-db/headwater/consumers/clickhousestore"
+	"github.com/headwater-db/headwater/counter/clickhousecounter"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
 )
@@ -27,7 +28,7 @@ type Cluster struct {
 func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (*clickhousestore.Cluster, error) {
 	return clickhousestore.Connect(clickhousestore.ClusterConfig{
 		Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile, MakeSchema: makeSchema, Logger: logger,
-	}, clickhousets.Table)
+	}, clickhousets.Table, clickhousecounter.Table)
 }
 
 // remoteType is the type of stores that have their data on another server.

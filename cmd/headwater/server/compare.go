@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -30,16 +31,21 @@ func (x *space) watchBuilding(ctx context.Context, st *store) {
 		}
 	}
 	st.building.Store(false)
+	next, events := namespace.Comparing, st.hasRole(namespace.EventsRole)
+	if events {
+		next = namespace.Serving
+		st.servesEvents(true)
+	}
 	err := x.s.names.SetStore(ctx, x.ns.Name, st.name, func(l *namespace.StoreLife) bool {
 		if l.Generation != st.generation || l.State != namespace.Building {
 			return false
 		}
-		l.State = namespace.Comparing
+		l.State = next
 		return true
 	})
-	if err == nil {
+	if err == nil && !events {
 		x.s.jobs.compare(x, st)
-	} else if ctx.Err() == nil {
+	} else if err != nil && ctx.Err() == nil {
 		x.s.log.Error("a store that has caught up is not compared", "namespace", x.ns.Name, "store", st.name, "reason", err)
 	}
 }
@@ -307,5 +313,17 @@ func (x *space) exchange(ctx context.Context, to *store, former namespace.StoreS
 		st.mu.Unlock()
 	}
 	x.configure(e)
-	return nil
+	return x.failEvents(ctx, e, to)
+}
+
+// failEvents gives the store of role EVENTS up where it was built from other writes than the PRIMARY, as
+// after a rebuild that left some out: a recount would find what the PRIMARY does not have.
+func (x *space) failEvents(ctx context.Context, e *namespace.Entry, now *store) error {
+	l, ok := e.Store(e.Config.Events())
+	if !ok || l.State == namespace.Failed || reflect.DeepEqual(l.Left, now.left) {
+		return nil
+	}
+	err := x.failStore(ctx, l.Name, l.Generation, fmt.Errorf("the PRIMARY, store %s, was built without writes that this one has", now.name))
+	x.changedStores()
+	return err
 }

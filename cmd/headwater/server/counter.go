@@ -10,6 +10,7 @@ import (
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/clickhousecounter"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -18,6 +19,10 @@ import (
 // flushEvery is how often what was counted goes from memory to the store, and how
 // late a lease may end in an idle log.
 const flushEvery = time.Second
+
+// flushRemoteEvery is how often the events of a partition go to another server, unless there are many or
+// a recount waits for them: ClickHouse merges what it is given.
+const flushRemoteEvery = 5 * time.Second
 
 // counterFront is what takes the calls of a counter namespace.
 type counterFront struct {
@@ -32,7 +37,7 @@ func (x *space) newCounterFront() *counterFront {
 		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			c := x.ns.Config()
-			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows}
+			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows, Events: c.Events() != ""}
 		},
 	})
 	x.ns.Counter = f.db
@@ -44,22 +49,32 @@ func (x *space) newCounterFront() *counterFront {
 
 func (f *counterFront) noteTokens(n int64) { f.db.NoteUsage(n) }
 
-// counterBackend is a store of counters on Pebble.
+// counterBackend is a store of counters on Pebble. One of role EVENTS may have their events in
+// ClickHouse.
 type counterBackend struct {
 	st      *store
 	pebble  *pebblecounter.Store
+	events  *clickhousecounter.Events // nil: pebble has the events
 	applier *counter.Applier
 }
 
-func (b *counterBackend) open(cfg pebblestore.Config) (l ledger, err error) {
-	b.pebble, err = pebblecounter.Open(cfg)
-	return b.pebble, err
+func (b *counterBackend) open(cfg pebblestore.Config) (ledger, error) {
+	if b.st.conf.Type == remoteType {
+		return b.openRemote(cfg)
+	}
+	s, err := pebblecounter.Open(cfg)
+	b.pebble = s
+	return s, err
 }
 
 func (b *counterBackend) load() *consumers.Loop {
-	b.applier = counter.NewApplier(counter.ApplierConfig{
+	cfg := counter.ApplierConfig{
 		LoopConfig: b.st.loopConfig(), Store: b.pebble, Settings: b.settings, Windows: b.st.x.entry.Config.Counter.Windows,
-	})
+	}
+	if b.events != nil {
+		cfg.Events = b.events
+	}
+	b.applier = counter.NewApplier(cfg)
 	return b.applier.Loop
 }
 
@@ -84,7 +99,7 @@ func (b *counterBackend) compare(ctx context.Context, p wal.Partition, x, y view
 }
 
 func (b *counterBackend) replica() *counter.Replica {
-	return &counter.Replica{Store: b.pebble, Applier: b.applier, Do: b.st.do}
+	return &counter.Replica{Store: b.pebble, Applier: b.applier, Do: b.st.do, Progress: b.st.progress}
 }
 
 func (b *counterBackend) serve(p wal.Partition) {
@@ -125,7 +140,11 @@ func (b *counterBackend) run(ctx context.Context) {
 }
 
 func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
-	t := time.NewTicker(flushEvery)
+	every := flushEvery
+	if b.events != nil {
+		every = flushRemoteEvery
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
 	failed := ""
 	for {
@@ -153,8 +172,7 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 }
 
 func (b *counterBackend) sweep(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
-	c := b.st.x.ns.Config()
-	return b.applier.Sweep(ctx, p, c.Tokens.Window, c.Counter.EventRetention, limit)
+	return b.applier.Sweep(ctx, p, b.st.x.ns.Config().Tokens.Window, b.fold(p), limit)
 }
 
 func (b *counterBackend) due(p wal.Partition, now int64) bool {

@@ -253,7 +253,7 @@ const (
 
 // linger implements consumers.Config.Linger.
 func (st *store) linger(p wal.Partition, bytes int) (time.Duration, <-chan struct{}) {
-	if st.conf.Type != remoteType || bytes >= lingerBytes {
+	if st.conf.Type != remoteType || st.hasRole(namespace.EventsRole) || bytes >= lingerBytes { // counters are flushed from time to time
 		return 0, nil
 	}
 	if st.x.serves(p) == st {

@@ -129,16 +129,28 @@ func (x *space) changedStores() {
 // done: new ones are built, those that are gone are removed.
 func (x *space) followers(ctx context.Context) {
 	for {
-		if err := x.reconcileOnce(ctx); err != nil && ctx.Err() == nil {
+		err := x.reconcileOnce(ctx)
+		var again <-chan time.Time
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, consumers.ErrStoreAway):
+			x.s.log.Warn("a store cannot be built yet; it is tried again", "namespace", x.ns.Name, "reason", err)
+			again = time.After(buildAgain)
+		case err != nil:
 			x.s.log.Error("the stores of a namespace are not as its document says; it is tried again at the next change", "namespace", x.ns.Name, "reason", err)
 		}
 		select {
 		case <-x.reconcile:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// buildAgain is how long a server that does not answer is left alone while a store is to be built on it.
+const buildAgain = 5 * time.Second
 
 func (x *space) reconcileOnce(ctx context.Context) error {
 	x.stepping.Lock()
@@ -167,7 +179,10 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err() // the process stops; the next start goes on
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, consumers.ErrStoreAway):
+			errs = append(errs, err)
+		case err != nil:
 			errs = append(errs, x.failStore(ctx, l.Name, l.Generation, err))
 		}
 	}
@@ -187,6 +202,7 @@ func (x *space) close1(ctx context.Context, st *store) error {
 	x.mu.Lock()
 	delete(x.stores, st.name)
 	x.mu.Unlock()
+	st.servesEvents(false)
 	return st.stop(ctx)
 }
 
@@ -269,6 +285,9 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 		delete(x.stores, st.name)
 		x.mu.Unlock()
 		return err
+	}
+	if l.State == namespace.Serving {
+		st.servesEvents(true)
 	}
 	if l.State == namespace.Building || l.State == namespace.Comparing && l.Compared == nil {
 		st.work.Go(func() { x.watchBuilding(st.run, st) })

@@ -121,11 +121,22 @@ func (a storesAPI) Compare(_ context.Context, ns, store string) (string, error) 
 	if store == e.Config.Primary() {
 		return "", apierrors.New(apierrors.StoreServes, "store %s is the PRIMARY of namespace %s; compare another store with it", store, ns)
 	}
+	if err := copies(e, l); err != nil {
+		return "", err
+	}
 	st, err := x.caughtUp(l)
 	if err != nil {
 		return "", err
 	}
 	return a.s.jobs.compare(x, st).id, nil
+}
+
+// copies refuses a store that is no copy of the PRIMARY.
+func copies(e *namespace.Entry, l namespace.StoreLife) error {
+	if l.Name != e.Config.Events() {
+		return nil
+	}
+	return apierrors.New(apierrors.NotOffered, "store %s of namespace %s has the events alone; it is neither compared nor promoted", l.Name, e.Name)
 }
 
 // caughtUp returns an open store that has caught up.
@@ -183,6 +194,9 @@ func (a storesAPI) turn(ctx context.Context, ns, name string, former namespace.S
 		if name == e.Config.Primary() {
 			m = x.toAPI(e, l)
 			return nil
+		}
+		if err := copies(e, l); err != nil {
+			return err
 		}
 		st, err := may(x, l)
 		if err != nil {

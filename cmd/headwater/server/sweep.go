@@ -80,13 +80,10 @@ func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) 
 			return err
 		}))
 	}
-	if err != nil {
-		return more, err
-	}
 	if st := x.serves(p); st != nil && !more {
-		return false, st.tick(ctx, p)
+		err = errors.Join(err, st.tick(ctx, p))
 	}
-	return more, nil
+	return more, err
 }
 
 // tick moves an idle log on where something waits for its time: a record that

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
+)
+
+const eventsRemote = "type: clickhouse, cluster: main"
+
+// TestEngineEventsOfCounters: what a store of role EVENTS promises, on a real ClickHouse.
+func TestEngineEventsOfCounters(t *testing.T) {
+	t.Parallel()
+	eventsOfCounters(t, t.TempDir(), eventsRemote, onClickHouse)
+}
+
+// TestEngineEventsOfCountersAway: while ClickHouse does not answer, also over a restart, adds and counts
+// go on and recounts say what is missing. When it is back, every event is there once.
+func TestEngineEventsOfCountersAway(t *testing.T) {
+	t.Parallel()
+	at, err := url.Parse(enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := newCuttable(t, at.Host)
+	at.Host = way.l.Addr().String()
+	dir := t.TempDir()
+	s := withCluster(t, dir, at.String())
+	doc := stored["tally"] + fmt.Sprintf(withEvents, eventsRemote)
+	is(t, "make", applyDoc(t, s, doc))
+	storeOf(t, s, "tally", "events", "SERVING")
+	sum := 0
+	add := func() {
+		t.Helper()
+		sum++
+		is(t, "add", send(t, s, "POST", "/v1/counter/tally/c?by=1", "", "Idempotency-Key", fmt.Sprint("k", sum)), "appliedDelta", "1", "count.value", fmt.Sprint(sum))
+	}
+	const verify = `{"namespace":"tally","counter":"c"}`
+	for range 5 {
+		add()
+	}
+	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "5", "drift", "0")
+	way.set(true)
+	for range 20 {
+		add()
+	}
+	refused(t, "verify without ClickHouse", call(t, s, "Counter.VerifyCount", verify), http.StatusServiceUnavailable, "HW-1516", "")
+	is(t, "count", send(t, s, "GET", "/v1/counter/tally/c?accuracy=accurate", ""), "count.value", "25")
+	sweepAll(t, s.spaces.open["tally"])
+	if n := eventRows(t, s.spaces.open["tally"].primary()); n < 20 {
+		t.Errorf("the PRIMARY keeps %d rows of events while EVENTS lacks 20", n)
+	}
+	closeServer(t, s)
+	s = withCluster(t, dir, at.String())
+	for range 20 {
+		add()
+	}
+	way.set(false)
+	until(t, "ClickHouse is asked again", func() bool {
+		return call(t, s, "Counter.VerifyCount", verify).status == http.StatusOK
+	})
+	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "45", "drift", "0")
+	sweepAll(t, s.spaces.open["tally"])
+	is(t, "verify what the PRIMARY has folded", call(t, s, "Counter.VerifyCount", verify), "recounted", "45", "drift", "0")
+	if n := eventRows(t, s.spaces.open["tally"].primary()); n != 0 {
+		t.Errorf("the PRIMARY keeps %d rows of events that EVENTS has", n)
+	}
+	closeServer(t, s)
+}
