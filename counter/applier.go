@@ -206,7 +206,11 @@ func (m *machine) again(ctx context.Context) error {
 // makeRoom flushes what has changed before the record in hand, where that is so
 // much that it should not grow.
 func (m *machine) makeRoom(ctx context.Context, r *consumers.Run) error {
-	if !m.rollup.full(m.a.cfg.FlushCounters) {
+	eventBytes := 16 << 20
+	if m.a.cfg.Events != nil { // they take some ten times as much on their way
+		eventBytes = 2 << 20
+	}
+	if !m.rollup.full(m.a.cfg.FlushCounters, eventBytes) {
 		return nil
 	}
 	if err := r.Settled(ctx); err != nil {

@@ -11,8 +11,8 @@ func (r *Rollup) changed(saved wal.Offset) bool { return r.state.Applied > saved
 
 // full reports whether so much has changed that it should be flushed now. The
 // numbers bound what a flush writes at once, and what waits in memory for it.
-func (r *Rollup) full(counters int) bool {
-	return len(r.dirty) >= counters || len(r.events.buf) >= 16<<20 || len(r.buckets) >= 1<<17 ||
+func (r *Rollup) full(counters, eventBytes int) bool {
+	return len(r.dirty) >= counters || len(r.events.buf) >= eventBytes || len(r.buckets) >= 1<<17 ||
 		len(r.pending.tokens) >= 1<<17 || len(r.pending.reservations) >= 1<<16 ||
 		len(r.exceptions.buf) >= 4<<20 || len(r.parked) >= 1<<16
 }

@@ -49,6 +49,8 @@ type block struct {
 	digest                                                *xxhash.Digest
 }
 
+func newBlock() *block { return &block{digest: xxhash.New()} }
+
 func (b *block) add(name string, row *counter.EventRow, i int, e *counter.Event) error {
 	if row.LogTime < 0 {
 		return fmt.Errorf("%w: record %d was logged before 1970", wal.ErrCorrupt, row.Offset)
@@ -65,12 +67,28 @@ func (b *block) add(name string, row *counter.EventRow, i int, e *counter.Event)
 	return err
 }
 
-// SaveEvents implements counter.EventStore.
+// rowsOfBlock bounds a block: its columns are in memory, here and in the connection.
+const rowsOfBlock = 50_000
+
+// SaveEvents implements counter.EventStore. Blocks are written one after the other: a failure leaves the
+// first ones there, which are copies when all of them are written again.
 func (s *Events) SaveEvents(ctx context.Context, p wal.Partition, events *counter.EventBlock) error {
-	b := &block{digest: xxhash.New()}
-	if err := events.Each(b.add); err != nil {
+	b := newBlock()
+	err := events.Each(func(name string, row *counter.EventRow, i int, e *counter.Event) error {
+		if err := b.add(name, row, i, e); err != nil || len(b.life) < rowsOfBlock {
+			return err
+		}
+		full := b
+		b = newBlock()
+		return s.insert(ctx, p, full)
+	})
+	if err != nil {
 		return err
 	}
+	return s.insert(ctx, p, b)
+}
+
+func (s *Events) insert(ctx context.Context, p wal.Partition, b *block) error {
 	n := len(b.life)
 	if n == 0 {
 		return nil
