@@ -527,21 +527,23 @@ func TestNamespacesAreAppliedWatchedAndDeleted(t *testing.T) {
 	if _, err := ns.Delete(ctx, "plays", "play"); !errors.Is(err, client.ErrInvalid) {
 		t.Errorf("unconfirmed: %v", err)
 	}
-	go func() {
-		if _, err := ns.Delete(ctx, "plays", "plays"); err != nil {
-			t.Error(err)
-			cancel()
-		}
-	}()
 	seen := map[string]bool{}
 	for e, err := range ns.Watch(ctx, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen[e.Name] = true
 		if e.Name == "plays" && e.Deleted {
 			break
 		}
+		if e.Name == "plays" && !seen["plays"] { // a watch that begins later does not see what is gone
+			go func() {
+				if _, err := ns.Delete(ctx, "plays", "plays"); err != nil {
+					t.Error(err)
+					cancel()
+				}
+			}()
+		}
+		seen[e.Name] = true
 	}
 	if !seen["demo-kv"] {
 		t.Errorf("saw %v", seen)
