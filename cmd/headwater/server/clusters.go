@@ -31,6 +31,19 @@ func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (*c
 	}, clickhousets.Table, clickhousecounter.Table)
 }
 
+// errNoCluster: a store is in a cluster that this process is not configured with. A start with the
+// right configuration mends it.
+var errNoCluster = errors.New("the cluster is not in the configuration of this process")
+
+// cluster finds one by the name that a store has for it.
+func (s *Server) cluster(name string) (*clickhousestore.Cluster, error) {
+	c := s.clusters[name]
+	if c == nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, errNoCluster)
+	}
+	return c, nil
+}
+
 // remoteType is the type of stores that have their data on another server.
 const remoteType = "clickhouse"
 
@@ -85,9 +98,9 @@ func (s *Server) removeStores(ctx context.Context, dir string) error {
 		if err != nil || name == "" {
 			return err
 		}
-		c := s.clusters[name]
-		if c == nil {
-			return fmt.Errorf("the rows of %s are in cluster %s, which this process is not configured with", filepath.Base(path), name)
+		c, err := s.cluster(name)
+		if err != nil {
+			return fmt.Errorf("the rows of %s: %w", filepath.Base(path), err)
 		}
 		return c.Forget(ctx, path)
 	})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
@@ -26,9 +25,9 @@ func (r remoteEvents) LogEndsAt(p wal.Partition, end wal.Offset) { r.events.LogE
 
 func (b *counterBackend) openRemote(cfg pebblestore.Config) (ledger, error) {
 	conf := b.st.conf
-	cluster := b.st.x.s.clusters[conf.Cluster]
-	if cluster == nil {
-		return nil, fmt.Errorf("cluster %s is not in the configuration of this process", conf.Cluster)
+	cluster, err := b.st.x.s.cluster(conf.Cluster)
+	if err != nil {
+		return nil, err
 	}
 	events, _, err := clickhousecounter.Open(cfg.Dir, cluster, cmp.Or(conf.Dataset, b.st.x.entry.Name), int(cfg.Partitions))
 	if err != nil {
@@ -39,7 +38,7 @@ func (b *counterBackend) openRemote(cfg pebblestore.Config) (ledger, error) {
 	return remoteEvents{s, events}, err
 }
 
-// filledAtOnce is how many events of counters are sent together while a store is filled.
+// countsFilledAtOnce is how many events of counters are sent together while a store is filled.
 const countsFilledAtOnce = 100_000
 
 // fill implements filler: the ledger is a copy of the PRIMARY's with its events, which go to

@@ -70,3 +70,43 @@ func TestEngineEventsOfCountersAway(t *testing.T) {
 	}
 	closeServer(t, s)
 }
+
+// TestEngineEventsWithoutTheirCluster: a start with a configuration that lacks the cluster keeps the store,
+// and the log for it; the next start with the cluster goes on.
+func TestEngineEventsWithoutTheirCluster(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := onClickHouse(t, dir)
+	is(t, "make", applyDoc(t, s, "namespace: tally\nabstraction: counter\nlog: {partitions: 1, retention: 0s}\ntokens: {window: 6m, max_drift_past: 4m}\n"+fmt.Sprintf(withEvents, eventsRemote)))
+	storeOf(t, s, "tally", "events", "SERVING")
+	add := func(want int) {
+		t.Helper()
+		is(t, "add", send(t, s, "POST", "/v1/counter/tally/c?by=1", ""), "count.value", fmt.Sprint(want))
+	}
+	const verify = `{"namespace":"tally","counter":"c"}`
+	add(1)
+	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "1", "drift", "0")
+	closeServer(t, s)
+
+	s = open(t, dir)
+	add(2)
+	x := s.spaces.open["tally"]
+	if _, ok := x.unopened(); !ok {
+		t.Error("no store lacks its cluster")
+	}
+	if err := x.syncStores(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if more, err := x.trimPartition(t.Context(), 0); err != nil || !more {
+		t.Errorf("the log is trimmed while a store is not open: %t %v", more, err)
+	}
+	is(t, "verify by the PRIMARY", call(t, s, "Counter.VerifyCount", verify), "recounted", "2", "drift", "0")
+	storeOf(t, s, "tally", "events", "SERVING")
+	closeServer(t, s)
+
+	s = onClickHouse(t, dir)
+	until(t, "the store is open", func() bool { _, ok := s.spaces.open["tally"].unopened(); return !ok })
+	add(3)
+	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "3", "drift", "0")
+	closeServer(t, s)
+}

@@ -128,16 +128,22 @@ func (x *space) changedStores() {
 // followers keeps the stores that follow in step with the registry until ctx is
 // done: new ones are built, those that are gone are removed.
 func (x *space) followers(ctx context.Context) {
+	told := ""
 	for {
 		err := x.reconcileOnce(ctx)
 		var again <-chan time.Time
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, consumers.ErrStoreAway):
-			x.s.log.Warn("a store cannot be built yet; it is tried again", "namespace", x.ns.Name, "reason", err)
+		case err == nil:
+			told = ""
+		case opensLater(err):
 			again = time.After(buildAgain)
-		case err != nil:
+			if told != err.Error() {
+				told = err.Error()
+				x.s.log.Warn("a store cannot be opened yet; it is tried again, and the log is kept for it", "namespace", x.ns.Name, "reason", err)
+			}
+		default:
 			x.s.log.Error("the stores of a namespace are not as its document says; it is tried again at the next change", "namespace", x.ns.Name, "reason", err)
 		}
 		select {
@@ -147,6 +153,12 @@ func (x *space) followers(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// opensLater reports whether a store that cannot be opened now may be later: its server is away, or not in
+// this process's configuration.
+func opensLater(err error) bool {
+	return errors.Is(err, consumers.ErrStoreAway) || errors.Is(err, errNoCluster)
 }
 
 // buildAgain is how long a server that does not answer is left alone while a store is to be built on it.
@@ -180,8 +192,8 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 			return ctx.Err() // the process stops; the next start goes on
 		}
 		switch {
-		case errors.Is(err, consumers.ErrStoreAway):
-			errs = append(errs, err)
+		case opensLater(err):
+			errs = append(errs, fmt.Errorf("store %s: %w", l.Name, err))
 		case err != nil:
 			errs = append(errs, x.failStore(ctx, l.Name, l.Generation, err))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -164,6 +165,9 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 	if len(durable) == 0 || x.serves(p) == nil { // what is parked is not known
 		return true, nil
 	}
+	if l, ok := x.unopened(); ok {
+		return true, x.holdFor(ctx, l, &b)
+	}
 	for _, st := range x.all() {
 		d, kept := durable[st]
 		if !kept { // a store that was added since the last keep needs what it has not told yet
@@ -186,6 +190,40 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 	}
 	c := x.ns.Config()
 	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention, slowest)
+}
+
+// unopened is a store of the registry that is not open here, and may be later.
+func (x *space) unopened() (namespace.StoreLife, bool) {
+	e, ok := x.s.names.Get(x.entry.Name)
+	if !ok {
+		return namespace.StoreLife{}, false
+	}
+	for _, l := range e.Stores {
+		if st := x.store(l.Name); l.State != namespace.Failed && (st == nil || st.generation != l.Generation) {
+			return l, true
+		}
+	}
+	return namespace.StoreLife{}, false
+}
+
+// holdFor keeps the log for a store that is not open, up to its max_lag.
+func (x *space) holdFor(ctx context.Context, l namespace.StoreLife, b *wal.Bounds) error {
+	limit := x.maxLag(l.Name)
+	if l.Name == x.ns.Config().Primary() || limit == 0 || b.Bytes*int64(len(x.serving)) <= limit {
+		return nil
+	}
+	err := x.failStore(ctx, l.Name, l.Generation, errors.New("it could not be opened for so long that the log would hold more for it than max_lag allows"))
+	x.changedStores()
+	return err
+}
+
+// maxLag is how many bytes of the log are held for a store that follows; 0: no bound.
+func (x *space) maxLag(store string) int64 {
+	c := x.ns.Config()
+	if s := storeConfig(c, store); s.MaxLag > 0 {
+		return s.MaxLag
+	}
+	return c.MaxLogBytes / 2
 }
 
 // trimTo trims a partition to f once it has in it where the token window and the
@@ -258,13 +296,7 @@ func (x *space) trimExceptions(ctx context.Context, p wal.Partition, before wal.
 // tooFarBehind reports whether more of the log would be held for a store that
 // follows than its max_lag.
 func (x *space) tooFarBehind(st *store, b *wal.Bounds, floor int64) bool {
-	c := x.ns.Config()
-	limit := c.MaxLogBytes / 2
-	for i := range c.Storage {
-		if s := &c.Storage[i]; s.ID() == st.name && s.MaxLag > 0 {
-			limit = s.MaxLag
-		}
-	}
+	limit := x.maxLag(st.name)
 	records := int64(b.End - b.Start)
 	if limit == 0 || b.Bytes <= 0 || records <= 0 {
 		return false
