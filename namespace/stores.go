@@ -193,6 +193,24 @@ func (r *Registry) Exchange(ctx context.Context, name, to string, former StoreSt
 	})
 }
 
+// MostEventBuckets is up to where event buckets are raised by themselves.
+const MostEventBuckets = 64
+
+// RaiseEventBuckets doubles the event buckets of new slices of a time-series namespace, in the document
+// too, whose version rises, unless they are more than from already. nil when they are. Errors:
+// ErrNotFound; those of Apply.
+func (r *Registry) RaiseEventBuckets(ctx context.Context, name string, from int, by string) error {
+	return r.setStores(ctx, name, func(e *Entry) (*storesChange, bool) {
+		t := e.Config.TimeSeries
+		if e.Config.Abstraction != TimeSeries || t.EventBuckets > from || t.EventBuckets >= MostEventBuckets {
+			return nil, false
+		}
+		cfg := *e.Config
+		cfg.TimeSeries.EventBuckets = min(2*t.EventBuckets, MostEventBuckets)
+		return &storesChange{stores: e.Stores, config: &cfg, by: by}, true
+	})
+}
+
 // DropStore takes a store that is not the PRIMARY out of the document, whose version
 // rises. nil when it is out, now or already.
 func (r *Registry) DropStore(ctx context.Context, name, store, by string) error {

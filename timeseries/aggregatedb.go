@@ -104,8 +104,9 @@ func (db *DB) aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 	return all[0], nil
 }
 
-// units cuts a query into those of a partition and a part of the interval, which ends between
-// slices: a namespace of one large series uses all processors too.
+// units cuts a query into those of a partition and a part of the interval. They end between slices,
+// and where it is of one series, between the event buckets of its slices too: a namespace of one
+// large series, and a large series of one slice, use all processors.
 func (db *DB) units(ctx context.Context, q *AggregateQuery, parts []wal.Partition) (units []AggregateQuery, err error) {
 	for _, p := range parts {
 		all, err := db.cfg.Owner.Slices(ctx, p)
@@ -117,14 +118,33 @@ func (db *DB) units(ctx context.Context, q *AggregateQuery, parts []wal.Partitio
 		}
 		one := *q
 		one.Partition, one.Open = p, db.open(p)
-		n := max(1, min(len(all), 2*runtime.GOMAXPROCS(0)))
+		cuts := all.cuts(q.Start, q.End, q.Series != nil)
+		n := min(len(cuts)+1, 2*runtime.GOMAXPROCS(0))
 		for i := range n {
 			if one.End = q.End; i+1 < n {
-				one.End = all[(i+1)*len(all)/n].Start
+				one.End = cuts[(i+1)*(len(cuts)+1)/n-1]
 			}
 			units = append(units, one)
 			one.Start = one.End
 		}
 	}
 	return units, nil
+}
+
+// cuts are the times between start and end, in order, at which a query may be cut: where slices begin
+// and, within them, where their event buckets do.
+func (s Slices) cuts(start, end int64, buckets bool) (cuts []int64) {
+	for i := range s {
+		x, n := &s[i], int64(1)
+		if buckets {
+			n = min(max(1, int64(x.EventBuckets)), x.End-x.Start)
+		}
+		for b := range n {
+			at := x.Start + (x.End-x.Start)/n*b
+			if at > start && at < end {
+				cuts = append(cuts, at)
+			}
+		}
+	}
+	return cuts
 }

@@ -25,6 +25,9 @@ type DBConfig struct {
 	Now          func() time.Time // the log's clock; see wal.Broker.Now
 	Options      func() *Options
 	BufferedLoss time.Duration // see wal.Broker.BufferedLoss
+	// Wide, if not nil, is told the event buckets of a slice in which a series was found to be wide.
+	// It does not block.
+	Wide func(eventBuckets int)
 }
 
 // DB is a time-series namespace as the API uses it. Safe for concurrent use.

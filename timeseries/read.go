@@ -34,6 +34,9 @@ func (db *DB) Read(ctx context.Context, q *Query, point *wal.ReadPoint) (*Page, 
 	page, err := db.cfg.Owner.Read(ctx, q)
 	if err == nil && page.Wide {
 		db.wide.Add(1)
+		if db.cfg.Wide != nil {
+			db.cfg.Wide(page.WideBuckets)
+		}
 	}
 	return page, seen, err
 }

@@ -136,8 +136,10 @@ type Page struct {
 	Next *Mark
 	// Partial: the page ended early, at its deadline.
 	Partial bool
-	// Wide: the page ended within a slice in which the series has more than Query.WideBytes.
-	Wide bool
+	// Wide: the page ended within a slice in which the series has more than Query.WideBytes. Then
+	// WideBuckets are the event buckets of that slice.
+	Wide        bool
+	WideBuckets int
 }
 
 // ListQuery asks for series of one partition by name.

@@ -66,6 +66,7 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (*timeseries.Page
 		if done {
 			if !r.page.Partial {
 				r.page.Wide, err = s.wide(ctx, q, x)
+				r.page.WideBuckets = x.EventBuckets
 			}
 			return r.page, err
 		}

@@ -38,6 +38,7 @@ func (s *Store) Read(ctx context.Context, q *timeseries.Query) (page *timeseries
 		if done := r.slice(ctx, x); done {
 			if r.err == nil { // the slice holds more than the page
 				r.page.Wide, r.err = s.wide(q, x)
+				r.page.WideBuckets = x.EventBuckets
 			}
 			break
 		}

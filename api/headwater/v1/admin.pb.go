@@ -497,7 +497,9 @@ type NamespaceStatus struct {
 	TokensLimit int64 `protobuf:"varint,9,opt,name=tokens_limit,json=tokensLimit,proto3" json:"tokens_limit,omitempty"`
 	// What an acknowledgement means in this namespace; see WriteResult.Durability.
 	// Empty when the namespace could not be opened.
-	Durability    string `protobuf:"bytes,10,opt,name=durability,proto3" json:"durability,omitempty"`
+	Durability string `protobuf:"bytes,10,opt,name=durability,proto3" json:"durability,omitempty"`
+	// Pages of events that were wide, since the process started; see ReadEventRecordsResponse.wide.
+	WidePages     int64 `protobuf:"varint,11,opt,name=wide_pages,json=widePages,proto3" json:"wide_pages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +602,13 @@ func (x *NamespaceStatus) GetDurability() string {
 		return x.Durability
 	}
 	return ""
+}
+
+func (x *NamespaceStatus) GetWidePages() int64 {
+	if x != nil {
+		return x.WidePages
+	}
+	return 0
 }
 
 // PartitionStatus: offsets are those of records; -1 is before the first. What it
@@ -2954,7 +2963,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12&\n" +
 	"\x0ftrim_blocked_by\x18\x04 \x01(\tR\rtrimBlockedBy\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12&\n" +
-	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\xfb\x02\n" +
+	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\x9a\x03\n" +
 	"\x0fNamespaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vabstraction\x18\x02 \x01(\tR\vabstraction\x12=\n" +
@@ -2972,7 +2981,9 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"durability\x18\n" +
 	" \x01(\tR\n" +
-	"durability\"\xf2\x02\n" +
+	"durability\x12\x1d\n" +
+	"\n" +
+	"wide_pages\x18\v \x01(\x03R\twidePages\"\xf2\x02\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bappended\x18\x02 \x01(\x03R\bappended\x12D\n" +

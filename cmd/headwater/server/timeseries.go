@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"fmt"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
@@ -18,19 +17,54 @@ import (
 type timeSeriesFront struct {
 	*timeseries.Local
 	db *timeseries.DB
+	// wide has the event buckets of a slice in which a series was found to be wide.
+	wide chan int
 }
 
 func (x *space) newTimeSeriesFront() *timeSeriesFront {
-	f := &timeSeriesFront{Local: timeseries.NewLocal(x.progress)}
+	f := &timeSeriesFront{Local: timeseries.NewLocal(x.progress), wide: make(chan int, 1)}
 	f.db = timeseries.NewDB(timeseries.DBConfig{
 		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() *timeseries.Options {
 			c := x.ns.Config()
 			return &timeseries.Options{FrontOptions: frontOptions(c), Settings: *x.seriesSettings(c), ReadMax: c.SLO.Read.Max}
 		},
+		Wide: f.foundWide,
 	})
 	x.ns.TimeSeries = f.db
+	x.work.Go(func() { f.widen(x.run, x) })
 	return f
+}
+
+// foundWide asks for more event buckets than those of a slice that was found to be wide.
+func (f *timeSeriesFront) foundWide(buckets int) {
+	select {
+	case f.wide <- buckets:
+	default: // one is asked for
+	}
+}
+
+// widen gives new slices more event buckets where a wide series was found in one that has as many as new
+// slices have, until ctx is done. A slice that is there keeps its own, so a series is found again in the
+// next one before they are raised once more.
+func (f *timeSeriesFront) widen(ctx context.Context, x *space) {
+	for {
+		var buckets int
+		select {
+		case buckets = <-f.wide:
+		case <-ctx.Done():
+			return
+		}
+		if now := x.ns.Config().TimeSeries.EventBuckets; now > buckets || now >= namespace.MostEventBuckets {
+			continue
+		}
+		switch err := x.s.names.RaiseEventBuckets(ctx, x.ns.Name, buckets, "wide series"); {
+		case err == nil:
+			x.s.log.Info("a series is wide; new slices get more event buckets", "namespace", x.ns.Name, "buckets of its slice", buckets)
+		case ctx.Err() == nil:
+			x.s.log.Warn("event buckets of new slices could not be raised; it is tried again at the next wide read", "namespace", x.ns.Name, "reason", err)
+		}
+	}
 }
 
 func (f *timeSeriesFront) noteTokens(n int64) { f.db.NoteUsage(n) }
@@ -81,9 +115,9 @@ func (b *timeSeriesBackend) open(cfg pebblestore.Config) (l ledger, err error) {
 		b.events = s
 		return s, err
 	}
-	cluster := b.st.x.s.clusters[conf.Cluster]
-	if cluster == nil {
-		return nil, fmt.Errorf("cluster %s is not in the configuration of this process", conf.Cluster)
+	cluster, err := b.st.x.s.cluster(conf.Cluster)
+	if err != nil {
+		return nil, err
 	}
 	s, err := clickhousets.Open(clickhousets.Config{Ledger: cfg, Cluster: cluster, Dataset: cmp.Or(conf.Dataset, b.st.x.entry.Name)})
 	b.events = s
