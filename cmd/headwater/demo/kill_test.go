@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/client"
 	"github.com/headwater-db/headwater/cmd/headwater/servertest"
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 )
 
 // source is the file of HEADWATER_FLIGHTS, all of it, or the sample.
@@ -121,6 +124,96 @@ func TestKilledServerLosesNoCount(t *testing.T) {
 	}
 	p.Stop(t)
 	t.Logf("%d of %d calls were there, %d were repeated", r.Counted.Present, r.Counted.Calls, r.Counted.Repeated)
+}
+
+// eventsKilled writes the flights as events and kills the server by SIGKILL in the middle, at three
+// places; the load is started again on the same directory with the same tokens. It returns the server
+// and a client of it.
+func eventsKilled(t *testing.T, f *Flights, ns string, doc string, args ...string) (*servertest.Process, *client.Client) {
+	t.Helper()
+	dir := t.TempDir()
+	args = append([]string{"--log-level", "warn"}, args...)
+	p := servertest.Start(t, dir, args...)
+	c := dial(t, p.GRPC, client.Config{FailFast: true, Timeout: 5 * time.Second})
+	if doc != "" {
+		if _, err := c.Namespaces().Apply(t.Context(), doc, client.ApplyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, part := range []int{4, 3, 2} { // killed when 1/part is done
+		var once sync.Once
+		victim := p
+		l, err := RecordFlights(t.Context(), c, f, EventOptions{Namespace: ns, Batch: 500, Progress: func(done int) {
+			if done >= f.Rows/part {
+				once.Do(func() { victim.Kill(t) })
+			}
+		}})
+		if err == nil {
+			t.Fatalf("the load finished before the kill: %+v", l)
+		}
+		p = servertest.Start(t, dir, args...)
+		c = dial(t, p.GRPC, client.Config{Timeout: 30 * time.Second})
+	}
+	l, err := RecordFlights(t.Context(), c, f, EventOptions{Namespace: ns, Batch: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d events; %d of %d calls were there already", l.Events, l.Repeated, l.Calls)
+	return p, c
+}
+
+// addUp fails unless every hour and every route is what the file says.
+func addUp(t *testing.T, c *client.Client, f *Flights, ns string) {
+	t.Helper()
+	r, err := ReadDelays(t.Context(), c, f, EventOptions{Namespace: ns})
+	if err != nil || r.Others != 0 || len(r.Worst) != worstRoutes {
+		t.Errorf("%d other events, %d routes: %v", r.Others, len(r.Worst), err)
+	}
+}
+
+// The events of the file are there once, on Pebble.
+func TestKilledServerLosesNoEvent(t *testing.T) {
+	t.Parallel()
+	f, _ := source(t)
+	p, c := eventsKilled(t, f, "demo-timeseries", "")
+	addUp(t, c, f, "demo-timeseries")
+	p.Stop(t)
+}
+
+// The events of the file are there once, on a real ClickHouse and on Pebble, which follows it.
+func TestEngineKilledServerLosesNoEvent(t *testing.T) {
+	f, _ := source(t)
+	config := filepath.Join(t.TempDir(), "headwater.yaml")
+	url := enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse")
+	if err := os.WriteFile(config, []byte("clusters:\n  main: { type: clickhouse, url: '"+url+"' }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, c := eventsKilled(t, f, "flights", "namespace: flights\nabstraction: timeseries\nlog: {partitions: 2}\nstorage:\n"+
+		"  - {role: PRIMARY, type: clickhouse, cluster: main}\n  - {role: SHADOW, type: pebble, name: near}\n", "--config", config)
+	addUp(t, c, f, "flights")
+	job, err := c.Admin().CompareStore(t.Context(), "flights", "near")
+	for err == nil {
+		j, jerr := c.Admin().Job(t.Context(), job)
+		if err = jerr; err == nil && j.GetState() != headwaterv1.Job_RUNNING {
+			break
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Admin().Stores(t.Context(), "flights")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if near := all[1].GetCompared(); near.GetDifferences() != 0 || near.GetItems() != int64(f.Rows) {
+		t.Errorf("the store on Pebble: %v", near)
+	}
+	if _, err := c.Admin().PromoteStore(t.Context(), "flights", "near", false); err != nil {
+		t.Fatal(err)
+	}
+	addUp(t, c, f, "flights")
+	p.Stop(t)
 }
 
 // kill -9 of the client in the middle of a load.
