@@ -67,8 +67,7 @@ type machine struct {
 	rollup *Rollup
 
 	underWay *flush // to the store, or nil
-	// away is a flush that did not land because another server did not answer. It is tried again,
-	// and none comes before it.
+	// away is a flush whose events could not be saved. It is tried again, and none comes before it.
 	away *flush
 	// broken: memory may hold a part of a record, or a flush failed. It is read back
 	// from the store before anything else happens.
@@ -86,6 +85,8 @@ type flush struct {
 	state  State
 	events *EventBlock // nil: the batch has them
 	err    error
+	// away: the events could not be saved, and the batch is as it was.
+	away bool
 }
 
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
@@ -300,9 +301,9 @@ func (m *machine) commit(f *flush) {
 	defer close(f.done)
 	ctx := context.Background()
 	if f.events != nil && !f.events.Empty() {
-		if f.err = m.a.cfg.Events.SaveEvents(ctx, m.p, f.events); f.err != nil {
-			if !errors.Is(f.err, consumers.ErrStoreAway) {
-				f.batch.Abort()
+		if err := m.a.cfg.Events.SaveEvents(ctx, m.p, f.events); err != nil {
+			if f.err, f.away = err, true; !errors.Is(err, consumers.ErrStoreAway) { // as where it has no table
+				f.err = fmt.Errorf("%w: %w", consumers.ErrStoreAway, err)
 			}
 			return
 		}
@@ -315,8 +316,8 @@ func (m *machine) commit(f *flush) {
 }
 
 // wait returns when no flush is under way. An error is that of the flush: what it
-// was to write is not saved. Where another server did not answer it is tried again;
-// else memory is read back from the store.
+// was to write is not saved. Where its events could not be saved it is tried again; else
+// memory is read back from the store.
 func (m *machine) wait(ctx context.Context) error {
 	f := m.underWay
 	if f == nil {
@@ -329,7 +330,7 @@ func (m *machine) wait(ctx context.Context) error {
 	}
 	m.underWay = nil
 	if f.err != nil {
-		if errors.Is(f.err, consumers.ErrStoreAway) {
+		if f.away {
 			m.away = f
 		} else {
 			m.broken = true

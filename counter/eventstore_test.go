@@ -3,6 +3,7 @@ package counter_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,6 +75,31 @@ func TestEventsOfACrash(t *testing.T) {
 		r.verified("c", int64(3*i+3))
 	}
 	r.verified("d", 4)
+}
+
+// TestEventsThatAreRefused: whatever keeps events from being saved, as a table that is not there, keeps their
+// flush until it is mended.
+func TestEventsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	events, refuse, told := countertest.NewEvents(), atomic.Bool{}, errors.New("no table")
+	events.Saved = func(wal.Partition, wal.Offset) error {
+		if refuse.Load() {
+			return told
+		}
+		return nil
+	}
+	r := newRoom(t, roomConfig{events: events})
+	for i := range int64(3) {
+		refuse.Store(true)
+		if res := r.addAll(wal.Token{}, plus("c", 1)); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+		if _, err := r.db.Verify(r.ctx(), []byte("c"), 0, wal.Position{}); !errors.Is(err, consumers.ErrStoreAway) || !errors.Is(err, told) {
+			t.Fatalf("verify: %v", err)
+		}
+		refuse.Store(false)
+		r.verified("c", i+1)
+	}
 }
 
 // TestEventsAway: while the server of the events does not answer, adds are applied and counted; what is

@@ -78,8 +78,11 @@ func TestCountersOverKills(t *testing.T) {
 // TestCounterEventsOverKills is TestCountersOverKills with recounts from stores of role EVENTS.
 func TestCounterEventsOverKills(t *testing.T) {
 	rounds := 6
-	if long() {
+	switch {
+	case long():
 		rounds = 100
+	case testing.Short():
+		rounds = 3
 	}
 	counterKills(t, rounds, &operator{events: "pebble"})
 }
@@ -187,7 +190,7 @@ func counterKills(t *testing.T, rounds int, op *operator, args ...string) {
 	}
 	t.Logf("%d kills, %d calls, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused %v; %d dead letters in %s; of %d adds that were queued %d counters lost some",
 		rounds, len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal, b.letters, boundSpace, queued, lost)
-	if b.counts[acked] < rounds || b.counts[refused] == 0 || b.letters == 0 || open == 0 || queued == 0 {
+	if b.counts[acked] < rounds || !testing.Short() && (b.counts[refused] == 0 || b.letters == 0 || open == 0 || queued == 0) {
 		t.Error("the load did not do what it is there for")
 	}
 }
