@@ -241,13 +241,14 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 		if err := s.dir.checkLog(); err != nil {
 			return nil, err
 		}
+		failing := &openFailure{tell: func(err error) { s.fail(fmt.Errorf("the log has failed: %w", err)) }}
 		b, err := pebblelog.Open(pebblelog.Config{
-			Dir: s.dir.logDir(), FreeSpaceFloor: s.cfg.FreeSpaceFloor, Logger: s.log, Registerer: s.reg,
-			OnFail: func(err error) { s.fail(fmt.Errorf("the log has failed: %w", err)) },
+			Dir: s.dir.logDir(), FreeSpaceFloor: s.cfg.FreeSpaceFloor, Logger: s.log, Registerer: s.reg, OnFail: failing.failed,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open the embedded log: %w", err)
 		}
+		failing.opened()
 		return b, nil
 	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
@@ -258,6 +259,34 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 		return nil, fmt.Errorf("open the log on Kafka: %w", err)
 	}
 	return b, nil
+}
+
+// openFailure keeps to itself that something has failed until it is open: before, the error of opening
+// it says so, and the start is refused in one line.
+type openFailure struct {
+	tell func(error)
+
+	mu   sync.Mutex // guards what follows
+	open bool
+	err  error
+}
+
+// failed is told of the failure.
+func (f *openFailure) failed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err = err; f.open {
+		f.tell(err)
+	}
+}
+
+// opened lets a failure be told, also one from before.
+func (f *openFailure) opened() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open = true; f.err != nil {
+		f.tell(f.err)
+	}
 }
 
 func (s *Server) newGateway() error {
