@@ -238,41 +238,38 @@ func chain(ctx context.Context, snap Snapshot, last wal.Offset, f func(o wal.Off
 // eachEvent calls f with the events of a row that are in its series.
 func eachEvent(ctx context.Context, snap Snapshot, row *Row, f func(e *Event)) error {
 	return chain(ctx, snap, row.LastEvent, func(o wal.Offset, data []byte) (n int64, prev wal.Offset, err error) {
-		rd, err := NewEventReader(o, data)
-		if err != nil {
-			return 0, 0, err
-		}
-		var e Event
-		for {
-			ok, err := rd.Next(&e)
-			if err != nil || !ok {
-				return n, prev, err
-			}
-			if e.ID != row.ID {
-				continue
-			}
-			if n++; n == 1 {
-				prev = e.Prev
-			}
+		return eventsOf(o, data, row.ID, func(e *Event) {
 			if e.Kind != EventClear {
-				f(&e)
+				f(e)
 			}
-		}
+		})
 	})
 }
 
 // sumRow sums the n events of a life in a row. b.Events are those from the last clear on, where
-// there is one. prev is the row before this one that has events of the life.
+// there is one. prev is as of eventsOf.
 func sumRow(o wal.Offset, data []byte, id uint64) (b Base, n int64, prev wal.Offset, err error) {
+	n, prev, err = eventsOf(o, data, id, func(e *Event) {
+		if e.Kind == EventClear {
+			b = Base{Cleared: true}
+		}
+		b.Sum, b.Events = b.Sum+e.Delta, b.Events+1
+	})
+	return b, n, prev, err
+}
+
+// eventsOf calls f with the n events of a life in a row, in the order of their decision. prev is the
+// row before this one that has events of the life.
+func eventsOf(o wal.Offset, data []byte, id uint64, f func(e *Event)) (n int64, prev wal.Offset, err error) {
 	rd, err := NewEventReader(o, data)
 	if err != nil {
-		return b, 0, 0, err
+		return 0, 0, err
 	}
 	var e Event
 	for {
 		ok, err := rd.Next(&e)
 		if err != nil || !ok {
-			return b, n, prev, err
+			return n, prev, err
 		}
 		if e.ID != id {
 			continue
@@ -280,9 +277,6 @@ func sumRow(o wal.Offset, data []byte, id uint64) (b Base, n int64, prev wal.Off
 		if n++; n == 1 {
 			prev = e.Prev
 		}
-		if e.Kind == EventClear {
-			b = Base{Cleared: true}
-		}
-		b.Sum, b.Events = b.Sum+e.Delta, b.Events+1
+		f(&e)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -79,10 +78,10 @@ func (r *Rows) Exec(ctx context.Context, what string, q *Statement, set clickhou
 }
 
 // Insert writes a block of a partition; ClickHouse has synced it when nil is returned. A block of
-// a name that this opening has written already is left out by ClickHouse. fill appends the
-// columns, in the order of the table. The first block of a partition waits until the rows of a log
-// that was lost are gone.
-func (r *Rows) Insert(ctx context.Context, p wal.Partition, name string, fill func(driver.Batch) error) error {
+// a name that this opening has written already is left out by ClickHouse. slices has the slice of
+// each row; own are the table's own columns, in its order, each a slice of values. The first block of
+// a partition waits until the rows of a log that was lost are gone.
+func (r *Rows) Insert(ctx context.Context, p wal.Partition, name string, slices []int64, own ...any) error {
 	if err := r.removeLost(ctx, p); err != nil {
 		return err
 	}
@@ -98,8 +97,11 @@ func (r *Rows) Insert(ctx context.Context, p wal.Partition, name string, fill fu
 	if err != nil {
 		return r.failed(ctx, "begin a block", err)
 	}
-	if err := fill(out); err != nil {
-		return errors.Join(fmt.Errorf("fill a block: %w", err), out.Abort())
+	n := len(slices)
+	for i, column := range append([]any{repeated(r.Life, n), repeated(r.Dataset, n), repeated(uint32(p), n), slices}, own...) {
+		if err := out.Column(i).Append(column); err != nil {
+			return errors.Join(fmt.Errorf("fill a block: column %s: %w", r.Table.Columns[i].Name, err), out.Abort())
+		}
 	}
 	if err := out.Send(); err != nil {
 		return r.failed(ctx, "write a block", err)
@@ -127,6 +129,11 @@ func (r *Rows) DropPartition(ctx context.Context, p wal.Partition, slice int64) 
 func (r *Rows) SlicesWith(ctx context.Context, what string, p wal.Partition, condition func(q *Statement) string) (in []int64, err error) {
 	q := &Statement{}
 	q.WriteString("SELECT DISTINCT slice FROM " + r.Table.Name + " WHERE " + r.Of(q, p) + " AND " + condition(q))
+	return r.Slices(ctx, what, q)
+}
+
+// Slices runs a statement that answers slices.
+func (r *Rows) Slices(ctx context.Context, what string, q *Statement) (in []int64, err error) {
 	err = r.Query(ctx, what, q, nil, func(row RowScanner) error {
 		var x int64
 		err := row.Scan(&x)
@@ -180,8 +187,8 @@ func (c *Cluster) forget(ctx context.Context, r *Rows) error {
 	return err
 }
 
-// Repeated is a column of one value.
-func Repeated[T any](v T, n int) []T {
+// repeated is a column of one value.
+func repeated[T any](v T, n int) []T {
 	out := make([]T, n)
 	for i := range out {
 		out[i] = v

@@ -20,6 +20,11 @@ type Table struct {
 // Column is a column that is written.
 type Column struct{ Name, Type string }
 
+// Columns are those of a table: what each table begins with, and its own.
+func Columns(own ...Column) []Column {
+	return append([]Column{{"store", "LowCardinality(String)"}, {"dataset", "LowCardinality(String)"}, {"part", "UInt32"}, {"slice", "Int64"}}, own...)
+}
+
 // insertion is the statement of a block, which has the columns in their order.
 func (t *Table) insertion() string {
 	names := make([]string, len(t.Columns))

@@ -26,7 +26,7 @@ func harness(t *testing.T, c *clickhousestore.Cluster) countertest.EventsHarness
 	root, made := t.TempDir(), 0
 	open := func(t testing.TB, dir string, n int) counter.EventStore {
 		t.Helper()
-		s, _, err := Open(dir, c, "it's a \"test\"", n)
+		s, err := Open(dir, c, "it's a \"test\"", n)
 		if err != nil {
 			t.Fatal(err)
 		}

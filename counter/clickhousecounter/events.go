@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/headwater-db/headwater/consumers/clickhousestore"
@@ -23,14 +22,13 @@ type Events struct{ rows *clickhousestore.Rows }
 var _ counter.EventStore = (*Events)(nil)
 
 // Open returns the events of the store in dir, which is made if it is not there. dataset is a name
-// for people, in every row. fresh: there were none; the store may be a copy that has its events in
-// it. It does not wait for ClickHouse, whose cluster has to have Table.
-func Open(dir string, c *clickhousestore.Cluster, dataset string, partitions int) (_ *Events, fresh bool, err error) {
-	rows, fresh, err := clickhousestore.OpenRows(dir, c, Table, dataset, partitions)
+// for people, in every row. It does not wait for ClickHouse, whose cluster has to have Table.
+func Open(dir string, c *clickhousestore.Cluster, dataset string, partitions int) (*Events, error) {
+	rows, _, err := clickhousestore.OpenRows(dir, c, Table, dataset, partitions)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	return &Events{rows}, fresh, nil
+	return &Events{rows}, nil
 }
 
 // LogEndsAt says where the log of a partition ends; see clickhousestore.Rows.
@@ -94,15 +92,7 @@ func (s *Events) insert(ctx context.Context, p wal.Partition, b *block) error {
 		return nil
 	}
 	name := fmt.Sprintf("%d-%d-%d-%d-%016x", p, n, b.decided[0], b.decided[n-1], b.digest.Sum64())
-	return s.rows.Insert(ctx, p, name, func(out driver.Batch) error {
-		return errors.Join(
-			out.Column(0).Append(clickhousestore.Repeated(s.rows.Life, n)), out.Column(1).Append(clickhousestore.Repeated(s.rows.Dataset, n)),
-			out.Column(2).Append(clickhousestore.Repeated(uint32(p), n)), out.Column(3).Append(b.slice), out.Column(4).Append(b.counter),
-			out.Column(5).Append(b.life), out.Column(6).Append(b.decided), out.Column(7).Append(b.idx), out.Column(8).Append(b.kind),
-			out.Column(9).Append(b.delta), out.Column(10).Append(b.eventTime), out.Column(11).Append(b.logTime),
-			out.Column(12).Append(b.acceptedAt), out.Column(13).Append(b.nonce),
-		)
-	})
+	return s.rows.Insert(ctx, p, name, b.slice, b.counter, b.life, b.decided, b.idx, b.kind, b.delta, b.eventTime, b.logTime, b.acceptedAt, b.nonce)
 }
 
 // between is the condition of the rows of a partition of after < record <= upTo.
@@ -184,10 +174,15 @@ func (s *Events) FoldEvents(ctx context.Context, p wal.Partition, r *counter.Fol
 	return f, err
 }
 
+// mayFold is the condition of the rows that may be folded.
+func (s *Events) mayFold(q *clickhousestore.Statement, p wal.Partition, r *counter.FoldRequest) string {
+	return s.between(q, p, r.After, r.UpTo) + " AND log_time < " + clickhousestore.Number(r.Before)
+}
+
 // foldable is how many rows may be folded, copies counted, and the last record of them.
 func (s *Events) foldable(ctx context.Context, p wal.Partition, r *counter.FoldRequest) (n int64, last wal.Offset, err error) {
 	q := &clickhousestore.Statement{}
-	q.WriteString("SELECT toInt64(count()), max(decided) FROM " + table + s.between(q, p, r.After, r.UpTo) + " AND log_time < " + clickhousestore.Number(r.Before))
+	q.WriteString("SELECT toInt64(count()), max(decided) FROM " + table + s.mayFold(q, p, r))
 	err = s.rows.Query(ctx, "look for events to fold", q, nil, func(row clickhousestore.RowScanner) error {
 		return row.Scan(&n, (*int64)(&last))
 	})
@@ -198,7 +193,7 @@ func (s *Events) foldable(ctx context.Context, p wal.Partition, r *counter.FoldR
 func (s *Events) cut(ctx context.Context, p wal.Partition, r *counter.FoldRequest, part float64) (at wal.Offset, err error) {
 	q := &clickhousestore.Statement{}
 	q.WriteString("SELECT greatest(min(decided), toInt64(floor(quantile(" + strconv.FormatFloat(part, 'f', 9, 64) + ")(decided)))) FROM " + table +
-		s.between(q, p, r.After, r.UpTo) + " AND log_time < " + clickhousestore.Number(r.Before))
+		s.mayFold(q, p, r))
 	err = s.rows.Query(ctx, "cut events to fold", q, nil, func(row clickhousestore.RowScanner) error { return row.Scan((*int64)(&at)) })
 	return at, err
 }
@@ -207,13 +202,7 @@ func (s *Events) cut(ctx context.Context, p wal.Partition, r *counter.FoldReques
 func (s *Events) DropEvents(ctx context.Context, p wal.Partition, o wal.Offset) error {
 	q := &clickhousestore.Statement{}
 	q.WriteString("SELECT slice FROM " + table + " WHERE " + s.rows.Of(q, p) + " GROUP BY slice HAVING max(decided) <= " + clickhousestore.Number(o))
-	var days []int64
-	err := s.rows.Query(ctx, "look for days that are folded", q, nil, func(r clickhousestore.RowScanner) error {
-		var x int64
-		err := r.Scan(&x)
-		days = append(days, x)
-		return err
-	})
+	days, err := s.rows.Slices(ctx, "look for days that are folded", q)
 	for _, x := range days {
 		err = errors.Join(err, s.rows.DropPartition(ctx, p, x))
 	}

@@ -3,15 +3,12 @@ package clickhousets
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/headwater-db/headwater/consumers"
-	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/timeseries/ledger"
 	"github.com/headwater-db/headwater/wal"
@@ -163,21 +160,11 @@ func (b *block) name(p wal.Partition) string {
 
 // insert writes a block. A block that is there already is left out by ClickHouse.
 func (s *Store) insert(ctx context.Context, p wal.Partition, b *block) error {
-	n := len(b.slice)
-	if n == 0 {
+	if len(b.slice) == 0 {
 		return nil
 	}
-	err := s.rows.Insert(ctx, p, b.name(p), func(out driver.Batch) error {
-		return errors.Join(
-			out.Column(0).Append(clickhousestore.Repeated(s.rows.Life, n)), out.Column(1).Append(clickhousestore.Repeated(s.rows.Dataset, n)),
-			out.Column(2).Append(clickhousestore.Repeated(uint32(p), n)),
-			out.Column(3).Append(b.slice), out.Column(4).Append(b.series), out.Column(5).Append(b.age), out.Column(6).Append(b.id),
-			out.Column(7).Append(b.decided), out.Column(8).Append(b.record), out.Column(9).Append(b.idx),
-			out.Column(10).Append(mapped(b.items, timeseries.Int)), out.Column(11).Append(mapped(b.items, timeseries.Double)),
-			out.Column(12).Append(mapped(b.items, timeseries.String)), out.Column(13).Append(mapped(b.items, timeseries.Bytes)),
-			out.Column(14).Append(b.bytes),
-		)
-	})
+	err := s.rows.Insert(ctx, p, b.name(p), b.slice, b.series, b.age, b.id, b.decided, b.record, b.idx,
+		mapped(b.items, timeseries.Int), mapped(b.items, timeseries.Double), mapped(b.items, timeseries.String), mapped(b.items, timeseries.Bytes), b.bytes)
 	if err != nil {
 		return err
 	}

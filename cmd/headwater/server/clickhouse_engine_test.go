@@ -157,6 +157,18 @@ type cuttable struct {
 	open map[net.Conn]bool
 }
 
+// cuttableClickHouse is a way to the real ClickHouse, and the URL that goes by it.
+func cuttableClickHouse(t *testing.T) (*cuttable, string) {
+	t.Helper()
+	at, err := url.Parse(enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := newCuttable(t, at.Host)
+	at.Host = way.l.Addr().String()
+	return way, at.String()
+}
+
 func newCuttable(t *testing.T, to string) *cuttable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -222,14 +234,9 @@ func (c *cuttable) set(cut bool) {
 // it is back.
 func TestEngineClickHouseAway(t *testing.T) {
 	t.Parallel()
-	at, err := url.Parse(enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	way := newCuttable(t, at.Host)
-	at.Host = way.l.Addr().String()
+	way, at := cuttableClickHouse(t)
 	dir := t.TempDir()
-	s := withCluster(t, dir, at.String())
+	s := withCluster(t, dir, at)
 	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 2}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
 	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	written := 0
@@ -259,7 +266,7 @@ func TestEngineClickHouseAway(t *testing.T) {
 	}
 	expectBody(t, send(t, s, "GET", "/v1/kv/demo-kv/a/b", ""), http.StatusOK, "1")
 	closeServer(t, s)
-	s = withCluster(t, dir, at.String())
+	s = withCluster(t, dir, at)
 	// A write of before the restart is in the log, and nobody knows its token yet.
 	is(t, "a copy", ts(t, s, "WriteEventRecordsSync", fmt.Sprintf(`{"namespace":"routes","events":[%s],"token":{"key":"k10"}}`, event("s", day.Add(10*time.Minute), "10", 10))),
 		"accepted", "1", "result.duplicate", "UNKNOWN")

@@ -29,7 +29,7 @@ func (b *counterBackend) openRemote(cfg pebblestore.Config) (ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, _, err := clickhousecounter.Open(cfg.Dir, cluster, cmp.Or(conf.Dataset, b.st.x.entry.Name), int(cfg.Partitions))
+	events, err := clickhousecounter.Open(cfg.Dir, cluster, cmp.Or(conf.Dataset, b.st.x.entry.Name), int(cfg.Partitions))
 	if err != nil {
 		return nil, err
 	}

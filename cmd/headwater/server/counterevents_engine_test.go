@@ -3,10 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"testing"
-
-	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 )
 
 const eventsRemote = "type: clickhouse, cluster: main"
@@ -21,14 +18,9 @@ func TestEngineEventsOfCounters(t *testing.T) {
 // go on and recounts say what is missing. When it is back, every event is there once.
 func TestEngineEventsOfCountersAway(t *testing.T) {
 	t.Parallel()
-	at, err := url.Parse(enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	way := newCuttable(t, at.Host)
-	at.Host = way.l.Addr().String()
+	way, at := cuttableClickHouse(t)
 	dir := t.TempDir()
-	s := withCluster(t, dir, at.String())
+	s := withCluster(t, dir, at)
 	doc := stored["tally"] + fmt.Sprintf(withEvents, eventsRemote)
 	is(t, "make", applyDoc(t, s, doc))
 	storeOf(t, s, "tally", "events", "SERVING")
@@ -54,7 +46,7 @@ func TestEngineEventsOfCountersAway(t *testing.T) {
 		t.Errorf("the PRIMARY keeps %d rows of events while EVENTS lacks 20", n)
 	}
 	closeServer(t, s)
-	s = withCluster(t, dir, at.String())
+	s = withCluster(t, dir, at)
 	for range 20 {
 		add()
 	}

@@ -177,7 +177,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 		if o, ok := d[p]; ok {
 			floor = int64(o + 1)
 		}
-		if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st, &b, floor) {
+		if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st.name, &b, floor) {
 			x.detach(ctx, st, p, floor, int64(b.End))
 			continue
 		}
@@ -208,22 +208,12 @@ func (x *space) unopened() (namespace.StoreLife, bool) {
 
 // holdFor keeps the log for a store that is not open, up to its max_lag.
 func (x *space) holdFor(ctx context.Context, l namespace.StoreLife, b *wal.Bounds) error {
-	limit := x.maxLag(l.Name)
-	if l.Name == x.ns.Config().Primary() || limit == 0 || b.Bytes*int64(len(x.serving)) <= limit {
+	if l.Name == x.ns.Config().Primary() || !x.tooFarBehind(l.Name, b, int64(b.Start)) {
 		return nil
 	}
 	err := x.failStore(ctx, l.Name, l.Generation, errors.New("it could not be opened for so long that the log would hold more for it than max_lag allows"))
 	x.changedStores()
 	return err
-}
-
-// maxLag is how many bytes of the log are held for a store that follows; 0: no bound.
-func (x *space) maxLag(store string) int64 {
-	c := x.ns.Config()
-	if s := storeConfig(c, store); s.MaxLag > 0 {
-		return s.MaxLag
-	}
-	return c.MaxLogBytes / 2
 }
 
 // trimTo trims a partition to f once it has in it where the token window and the
@@ -295,8 +285,12 @@ func (x *space) trimExceptions(ctx context.Context, p wal.Partition, before wal.
 
 // tooFarBehind reports whether more of the log would be held for a store that
 // follows than its max_lag.
-func (x *space) tooFarBehind(st *store, b *wal.Bounds, floor int64) bool {
-	limit := x.maxLag(st.name)
+func (x *space) tooFarBehind(store string, b *wal.Bounds, floor int64) bool {
+	c := x.ns.Config()
+	limit := c.MaxLogBytes / 2
+	if s := storeConfig(c, store); s.MaxLag > 0 {
+		limit = s.MaxLag
+	}
 	records := int64(b.End - b.Start)
 	if limit == 0 || b.Bytes <= 0 || records <= 0 {
 		return false
