@@ -1,6 +1,6 @@
 // Command engines starts the real servers that tests run against, on this machine and without
-// Docker: Kafka from its Maven Central jars on the machine's own Java, and ClickHouse's engine from
-// its npm package behind a bridge of ours (chbridge).
+// Docker: Kafka and Cassandra from their Maven Central jars on the machine's own Java, and ClickHouse's
+// engine from its npm package behind a bridge of ours (chbridge).
 //
 //	go run ./deploy/engines up [ENGINE...]      start and wait until ready; all engines when none is named
 //	go run ./deploy/engines down [ENGINE...]    kill and remove the data; all engines when none is named
@@ -14,12 +14,13 @@
 //	kafka    one broker, replication factor 1, 768 MiB of heap, from port 19092
 //	kafka3   three brokers, replication factor 3, min ISR 2, 512 MiB of heap each, from port 19192
 //	clickhouse   ClickHouse's engine 26.5 behind chbridge, HTTP on port 19292, the native protocol on 19293
+//	cassandra    one node of Cassandra 5.0, 1 GiB of heap, CQL on port 19392, its own traffic on 19393 and 19394
 //
 // # What it guarantees
 //
 // Everything listens on 127.0.0.1 only. `up` returns 0 when a real client has created a topic with
 // the engine's full replication, produced with acks=all, read the record back and deleted the topic, or
-// has made a table, written a row and read it back by both protocols;
+// has made a table, written a row and read it back (of ClickHouse by both protocols);
 // an engine that is already up is left as it is. Downloads are verified against the registry's
 // checksums and kept in .engines/cache, named after the dependency list, so that a second start needs
 // no registry. Data, configuration and server logs live in .engines/run/<engine>; `down` removes them.
@@ -39,6 +40,9 @@
 //	HEADWATER_TEST_CLICKHOUSE_NATIVE    clickhouse://host:port/database
 //	HEADWATER_TEST_CLICKHOUSE_KILL      a command line
 //	HEADWATER_TEST_CLICKHOUSE_RESTART   a command line; its last line of output is the new process id
+//	HEADWATER_TEST_CASSANDRA            host:port
+//	HEADWATER_TEST_CASSANDRA_KILL       as of ClickHouse
+//	HEADWATER_TEST_CASSANDRA_RESTART    as of ClickHouse
 //
 // N is 0, 1 or 2: the place in the two lists and the Kafka node id. A test that kills a broker by its
 // process id restarts it before it ends; the next test process then still sees the old process id in its environment,

@@ -16,7 +16,7 @@ import (
 )
 
 const usage = `usage: engines [flags] up|down [ENGINE...] | fetch [ENGINE...] | status | kill ENGINE N | restart ENGINE N
-engines: kafka, kafka3, clickhouse; all when none is named
+engines: kafka, kafka3, clickhouse, cassandra; all when none is named
 flags:`
 
 func main() {
@@ -41,6 +41,7 @@ func run(ctx context.Context, args []string) error {
 	kafkaPort := portFlag(flags, "kafka", 19092)
 	kafka3Port := portFlag(flags, "kafka3", 19192)
 	clickHousePort := portFlag(flags, "clickhouse", 19292)
+	cassandraPort := portFlag(flags, "cassandra", 19392)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	f := folder(abs)
 	kafka3 := kafka{name: "kafka3", port: *kafka3Port, brokers: 3, heapMiB: 512}.engine()
-	all := []engine{kafka{name: "kafka", port: *kafkaPort, brokers: 1, heapMiB: 768}.engine(), kafka3, clickHouse{root, *clickHousePort}.engine()}
+	all := []engine{kafka{name: "kafka", port: *kafkaPort, brokers: 1, heapMiB: 768}.engine(), kafka3, clickHouse{root, *clickHousePort}.engine(), cassandra{port: *cassandraPort, heapMiB: 1024}.engine()}
 	// For tests, whose working directory is their package's.
 	tool := fmt.Sprintf("go -C %s run ./deploy/engines --dir %s", quote(root), quote(abs))
 
