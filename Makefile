@@ -6,7 +6,7 @@ FUZZTIME      ?= 30s
 GOLANGCI      := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ENGINES       := $(GO) run ./deploy/engines
 # What test-engines starts, and what tests must not skip there.
-TEST_ENGINES  := kafka kafka3 clickhouse
+TEST_ENGINES  := kafka kafka3 clickhouse cassandra
 
 empty :=
 comma := ,
@@ -27,7 +27,7 @@ build: ## build bin/headwater
 	$(GO) build -trimpath -o bin/headwater ./cmd/headwater
 
 .PHONY: check
-check: lint test test-models test-engines ## what CI runs
+check: lint test test-models test-roles test-engines ## what CI runs
 
 # -short: random programs run a fifth of their length here, and whole in test-models. The scripts of the command
 # line start it 150 times, which takes a second each with the race detector; docs types what its pages say, and the
@@ -44,17 +44,23 @@ test-models: ## what is shorter in test at full length, without the race detecto
 	$(GO) test -count=1 -vet=off ./counter/... ./kv/... ./consumers/... ./wal ./wal/pebblelog ./wal/pebbletokens ./wal/pebblefail ./namespace
 	$(GO) test -count=1 -vet=off -run 'OverPowerLoss|TestPowerLoss|TestModel|TestCountModel|CatchesUp|OfEverySize' ./proof ./cmd/headwater/server ./client
 
+# The tests of the server talk to a gateway with a worker behind it, and a log on a stand-in for Kafka.
+.PHONY: test-roles
+test-roles: ## the server's tests again, over a gateway and a worker, without the race detector
+	HEADWATER_TEST_ROLES=split $(GO) test -count=1 -vet=off -timeout 8m ./cmd/headwater/server
+
 # One shell holds the engines: they go down however the tests end, and their exit code is kept.
 # -p 1: packages take turns, because a test that kills a broker must not disturb another's.
 .PHONY: test-engines
-test-engines: ## start real Kafka (one broker, and three) and ClickHouse's engine, run the engine and contract tests on it, stop it
+test-engines: ## start real Kafka (one broker, and three), ClickHouse's engine and Cassandra, run the engine and contract tests on it, stop it
 	@set -e; \
 	trap 'code=$$?; $(ENGINES) down || code=1; exit $$code' EXIT; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \
 	$(ENGINES) up $(TEST_ENGINES); \
 	. ./.engines/env; \
 	HEADWATER_REQUIRE_ENGINES=$(subst $(space),$(comma),$(TEST_ENGINES)); export HEADWATER_REQUIRE_ENGINES; \
-	$(GO) test -race -count=1 -p 1 -run Engine ./...
+	$(GO) test -race -count=1 -p 1 -run Engine ./...; \
+	HEADWATER_TEST_ROLES=split $(GO) test -count=1 -vet=off -run 'Engine(ClickHouse|CounterEvents|Cassandra)' ./cmd/headwater/server
 
 .PHONY: engines-up
 engines-up: ## start the test engines and leave them running; then: . ./.engines/env

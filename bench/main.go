@@ -36,6 +36,7 @@ var measures = []measure{
 	{"stores", "a second store: built and compared beside puts, and taking over beside reads", stores},
 	{"events", "B6, B8: events written, the newest read, aggregates, restart; against clickhouse-go where there is one", events},
 	{"events-clickhouse", "B7: events until ClickHouse has them, against clickhouse-go, on a real ClickHouse", eventsRemote},
+	{"kv-cassandra", "B7: puts until Cassandra has them, and reads that the cache answers, against gocql, on a real Cassandra", kvRemote},
 	{"letters", "adds that a standing floor refuses: until they have their dead letters; ready after kill -9 in the middle", letters},
 }
 

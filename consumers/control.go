@@ -52,7 +52,8 @@ func (q *Part) begun(ctx context.Context, r *Run) (begun bool, err error) {
 		}
 		begun = true
 		r.row, r.last = append(r.row[:0], row...), ds[len(ds)-1].Index
-		return nil
+		r.begun, err = DecodeDecisions(nil, o, r.row)
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("read what was begun of record %d: %w", o, err)
@@ -92,13 +93,21 @@ func (r *Run) exceptRef(ref wal.Ref, what What, data []byte) {
 // by its own log time. It is Parking's hook, within a control record.
 func (q *Part) again(ctx context.Context, ref wal.Ref) (poison, err error) {
 	by := &q.run
+	if find(by.begun, ref.Offset, ref.Index, WasDropped) != nil {
+		return nil, nil
+	}
+	redone := find(by.begun, ref.Offset, ref.Index, WasRedriven) != nil
+	decided := by.decided
+	if redone {
+		decided = by.begun
+	}
 	if by.Follows() {
 		if find(by.decided, ref.Offset, ref.Index, WasRedriven) == nil {
 			return q.stillParked(by, ref)
 		}
 	}
 	err = wal.ReadOne(ctx, q.l.cfg.Log, ref.Partition, ref.Offset, func(e *wal.Entry) error {
-		r := &Run{Part: q, Entry: e, LogTime: e.LogTime, Redriven: true, by: by, decided: by.decided}
+		r := &Run{Part: q, Entry: e, LogTime: e.LogTime, Redriven: true, by: by, decided: decided, repeats: redone}
 		if err := wal.DecodeRecord(e.Data, &r.Record); err != nil {
 			return fmt.Errorf("%w: %w", ErrPoison, err)
 		}
@@ -109,7 +118,9 @@ func (q *Part) again(ctx context.Context, ref wal.Ref) (poison, err error) {
 			return fmt.Errorf("%w: a record of kind %s does not belong here", ErrPoison, r.Record.Kind)
 		}
 		row, last := len(by.row), by.last
-		by.exceptRef(ref, WasRedriven, nil)
+		if !redone {
+			by.exceptRef(ref, WasRedriven, nil)
+		}
 		err := q.m.Again(ctx, r, ref.Index)
 		if errors.Is(err, ErrPoison) && !by.Follows() {
 			by.row, by.last = by.row[:row], last

@@ -38,9 +38,9 @@ func (f *Front[E]) Fate(ctx context.Context, key []byte, n wal.Nonce, told func(
 			return Fate{Known: true, Reason: reason, At: wal.Ref{Partition: p, Offset: o, Index: wal.WholeRecord}}, nil
 		}
 	}
-	q, ok := f.Owner.Parked(p, key)
-	if !ok {
-		return Fate{}, nil
+	q, ok, err := f.Owner.Parked(ctx, p, key)
+	if err != nil || !ok {
+		return Fate{}, err
 	}
 	for _, ref := range q.Refs[:min(len(q.Refs), searchedRefs)] {
 		found := false

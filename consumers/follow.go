@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -121,17 +122,19 @@ func (q *Part) Release() { q.Hold(noHold) }
 func (l *Loop) Ready(p wal.Partition, entries []wal.Entry) (n int, changed <-chan struct{}) {
 	q := l.parts[p].Load()
 	if q == nil || !q.st.Follows {
-		return len(entries), nil
+		return through(entries, wal.Offset(l.limits[p].Load())), nil
 	}
 	if q.takeOver() {
 		return len(entries), nil
 	}
 	_, upTo, changed := l.cfg.Siblings.furthest(l, p)
 	upTo = min(upTo, wal.Offset(q.hold.Load()))
-	for n < len(entries) && entries[n].Offset <= upTo {
-		n++
-	}
-	return n, changed
+	return through(entries, upTo), changed
+}
+
+// through is how many of entries stand at o or before.
+func through(entries []wal.Entry, o wal.Offset) int {
+	return sort.Search(len(entries), func(i int) bool { return entries[i].Offset > o })
 }
 
 // toldTurn notes for other goroutines whether the partition follows, and since which
@@ -196,7 +199,7 @@ type decidedRows struct {
 // readDecisions reads the exceptions of entries, which Ready has let through.
 func (q *Part) readDecisions(ctx context.Context, entries []wal.Entry) error {
 	d := &q.rows
-	d.offsets, d.ends, d.buf, d.next = d.offsets[:0], d.ends[:0], d.buf[:0], 0
+	d.reset()
 	if len(entries) == 0 {
 		return nil
 	}
@@ -205,17 +208,23 @@ func (q *Part) readDecisions(ctx context.Context, entries []wal.Entry) error {
 	if best.loop == nil || upTo < to {
 		return fmt.Errorf("no store has decided up to offset %d", to)
 	}
-	return best.ledger.Exceptions(ctx, q.p, from, to+1, func(o wal.Offset, row []byte) error {
-		d.buf = append(d.buf, row...)
-		d.offsets, d.ends = append(d.offsets, o), append(d.ends, len(d.buf))
-		return nil
-	})
+	return best.ledger.Exceptions(ctx, q.p, from, to+1, d.add)
+}
+
+func (d *decidedRows) reset() {
+	d.offsets, d.ends, d.buf, d.next = d.offsets[:0], d.ends[:0], d.buf[:0], 0
+}
+
+func (d *decidedRows) add(o wal.Offset, row []byte) error {
+	d.buf = append(d.buf, row...)
+	d.offsets, d.ends = append(d.offsets, o), append(d.ends, len(d.buf))
+	return nil
 }
 
 // decisionsOf gives the record in hand the exceptions that were read, and copies
 // their row: whoever follows this store later reads it here.
 func (q *Part) decisionsOf(r *Run) (err error) {
-	if !q.st.Follows {
+	if !r.Follows() {
 		return nil
 	}
 	d, o := &q.rows, r.Entry.Offset

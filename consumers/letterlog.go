@@ -11,7 +11,7 @@ import (
 )
 
 // DeadLetterLog is the dead-letter topic of a namespace: one partition of its own,
-// written by one process at a time. What it keeps in memory does not grow with the
+// in which the letters of a partition are written by one process at a time. What it keeps in memory does not grow with the
 // letters. Safe for concurrent use.
 type DeadLetterLog struct {
 	log   wal.Log
@@ -58,6 +58,17 @@ func OpenDeadLetters(ctx context.Context, log wal.Log, count func(reason string)
 	}
 	d.bytesSince = d.now.total.bytes - last.total.bytes
 	return d, nil
+}
+
+// CatchUp takes into account what other processes have written.
+func (d *DeadLetterLog) CatchUp(ctx context.Context) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	b, err := d.log.Bounds(ctx, 0)
+	if err != nil {
+		return fmt.Errorf("bounds of dead letters: %w", err)
+	}
+	return d.readOn(ctx, b.End)
 }
 
 // known returns a copy of what is known.

@@ -81,7 +81,9 @@ func (e *letterEntry) tally() (t tally, ok bool, behind wal.Offset, err error) {
 		switch field {
 		case fieldTally:
 			t, err = decodeTally(b)
-			t.offset, ok = e.offset, true
+			if ok = true; t.offset == 0 || t.offset > e.offset { // of an older build
+				t.offset = e.offset
+			}
 		case fieldBehind:
 			behind = wal.Offset(number)
 		}
@@ -161,6 +163,9 @@ type LetterQuery struct {
 	Refs []wal.Ref
 	// Match says whether a letter is wanted, which is valid during the call.
 	Match func(*DeadLetter) bool
+	// Stands, where it is set, is asked in the same way about a letter that matches; it may ask
+	// another process.
+	Stands func(context.Context, *DeadLetter) (bool, error)
 	// Limit, Bytes of Record and Key, and Scan, the bytes that are read, end the
 	// page: it is cut where the next letter would pass one. A page has one letter at
 	// least, unless Scan ends it.
@@ -220,6 +225,12 @@ func (d *DeadLetterLog) list(ctx context.Context, q *LetterQuery) (letters []Dea
 		err := t.fold(e, func(l *DeadLetter, n int, copied bool) bool {
 			if copied || e.offset == from.Offset && n < from.N || !q.Match(l) {
 				return true
+			}
+			if q.Stands != nil {
+				var stands bool
+				if stands, end = q.Stands(ctx, l); end != nil || !stands {
+					return end == nil
+				}
 			}
 			if l.Record, end = q.record(ctx, l); end != nil {
 				return false

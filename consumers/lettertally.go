@@ -135,6 +135,7 @@ const (
 	tallyLeft      = 5 // varint, of tallyFirst
 	tallyLeftBytes = 6 // varint, of tallyBytes
 	tallyStart     = 7 // varint
+	tallyAt        = 8 // varint: the offset that it is as of, where another process may have written between
 )
 
 // The fields of a lane.
@@ -154,6 +155,7 @@ func appendTally(dst []byte, t *tally) []byte {
 	b = appendNumber(b, tallyLeft, uint64(t.left.first))
 	b = appendNumber(b, tallyLeftBytes, uint64(t.left.bytes))
 	b = appendNumber(b, tallyStart, uint64(t.start))
+	b = appendNumber(b, tallyAt, uint64(t.offset))
 	lanes := slices.SortedFunc(maps.Keys(t.lanes), func(a, b lane) int {
 		return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.target, b.target))
 	})
@@ -187,6 +189,8 @@ func decodeTally(b []byte) (t tally, err error) {
 			t.left.bytes = int64(number)
 		case tallyStart:
 			t.start = wal.Offset(number)
+		case tallyAt:
+			t.offset = wal.Offset(number)
 		case tallyLane:
 			k, p, err := decodeLane(bytes)
 			t.lanes[k] = p

@@ -13,6 +13,7 @@ type Replica[E wal.Decided] interface {
 	Token(ctx context.Context, p wal.Partition, id wal.TokenID) (E, bool, error)
 	Parked(p wal.Partition, key []byte) (ParkedQueue, bool)
 	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
+	ParkedVersion(p wal.Partition) uint64
 	ParkedHeads(p wal.Partition, do func(*ParkedQueue))
 }
 
@@ -39,6 +40,9 @@ func (l *Local[E, R]) SetAll(r R) {
 	}
 }
 
+// Clear has nothing answer for p any more.
+func (l *Local[E, R]) Clear(p wal.Partition) { l.parts[p].Store(nil) }
+
 // Of returns what answers for p. ErrNotAssigned where nothing does.
 func (l *Local[E, R]) Of(p wal.Partition) (r R, err error) {
 	if at := l.parts[p].Load(); at != nil {
@@ -61,13 +65,21 @@ func (l *Local[E, R]) Token(ctx context.Context, p wal.Partition, id wal.TokenID
 	return r.Token(ctx, p, id)
 }
 
-// Parked implements Owner.
-func (l *Local[E, R]) Parked(p wal.Partition, key []byte) (ParkedQueue, bool) {
-	r, err := l.Of(p)
-	if err != nil {
-		return ParkedQueue{}, false
+// Tokens implements Owner.
+func (l *Local[E, R]) Tokens(ctx context.Context, tokens []TokenAt) []Found[E] {
+	out := make([]Found[E], len(tokens))
+	for i, t := range tokens {
+		out[i].Entry, out[i].Known, out[i].Err = l.Token(ctx, t.Partition, t.ID)
 	}
-	return r.Parked(p, key)
+	return out
+}
+
+// Parked implements Owner. Nothing is parked where nothing answers.
+func (l *Local[E, R]) Parked(_ context.Context, p wal.Partition, key []byte) (q ParkedQueue, ok bool, err error) {
+	if r, err := l.Of(p); err == nil {
+		q, ok = r.Parked(p, key)
+	}
+	return q, ok, nil
 }
 
 // ParkedKeys implements Owner.
@@ -79,10 +91,20 @@ func (l *Local[E, R]) ParkedKeys(p wal.Partition) (int, wal.Offset) {
 	return r.ParkedKeys(p)
 }
 
+// ParkedVersion is another number whenever other keys of a partition are parked.
+func (l *Local[E, R]) ParkedVersion(p wal.Partition) uint64 {
+	r, err := l.Of(p)
+	if err != nil {
+		return 0
+	}
+	return r.ParkedVersion(p)
+}
+
 // ParkedHeads calls do with the queue of each parked key of a partition; see
-// Parking.Heads.
-func (l *Local[E, R]) ParkedHeads(p wal.Partition, do func(*ParkedQueue)) {
+// Parking.Heads. The error is always nil.
+func (l *Local[E, R]) ParkedHeads(_ context.Context, p wal.Partition, do func(*ParkedQueue)) error {
 	if r, err := l.Of(p); err == nil {
 		r.ParkedHeads(p, do)
 	}
+	return nil
 }

@@ -28,6 +28,8 @@ type LoopConfig struct {
 	Applied func(p wal.Partition, st *State)
 	// Ledger is the store's own.
 	Ledger Exceptions
+	// Ahead is the store's own where its effects and position are not saved as one; nil where they are.
+	Ahead Ahead
 	// Siblings are the stores of the namespace that decide alike; nil where there
 	// is one.
 	Siblings *Siblings
@@ -65,7 +67,9 @@ type Stats struct {
 type Loop struct {
 	cfg   LoopConfig
 	parts []atomic.Pointer[Part]
-	stats Stats
+	// limits are the last records that are applied, by partition; see Limit.
+	limits []atomic.Int64
+	stats  Stats
 }
 
 // NewLoop returns a loop that has no partitions yet.
@@ -76,7 +80,12 @@ func NewLoop(cfg LoopConfig) *Loop {
 	if cfg.Applied == nil {
 		cfg.Applied = func(wal.Partition, *State) {}
 	}
-	return &Loop{cfg: cfg, parts: make([]atomic.Pointer[Part], cfg.Log.Info().Partitions)}
+	n := cfg.Log.Info().Partitions
+	l := &Loop{cfg: cfg, parts: make([]atomic.Pointer[Part], n), limits: make([]atomic.Int64, n)}
+	for p := range n {
+		l.limits[p].Store(noHold)
+	}
+	return l
 }
 
 // Part is one partition of a loop. Its fields belong to the goroutine of the
@@ -92,10 +101,11 @@ type Part struct {
 	// another try.
 	panicked map[wal.Ref]error
 	// lost: the record in hand failed after it had changed something.
-	lost bool
-	run  Run
-	rows decidedRows // of a store that follows
-	hold atomic.Int64
+	lost  bool
+	run   Run
+	rows  decidedRows // of a store that follows, and of records that are repeated
+	ahead ahead
+	hold  atomic.Int64
 	// What others ask of the state; see Forsaken.
 	follows atomic.Bool
 	step    atomic.Uint64
@@ -140,6 +150,13 @@ func (l *Loop) Revoke(ctx context.Context, p wal.Partition) error {
 
 // ErrNotAssigned: the partition is not this loop's, or is no longer.
 var ErrNotAssigned = errors.New("the partition is not assigned here")
+
+// Limit has a partition applied up to o and no further, from the next Assign on: a store that is about to take it over
+// repeats what another has decided. NoLimit ends that.
+func (l *Loop) Limit(p wal.Partition, o wal.Offset) { l.limits[p].Store(int64(o)) }
+
+// NoLimit is no limit of Loop.Limit.
+const NoLimit wal.Offset = noHold
 
 // Part returns a partition that is assigned, nil otherwise.
 func (l *Loop) Part(p wal.Partition) *Part { return l.parts[p].Load() }
@@ -186,7 +203,7 @@ func (q *Part) load(ctx context.Context) error {
 	q.l.cfg.Clock.Observe(st.MaxTime)
 	q.parking.Load(queues)
 	q.Saved(st.Applied)
-	return nil
+	return q.loadAhead(ctx)
 }
 
 // Resume says where a partition goes on: the offset after the last one applied.
@@ -224,6 +241,8 @@ func (l *Loop) Apply(ctx context.Context, p wal.Partition, entries []wal.Entry) 
 		if err := q.readDecisions(ctx, entries); err != nil {
 			return 0, fmt.Errorf("read what was decided of partition %d: %w", p, err)
 		}
+	} else if err := q.readRepeated(ctx, entries); err != nil {
+		return 0, fmt.Errorf("read what was decided of partition %d: %w", p, err)
 	}
 	follows := q.st.Follows
 	for n = range entries {
@@ -248,6 +267,11 @@ func (q *Part) turned(ctx context.Context) error {
 	if err := q.commit(ctx); err != nil {
 		return err
 	}
+	if q.tellOlder(); q.ahead.from != wal.NoOffset {
+		if err := q.commit(ctx); err != nil {
+			return err
+		}
+	}
 	return q.save(ctx)
 }
 
@@ -258,6 +282,8 @@ func (q *Part) entry(ctx context.Context, e *wal.Entry) error {
 	}
 	r := &q.run
 	*r = Run{Part: q, Entry: e, Record: r.Record, LogTime: max(q.st.LogTime, e.LogTime), row: r.row[:0], decided: r.decided[:0]}
+	q.beginAhead(r)
+	decides := !r.Follows()
 	err := q.decisionsOf(r)
 	if err == nil {
 		err = q.dispatch(ctx, r)
@@ -269,6 +295,9 @@ func (q *Part) entry(ctx context.Context, e *wal.Entry) error {
 	}
 	if len(r.row) > 0 {
 		q.m.SaveException(e.Offset, r.row)
+	}
+	if decides {
+		q.noteAhead(e.Offset, r.row)
 	}
 	q.st.Applied, q.st.LogTime = e.Offset, r.LogTime
 	q.m.Moved(&q.st)
@@ -318,9 +347,13 @@ func (q *Part) parkWhole(ctx context.Context, r *Run, key []byte, cause error) e
 	return r.Park(wal.WholeRecord, key, cause)
 }
 
-// commit makes the letters of what was decided durable, lets readers see it, and
-// tells how far the partition is applied.
+// commit makes durable what was decided and then its letters, lets readers see it, and tells how far
+// the partition is applied.
 func (q *Part) commit(ctx context.Context) error {
+	if err := q.decideAhead(ctx); err != nil {
+		q.lost = true
+		return err
+	}
 	if err := q.parking.Flush(ctx); err != nil {
 		return fmt.Errorf("partition %d: %w", q.p, err)
 	}
@@ -328,6 +361,7 @@ func (q *Part) commit(ctx context.Context) error {
 		q.lost = true
 		return fmt.Errorf("commit partition %d at %d: %w", q.p, q.st.Applied, err)
 	}
+	q.committedAhead()
 	q.l.cfg.Clock.Observe(q.st.MaxTime)
 	q.told.Store(int64(q.st.Applied))
 	q.l.cfg.Applied(q.p, &q.st)
@@ -336,7 +370,7 @@ func (q *Part) commit(ctx context.Context) error {
 
 // save returns when the store has what was applied.
 func (q *Part) save(ctx context.Context) error {
-	if q.lost || q.parking.Owes() {
+	if q.lost || q.parking.Owes() || q.ahead.from != wal.NoOffset {
 		return nil // the log has it
 	}
 	if err := q.m.Save(ctx, &q.st); err != nil {
@@ -390,6 +424,14 @@ func (l *Loop) ParkedKeys(p wal.Partition) (n int, lowest wal.Offset) {
 		return q.parking.Len(), q.parking.Lowest()
 	}
 	return 0, wal.NoOffset
+}
+
+// ParkedVersion changes whenever other keys of a partition are parked; see Parking.Version. Any goroutine.
+func (l *Loop) ParkedVersion(p wal.Partition) uint64 {
+	if q := l.parts[p].Load(); q != nil {
+		return q.parking.Version()
+	}
+	return 0
 }
 
 // ParkedHeads calls do with the queue of each parked key of a partition; see

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
@@ -43,9 +44,10 @@ type Parking struct {
 	letters []DeadLetter // not written yet
 	redrive redrive
 
-	n      atomic.Int64            // len(queues): what is read most often is that nothing is parked
-	mu     sync.Mutex              // guards queues, but for reads by their one writer
-	queues map[string]*ParkedQueue // the elements of Refs do not change, only its ends
+	n       atomic.Int64            // len(queues): what is read most often is that nothing is parked
+	version atomic.Uint64           // see Version
+	mu      sync.Mutex              // guards queues, but for reads by their one writer
+	queues  map[string]*ParkedQueue // the elements of Refs do not change, only its ends
 }
 
 // NewParking returns a Parking with nothing in it.
@@ -53,7 +55,9 @@ func NewParking(cfg ParkingConfig) *Parking {
 	if cfg.MaxParked == 0 {
 		cfg.MaxParked = 100_000
 	}
-	return &Parking{cfg: cfg, queues: make(map[string]*ParkedQueue)}
+	k := &Parking{cfg: cfg, queues: make(map[string]*ParkedQueue)}
+	k.version.Store(rand.Uint64() >> 1)
+	return k
 }
 
 // Load replaces what is in memory with what the store has, and forgets the
@@ -67,8 +71,18 @@ func (k *Parking) Load(queues []ParkedQueue) {
 	for i := range queues {
 		k.queues[string(queues[i].Key)] = &queues[i]
 	}
-	k.n.Store(int64(len(k.queues)))
+	k.resized()
 }
+
+// resized notes that other keys are parked than before. The caller holds mu.
+func (k *Parking) resized() {
+	k.n.Store(int64(len(k.queues)))
+	k.version.Add(1)
+}
+
+// Version changes whenever other keys are parked, and is never that of another Parking, as far as 63
+// random bits tell. Any goroutine.
+func (k *Parking) Version() uint64 { return k.version.Load() }
 
 // Len is how many keys are parked.
 func (k *Parking) Len() int { return int(k.n.Load()) }
@@ -158,12 +172,17 @@ func (k *Parking) Park(e *wal.Entry, index int, key []byte, logTime int64, cause
 		Key: bytes.Clone(key), Refs: []wal.Ref{ref},
 		ParkedHead: ParkedHead{Reason: cause.Error(), Attempts: 1, At: e.Offset, LogTime: logTime},
 	}
-	k.keep(&DeadLetter{
-		Ref: ref, Key: q.Key, Reason: ReasonPoison, Disposition: Parked, Detail: q.Reason,
-		Attempts: 1, LogTime: logTime, At: q.At, Record: bytes.Clone(e.Data),
-	})
+	k.parkedLetter(q, e)
 	k.begin(q)
 	return nil
+}
+
+// parkedLetter keeps the letter of a key that is parked at its first record, e.
+func (k *Parking) parkedLetter(q *ParkedQueue, e *wal.Entry) {
+	k.keep(&DeadLetter{
+		Ref: q.Refs[0], Key: q.Key, Reason: ReasonPoison, Disposition: Parked, Detail: q.Reason,
+		Attempts: q.Attempts, LogTime: q.LogTime, At: q.At, Record: bytes.Clone(e.Data),
+	})
 }
 
 // begin parks a key that is not parked.
@@ -174,7 +193,7 @@ func (k *Parking) begin(q *ParkedQueue) {
 	}
 	k.mu.Lock()
 	k.queues[string(q.Key)] = q
-	k.n.Store(int64(len(k.queues)))
+	k.resized()
 	k.mu.Unlock()
 }
 
@@ -184,7 +203,7 @@ func (k *Parking) advance(q *ParkedQueue, n int) {
 	refs := q.Refs[n:]
 	if len(refs) == 0 {
 		delete(k.queues, string(q.Key))
-		k.n.Store(int64(len(k.queues)))
+		k.resized()
 	} else {
 		q.Refs = refs
 	}

@@ -28,12 +28,14 @@ type Run struct {
 	row     []byte
 	last    int        // index of the last decision in row
 	decided []Decision // of a store that follows: what was decided of the record
+	begun   []Decision // of a control record of which a part was done: what was decided of it
+	repeats bool       // it was redriven before, by the part of a control record that was done
 	changed bool       // the record has changed something
 }
 
-// Follows reports whether the store does what another has decided: nothing is
-// judged, refused or parked for reasons of its own.
-func (r *Run) Follows() bool { return r.Part.st.Follows }
+// Follows reports whether the store does what another has decided, or repeats what it had decided itself
+// (see Ahead): nothing is judged, refused or parked for reasons of its own.
+func (r *Run) Follows() bool { return r.Part.st.Follows || r.Part.ahead.repeats || r.repeats }
 
 // Omitted reports whether the write of a nonce is one that this store leaves out. What
 // its token did is saved all the same.
@@ -88,6 +90,7 @@ func (r *Run) settledInside(ctx context.Context) error {
 	q.parking.settle()
 	if len(r.row) > 0 {
 		q.m.SaveException(r.Entry.Offset, r.row)
+		q.noteAhead(r.Entry.Offset, r.row)
 	}
 	return q.commit(ctx)
 }
@@ -159,7 +162,7 @@ func (r *Run) Letter(index int, key []byte, reason, detail string) {
 }
 
 func (r *Run) letter(l DeadLetter) {
-	if !r.Follows() { // the store that decided it has written it
+	if !r.Part.st.Follows { // the store that decided it has written it; one that repeats may have to
 		r.Part.parking.Refuse(l)
 	}
 }
@@ -227,9 +230,13 @@ func (r *Run) Aside(index int, keys ...[]byte) (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			k.begin(&ParkedQueue{Key: key, Refs: []wal.Ref{r.Ref(index)}, ParkedHead: ParkedHead{
+			q := &ParkedQueue{Key: key, Refs: []wal.Ref{r.Ref(index)}, ParkedHead: ParkedHead{
 				Reason: reason, Attempts: attempts, At: r.Entry.Offset, LogTime: r.LogTime,
-			}})
+			}}
+			if !r.Part.st.Follows { // who decided it may have been stopped before the letter
+				k.parkedLetter(q, r.Entry)
+			}
+			k.begin(q)
 			return true, nil
 		}
 	}

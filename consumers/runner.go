@@ -277,9 +277,14 @@ func (p *partition) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, ErrSuperseded) { // who watches the claims stops the partition
+			p.r.cfg.Logger.Info("a partition is another process's now", "namespace", p.r.cfg.Namespace, "role", p.r.cfg.Role, "partition", uint32(p.p), "reason", err)
+			p.serveJobs(ctx, ErrNotRunning)
+			return nil
+		}
 		if permanent(err) {
 			p.stop(err)
-			p.serveJobs(ctx)
+			p.serveJobs(ctx, err)
 			return nil
 		}
 		p.retrying(err)
@@ -315,12 +320,6 @@ func (p *partition) holding(entries []wal.Entry) {
 	if p.r.cfg.Holding != nil {
 		p.r.cfg.Holding(p.p, entries)
 	}
-}
-
-func (p *partition) stopped() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.health.Stopped
 }
 
 func (p *partition) retrying(err error) {
@@ -370,11 +369,11 @@ func sizeOf(entries []wal.Entry) (bytes int) {
 
 // serveJobs keeps a stopped partition open to Do, so that a sweep of the others
 // does not hang on it.
-func (p *partition) serveJobs(ctx context.Context) {
+func (p *partition) serveJobs(ctx context.Context, err error) {
 	for {
 		select {
 		case j := <-p.jobs:
-			j.done <- p.stopped()
+			j.done <- err
 		case <-ctx.Done():
 			return
 		}

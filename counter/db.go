@@ -83,6 +83,7 @@ type Result struct {
 	Position  string // empty when Buffered
 	Buffered  bool
 	Duplicate bool
+	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
 	Err       error
 	// Unknown: Err does not say whether the write took place; resend it with the
 	// same token.

@@ -30,7 +30,7 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 				continue
 			}
 			for _, name := range parts[i].names {
-				if err := db.ParkedErr(parts[i].p, []byte(name)); err != nil {
+				if err := db.ParkedErr(ctx, parts[i].p, []byte(name)); err != nil {
 					return nil, AsOf{}, err
 				}
 			}
@@ -193,7 +193,11 @@ func (db *DB) listPart(ctx context.Context, p wal.Partition, q *ListQuery, accur
 	list := make([]Named, len(found))
 	for i, f := range found {
 		list[i] = Named{Name: f.Name, Count: Count{Value: f.Value, Held: f.Held, Accuracy: accuracy, AsOf: asOf, Pending: pending}}
-		list[i].Parked = parked > 0 && db.ParkedErr(p, f.Name) != nil
+		if parked > 0 {
+			if _, list[i].Parked, err = db.Owner.Parked(ctx, p, f.Name); err != nil {
+				return nil, wal.Seen{}, err
+			}
+		}
 	}
 	return list, seen, nil
 }

@@ -54,7 +54,7 @@ func (db *DB) waitOne(ctx context.Context, p wal.Partition, name []byte, asked A
 		return 0, 0, err
 	}
 	if mustBeWhole(accuracy, after) {
-		if err := db.ParkedErr(p, name); err != nil {
+		if err := db.ParkedErr(ctx, p, name); err != nil {
 			return 0, 0, err
 		}
 	}

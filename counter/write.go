@@ -57,6 +57,7 @@ func (db *DB) Write(ctx context.Context, r *Request) (res Result) {
 			res.Err, res.Unknown = err, consumers.Undecided(err)
 			return res
 		}
+		res.Duplicate = res.Duplicate || e.Offset != first.Offset // another process took the first copy
 	} else if serverTime {
 		res.Token.GenerationTime = e.Time
 	}

@@ -20,7 +20,7 @@ func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result
 	add.Token = tok
 	a.Add(add)
 	if err == nil {
-		err = db.checkParked(a)
+		err = db.checkParked(ctx, a)
 	}
 	if err != nil {
 		res.Err = err
@@ -52,6 +52,7 @@ func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result
 		at, generated = c.Known.Offset, c.Known.Time
 	} else {
 		first := cmp.Or(c.Own, c.First)
+		res.Unsure = c.Own != nil && db.Stream.Unsure(own.part, c.Own)
 		at, generated = first.Offset, first.Time
 	}
 	if serverTime {

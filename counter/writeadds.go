@@ -21,7 +21,7 @@ func (db *DB) AddCounts(ctx context.Context, tok wal.Token, a *Adds) (res Result
 	serverTime, err := db.Complete(&tok, &opts.FrontOptions)
 	res.Token = tok
 	if err == nil {
-		err = db.checkParked(a)
+		err = db.checkParked(ctx, a)
 	}
 	if err == nil {
 		err = db.checkOwn(a, &opts)
@@ -54,7 +54,7 @@ func (e *AddError) Unwrap() error { return e.Err }
 
 // checkParked refuses a call with a counter whose queue is nearly full. While
 // nothing is parked it costs nothing.
-func (db *DB) checkParked(a *Adds) error {
+func (db *DB) checkParked(ctx context.Context, a *Adds) error {
 	for i := range a.parts {
 		p := wal.Partition(i)
 		if n, _ := db.Owner.ParkedKeys(p); n == 0 || a.parts[i].adds == 0 {
@@ -67,8 +67,8 @@ func (db *DB) checkParked(a *Adds) error {
 			if err != nil || !ok {
 				break
 			}
-			if q, ok := db.Owner.Parked(p, add.Counter); ok && len(q.Refs) >= consumers.SoftParked {
-				return q.Err()
+			if err := db.QueueFull(ctx, p, add.Counter); err != nil {
+				return err
 			}
 		}
 	}
@@ -108,27 +108,33 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 	if x.at, res.Err = db.Stream.MergeAfter(nil); res.Err != nil { // a position of this stream, covering nothing
 		return
 	}
-	touched := 0
+	asks := make([]consumers.Asking[TokenEntry], 0, len(x.a.parts))
 	for i := range x.a.parts {
 		if x.a.parts[i].adds == 0 {
 			continue
 		}
-		touched++
 		id := wal.CallIDOf(x.a.parts[i].routingKey(), x.tok.Nonce)
-		c, unknown, err := db.Claim(ctx, wal.Partition(i), id, x.tok.GenerationTime, x.hash, &x.opts.FrontOptions, true)
-		if err != nil {
-			x.giveUp(err)
-			res.Err, res.Unknown = err, unknown || x.dups > 0
-			return
-		}
+		asks = append(asks, consumers.Asking[TokenEntry]{TokenAt: consumers.TokenAt{Partition: wal.Partition(i), ID: id}, Generated: x.tok.GenerationTime, Hash: x.hash})
+	}
+	touched := len(asks)
+	db.ClaimAll(ctx, asks, &x.opts.FrontOptions, true)
+	for i := range asks {
+		p, c := asks[i].Partition, &asks[i].Claim
 		switch {
+		case asks[i].Err != nil && res.Err == nil:
+			res.Err, res.Unknown = asks[i].Err, asks[i].Unknown
 		case c.Own != nil:
-			x.as = append(x.as, wal.Appending{Partition: wal.Partition(i), Record: x.record(i), Reservations: []*wal.Reservation{c.Own}, Weight: x.a.parts[i].adds})
+			x.as = append(x.as, wal.Appending{Partition: p, Record: x.record(int(p)), Reservations: []*wal.Reservation{c.Own}, Weight: x.a.parts[p].adds})
 		case c.First != nil:
-			x.copyOf(wal.Partition(i), c.First.Offset, c.First.Time)
-		default:
-			x.copyOf(wal.Partition(i), c.Known.Offset, c.Known.Time)
+			x.copyOf(p, c.First.Offset, c.First.Time)
+		case c.Known != nil:
+			x.copyOf(p, c.Known.Offset, c.Known.Time)
 		}
+	}
+	if res.Err != nil {
+		x.giveUp(res.Err)
+		res.Unknown = res.Unknown || x.dups > 0
+		return
 	}
 	if err := x.claimOwn(ctx); err != nil {
 		x.giveUp(err)
@@ -143,6 +149,9 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		switch err := x.as[i].Err; {
 		case err == nil:
 			taken++
+			for _, r := range x.as[i].Reservations {
+				res.Unsure = res.Unsure || db.Stream.Unsure(x.as[i].Partition, r)
+			}
 			x.cover(x.as[i].Partition, x.as[i].Offset)
 		case res.Err == nil || errors.Is(err, wal.ErrUnknown):
 			res.Err = err
@@ -154,6 +163,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		return
 	}
 	res.Duplicate = x.dups == touched || x.ownDups == x.a.n
+	res.Unsure = res.Unsure && !res.Duplicate
 	res.Position = x.position()
 }
 
@@ -203,28 +213,40 @@ func (x *addsCall) giveUp(err error) {
 // nothing; so calls that share tokens in another order cannot wait for each
 // other.
 func (x *addsCall) claimOwn(ctx context.Context) error {
+	mine := make([]*wal.Reservation, 0, len(x.a.owned))
+	looks := make([]consumers.Look, 0, len(x.a.owned))
+	of := make([]int, 0, len(x.a.owned)) // index in owned, of each look
 	for i := range x.a.owned {
 		o := &x.a.owned[i]
+		var r *wal.Reservation
 		if own := x.appending(o.part); own != nil {
-			r, owner, err := x.db.Stream.TryReserve(o.part, o.id, o.hash)
+			first, owner, err := x.db.Stream.TryReserve(o.part, o.id, o.hash)
 			if err != nil {
 				return &AddError{o.index, err}
 			}
 			if owner {
+				r = first
 				r.Time = cmp.Or(o.token.GenerationTime, x.tok.GenerationTime)
 				own.Reservations = append(own.Reservations, r)
-			} else if r.Done() && r.Wait(ctx) == nil {
+			} else if first.Done() && first.Wait(ctx) == nil {
 				x.ownDups++ // acknowledged, and perhaps not applied yet
 				continue
 			}
 		}
-		switch known, err := x.db.Known(ctx, o.part, o.id, o.hash, &x.opts.FrontOptions); {
+		mine, of = append(mine, r), append(of, i)
+		looks = append(looks, consumers.Look{TokenAt: consumers.TokenAt{Partition: o.part, ID: o.id}, Hash: o.hash})
+	}
+	x.db.KnownAll(ctx, looks, &x.opts.FrontOptions)
+	for k := range looks {
+		switch err := looks[k].Err; {
 		case errors.Is(err, wal.ErrTokenReused):
-			return &AddError{o.index, err}
+			return &AddError{x.a.owned[of[k]].index, err}
 		case err != nil:
 			return err
-		case known:
+		case looks[k].Known:
 			x.ownDups++
+		case mine[k] != nil:
+			mine[k].Looked, mine[k].Asked = looks[k].Looked, looks[k].Asked
 		}
 	}
 	return nil

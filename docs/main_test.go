@@ -9,6 +9,8 @@
 // `console` change that:
 //
 //	server        the command is a server: it goes on running, and the session after it talks to it
+//	gateway       the command is a server, as server is; workers run beside it
+//	worker        the command is a worker, which runs to the end of the page
 //	poisoned      before the server starts, a record that cannot be applied is put into its log
 //	kafka         the brokers that the server's command names are a stand-in for Kafka, one for the page
 //	copied        before the server starts, headwater-data is copied to copy

@@ -51,6 +51,50 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// TestReadmeOverGatewayAndWorker types the session of the README once more, to a gateway with a worker
+// behind it and a log on Kafka. What the server prints when it starts is another's.
+func TestReadmeOverGatewayAndWorker(t *testing.T) {
+	t.Parallel()
+	blocks := blocksOf(t, filepath.Join(root, "README.md"))
+	other := strings.NewReplacer("log embedded, running, durability SYNC, ...", "log kafka, running, durability QUORUM...", "SYNC", "QUORUM")
+	for i := range blocks {
+		for j, l := range blocks[i].lines {
+			blocks[i].lines[j] = other.Replace(l)
+		}
+	}
+	s := &session{dir: t.TempDir(), bin: t.TempDir(), split: true}
+	s.run(t, blocks)
+}
+
+// roles starts what is not running of a gateway and a worker. The worker is what a session kills: its
+// data directory has the LOCK.
+func (s *session) roles(t *testing.T, b *block) {
+	t.Helper()
+	if s.worker != nil {
+		limit := time.NewTimer(time.Minute)
+		defer limit.Stop()
+		select {
+		case <-s.worker.Gone():
+		case <-limit.C:
+			t.Fatalf("%s: the worker before this one still runs", b.where())
+		}
+	}
+	command := func(role string, flags []string) *exec.Cmd {
+		return s.shell(t, b, withFlags("exec headwater "+role+s.onKafka(t, b, " --kafka-brokers "+brokers), flags))
+	}
+	s.worker = servertest.Run(t, command("consume", append([]string{"--data-dir", filepath.Join(s.dir, "headwater-data")}, servertest.WorkerPorts...)))
+	if s.server != nil {
+		return
+	}
+	demos := filepath.Join(t.TempDir(), "demo-%s.yaml")
+	for _, a := range []string{"kv", "counter", "timeseries", "log"} {
+		if err := os.WriteFile(fmt.Sprintf(demos, a), fmt.Appendf(nil, "namespace: demo-%s\nabstraction: %s\n", a, a), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.server = servertest.Run(t, command("gateway", append([]string{"--namespaces", "'" + fmt.Sprintf(demos, "*") + "'"}, servertest.GatewayPorts...)))
+}
+
 // block is a fenced block of a page.
 type block struct {
 	page  string
@@ -122,6 +166,9 @@ type session struct {
 	dir, bin string
 	server   *servertest.Process
 	cluster  *kfake.Cluster // of the blocks that need Kafka; nil until the first
+	// split has blocks of `headwater dev` started as a gateway and a worker.
+	split  bool
+	worker *servertest.Process // of split
 }
 
 // brokers are those that pages name.
@@ -147,7 +194,12 @@ func (s *session) onKafka(t *testing.T, b *block, command string) string {
 // to a server that is running already.
 func run(t *testing.T, blocks []block) {
 	s := &session{dir: t.TempDir(), bin: t.TempDir()}
-	if first := slices.IndexFunc(blocks, executed); first >= 0 && !blocks[first].has("server") {
+	s.run(t, blocks)
+}
+
+func (s *session) run(t *testing.T, blocks []block) {
+	roles := slices.ContainsFunc(blocks, func(b block) bool { return b.has("gateway") }) // the page starts them itself
+	if first := slices.IndexFunc(blocks, executed); first >= 0 && !blocks[first].has("server") && !roles {
 		s.server = servertest.Start(t, filepath.Join(s.dir, "headwater-data"))
 	}
 	for i := range blocks {
@@ -156,8 +208,10 @@ func run(t *testing.T, blocks []block) {
 		case b.words[0] == "go":
 			s.program(t, b)
 		case !executed(*b):
-		case b.has("server"):
+		case b.has("server"), b.has("gateway"):
 			s.serve(t, b)
+		case b.has("worker"):
+			s.consume(t, b)
 		default:
 			for _, st := range b.steps() {
 				s.step(t, b, st)
@@ -194,6 +248,10 @@ func (s *session) shell(t *testing.T, b *block, command string) *exec.Cmd {
 // serve starts the server of a block, after the end of the one before it.
 func (s *session) serve(t *testing.T, b *block) {
 	t.Helper()
+	if s.split {
+		s.roles(t, b)
+		return
+	}
 	s.ended(t, b)
 	steps := b.steps()
 	if len(steps) != 1 {
@@ -213,15 +271,33 @@ func (s *session) serve(t *testing.T, b *block) {
 		command = s.onKafka(t, b, command)
 	}
 	flags := append([]string{"--data-dir", dir}, servertest.FreePorts...)
+	if b.has("gateway") {
+		flags = servertest.GatewayPorts
+	}
+	s.server = servertest.Run(t, s.shell(t, b, withFlags(command, flags)))
+	if len(steps[0].want) > 0 {
+		s.compare(t, b, steps[0], strings.ReplaceAll(s.server.Output(), s.dir, "."))
+	}
+}
+
+// withFlags puts flags behind a command that it does not have.
+func withFlags(command string, flags []string) string {
 	for i := 0; i < len(flags); i += 2 {
 		if !strings.Contains(command, flags[i]+" ") {
 			command += " " + flags[i] + " " + flags[i+1]
 		}
 	}
-	s.server = servertest.Run(t, s.shell(t, b, command))
-	if len(steps[0].want) > 0 {
-		s.compare(t, b, steps[0], strings.ReplaceAll(s.server.Output(), s.dir, "."))
-	}
+	return command
+}
+
+// consume starts the worker of a block, which runs beside the session's server.
+func (s *session) consume(t *testing.T, b *block) {
+	t.Helper()
+	st := b.steps()[0]
+	command := withFlags("exec "+s.onKafka(t, b, st.command), append([]string{"--data-dir", filepath.Join(s.dir, "worker-data")}, servertest.WorkerPorts...))
+	w := servertest.Run(t, s.shell(t, b, command))
+	out := strings.NewReplacer(w.Internal, "127.0.0.1:7082", w.Admin, "127.0.0.1:7190", s.dir, ".").Replace(w.Output())
+	s.compare(t, b, st, out)
 }
 
 // ended waits until a server that was told to end has done so.

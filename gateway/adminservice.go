@@ -136,6 +136,9 @@ func (n *Namespace) StoreLag(v *StoreView, now time.Time) (sum wal.Lag) {
 		return sum
 	}
 	for i := range n.Stream.Info().Partitions {
+		if v.Held != nil && !v.Held(wal.Partition(i)) {
+			continue // another process tells of it
+		}
 		l := n.Stream.LagOf(v.Progress, wal.Partition(i), now)
 		sum.Records += l.Records
 		sum.Time = max(sum.Time, l.Time)
@@ -185,6 +188,9 @@ func (s *Admin) partition(n *Namespace, p wal.Partition) *headwaterv1.PartitionS
 	if n.Applier != nil {
 		parked, _ := n.Applier.ParkedKeys(p)
 		ps.ParkedKeys = int64(parked)
+	}
+	if n.Owner != nil {
+		ps.Owner, ps.Epoch = n.Owner(p)
 	}
 	if n.TrimBlocked != nil {
 		ps.TrimBlockedBy = n.TrimBlocked(p)

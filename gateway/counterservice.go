@@ -81,7 +81,7 @@ func (s *Counter) add(ctx context.Context, ns *Namespace, adds *counter.Adds, se
 }
 
 func (s *Counter) writeResult(ns *Namespace, res *counter.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
-	out := &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate)}
+	out := &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate, res.Unsure)}
 	if res.Buffered {
 		out.Position, out.Durability, out.Duplicate = "", headwaterv1.WriteResult_BUFFERED, headwaterv1.WriteResult_UNKNOWN
 		out.LossWindow = durationpb.New(ns.Counter.BufferedLoss())

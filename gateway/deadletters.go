@@ -131,7 +131,7 @@ func parseLetterPlace(token string) (p consumers.LetterPlace, ok bool) {
 func (n *Namespace) letterQuery(sel *letterSelection, size int) *consumers.LetterQuery {
 	q := &consumers.LetterQuery{
 		Limit: size, Bytes: MaxPageBytes, Scan: LetterScanBytes,
-		Match: func(l *consumers.DeadLetter) bool { return sel.match(l) && n.stands(l) },
+		Match: sel.match, Stands: n.stands,
 	}
 	for r := range sel.ids {
 		q.Refs = append(q.Refs, r)
@@ -143,19 +143,19 @@ func (n *Namespace) letterQuery(sel *letterSelection, size int) *consumers.Lette
 }
 
 // stands reports whether nothing came of a letter that a later one tells.
-func (n *Namespace) stands(l *consumers.DeadLetter) bool {
+func (n *Namespace) stands(ctx context.Context, l *consumers.DeadLetter) (bool, error) {
 	if l.Disposition != consumers.Parked || n.Applier == nil || l.At > n.Stream.Progress().Applied(l.Ref.Partition) {
-		return true
+		return true, nil
 	}
-	q, ok := n.parkedQueue(l.Ref.Partition, l.Key)
-	return ok && q.Refs[0] == l.Ref && q.At == l.At
+	q, ok, err := n.parkedQueue(ctx, l.Ref.Partition, l.Key)
+	return ok && q.Refs[0] == l.Ref && q.At == l.At, err
 }
 
-func (n *Namespace) parkedQueue(p wal.Partition, key []byte) (consumers.ParkedQueue, bool) {
+func (n *Namespace) parkedQueue(ctx context.Context, p wal.Partition, key []byte) (consumers.ParkedQueue, bool, error) {
 	if int64(p) >= int64(n.Stream.Info().Partitions) {
-		return consumers.ParkedQueue{}, false
+		return consumers.ParkedQueue{}, false, nil
 	}
-	return n.Applier.Parked(p, key)
+	return n.Applier.Parked(ctx, p, key)
 }
 
 // record returns a record from the log, nil where it has been trimmed.
@@ -274,7 +274,7 @@ func (s *Log) parked(ctx context.Context, name string, selected *headwaterv1.Dea
 	var parked []consumers.DeadLetter
 	if ns.Applier != nil {
 		for i := range ns.Stream.Info().Partitions {
-			ns.Applier.ParkedHeads(wal.Partition(i), func(q *consumers.ParkedQueue) {
+			err := ns.Applier.ParkedHeads(ctx, wal.Partition(i), func(q *consumers.ParkedQueue) {
 				l := consumers.DeadLetter{
 					Ref: q.Refs[0], Key: q.Key, Reason: consumers.ReasonPoison, Disposition: consumers.Parked,
 					Detail: q.Reason, Attempts: q.Attempts, LogTime: q.LogTime, At: q.At,
@@ -283,6 +283,9 @@ func (s *Log) parked(ctx context.Context, name string, selected *headwaterv1.Dea
 					parked = append(parked, l)
 				}
 			})
+			if err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	slices.SortFunc(parked, func(a, b consumers.DeadLetter) int {
@@ -354,8 +357,8 @@ func (c *controls) send(ctx context.Context, now time.Time, l *consumers.DeadLet
 		return false, err
 	}
 	c.job.Done++
-	q, ok := c.ns.parkedQueue(l.Ref.Partition, l.Key)
-	return !ok || q.Refs[0] != l.Ref, nil
+	q, ok, err := c.ns.parkedQueue(ctx, l.Ref.Partition, l.Key)
+	return err == nil && (!ok || q.Refs[0] != l.Ref), err
 }
 
 // failed ends the job with err, and makes it the call's: nobody knows how much was

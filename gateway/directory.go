@@ -25,10 +25,10 @@ type Parker interface {
 	// offset that only the log still holds for them (wal.NoOffset when none).
 	ParkedKeys(p wal.Partition) (n int, lowest wal.Offset)
 	// Parked returns the queue of a key, and whether it is parked.
-	Parked(p wal.Partition, key []byte) (consumers.ParkedQueue, bool)
+	Parked(ctx context.Context, p wal.Partition, key []byte) (consumers.ParkedQueue, bool, error)
 	// ParkedHeads calls do with the queue of each parked key, in no order. do changes
 	// nothing in it and asks for nothing else here.
-	ParkedHeads(p wal.Partition, do func(*consumers.ParkedQueue))
+	ParkedHeads(ctx context.Context, p wal.Partition, do func(*consumers.ParkedQueue)) error
 }
 
 // StoreView is how one store of a namespace stands.
@@ -38,6 +38,8 @@ type StoreView struct {
 	Stage            namespace.StoreState
 	State, Reason    string        // as of StoreState
 	Progress         *wal.Progress // nil where nothing is applied to it
+	// Held reports whether this process applies a partition; nil: it does.
+	Held func(p wal.Partition) bool
 }
 
 // Namespace is an open namespace: what the services act on. Exactly one of KV,
@@ -57,6 +59,9 @@ type Namespace struct {
 	// Stores tells of each store of the namespace, the PRIMARY first; nil where it
 	// could not be opened.
 	Stores func() []StoreView
+	// Owner is the address of the worker that holds a partition and the epoch of its claim; nil
+	// where the log is of this process alone.
+	Owner func(p wal.Partition) (address string, epoch int64)
 	// TrimBlocked says what keeps the log of a partition from being trimmed, ""
 	// when nothing does.
 	TrimBlocked func(p wal.Partition) string
@@ -140,6 +145,10 @@ func (n *Namespace) admitAt(now time.Time, count, size int) error {
 // Directory is the open namespaces of this process. Safe for concurrent use;
 // looking one up takes no lock.
 type Directory struct {
+	// Missing, where it is set, is asked about a name that is not there: it returns once everything is
+	// there that anyone was told of. Set it before the directory is used.
+	Missing func(ctx context.Context, name string) error
+
 	mu sync.Mutex // serialises changes
 	m  atomic.Pointer[map[string]*Namespace]
 }
@@ -184,8 +193,14 @@ func (d *Directory) All() []*Namespace {
 }
 
 // lookup finds a namespace for a request. Absent and forbidden look alike.
-func (d *Directory) lookup(_ context.Context, name string) (*Namespace, error) {
+func (d *Directory) lookup(ctx context.Context, name string) (*Namespace, error) {
 	n, ok := d.Get(name)
+	if !ok && d.Missing != nil {
+		if err := d.Missing(ctx, name); err != nil {
+			return nil, fromDomain(err)
+		}
+		n, ok = d.Get(name)
+	}
 	if !ok {
 		return nil, noNamespace(name)
 	}
@@ -215,8 +230,8 @@ func (d *Directory) counter(ctx context.Context, name string) (*Namespace, error
 	return n, err
 }
 
-func (d *Directory) timeSeries(name string) (*Namespace, error) {
-	n, err := d.lookup(context.Background(), name)
+func (d *Directory) timeSeries(ctx context.Context, name string) (*Namespace, error) {
+	n, err := d.lookup(ctx, name)
 	if err == nil && n.TimeSeries == nil {
 		return nil, wrongAbstraction(n, "TimeSeriesService")
 	}

@@ -18,6 +18,9 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
+// ToAPI gives an error of the packages below the form in which callers of the API get it.
+func ToAPI(err error) error { return fromDomain(err) }
+
 // fromDomain turns an error of the packages below into one of the API. It is the
 // only place that does.
 func fromDomain(err error) *apierrors.Error {
@@ -70,6 +73,9 @@ func fromDomain(err error) *apierrors.Error {
 			break
 		}
 		e := apierrors.Wrap(apierrors.NotCaughtUp, err, "the store has not reached what the read asked for; retry or allow more time")
+		if errors.Is(err, consumers.ErrOwnerAway) {
+			e = apierrors.Wrap(apierrors.OwnerAway, err, "%s", ownerAway)
+		}
 		return e.With("wanted", strconv.FormatInt(int64(behind.Wanted), 10)).With("applied", strconv.FormatInt(int64(behind.Applied), 10)).
 			With("partition", behind.Partition.String())
 	}
@@ -102,12 +108,15 @@ func reservationState(s counter.ReservationState) string {
 	}
 }
 
+const ownerAway = "the worker that holds a partition of the namespace cannot be reached, or none has claimed it; writes are taken, and reads work when it is back"
+
 var domain = []struct {
 	err     error
 	reason  string
 	message string
 }{
 	{wal.ErrTokenReused, apierrors.TokenReused, "the token was used for another request; make a new token for a new request"},
+	{wal.ErrTokenUnsure, apierrors.OwnerAway, "another request came under the token a moment ago, and the worker that knows which was first has not applied them; send this one again"},
 	{wal.ErrUnapplied, apierrors.ApplyBehind, "too many mutations wait to be applied; retry after the hint"},
 	{wal.ErrWrongIncarnation, apierrors.OtherIncarnation, "the position is of another life of the namespace; forget positions from before it was made again"},
 	{wal.ErrTooLarge, apierrors.RequestTooLarge, "the write is larger than a record of the log; split it"},
@@ -142,7 +151,8 @@ var domain = []struct {
 	{timeseries.ErrTooManyGroups, apierrors.TooManyGroups, "there are more groups than the limit of the request, or than 1,000,000 where it has order_by; ask for a larger limit, a shorter interval, longer buckets or fewer labels"},
 	{timeseries.ErrGroupMemory, apierrors.TooManyGroups, "the groups need more memory than a request may take; ask for a shorter interval, longer buckets, or fewer labels or aggregations"},
 	{timeseries.ErrAcrossTime, apierrors.BadInterval, "the interval has more than 10,000 time slices; ask for a shorter one"},
-	{consumers.ErrStoreAway, apierrors.StoreAway, "the server that has the events does not answer; writes are taken, and reads work when it is back"},
+	{consumers.ErrOwnerAway, apierrors.OwnerAway, ownerAway},
+	{consumers.ErrStoreAway, apierrors.StoreAway, "the server that has the data does not answer; writes are taken, and reads work when it is back"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},
 }
 

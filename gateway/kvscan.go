@@ -3,10 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 
-	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -75,24 +73,13 @@ func (sc *scan) mine(p, partitions int) bool {
 	return sc.index%partitions == p
 }
 
-// selectRecord splits a partition between the shards that walk it.
-func (sc *scan) selectRecord(partitions int) func(id []byte) bool {
+// share splits a partition between the shards that walk it.
+func (sc *scan) share(partitions int) kv.Share {
 	if sc.of <= partitions {
-		return nil
+		return kv.Share{}
 	}
 	p := sc.index % partitions
-	walkers := uint64((sc.of - p + partitions - 1) / partitions)
-	nth := uint64(sc.index / partitions)
-	if walkers == 1 {
-		return nil
-	}
-	return func(id []byte) bool {
-		// Another hash than the one that chose the partition, which is the same for
-		// all records here modulo the partitions.
-		var seed [8]byte
-		binary.BigEndian.PutUint64(seed[:], xxhash.Sum64(id))
-		return xxhash.Sum64(seed[:])%walkers == nth
-	}
+	return kv.Share{Nth: uint64(sc.index / partitions), Of: uint64((sc.of - p + partitions - 1) / partitions)}
 }
 
 func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error) {
@@ -108,7 +95,7 @@ func (sc *scan) run(ctx context.Context) (*headwaterv1.ScanItemsResponse, error)
 			continue
 		}
 		left := sc.bytes - sc.room.counted
-		q := &kv.ScanQuery{Partition: wal.Partition(p), MaxBytes: left, OmitValues: sc.req.GetOmitValues(), Select: sc.selectRecord(partitions)}
+		q := &kv.ScanQuery{Partition: wal.Partition(p), MaxBytes: left, OmitValues: sc.req.GetOmitValues(), Share: sc.share(partitions)}
 		if sc.at != nil && p == int(sc.at.partition) {
 			q.HasAfter, q.AfterID, q.AfterKey = len(sc.at.id) > 0, sc.at.id, sc.at.key // without an id: from the partition's beginning
 		}

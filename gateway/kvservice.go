@@ -53,12 +53,16 @@ func putResponse(ns *Namespace, res *kv.Result, sent *headwaterv1.IdempotencyTok
 }
 
 func writeResult(ns *Namespace, res *kv.Result, sent *headwaterv1.IdempotencyToken) *headwaterv1.WriteResult {
-	return &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate)}
+	return &headwaterv1.WriteResult{Token: tokenMessage(res.Token, sent), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate, res.Unsure)}
 }
 
-func duplicateOf(d bool) headwaterv1.WriteResult_Duplicate {
-	if d {
+// duplicateOf says UNKNOWN of what is no duplicate as far as it is known, where that is unsure.
+func duplicateOf(d, unsure bool) headwaterv1.WriteResult_Duplicate {
+	switch {
+	case d:
 		return headwaterv1.WriteResult_YES
+	case unsure:
+		return headwaterv1.WriteResult_UNKNOWN
 	}
 	return headwaterv1.WriteResult_NO
 }

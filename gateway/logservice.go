@@ -69,7 +69,7 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	switch {
 	case err == nil:
 		res.Durable = headwaterv1.WriteToLogResponse_SUCCEEDED
-		res.Result.Position, res.Result.Durability, res.Result.Duplicate = ns.Stream.Position(w.Partition, w.Offset), ns.durability(), duplicateOf(w.Duplicate)
+		res.Result.Position, res.Result.Durability, res.Result.Duplicate = ns.Stream.Position(w.Partition, w.Offset), ns.durability(), duplicateOf(w.Duplicate, w.Unsure)
 	case errors.Is(err, wal.ErrUnknown):
 		res.Durable, res.Result.Duplicate = headwaterv1.WriteToLogResponse_UNKNOWN, headwaterv1.WriteResult_UNKNOWN
 		res.Message = "the log did not say whether it has the message; send it again with the same token"

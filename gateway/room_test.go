@@ -183,8 +183,8 @@ func (r *room) openKV(n *Namespace, progress *wal.Progress) consumers.Applier {
 			return kv.Settings{TokenWindow: c.Tokens.Window, DefaultTTL: c.KV.DefaultTTL}, nil
 		},
 	})
-	n.Applier = a
 	owner := kv.NewLocal(progress, &kv.Replica{Store: hookedStore{store, r}, Applier: a})
+	n.Applier = owner
 	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: owner, Clock: &r.clock, Now: r.broker.Now, Options: func() kv.Options {
 		return kv.Options{FrontOptions: frontOptions(c), DefaultTTL: c.KV.DefaultTTL}
 	}})
@@ -206,9 +206,9 @@ func (r *room) openLog(n *Namespace, progress *wal.Progress) consumers.Applier {
 		LoopConfig: consumers.LoopConfig{Log: n.Stream.Log(), Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &r.clock, Ledger: store}, Store: store,
 		Window: func(uint64) (time.Duration, error) { return c.Tokens.Window, nil },
 	})
-	n.Applier = a
 	owner := delivery.NewLocal(progress)
 	owner.SetAll(&delivery.Replica{Store: store, Applier: a})
+	n.Applier = owner
 	n.Messages = delivery.NewDB(delivery.DBConfig{
 		Stream: n.Stream, Owner: owner, Clock: &r.clock, Now: r.broker.Now, Options: func() consumers.FrontOptions { return frontOptions(c) },
 	})
@@ -236,19 +236,20 @@ func (r *room) openCounter(n *Namespace, progress *wal.Progress, run *roomRunner
 			t.Error(err)
 		}
 	})
-	n.Applier = a
+	owner := counter.NewLocal(progress, &counter.Replica{
+		Store: store, Applier: a,
+		Do: func(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
+			return run.Do(ctx, p, f)
+		},
+	})
+	n.Applier = owner
 	accuracies := map[string]counter.Accuracy{"best_effort": counter.BestEffort, "eventual": counter.Eventual, "accurate": counter.Accurate}
 	n.Counter = counter.NewDB(counter.DBConfig{
 		Stream: n.Stream, Clock: &r.clock, Now: r.broker.Now, BufferedLoss: r.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows}
 		},
-		Owner: counter.NewLocal(progress, &counter.Replica{
-			Store: store, Applier: a,
-			Do: func(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
-				return run.Do(ctx, p, f)
-			},
-		}),
+		Owner: owner,
 	})
 	return a
 }

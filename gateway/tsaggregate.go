@@ -31,7 +31,7 @@ const (
 
 // AggregateEventRecords works aggregations out.
 func (s *TimeSeries) AggregateEventRecords(ctx context.Context, req *headwaterv1.AggregateEventRecordsRequest) (*headwaterv1.AggregateEventRecordsResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

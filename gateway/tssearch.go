@@ -20,7 +20,7 @@ const (
 
 // SearchEventRecords reads a page of events over all series.
 func (s *TimeSeries) SearchEventRecords(ctx context.Context, req *headwaterv1.SearchEventRecordsRequest) (*headwaterv1.SearchEventRecordsResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

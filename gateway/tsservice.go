@@ -28,14 +28,6 @@ func NewTimeSeries(dir *Directory, pages *PageTokens) *TimeSeries {
 	return &TimeSeries{dir: dir, pages: pages}
 }
 
-// eventsDuplicate says UNKNOWN where the call may be a copy of one that is not applied yet.
-func eventsDuplicate(res *timeseries.Result) headwaterv1.WriteResult_Duplicate {
-	if !res.Duplicate && res.Unsure {
-		return headwaterv1.WriteResult_UNKNOWN
-	}
-	return duplicateOf(res.Duplicate)
-}
-
 func formatInt(i int) string { return strconv.Itoa(i) }
 
 // WriteEventRecordsSync writes events and answers when they are durable.
@@ -45,7 +37,7 @@ func (s *TimeSeries) WriteEventRecordsSync(ctx context.Context, req *headwaterv1
 		return nil, err
 	}
 	return &headwaterv1.WriteEventRecordsSyncResponse{
-		Result:   &headwaterv1.WriteResult{Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: eventsDuplicate(res)},
+		Result:   &headwaterv1.WriteResult{Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate, res.Unsure)},
 		Accepted: int32(len(req.GetEvents()) - len(res.Refused)), Refused: refusedMessages(res.Refused),
 	}, nil
 }
@@ -70,7 +62,7 @@ func (s *TimeSeries) write(
 	ctx context.Context, namespace string, events []*headwaterv1.EventRecord, sent *headwaterv1.IdempotencyToken,
 	do func(*timeseries.DB, context.Context, wal.Token, []timeseries.Event) timeseries.Result,
 ) (*Namespace, *timeseries.Result, error) {
-	ns, err := s.dir.timeSeries(namespace)
+	ns, err := s.dir.timeSeries(ctx, namespace)
 	if err != nil {
 		return nil, nil, forWrite(err, false, sent)
 	}
@@ -103,7 +95,7 @@ func eventError(err error) error {
 
 // ReadEventRecords reads a page of one series.
 func (s *TimeSeries) ReadEventRecords(ctx context.Context, req *headwaterv1.ReadEventRecordsRequest) (*headwaterv1.ReadEventRecordsResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +224,7 @@ func eventCursor(c *cursor) (m *timeseries.Mark, left int64, err error) {
 
 // ListTimeSeries lists series by name.
 func (s *TimeSeries) ListTimeSeries(ctx context.Context, req *headwaterv1.ListTimeSeriesRequest) (*headwaterv1.ListTimeSeriesResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +282,7 @@ func (s *TimeSeries) ListTimeSeries(ctx context.Context, req *headwaterv1.ListTi
 
 // DeleteTimeSeries deletes a series.
 func (s *TimeSeries) DeleteTimeSeries(ctx context.Context, req *headwaterv1.DeleteTimeSeriesRequest) (*headwaterv1.DeleteTimeSeriesResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err == nil {
 		err = checkSeries(req.GetTimeSeriesId())
 	}
@@ -309,6 +301,6 @@ func (s *TimeSeries) DeleteTimeSeries(ctx context.Context, req *headwaterv1.Dele
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
 	return &headwaterv1.DeleteTimeSeriesResponse{Result: &headwaterv1.WriteResult{
-		Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: eventsDuplicate(&res),
+		Token: tokenMessage(res.Token, req.GetToken()), Position: res.Position, Durability: ns.durability(), Duplicate: duplicateOf(res.Duplicate, res.Unsure),
 	}}, nil
 }

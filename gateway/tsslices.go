@@ -13,7 +13,7 @@ var sliceStates = map[timeseries.SliceState]headwaterv1.TimeSlice_State{
 
 // ListTimeSlices lists the slices of a namespace.
 func (s *TimeSeries) ListTimeSlices(ctx context.Context, req *headwaterv1.ListTimeSlicesRequest) (*headwaterv1.ListTimeSlicesResponse, error) {
-	ns, err := s.dir.timeSeries(req.GetNamespace())
+	ns, err := s.dir.timeSeries(ctx, req.GetNamespace())
 	if err != nil {
 		return nil, err
 	}

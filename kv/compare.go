@@ -19,6 +19,12 @@ type Snapshot interface {
 	Close() error
 }
 
+// Moving is a Snapshot that shows what is written while it is read, because its store has none of one moment.
+type Moving interface {
+	Snapshot
+	Moves()
+}
+
 // comparePageBytes is how much of each store a comparison holds.
 const comparePageBytes = 1 << 20
 
@@ -26,8 +32,24 @@ const comparePageBytes = 1 << 20
 // what a reader at now (microseconds since 1970) would see alike: ids, keys,
 // values, versions, expiry. looked is told how many items were compared since the
 // last call.
-func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, now int64, r *consumers.Report, looked func(n int64)) error {
+//
+// Where one of them moves, a difference counts when a second look finds it again.
+func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, now int64, r *consumers.Report, looked func(n int64), again *SecondLook) error {
 	x, y := newCursor(p, a, now), newCursor(p, b, now)
+	_, aMoves := a.(Moving)
+	_, bMoves := b.(Moving)
+	differ := func(at *cursor, what string) error {
+		if aMoves || bMoves {
+			var err error
+			if what, err = again.differs(ctx, p, at.id(), at.item().Key); err != nil {
+				return err
+			}
+		}
+		if what != "" {
+			r.Differ(p, at.name(), "%s", what)
+		}
+		return nil
+	}
 	for n := int64(1); ; n++ {
 		if err := x.fill(ctx); err != nil {
 			return err
@@ -40,14 +62,20 @@ func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, now int64, r *
 		}
 		switch c := x.compare(y); {
 		case c < 0:
-			r.Differ(p, x.name(), "the PRIMARY has version %s of it, the other store has nothing", x.item().Version)
+			if err := differ(x, differs(x.item(), nil)); err != nil {
+				return err
+			}
 			x.next()
 		case c > 0:
-			r.Differ(p, y.name(), "the PRIMARY has nothing, the other store has version %s of it", y.item().Version)
+			if err := differ(y, differs(nil, y.item())); err != nil {
+				return err
+			}
 			y.next()
 		default:
 			if what := differs(x.item(), y.item()); what != "" {
-				r.Differ(p, x.name(), "%s", what)
+				if err := differ(x, what); err != nil {
+					return err
+				}
 			}
 			x.next()
 			y.next()
@@ -59,9 +87,75 @@ func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, now int64, r *
 	}
 }
 
-// differs says what two items of one key do not have in common, "" when nothing.
+// SecondLook looks at one item of two stores again, of which one has no moment to be looked at.
+type SecondLook struct {
+	A, B Store
+	// Level returns once B has applied everything that the log has now.
+	Level func(ctx context.Context) error
+}
+
+// looks is how often an item is looked at that changes meanwhile. One that never stands still is not a
+// difference.
+const looks = 5
+
+// differs says what an item of both stores does not have in common: B is asked when it is level with what A
+// showed, and A shows the same before and after.
+func (l *SecondLook) differs(ctx context.Context, p wal.Partition, id, key []byte) (string, error) {
+	for range looks {
+		st, err := l.A.State(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		before, err := only(ctx, l.A, p, id, key, st.LogTime)
+		if err == nil {
+			err = l.Level(ctx)
+		}
+		if err != nil {
+			return "", err
+		}
+		other, err := only(ctx, l.B, p, id, key, st.LogTime)
+		if err != nil {
+			return "", err
+		}
+		after, err := only(ctx, l.A, p, id, key, st.LogTime)
+		if err != nil {
+			return "", err
+		}
+		if differs(before, after) != "" {
+			continue
+		}
+		what := differs(before, other)
+		now, err := l.A.State(ctx, p)
+		if what == "" || err != nil || !ended(before, now.LogTime) && !ended(other, now.LogTime) {
+			return what, err
+		} // what has ended is freed in one store before the other
+	}
+	return "", nil
+}
+
+func ended(it *StoredItem, now int64) bool {
+	return it != nil && it.Version.Expiry != 0 && it.Version.Expiry <= now
+}
+
+// only is the item of a key, nil where there is none.
+func only(ctx context.Context, s Store, p wal.Partition, id, key []byte, now int64) (*StoredItem, error) {
+	page, err := s.Get(ctx, &Query{Partition: p, ID: id, Keys: [][]byte{key}, HasKeys: true, Now: now, MaxBytes: comparePageBytes})
+	if err != nil || len(page.Items) == 0 {
+		return nil, err
+	}
+	return &page.Items[0], nil
+}
+
+// differs says what two items of one key do not have in common, "" when nothing. Nil is one that is not
+// there.
 func differs(a, b *StoredItem) string {
 	switch {
+	case a == nil && b == nil:
+		return ""
+	case b == nil:
+		return fmt.Sprintf("the PRIMARY has version %s of it, the other store has nothing", a.Version)
+	case a == nil:
+		return fmt.Sprintf("the PRIMARY has nothing, the other store has version %s of it", b.Version)
 	case a.Version != b.Version:
 		return fmt.Sprintf("the PRIMARY has version %s, the other store %s", a.Version, b.Version)
 	case a.Size != b.Size || !bytes.Equal(a.Value, b.Value) || a.SHA256 != b.SHA256 || a.Chunks != b.Chunks:
@@ -102,6 +196,8 @@ func (c *cursor) fill(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (c *cursor) id() []byte { return c.page.Records[c.rec].ID }
 
 func (c *cursor) item() *StoredItem { return &c.page.Records[c.rec].Items[c.at] }
 

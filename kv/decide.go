@@ -175,6 +175,7 @@ func (m *machine) decide(ctx context.Context, r *consumers.Run, c *Call, e *Toke
 	if err := r.Settled(ctx); err != nil {
 		return err
 	}
+	r.Looked()
 	for i := range c.Mutations {
 		x := &c.Mutations[i]
 		if err := m.condition(ctx, x, e); err != nil || e.Outcome != Applied {

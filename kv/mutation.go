@@ -59,6 +59,9 @@ func (r Range) Contains(key []byte) bool {
 	return string(key) >= string(r.Start) && (r.Open || string(key) < string(r.End))
 }
 
+// Empty reports whether no key lies in r.
+func (r Range) Empty() bool { return !r.Open && bytes.Compare(r.Start, r.End) >= 0 }
+
 // UploadID names a staged large value: the identity of the write that began it.
 type UploadID = wal.TokenID
 

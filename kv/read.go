@@ -19,7 +19,7 @@ const (
 )
 
 // Get reads a page of one record. q.Partition, q.Now, q.Descending (when not set
-// by the caller), q.InlineLimit and q.Deadline are filled in, and q.Each is
+// by the caller), q.InlineLimit, q.AnyAge and q.Deadline are filled in, and q.Each is
 // wrapped: q is for one call. It waits until the
 // store is as fresh as point asks: *wal.BehindError when that takes longer than
 // ctx allows, *ParkedError when the record's key is parked and the read asked
@@ -32,6 +32,7 @@ func (db *DB) Get(ctx context.Context, q *Query, point *ReadPoint) (*Page, wal.S
 	}
 	q.Now = db.ReadTime(q.Partition)
 	q.InlineLimit = MaxPageValue
+	q.AnyAge = point.Consistency == wal.Eventual && len(point.After.Offsets) == 0
 	q.Deadline = db.early(ctx)
 	seen := db.cfg.Stream.Seen(q.Partition, barrier)
 	var newest int64
@@ -60,7 +61,7 @@ func (db *DB) wait(ctx context.Context, p wal.Partition, key []byte, point *Read
 	if point.Consistency == wal.Eventual && len(point.After.Offsets) == 0 {
 		return nil
 	}
-	return db.ParkedErr(p, key)
+	return db.ParkedErr(ctx, p, key)
 }
 
 // barrier is the time of a read that begins now and waits for a barrier, 0 of
@@ -119,7 +120,9 @@ func (db *DB) Scan(ctx context.Context, q *ScanQuery, point *ReadPoint) (page *S
 	}
 	parked = make([]bool, len(page.Records))
 	for i := range page.Records {
-		_, parked[i] = db.Owner.Parked(q.Partition, page.Records[i].ID)
+		if _, parked[i], err = db.Owner.Parked(ctx, q.Partition, page.Records[i].ID); err != nil {
+			return nil, nil, wal.Seen{}, err
+		}
 	}
 	return page, parked, seen, nil
 }

@@ -1,9 +1,13 @@
 package kv
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
@@ -164,12 +168,31 @@ type Query struct {
 	// Deadline ends the page early, marked Partial, with at least the progress
 	// that LastKey tells. Zero is none.
 	Deadline time.Time
+	// AnyAge: the read asks for no position, so that it may be answered by a process that reads what the owner
+	// has written. It is not sent to an owner.
+	AnyAge bool
 	// Each, when not nil, is given the items in place of Page.Items, in the order
 	// of the page, by the goroutine of the call. An item and what it points to are
 	// the store's, for the time of the call. ErrFull ends the page before the item;
 	// another error ends the read with it. Items may have been given before the read
 	// fails.
 	Each func(*StoredItem) error
+}
+
+// Rest is what of its record a query without Keys goes on with: its range, behind After.
+func (q *Query) Rest() Range {
+	r := Range{Open: true}
+	if q.HasRange {
+		r = q.Range
+	}
+	if q.HasAfter && q.Descending {
+		if r.Open || bytes.Compare(q.After, r.End) < 0 {
+			r.End, r.Open = q.After, false
+		}
+	} else if q.HasAfter && bytes.Compare(q.After, r.Start) >= 0 {
+		r.Start = append(append(make([]byte, 0, len(q.After)+1), q.After...), 0)
+	}
+	return r
 }
 
 // ErrFull is what Query.Each returns for an item that is for the next page. It
@@ -197,9 +220,24 @@ type ScanQuery struct {
 	MaxBytes    int
 	OmitValues  bool
 	InlineLimit int64
-	// Select, when not nil, says which records to return.
-	Select   func(id []byte) bool
-	Deadline time.Time
+	Share       Share // which records to return
+	Deadline    time.Time
+}
+
+// Share is one of several parts of a partition's records, about equal in size, by their ids. The zero
+// value is all of them.
+type Share struct{ Nth, Of uint64 }
+
+// Has reports whether a record is in the share.
+func (s Share) Has(id []byte) bool {
+	if s.Of <= 1 {
+		return true
+	}
+	// Another hash than the one that chose the partition, which is the same for all records
+	// here modulo the partitions.
+	var seed [8]byte
+	binary.BigEndian.PutUint64(seed[:], xxhash.Sum64(id))
+	return xxhash.Sum64(seed[:])%s.Of == s.Nth
 }
 
 // ScanPage is a page of a partition.

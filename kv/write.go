@@ -36,6 +36,7 @@ type Result struct {
 	Offset    wal.Offset
 	Position  string
 	Duplicate bool
+	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
 	// Versions of the items put, in the order of the request.
 	Versions []wal.Version
 	Err      error
@@ -53,7 +54,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	results := make([]Result, len(reqs))
 	opts := db.cfg.Options()
 	if len(reqs) == 1 { // the hot path of a single put: no maps, no goroutine
-		if db.prepare(ctx, reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts, true) == owned {
+		if db.prepare(ctx, reqs[0], &results[0], &opts) && db.reserve(ctx, reqs[0], &results[0], &opts) == owned {
 			db.appendGroups(ctx, []group{{reqs[0].part, []int{0}}}, reqs, results, &opts)
 		}
 		if results[0].Err == nil {
@@ -61,13 +62,18 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 		}
 		return results
 	}
+	asks, of := make([]consumers.Asking[TokenEntry], 0, len(reqs)), make([]int, 0, len(reqs))
+	for i, r := range reqs {
+		if db.prepare(ctx, r, &results[i], &opts) {
+			asks, of = append(asks, r.asking()), append(of, i)
+		}
+	}
+	db.ClaimAll(ctx, asks, &opts.FrontOptions, false)
 	ready := make(map[wal.Partition][]int)
 	var busy []int
-	for i, r := range reqs {
-		if !db.prepare(ctx, r, &results[i], &opts) {
-			continue
-		}
-		switch db.reserve(ctx, r, &results[i], &opts, false) {
+	for k, i := range of {
+		r := reqs[i]
+		switch db.reserved(r, &results[i], &opts, &asks[k]) {
 		case owned:
 			ready[r.part] = append(ready[r.part], i)
 		case underWay:
@@ -89,7 +95,7 @@ func (db *DB) Write(ctx context.Context, reqs []*Request) []Result {
 	// Only now, when this call holds no token that it has not appended: the other
 	// copy may be in this very call, or in one that waits for a token of this one.
 	for _, i := range busy {
-		if db.reserve(ctx, reqs[i], &results[i], &opts, true) == owned {
+		if db.reserve(ctx, reqs[i], &results[i], &opts) == owned {
 			db.appendGroups(ctx, []group{{reqs[i].part, []int{i}}}, reqs, results, &opts)
 		}
 	}
@@ -142,21 +148,33 @@ func (db *DB) prepare(ctx context.Context, r *Request, res *Result, opts *Option
 	return true
 }
 
-// reserved is what became of the try to reserve a token.
-type reserved uint8
+// claimed is what became of the try to reserve a token.
+type claimed uint8
 
 const (
-	settled  reserved = iota // res is final, or a duplicate whose first copy finish reads
-	owned                    // the request is to be appended
-	underWay                 // another copy is about to be; not when it may wait for that
+	settled  claimed = iota // res is final, or a duplicate whose first copy finish reads
+	owned                   // the request is to be appended
+	underWay                // another copy is about to be; not when it may wait for that
 )
 
-// reserve reserves the token of a prepared request.
-func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options, wait bool) reserved {
-	c, unknown, err := db.Claim(ctx, r.part, r.id, r.Token.GenerationTime, r.hash, &opts.FrontOptions, wait)
+// asking is the token of a prepared request.
+func (r *Request) asking() consumers.Asking[TokenEntry] {
+	return consumers.Asking[TokenEntry]{TokenAt: consumers.TokenAt{Partition: r.part, ID: r.id}, Generated: r.Token.GenerationTime, Hash: r.hash}
+}
+
+// reserve reserves the token of a prepared request, and waits for another copy of it.
+func (db *DB) reserve(ctx context.Context, r *Request, res *Result, opts *Options) claimed {
+	a := r.asking()
+	a.Claim, a.Unknown, a.Err = db.Claim(ctx, r.part, r.id, a.Generated, r.hash, &opts.FrontOptions, true)
+	return db.reserved(r, res, opts, &a)
+}
+
+// reserved takes into account what became of the try to reserve a token.
+func (db *DB) reserved(r *Request, res *Result, opts *Options, a *consumers.Asking[TokenEntry]) claimed {
+	c := &a.Claim
 	switch {
-	case err != nil:
-		res.Err, res.Unknown = err, unknown
+	case a.Err != nil:
+		res.Err, res.Unknown = a.Err, a.Unknown
 	case c.Own != nil:
 		r.r = c.Own
 		return owned
@@ -190,14 +208,15 @@ func (db *DB) accept(ctx context.Context, r *Request, opts *Options) error {
 	}
 	r.serverTime = r.serverTime || made
 	r.id = IdentityOf(r.Mutations, r.Token.Nonce)
+	waits := decided(r)
 	for i := range r.Mutations {
 		id := r.Mutations[i].ID
-		if q, ok := db.Owner.Parked(r.part, id); ok {
-			if decided(r) || len(q.Refs) >= consumers.SoftParked {
-				if err := db.ParkedUnlessKnown(ctx, r.part, id, r.id, r.hash, &opts.FrontOptions); err != nil {
-					return err
-				}
-			}
+		check := db.QueueFullUnlessKnown
+		if waits {
+			check = db.ParkedUnlessKnown
+		}
+		if err := check(ctx, r.part, id, r.id, r.hash, &opts.FrontOptions); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -304,6 +323,7 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 		return // answered from the store
 	}
 	if !decided(r) && r.r.Version == opts.Version {
+		res.Unsure = !res.Duplicate && db.cfg.Stream.Unsure(r.part, r.r)
 		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied, DefaultTTL: opts.DefaultTTL.Microseconds()}
 		db.answer(r, res, &e, opts)
 		return
@@ -317,6 +337,7 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 		res.Err, res.Unknown = err, consumers.Undecided(err)
 		return
 	}
+	res.Duplicate = res.Duplicate || e.Offset != res.Offset // another process took the first copy
 	db.answer(r, res, e, opts)
 }
 

@@ -20,6 +20,7 @@ const (
 	opDelete op = "delete"
 	opOwner  op = "owner"
 	opStores op = "stores"
+	opSecret op = "secret" // of no namespace
 )
 
 // change is the payload of a KindNamespace record; see the package comment.
@@ -38,6 +39,7 @@ type change struct {
 	StoresBefore uint64      `json:"stores_before,omitempty"`
 	Stores       []StoreLife `json:"stores,omitempty"`
 	By           string      `json:"by,omitempty"`
+	Secret       []byte      `json:"secret,omitempty"` // secret
 }
 
 // changeVersion is the first byte of the payload.
@@ -83,6 +85,15 @@ func decodeChange(b []byte) (*change, error) {
 // check refuses what no build writes. It is about form only: what is a valid
 // document was decided before the record was written.
 func (c *change) check() error {
+	if c.Op == opSecret {
+		if len(c.Secret) != SecretBytes || c.Name != "" || c.Generation != 0 || c.Config != nil {
+			return errors.New("not a secret alone")
+		}
+		return nil
+	}
+	if c.Secret != nil {
+		return errors.New("a secret where none belongs")
+	}
 	if !nameRE.MatchString(c.Name) {
 		return errors.New("not a namespace name")
 	}

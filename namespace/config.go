@@ -106,6 +106,8 @@ type StoreConfig struct {
 	// MaxLag: how many bytes of log are held for a store that follows before it is
 	// detached. 0: half of the log's max_bytes.
 	MaxLag int64 `json:"max_lag,omitempty"`
+	// MaxBytes is how much a store of role CACHE may hold. 0: 1 GiB.
+	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
 
 // ID is the store's name.

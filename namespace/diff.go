@@ -126,6 +126,9 @@ func (c *Config) settings() []setting {
 		if s.MaxLag != 0 {
 			ss = append(ss, setting{path: p + ".max_lag", value: formatBytes(s.MaxLag)})
 		}
+		if s.MaxBytes != 0 {
+			ss = append(ss, setting{path: p + ".max_bytes", value: formatBytes(s.MaxBytes)})
+		}
 	}
 	ss = append(ss,
 		setting{path: "dead_letters.retention", value: formatDuration(c.DeadLetters.Retention)},
@@ -310,6 +313,9 @@ func (c *Config) storageNode() *yaml.Node {
 		}
 		if s.MaxLag != 0 {
 			add(m, "max_lag", &yaml.Node{Kind: yaml.ScalarNode, Value: formatBytes(s.MaxLag)})
+		}
+		if s.MaxBytes != 0 {
+			add(m, "max_bytes", &yaml.Node{Kind: yaml.ScalarNode, Value: formatBytes(s.MaxBytes)})
 		}
 		list.Content = append(list.Content, m)
 	}

@@ -36,7 +36,7 @@
 //	byte 0       0x01, the version of the payload
 //	bytes 1...   a JSON object with these members and no others
 //
-//	 op            "apply", "delete", "owner"
+//	 op            "apply", "delete", "owner", "stores", "secret"
 //	 name          of the namespace
 //	 base_version  apply, delete: the version that the change was made from;
 //	               absent: the name was not in use. owner: the version that made
@@ -49,6 +49,9 @@
 //	               durations in nanoseconds, sizes in bytes
 //	 owner_before  owner: who must own it; absent: nobody
 //	 owner         owner: who owns it then; absent: nobody
+//	 stores_before, stores  stores, and apply where it exchanges roles: the lives of the
+//	               stores, and the version that they were last changed by
+//	 secret        secret: 32 bytes in base64, of no namespace; see Registry.Secret
 //	 by            who asked
 //
 // A record is accepted, in log order, when
@@ -60,6 +63,9 @@
 //	delete  base_version and generation are current's
 //	owner   generation is current's, and owner_before is the owner, since
 //	        base_version
+//	stores  generation is current's, and stores_before is when its stores were
+//	        last changed
+//	secret  there is none yet
 //
 // and changes nothing otherwise. The version that it makes is its offset plus
 // one. Golden bytes are in testdata/change_v1.txt.

@@ -14,7 +14,7 @@ func (r *Registry) ReapLife(ctx context.Context, e *Entry) error {
 	if r.named(e.Topic) {
 		return fmt.Errorf("remove topics of namespace %s: generation %d is alive", e.Name, e.Generation)
 	}
-	return errors.Join(r.removeGarbage(ctx, e.Topic), r.removeGarbage(ctx, e.DeadLetterTopic))
+	return errors.Join(r.removeGarbage(ctx, e.Topic), r.removeGarbage(ctx, e.DeadLetterTopic), r.removeGarbage(ctx, e.DecisionsTopic))
 }
 
 // Reap removes every topic that is left over: of lives that are over and of
@@ -70,5 +70,5 @@ func (r *Registry) named(topic string) bool {
 		return false
 	}
 	e, ok := r.Get(name)
-	return ok && (e.Topic == topic || e.DeadLetterTopic == topic)
+	return ok && e.has(topic)
 }

@@ -151,6 +151,19 @@ func (r *Registry) Sync(ctx context.Context) error {
 	return r.waitApplied(ctx, o)
 }
 
+// ReachEnd returns once the registry knows what its log held at the call, as its leader tells. It writes
+// nothing, as Sync may; a change that was acknowledged by a leader that was since deposed may be missing.
+func (r *Registry) ReachEnd(ctx context.Context) error {
+	if err := r.Err(); err != nil {
+		return err
+	}
+	b, err := r.log.Bounds(ctx, 0)
+	if err != nil {
+		return fmt.Errorf("end of the namespace registry: %w", err)
+	}
+	return r.waitApplied(ctx, b.End-1)
+}
+
 // waitApplied returns once offset o is applied, or why it will not be.
 func (r *Registry) waitApplied(ctx context.Context, o wal.Offset) error {
 	wait, cancel := context.WithCancel(ctx)

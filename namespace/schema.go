@@ -170,6 +170,7 @@ func documentSchema(r *raw) reader {
 				field{"dataset", text(&s.Dataset, 1, 64)},
 				field{"ttl", duration(&s.TTL, time.Second, tenYears, true)},
 				field{"max_lag", size(&s.MaxLag, mib, 1024*tib, false)},
+				field{"max_bytes", size(&s.MaxBytes, mib, 1024*tib, false)},
 			)
 		})},
 		field{"counter", counterSchema(&r.counter)},

@@ -34,6 +34,7 @@ type Entry struct {
 	Incarnation     wal.Incarnation
 	Topic           string
 	DeadLetterTopic string
+	DecisionsTopic  string // see DecisionsTopicName
 	Config          *Config
 	Document        string // as it was applied
 	// UpdatedAt is the log time of the change.
@@ -70,6 +71,7 @@ type snapshot struct {
 	version uint64 // offset + 1 of the last record applied
 	names   map[string]*Entry
 	dead    map[string]tombstone
+	secret  []byte
 	changed chan struct{} // closed when a later snapshot takes its place
 }
 
@@ -88,7 +90,8 @@ type state struct {
 	version uint64
 	names   map[string]*Entry
 	dead    map[string]tombstone
-	dirty   bool // names or dead differ from the last snapshot
+	secret  []byte // of the cluster; see Registry.Secret
+	dirty   bool   // names or dead differ from the last snapshot
 }
 
 func newState(prefix string) *state {
@@ -98,7 +101,7 @@ func newState(prefix string) *state {
 // snapshot returns the state as it is now. The maps are copied only when they
 // have changed.
 func (s *state) snapshot(before *snapshot) *snapshot {
-	n := &snapshot{prefix: s.prefix, version: s.version, changed: make(chan struct{})}
+	n := &snapshot{prefix: s.prefix, version: s.version, secret: s.secret, changed: make(chan struct{})}
 	if before != nil && !s.dirty {
 		n.names, n.dead = before.names, before.dead
 		return n
@@ -123,6 +126,13 @@ func (s *state) skip(o wal.Offset) { s.version = uint64(o) + 1 }
 // apply decides c, which stands at offset o and was appended at logTime.
 func (s *state) apply(c *change, o wal.Offset, logTime int64) verdict {
 	s.version = uint64(o) + 1
+	if c.Op == opSecret {
+		if s.secret != nil {
+			return verdict{}
+		}
+		s.secret = c.Secret
+		return verdict{accepted: true, version: s.version}
+	}
 	cur := s.names[c.Name]
 	var current uint64
 	if cur != nil {
@@ -201,7 +211,7 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	cfg.addLogStore()
 	e := &Entry{
 		Name: c.Name, Version: s.version, Generation: c.Generation, Incarnation: inc,
-		Topic: TopicName(s.prefix, cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(s.prefix, c.Name, c.Generation),
+		Topic: TopicName(s.prefix, cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(s.prefix, c.Name, c.Generation), DecisionsTopic: DecisionsTopicName(s.prefix, c.Name, c.Generation),
 		Config: &cfg, Document: c.Document, UpdatedAt: time.UnixMicro(logTime).UTC(), By: c.By,
 	}
 	if cur != nil {
@@ -256,5 +266,10 @@ func (s *snapshot) garbage(topic string) bool {
 		return false
 	}
 	e := s.names[name]
-	return e == nil || topic != e.Topic && topic != e.DeadLetterTopic
+	return e == nil || !e.has(topic)
+}
+
+// has reports whether a topic is one of the namespace's.
+func (e *Entry) has(topic string) bool {
+	return topic == e.Topic || topic == e.DeadLetterTopic || topic == e.DecisionsTopic
 }

@@ -35,6 +35,28 @@ func (c *Config) Events() string {
 	return ""
 }
 
+// CacheRole is the role of what keeps items of a PRIMARY on another server on the machine that answers.
+const CacheRole = "CACHE"
+
+// Cache is the cache of the namespace, nil where it has none.
+func (c *Config) Cache() *StoreConfig {
+	for i := range c.Storage {
+		if c.Storage[i].Role == CacheRole {
+			return &c.Storage[i]
+		}
+	}
+	return nil
+}
+
+// Applied are the stores that apply the log. A cache is a part of one.
+func (e *Entry) Applied() []StoreLife {
+	c := e.Config.Cache()
+	if c == nil {
+		return e.Stores
+	}
+	return slices.DeleteFunc(slices.Clone(e.Stores), func(l StoreLife) bool { return l.Name == c.ID() })
+}
+
 // StoreLife is a store of a namespace as the registry knows it.
 type StoreLife struct {
 	Name string `json:"name"`
@@ -52,6 +74,16 @@ type StoreLife struct {
 	// Left is what a rebuild leaves out; nil: nothing. One that leaves anything out does
 	// not take the place of the PRIMARY by itself.
 	Left *LeftOut `json:"left,omitempty"`
+	// Rows names what the store has on another server, for processes that read it there; nil: it is not known.
+	Rows *RowsPlace `json:"rows,omitempty"`
+}
+
+// RowsPlace is where the rows of a store are: in a cluster by its name in the process configuration, under a
+// dataset, a name for people, and a life, which no other store has.
+type RowsPlace struct {
+	Cluster string `json:"cluster"`
+	Dataset string `json:"dataset"`
+	Life    string `json:"life"`
 }
 
 // LeftOut is what a store was built without.
@@ -132,7 +164,7 @@ func (e *Entry) alive(before []StoreLife, last uint64, c *Config) ([]StoreLife, 
 		}
 		last++
 		l := StoreLife{Name: s.ID(), Generation: last, State: Building}
-		if s.Role == primaryRole {
+		if s.Role == primaryRole || s.Role == CacheRole {
 			l.State = Serving
 		}
 		out = append(out, l)

@@ -22,6 +22,9 @@ func SystemTopicName(prefix string) string { return prefix + systemSuffix }
 // namespace's dead-letter topic.
 const deadLetters = "dlq"
 
+// decisions stands there in the name of a namespace's decisions topic.
+const decisions = "decisions"
+
 // TopicName is the topic of one life of a namespace.
 func TopicName(prefix string, a Abstraction, name string, generation uint64) string {
 	return prefix + "." + string(a) + "." + name + "." + strconv.FormatUint(generation, 10)
@@ -33,6 +36,13 @@ func DeadLetterTopicName(prefix, name string, generation uint64) string {
 	return TopicName(prefix, deadLetters, name, generation)
 }
 
+// DecisionsTopicName is the decisions topic of one life of a namespace, which has as many
+// partitions as its log. Only a log that several processes share has one: who opens the
+// namespace makes it.
+func DecisionsTopicName(prefix, name string, generation uint64) string {
+	return TopicName(prefix, decisions, name, generation)
+}
+
 // parseTopicName reads what TopicName wrote with the same prefix. ok is false for
 // any other topic, the registry's own among them.
 func parseTopicName(prefix, topic string) (name string, generation uint64, ok bool) {
@@ -42,7 +52,7 @@ func parseTopicName(prefix, topic string) (name string, generation uint64, ok bo
 		return "", 0, false
 	}
 	switch parts[0] {
-	case string(KV), string(Counter), string(TimeSeries), string(Log), deadLetters:
+	case string(KV), string(Counter), string(TimeSeries), string(Log), deadLetters, decisions:
 	default:
 		return "", 0, false
 	}

@@ -118,7 +118,7 @@ func (w *walker) validateStorage(c *Config) {
 	if c.Abstraction == "" || w.reported("storage") {
 		return
 	}
-	primaries, events := 0, 0
+	primaries, events, caches := 0, 0, 0
 	names := make(map[string]bool, len(c.Storage))
 	for i := range c.Storage {
 		s := &c.Storage[i]
@@ -142,6 +142,13 @@ func (w *walker) validateStorage(c *Config) {
 			if events++; events == 2 {
 				w.at(path+".role", "", "there is a store of role EVENTS already; a namespace has one at most")
 			}
+		case s.Role == CacheRole && c.Abstraction == KV:
+			if caches++; caches == 2 {
+				w.at(path+".role", "", "there is a CACHE already; a namespace has one at most")
+			}
+			if !slices.ContainsFunc(c.Storage, func(o StoreConfig) bool { return o.Type == "cassandra" }) {
+				w.at(path+".role", "", "a cache is of a store on another server, and the namespace has none; a pebble store is on the machine itself")
+			}
 		case s.Role == "SHADOW" && c.Abstraction != Log:
 		case s.Role == "SHADOW":
 			w.at(path+".role", "", "a log namespace has one store, its PRIMARY: it remembers tokens, and is made again from the log")
@@ -149,10 +156,14 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".role", "", "role %s is not in this build of %s; it has %s", s.Role, c.Abstraction, rolesOf[c.Abstraction])
 		}
 		switch {
+		case s.Role == CacheRole && s.Type != "pebble" && s.Type != "":
+			w.at(path+".type", "", "a cache is on the machine itself: it takes pebble")
 		case s.Type == "" && !w.reported(path) && !w.reported(path+".type"):
 			w.at(path+".type", "", "is missing; it takes one of %s", strings.Join(typeWords, ", "))
 		case s.Type == "clickhouse" && c.Abstraction == KV:
-			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble")
+			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble and cassandra for it")
+		case s.Type == "cassandra" && c.Abstraction == KV:
+			w.validateCluster(path, s)
 		case s.Type == "clickhouse" && (c.Abstraction == TimeSeries || s.Role == EventsRole):
 			w.validateCluster(path, s)
 		case s.Type == "clickhouse" && c.Abstraction == Counter:
@@ -167,7 +178,13 @@ func (w *walker) validateStorage(c *Config) {
 		if w.sets(path+".max_lag") && s.Role == "PRIMARY" {
 			w.at(path+".max_lag", "", "belongs to a store that follows; the log is always held for the PRIMARY")
 		}
-		if w.sets(path+".ttl") && s.Role != "CACHE" && s.Role != "" {
+		if w.sets(path+".max_lag") && s.Role == CacheRole {
+			w.at(path+".max_lag", "", "belongs to a store that applies the log; a cache holds none of it")
+		}
+		if w.sets(path+".max_bytes") && s.Role != CacheRole && s.Role != "" {
+			w.at(path+".max_bytes", "", "belongs to role CACHE; log.max_bytes bounds what waits for a store")
+		}
+		if w.sets(path+".ttl") && s.Role != CacheRole && s.Role != "" {
 			w.at(path+".ttl", "", "belongs to role CACHE; %s", map[Abstraction]string{
 				KV: "items expire by kv.default_ttl", Counter: "counters expire by counter.ttl", Log: "the log is kept for log.retention", TimeSeries: "events expire by lifecycle",
 			}[c.Abstraction])
@@ -181,7 +198,7 @@ func (w *walker) validateStorage(c *Config) {
 }
 
 // rolesOf are the roles that this build has, of each abstraction.
-var rolesOf = map[Abstraction]string{KV: "PRIMARY and SHADOW", Counter: "PRIMARY, SHADOW and EVENTS", TimeSeries: "PRIMARY and SHADOW", Log: "PRIMARY"}
+var rolesOf = map[Abstraction]string{KV: "PRIMARY, SHADOW and CACHE", Counter: "PRIMARY, SHADOW and EVENTS", TimeSeries: "PRIMARY and SHADOW", Log: "PRIMARY"}
 
 // validateCluster checks where a store of another server is.
 func (w *walker) validateCluster(path string, s *StoreConfig) {

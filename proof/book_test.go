@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
@@ -20,7 +23,10 @@ type book struct {
 	writes []*write
 	order  []*write // the settled ones, as they were settled
 	counts [5]int   // answers by outcome
-	errs   []error
+	// outages: nobody may apply a partition for so long that a copy finds out nothing about an earlier one in time.
+	outages bool
+	maybe   int // of the acknowledged: those that may be copies
+	errs    []error
 	// stopping: the server may refuse anything, for it is shutting down.
 	stopping bool
 }
@@ -55,6 +61,11 @@ func (b *book) note(w *write, a *answer, known bool) {
 	fail := func(what string) {
 		b.errs = append(b.errs, fmt.Errorf("%v: %s: first %v, then %v", w, what, &w.first, a))
 	}
+	if a.maybe { // it is in the log, and one copy of it has its effect: which one is asked later
+		b.maybe++
+		w.unknown++
+		return
+	}
 	switch a.outcome {
 	case unknown:
 		w.unknown++
@@ -63,7 +74,7 @@ func (b *book) note(w *write, a *answer, known bool) {
 		fail("the token was refused for the request that it was made for")
 		return
 	case notApplied:
-		if b.stopping {
+		if b.stopping || b.outages && status.Code(a.err) == codes.DeadlineExceeded {
 			return
 		}
 		if known {
@@ -96,7 +107,7 @@ func (b *book) note(w *write, a *answer, known bool) {
 func (b *book) noteOther(w *write, a *answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.outcome == acked || a.outcome == refused { // a shed one is not applied
+	if (a.outcome == acked || a.outcome == refused) && !a.maybe { // a shed one is not applied
 		b.errs = append(b.errs, fmt.Errorf("%v: another request under its token: %v", w, a))
 	}
 }

@@ -190,9 +190,8 @@ func counterKills(t *testing.T, rounds int, op *operator, args ...string) {
 	}
 	t.Logf("%d kills, %d calls, %d of unknown outcome, %d sent again after a restart; answers: %d unknown, %d acknowledged, %d refused %v; %d dead letters in %s; of %d adds that were queued %d counters lost some",
 		rounds, len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.counts[refused], b.refusal, b.letters, boundSpace, queued, lost)
-	if b.counts[acked] < rounds || !testing.Short() && (b.counts[refused] == 0 || b.letters == 0 || open == 0 || queued == 0) {
-		t.Error("the load did not do what it is there for")
-	}
+	mustHave(t, b.counts[acked] >= rounds && b.counts[refused] > 0 && b.letters > 0 && open > 0 && queued > 0,
+		"refused call, dead letter, unknown outcome or queued add")
 }
 
 // foreignCounter is the name of a counter that no ledger keeps.

@@ -213,9 +213,7 @@ func (g *counterOps) check() {
 		}
 	}
 	g.t.Logf("%d operations, %d refused, %d of unknown outcome", total, g.refused.Load(), g.unknown.Load())
-	if g.refused.Load() == 0 || total < 100 {
-		g.t.Error("the callers did not do what they are there for")
-	}
+	mustHave(g.t, g.refused.Load() > 0 && total >= 100, "refused call")
 }
 
 // run lets each caller do so many operations; done is closed when they have.

@@ -103,10 +103,10 @@ func openCounterPipeline(fs vfs.FS, now func() time.Time, hotBytes int64) (_ *co
 		Settings: func(uint64) (counter.Settings, error) { return counter.Settings{TokenWindow: window}, nil },
 	}
 	p.applier = counter.NewApplier(p.applierConfig)
-	n.Applier = p.applier
 	p.runnerConfig = consumers.Config{Namespace: n.Name, Role: "PRIMARY", Log: p.log, Applier: p.applier, Stopped: progress.Stop, Logger: quiet}
 	p.runner = consumers.New(p.runnerConfig)
 	p.owner = counter.NewLocal(progress, &counter.Replica{Store: p.store, Applier: p.applier, Do: p.runner.Do})
+	n.Applier = p.owner
 	n.Counter = counter.NewDB(counter.DBConfig{
 		Stream: n.Stream, Owner: p.owner,
 		Clock: &p.clock, Now: p.broker.Now, BufferedLoss: p.broker.BufferedLoss(),

@@ -61,5 +61,5 @@ func TestEngineKill(t *testing.T) {
 	if long() {
 		rounds = 50
 	}
-	killRounds(t, rounds, "demo-kv", nil, "--kafka-brokers", at)
+	killRounds(t, rounds, "demo-kv", nil, false, "--kafka-brokers", at)
 }

@@ -21,15 +21,17 @@ import (
 type service struct {
 	t    *testing.T
 	dir  string
+	ns   string // the key-value namespace
+	set  func(*server.Config)
 	s    *server.Server
 	mu   sync.Mutex // guards addr and next
 	addr string
 	next chan struct{} // closed at the next restart
 }
 
-func newService(t *testing.T) *service {
-	sv := &service{t: t, dir: t.TempDir(), next: make(chan struct{})}
-	sv.s = open(t, sv.dir, nil)
+func newService(t *testing.T, ns string, set func(*server.Config)) *service {
+	sv := &service{t: t, dir: t.TempDir(), ns: ns, set: set, next: make(chan struct{})}
+	sv.s = open(t, sv.dir, set)
 	sv.addr = sv.s.GRPCAddr()
 	t.Cleanup(func() {
 		if err := sv.s.Close(); err != nil {
@@ -51,7 +53,7 @@ func (sv *service) restart() {
 	if err := sv.s.Close(); err != nil {
 		sv.t.Error(err)
 	}
-	sv.s = open(sv.t, sv.dir, nil)
+	sv.s = open(sv.t, sv.dir, sv.set)
 	sv.mu.Lock()
 	sv.addr = sv.s.GRPCAddr()
 	close(sv.next)
@@ -155,13 +157,15 @@ func (g *registers) clock() int64 { return int64(time.Since(g.epoch)) }
 // TestLinearizable lets concurrent callers put and delete under conditions and
 // read with LATEST while the server restarts, and has porcupine find an order of
 // what happened, key by key.
-func TestLinearizable(t *testing.T) {
+func TestLinearizable(t *testing.T) { linearizable(t, newService(t, "demo-kv", nil)) }
+
+func linearizable(t *testing.T, sv *service) {
 	seed, _ := seedOf(t)
 	restarts, perCaller := 3, 120
 	if long() {
 		restarts, perCaller = 10, 600
 	}
-	g := &registers{sv: newService(t), epoch: time.Now(), keys: make([]history, 4)}
+	g := &registers{sv: sv, epoch: time.Now(), keys: make([]history, 4)}
 	for i := range g.keys {
 		g.keys[i].versions = make(map[string]int)
 	}
@@ -228,9 +232,7 @@ func TestLinearizable(t *testing.T) {
 		}
 	}
 	t.Logf("%d operations, %d writes succeeded, %d of unknown outcome, %d restarts", total, g.succeeded.Load(), g.unknown.Load(), restarts)
-	if g.succeeded.Load() < 50 {
-		t.Error("hardly any write succeeded")
-	}
+	mustHave(t, g.succeeded.Load() >= 50, "50 writes that succeeded")
 }
 
 // refusal is a registerOutput whose found is still the version that was told.
@@ -262,7 +264,7 @@ func (g *registers) step(k *caller, r *rand.Rand, client int, known []string) {
 	defer cancel()
 	if r.IntN(3) == 0 {
 		call := g.clock()
-		resp, err := k.conn().kv.GetItems(ctx, &headwaterv1.GetItemsRequest{Namespace: "demo-kv", Id: id, Consistency: headwaterv1.Consistency_LATEST})
+		resp, err := k.conn().kv.GetItems(ctx, &headwaterv1.GetItemsRequest{Namespace: k.sv.ns, Id: id, Consistency: headwaterv1.Consistency_LATEST})
 		if err != nil {
 			k.lost()
 			return
@@ -284,7 +286,7 @@ func (g *registers) step(k *caller, r *rand.Rand, client int, known []string) {
 	tok := nonceToken(wal.NewNonce(), 0)
 	put := func(c *headwaterv1.Condition) {
 		in.write = int(g.writes.Add(1))
-		w.put = &headwaterv1.PutItemsRequest{Namespace: "demo-kv", Id: id, Token: tok, Condition: c, Items: []*headwaterv1.PutItem{{Key: key, Value: fmt.Append(nil, in.write)}}}
+		w.put = &headwaterv1.PutItemsRequest{Namespace: k.sv.ns, Id: id, Token: tok, Condition: c, Items: []*headwaterv1.PutItem{{Key: key, Value: fmt.Append(nil, in.write)}}}
 	}
 	if v := known[i]; v == "" || r.IntN(8) == 0 {
 		put(&headwaterv1.Condition{Condition: &headwaterv1.Condition_IfAbsent{IfAbsent: true}})
@@ -295,7 +297,7 @@ func (g *registers) step(k *caller, r *rand.Rand, client int, known []string) {
 		c := &headwaterv1.Condition{Condition: &headwaterv1.Condition_IfVersion{IfVersion: v}}
 		if in.kind = "replace"; r.IntN(5) == 0 {
 			in.kind = "delete"
-			w.del = &headwaterv1.DeleteItemsRequest{Namespace: "demo-kv", Id: id, Token: tok, Condition: c,
+			w.del = &headwaterv1.DeleteItemsRequest{Namespace: k.sv.ns, Id: id, Token: tok, Condition: c,
 				Predicate: &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchKeys_{MatchKeys: &headwaterv1.Predicate_MatchKeys{Keys: [][]byte{key}}}}}
 		} else {
 			put(c)
@@ -344,9 +346,10 @@ func (g *registers) step(k *caller, r *rand.Rand, client int, known []string) {
 // TestReadYourWrites: a read with `after` of a position, over any connection,
 // sees that write or a later one; a position that a read answered is as good; and
 // a restart changes nothing about it.
-func TestReadYourWrites(t *testing.T) {
+func TestReadYourWrites(t *testing.T) { readYourWrites(t, newService(t, "demo-kv", nil)) }
+
+func readYourWrites(t *testing.T, sv *service) {
 	seed, _ := seedOf(t)
-	sv := newService(t)
 	steps, restarts := 150, 2
 	if long() {
 		steps, restarts = 1500, 10
@@ -367,9 +370,9 @@ func TestReadYourWrites(t *testing.T) {
 			defer close(tell)
 			k := &caller{sv: sv}
 			for n := 1; n <= steps; n++ {
-				w := &write{put: &headwaterv1.PutItemsRequest{Namespace: "demo-kv", Id: id, Token: nonceToken(wal.NewNonce(), 0), Items: []*headwaterv1.PutItem{{Key: []byte("n"), Value: fmt.Append(nil, n)}}}}
+				w := &write{put: &headwaterv1.PutItemsRequest{Namespace: sv.ns, Id: id, Token: nonceToken(wal.NewNonce(), 0), Items: []*headwaterv1.PutItem{{Key: []byte("n"), Value: fmt.Append(nil, n)}}}}
 				if n%5 == 0 {
-					w = &write{del: &headwaterv1.DeleteItemsRequest{Namespace: "demo-kv", Id: id, Token: w.put.Token, Predicate: &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchAll_{MatchAll: &headwaterv1.Predicate_MatchAll{}}}}}
+					w = &write{del: &headwaterv1.DeleteItemsRequest{Namespace: sv.ns, Id: id, Token: w.put.Token, Predicate: &headwaterv1.Predicate{Predicate: &headwaterv1.Predicate_MatchAll_{MatchAll: &headwaterv1.Predicate_MatchAll{}}}}}
 				}
 				a, position := k.until(w)
 				if a.outcome != acked {
@@ -435,7 +438,7 @@ func (k *caller) readAfter(t *testing.T, id, position string, n int, eventual bo
 	}
 	for {
 		ctx, cancel := callContext()
-		resp, err := k.conn().kv.GetItems(ctx, &headwaterv1.GetItemsRequest{Namespace: "demo-kv", Id: id, After: []string{position}, Consistency: consistency})
+		resp, err := k.conn().kv.GetItems(ctx, &headwaterv1.GetItemsRequest{Namespace: k.sv.ns, Id: id, After: []string{position}, Consistency: consistency})
 		cancel()
 		if err != nil {
 			k.lost()

@@ -128,8 +128,8 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 		LoopConfig: consumers.LoopConfig{Log: p.log, Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.store}, Store: p.store,
 		Settings: func(uint64) (kv.Settings, error) { return kv.Settings{TokenWindow: window}, nil }}
 	p.applier = kv.NewApplier(p.applierConfig)
-	n.Applier = p.applier
 	p.owner = kv.NewLocal(progress, &kv.Replica{Store: p.store, Applier: p.applier})
+	n.Applier = p.owner
 	n.KV = kv.NewDB(kv.DBConfig{Stream: n.Stream, Owner: p.owner, Clock: &p.clock, Now: p.broker.Now, Options: func() kv.Options {
 		c := n.Config()
 		return kv.Options{FrontOptions: frontOptions(c)}
@@ -153,9 +153,9 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 	messages := delivery.NewApplier(delivery.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{Log: m.Stream.Log(), Letters: m.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.messages}, Store: p.messages,
 		Window: func(uint64) (time.Duration, error) { return window, nil }})
-	m.Applier = messages
 	owner := delivery.NewLocal(progress)
 	owner.SetAll(&delivery.Replica{Store: p.messages, Applier: messages})
+	m.Applier = owner
 	m.Messages = delivery.NewDB(delivery.DBConfig{Stream: m.Stream, Owner: owner, Clock: &p.clock, Now: p.broker.Now, Options: func() consumers.FrontOptions { return frontOptions(m.Config()) }})
 	start(m, messages, progress)
 

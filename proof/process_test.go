@@ -34,11 +34,16 @@ type process struct {
 // launch starts `headwater dev` on dir and does not wait for anything.
 func launch(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
+	return launchAs(t, append([]string{"dev", "--data-dir", dir, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn", "--free-space-floor", "-1"}, args...)...)
+}
+
+// launchAs starts headwater in the role that args begin with.
+func launchAs(t *testing.T, args ...string) *process {
+	t.Helper()
 	path, err := theBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args = append([]string{"dev", "--data-dir", dir, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn", "--free-space-floor", "-1"}, args...)
 	p := &process{cmd: exec.Command(path, args...), ready: make(chan struct{}), gone: make(chan struct{})}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

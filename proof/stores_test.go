@@ -349,17 +349,10 @@ func (o *operator) enough(t *testing.T) {
 	t.Logf("steps: %v", o.done)
 	for _, k := range o.parks {
 		t.Logf("%s: %d writes of the parked key, %d drops, %d redrives", k.ns, k.acked, k.drops, k.tries)
-		if !testing.Short() && (k.acked == 0 || k.drops == 0 || k.tries == 0) {
-			t.Error("nothing was parked there")
-		}
-	}
-	if testing.Short() {
-		return
+		mustHave(t, k.acked > 0 && k.drops > 0 && k.tries > 0, "write of a parked key, drop or redrive of it")
 	}
 	for _, what := range []string{"add", "promote", "rollback", "drop", "compare", "rebuild"} {
-		if o.done[what] == 0 {
-			t.Errorf("no %s was tried", what)
-		}
+		mustHave(t, o.done[what] > 0, what)
 	}
 }
 
@@ -383,7 +376,7 @@ func TestStoresOverKills(t *testing.T) {
 		ns:     "namespace: " + ns + "\nabstraction: kv\nlog: {partitions: 2}\n",
 		parked: "namespace: " + parked + "\nabstraction: kv\nlog: {partitions: 1}\n",
 	}, kvPark(parked))
-	killRounds(t, rounds, ns, op)
+	killRounds(t, rounds, ns, op, false)
 	op.enough(t)
 }
 

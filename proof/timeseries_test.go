@@ -263,8 +263,6 @@ func eventsOverKills(t *testing.T, rounds int, kinds []string, args ...string) {
 		calls += k.acked
 	}
 	t.Logf("%d kills, %d calls of events acknowledged", rounds, calls)
-	if calls < rounds {
-		t.Error("the load did not do what it is there for")
-	}
+	mustHave(t, calls >= rounds, "acknowledged call of events for each kill")
 	t.Logf("steps: %v", op.done)
 }

@@ -34,6 +34,7 @@ func (o outcome) String() string {
 type answer struct {
 	outcome  outcome
 	again    bool // the server says that it knew the token
+	maybe    bool // it says that it cannot know: the answer is that of a first copy, which this one may not be
 	position string
 	time     int64 // of the token, microseconds
 	part     wal.Partition
@@ -186,6 +187,7 @@ func success(r *headwaterv1.WriteResult) answer {
 		return answer{err: fmt.Errorf("position %q of an acknowledged write: %w", r.GetPosition(), err)}
 	}
 	a := answer{outcome: acked, position: r.GetPosition(), time: r.GetToken().GetGenerationTime().AsTime().UnixMicro(), again: r.GetDuplicate() == headwaterv1.WriteResult_YES, nonce: nonceOf(r.GetToken())}
+	a.maybe = r.GetDuplicate() == headwaterv1.WriteResult_UNKNOWN
 	for p, o := range pos.Offsets {
 		a.part, a.offset = p, o
 	}

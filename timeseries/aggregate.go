@@ -50,8 +50,7 @@ type AggregateQuery struct {
 	Where      *Condition
 	// Keys are the items that are looked at, in order; a store need not read others.
 	Keys [][]byte
-	// Open reports whether a slice is read.
-	Open func(Slice) bool
+	Open OpenSlices // which slices are read
 }
 
 // ErrTooManyGroups: there are more groups than the limit.
@@ -105,6 +104,9 @@ func NewGroups(spec *GroupSpec) *Groups {
 	}
 	return g
 }
+
+// Spec is that of the groups.
+func (g *Groups) Spec() *GroupSpec { return g.spec }
 
 // Len is how many groups there are.
 func (g *Groups) Len() int { return len(g.byKey) }

@@ -30,7 +30,7 @@ func (db *DB) Aggregate(ctx context.Context, q *AggregateQuery, spec *GroupSpec,
 		}
 	}
 	if q.Series != nil && (point.Consistency != wal.Eventual || len(point.After.Offsets) > 0) {
-		if err := db.ParkedErr(parts[0], q.Series); err != nil {
+		if err := db.ParkedErr(ctx, parts[0], q.Series); err != nil {
 			return nil, nil, err
 		}
 	}

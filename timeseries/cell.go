@@ -201,7 +201,7 @@ func (c *cell) estimateQuantile(s *GroupSpec) error {
 	if len(c.numbers) <= MaxExact {
 		return nil
 	}
-	sketch, err := kll.NewKllItemsSketch(kllK, 8, common.ItemSketchDoubleComparator(false), common.ItemSketchSerde[float64](nil))
+	sketch, err := kll.NewKllItemsSketch(kllK, 8, common.ItemSketchDoubleComparator(false), common.ItemSketchSerde[float64](common.ItemSketchDoubleSerDe{}))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // Compare finds where two snapshots of a partition, as of one position, are not what a
 // reader at now would see alike: events and their items. open says which slices are read.
 // looked is told how many events were compared since the last call.
-func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, open func(Slice) bool, r *consumers.Report, looked func(n int64)) error {
+func Compare(ctx context.Context, p wal.Partition, a, b Snapshot, open OpenSlices, r *consumers.Report, looked func(n int64)) error {
 	x, y := newWalk(ctx, a, open), newWalk(ctx, b, open)
 	defer x.stop()
 	defer y.stop()
@@ -55,7 +55,7 @@ type walk struct {
 	items []byte
 }
 
-func newWalk(ctx context.Context, v Snapshot, open func(Slice) bool) *walk {
+func newWalk(ctx context.Context, v Snapshot, open OpenSlices) *walk {
 	w := &walk{}
 	w.next, w.stop = iter.Pull(func(yield func(*Event) bool) {
 		w.err = v.Scan(ctx, open, func(in Slice, e *Event) error {

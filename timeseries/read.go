@@ -24,7 +24,7 @@ func (db *DB) Read(ctx context.Context, q *Query, point *wal.ReadPoint) (*Page, 
 		return nil, wal.Seen{}, err
 	}
 	if point.Consistency != wal.Eventual || len(point.After.Offsets) > 0 {
-		if err := db.ParkedErr(q.Partition, q.Series); err != nil {
+		if err := db.ParkedErr(ctx, q.Partition, q.Series); err != nil {
 			return nil, wal.Seen{}, err
 		}
 	}
@@ -41,8 +41,8 @@ func (db *DB) Read(ctx context.Context, q *Query, point *wal.ReadPoint) (*Page, 
 	return page, seen, err
 }
 
-// open reports whether a slice is read now.
-func (db *DB) open(p wal.Partition) func(Slice) bool {
+// open are the slices that are read now.
+func (db *DB) open(p wal.Partition) OpenSlices {
 	return db.cfg.Options().OpenAt(db.ReadTime(p))
 }
 

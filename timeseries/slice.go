@@ -78,9 +78,9 @@ func (s Slices) Overlapping(start, end int64) Slices {
 	return out
 }
 
-// ReadIn are the slices that a read of start <= t < end looks at, in its order: those that open
-// lets through, all where it is nil. ErrAcrossTime: there are more than MaxSlices.
-func (s Slices) ReadIn(start, end int64, oldest bool, open func(Slice) bool) (Slices, error) {
+// ReadIn are the slices that a read of start <= t < end looks at, in its order: those that are
+// open. ErrAcrossTime: there are more than MaxSlices.
+func (s Slices) ReadIn(start, end int64, oldest bool, open OpenSlices) (Slices, error) {
 	all := s.Overlapping(start, end)
 	if len(all) > MaxSlices {
 		return nil, ErrAcrossTime
@@ -88,7 +88,7 @@ func (s Slices) ReadIn(start, end int64, oldest bool, open func(Slice) bool) (Sl
 	if !oldest {
 		slices.Reverse(all)
 	}
-	return slices.DeleteFunc(all, func(x Slice) bool { return open != nil && !open(x) }), nil
+	return slices.DeleteFunc(all, func(x Slice) bool { return !open.Has(x) }), nil
 }
 
 func floorDiv(a, b int64) int64 {
@@ -141,9 +141,22 @@ func (s *Settings) closed(x Slice, now int64) bool {
 }
 
 // OpenAt tells which slices are read at a time, microseconds since 1970.
-func (s *Settings) OpenAt(now int64) func(Slice) bool {
-	return func(x Slice) bool { return !s.closed(x, now) }
+func (s *Settings) OpenAt(now int64) OpenSlices {
+	if s.CloseAfter <= 0 {
+		return OpenSlices{}
+	}
+	return OpenSlices{Bounded: true, After: now - s.CloseAfter.Microseconds()}
 }
+
+// OpenSlices are the slices that are read: those that end after After, or all where they are not
+// Bounded.
+type OpenSlices struct {
+	Bounded bool
+	After   int64 // microseconds since 1970
+}
+
+// Has reports whether a slice is one of them.
+func (o OpenSlices) Has(x Slice) bool { return !o.Bounded || x.End > o.After }
 
 // dropped reports whether a slice is due to be dropped at a time.
 func (s *Settings) dropped(x Slice, now int64) bool {

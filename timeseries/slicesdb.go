@@ -24,12 +24,15 @@ type SliceInfo struct {
 	State SliceState
 }
 
-// SliceInfos lists the slices of a namespace, by start and end, as of what is applied. It
-// looks at every event.
+// SliceInfos lists the slices of a namespace, by start and end, with what this process has
+// acknowledged. It looks at every event. Errors: *wal.BehindError, those of the owner.
 func (db *DB) SliceInfos(ctx context.Context) ([]SliceInfo, error) {
 	set := db.cfg.Options()
 	var all []SliceInfo
 	for p := range wal.Partition(db.Stream.Info().Partitions) {
+		if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{Consistency: wal.ReadYourWrites}); err != nil {
+			return nil, err
+		}
 		now := db.ReadTime(p)
 		sizes, err := db.cfg.Owner.Measure(ctx, p)
 		if err != nil {

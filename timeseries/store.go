@@ -114,13 +114,12 @@ type Query struct {
 	Start, End int64 // start <= t < end
 	Oldest     bool  // oldest first; else newest first
 	Filters    []Item
-	Limit      int   // events
-	MaxBytes   int   // of their encodings; one that is larger comes alone
-	WideBytes  int64 // of the series in one slice, as they lie in files: above it the page says Wide
-	After      *Mark // the last event of the page before
-	// Open reports whether a slice is read.
-	Open     func(Slice) bool
-	Deadline time.Time // the page ends early, Partial; zero: never
+	Limit      int        // events
+	MaxBytes   int        // of their encodings; one that is larger comes alone
+	WideBytes  int64      // of the series in one slice, as they lie in files: above it the page says Wide
+	After      *Mark      // the last event of the page before
+	Open       OpenSlices // which slices are read
+	Deadline   time.Time  // the page ends early, Partial; zero: never
 }
 
 // Mark is the place of an event in its series.
@@ -151,7 +150,7 @@ type ListQuery struct {
 	Start, End  int64
 	HasInterval bool
 	Limit       int
-	Open        func(Slice) bool
+	Open        OpenSlices
 }
 
 // Series is one series of a list: its first and last event, in the interval of the query.
@@ -166,7 +165,7 @@ type Snapshot interface {
 	State() consumers.State
 	// Scan calls f with each event of slices that open lets through: by slice, then length
 	// and name of the series, newest first, id. e is valid until f returns.
-	Scan(ctx context.Context, open func(Slice) bool, f func(in Slice, e *Event) error) error
+	Scan(ctx context.Context, open OpenSlices, f func(in Slice, e *Event) error) error
 	Close() error
 }
 

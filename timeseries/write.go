@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
@@ -41,14 +42,14 @@ func (e *RefusedError) Error() string {
 // a part is missing. Errors of Result.Err, beyond the log's: *RefusedError,
 // *wal.DriftError, wal.ErrTokensFull, wal.ErrTokenReused, *consumers.ParkedError.
 func (db *DB) Write(ctx context.Context, tok wal.Token, events []Event) Result {
-	w, res := db.begin(tok, events)
+	w, res := db.begin(ctx, tok, events)
 	if res.Err != nil {
 		return res
 	}
 	if err := w.claim(ctx); err != nil {
 		return w.failed(err)
 	}
-	w.judge()
+	w.judge(ctx)
 	if w.accepted() == 0 {
 		return w.failed(&RefusedError{w.refused[0]})
 	}
@@ -61,11 +62,11 @@ func (db *DB) Write(ctx context.Context, tok wal.Token, events []Event) Result {
 // if the process dies within BufferedLoss. Copies are not known here: the applier absorbs
 // them.
 func (db *DB) WriteBuffered(ctx context.Context, tok wal.Token, events []Event) Result {
-	w, res := db.begin(tok, events)
+	w, res := db.begin(ctx, tok, events)
 	if res.Err != nil {
 		return res
 	}
-	w.judge()
+	w.judge(ctx)
 	if w.accepted() == 0 {
 		return w.failed(&RefusedError{w.refused[0]})
 	}
@@ -113,13 +114,13 @@ type writingPart struct {
 }
 
 // begin completes the token and splits the call by partition.
-func (db *DB) begin(tok wal.Token, events []Event) (*writing, Result) {
+func (db *DB) begin(ctx context.Context, tok wal.Token, events []Event) (*writing, Result) {
 	w := &writing{db: db, opts: db.cfg.Options(), hash: hashOf(events)}
 	var err error
 	w.made, err = db.Complete(&tok, &w.opts.FrontOptions)
 	w.tok = tok
 	if err == nil {
-		err = db.checkParked(events)
+		err = db.checkParked(ctx, events)
 	}
 	if err == nil {
 		w.at, err = db.Stream.MergeAfter(nil) // a position of this stream, covering nothing
@@ -153,7 +154,7 @@ func (db *DB) begin(tok wal.Token, events []Event) (*writing, Result) {
 
 // checkParked refuses a call with a series whose queue is nearly full. While nothing is
 // parked it costs a look at each partition.
-func (db *DB) checkParked(events []Event) error {
+func (db *DB) checkParked(ctx context.Context, events []Event) error {
 	parked := false
 	for p := range wal.Partition(db.Stream.Info().Partitions) {
 		n, _ := db.Owner.ParkedKeys(p)
@@ -161,8 +162,8 @@ func (db *DB) checkParked(events []Event) error {
 	}
 	for i := 0; parked && i < len(events); i++ {
 		s := events[i].Series
-		if q, ok := db.Owner.Parked(db.Stream.PartitionOf(s), s); ok && len(q.Refs) >= consumers.SoftParked {
-			return q.Err()
+		if err := db.QueueFull(ctx, db.Stream.PartitionOf(s), s); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -170,15 +171,23 @@ func (db *DB) checkParked(events []Event) error {
 
 // claim finds out which partitions have the call already.
 func (w *writing) claim(ctx context.Context) error {
+	asks := make([]consumers.Asking[TokenEntry], len(w.parts))
 	for i := range w.parts {
-		q := &w.parts[i]
-		id := wal.CallIDOf(q.key, w.tok.Nonce)
-		c, unknown, err := w.db.Claim(ctx, q.p, id, w.tok.GenerationTime, w.hash, &w.opts.FrontOptions, true)
-		w.unknown = unknown || w.known > 0
-		if err != nil {
-			return err
+		asks[i] = consumers.Asking[TokenEntry]{
+			TokenAt: consumers.TokenAt{Partition: w.parts[i].p, ID: wal.CallIDOf(w.parts[i].key, w.tok.Nonce)}, Generated: w.tok.GenerationTime, Hash: w.hash,
 		}
-		if c.Own != nil {
+	}
+	w.db.ClaimAll(ctx, asks, &w.opts.FrontOptions, true)
+	var failed error
+	for i := range asks {
+		q, c := &w.parts[i], &asks[i].Claim
+		switch {
+		case asks[i].Err != nil:
+			if failed == nil {
+				failed, w.unknown = asks[i].Err, asks[i].Unknown
+			}
+			continue
+		case c.Own != nil:
 			q.own = c.Own
 			continue
 		}
@@ -189,23 +198,24 @@ func (w *writing) claim(ctx context.Context) error {
 		w.known++
 		w.first, w.judged = e.Time, true
 		w.cover(q.p, e.Offset)
-		if w.refused, err = DecodeRefusals([]byte(e.Refused)); err != nil {
-			return err
+		var err error
+		if w.refused, err = DecodeRefusals([]byte(e.Refused)); err != nil && failed == nil {
+			failed = err
 		}
 	}
-	w.unknown = false
-	return nil
+	w.unknown = failed != nil && (w.unknown || w.known > 0)
+	return failed
 }
 
 // judge decides which events are left out, unless an earlier copy was told.
-func (w *writing) judge() {
+func (w *writing) judge(ctx context.Context) {
 	if w.judged {
 		return
 	}
 	now := w.db.Now().UnixMicro()
 	for i := range w.parts {
 		q := &w.parts[i]
-		known, err := w.db.cfg.Owner.Slices(context.Background(), q.p)
+		known, err := w.slices(ctx, q, now)
 		for _, j := range q.index {
 			e := &w.events[j]
 			in, found := known.Of(e.Time)
@@ -218,6 +228,21 @@ func (w *writing) judge() {
 		}
 	}
 	slices.SortFunc(w.refused, func(a, b Refusal) int { return cmp.Compare(a.Index, b.Index) })
+}
+
+// slicesTimeout bounds how long a write waits to hear of slices.
+const slicesTimeout = 300 * time.Millisecond
+
+// slices are those of a part's partition, as far as they are needed: an event that is younger than
+// close_after is in no closed slice, whatever its slice.
+func (w *writing) slices(ctx context.Context, q *writingPart, now int64) (Slices, error) {
+	old := func(j int) bool { return w.events[j].Time <= now-w.opts.CloseAfter.Microseconds() }
+	if w.opts.CloseAfter <= 0 || !slices.ContainsFunc(q.index, old) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+	defer cancel()
+	return w.db.cfg.Owner.Slices(ctx, q.p)
 }
 
 // accepted is how many events are not left out.
@@ -279,7 +304,9 @@ func (w *writing) end() Result {
 	}
 	taken := w.known
 	for i := range w.as {
-		res.Unsure = res.Unsure || !w.db.Stream.KnowsTokens(w.as[i].Partition)
+		for _, r := range w.as[i].Reservations {
+			res.Unsure = res.Unsure || w.db.Stream.Unsure(w.as[i].Partition, r)
+		}
 		switch err := w.as[i].Err; {
 		case err == nil:
 			taken++
@@ -310,8 +337,8 @@ func (db *DB) Delete(ctx context.Context, tok wal.Token, series []byte) (res Res
 	made, err := db.Complete(&tok, &opts.FrontOptions)
 	res.Token = tok
 	p, hash, id := db.Stream.PartitionOf(series), hashOfDelete(series), wal.IDOf(series, tok.Nonce)
-	if q, ok := db.Owner.Parked(p, series); err == nil && ok && len(q.Refs) >= consumers.SoftParked {
-		err = db.ParkedUnlessKnown(ctx, p, series, id, hash, &opts.FrontOptions)
+	if err == nil {
+		err = db.QueueFullUnlessKnown(ctx, p, series, id, hash, &opts.FrontOptions)
 	}
 	if err != nil {
 		res.Err = err
@@ -342,7 +369,7 @@ func (db *DB) Delete(ctx context.Context, tok wal.Token, series []byte) (res Res
 			res.Err, res.Unknown = err, errors.Is(err, wal.ErrUnknown)
 			return res
 		}
-		res.Unsure = !db.Stream.KnowsTokens(p)
+		res.Unsure = db.Stream.Unsure(p, c.Own)
 	}
 	res.Position = db.Stream.Position(p, o)
 	return res

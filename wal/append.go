@@ -28,7 +28,8 @@ type Appending struct {
 	Offset Offset // NoOffset unless Err is nil and the append was Sync
 	Err    error  // as in Result
 
-	handed bool  // to the log
+	handed bool // to the log
+	others Offset
 	mark   int64 // see streamPart.clear
 }
 
@@ -96,7 +97,7 @@ func (s *Stream) hand(ctx context.Context, d Durability, as []Appending) {
 	results := s.cfg.Log.Append(ctx, d, entries)
 	for i := range as {
 		if a := &as[i]; a.handed { // then it has an entry, in this order
-			a.Offset, a.Err = results[0].Offset, results[0].Err
+			a.Offset, a.Err, a.others = results[0].Offset, results[0].Err, results[0].Others
 			if a.Err != nil {
 				a.Offset = NoOffset
 			}
@@ -172,7 +173,7 @@ func (s *Stream) settleBy(a *Appending) {
 func (s *Stream) settle(a *Appending) {
 	p, o, rs := a.Partition, a.Offset, a.Reservations
 	for _, r := range rs {
-		r.Offset, r.AcceptedAt, r.Version = o, a.Record.AcceptedAt, a.Record.NamespaceVersion
+		r.Offset, r.AcceptedAt, r.Version, r.others = o, a.Record.AcceptedAt, a.Record.NamespaceVersion, a.others
 	}
 	part := &s.parts[p]
 	part.mu.Lock()

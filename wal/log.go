@@ -67,6 +67,9 @@ type Result struct {
 	// answered by Sync, or told to Settled.
 	Offset  Offset
 	LogTime int64 // microseconds since 1970; 0 when the log does not tell
+	// Others is one above the highest offset below Offset whose record another process may have
+	// appended; 0: there is none.
+	Others Offset
 	// Err is nil when the record is acknowledged. Otherwise errors.Is tells the
 	// outcome: ErrNotAppended (it is not in the log and never will be) or
 	// ErrUnknown (it may be, now or later: resend with the same token).

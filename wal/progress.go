@@ -2,7 +2,10 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -11,6 +14,9 @@ import (
 // raises it, reads wait on it. Safe for concurrent use.
 type Progress struct {
 	parts []partProgress
+
+	mu      sync.Mutex // serialises changes of changed
+	changed atomic.Pointer[[]*func(Partition)]
 }
 
 type partProgress struct {
@@ -55,6 +61,37 @@ func (g *Progress) Advance(p Partition, o Offset, t int64) {
 	if f := part.onApplied.Load(); f != nil {
 		(*f)(o)
 	}
+	g.tell(p)
+}
+
+// OnChange has f called after each Advance, Stop, Interrupt and Resume, in their goroutine, until remove is
+// called; once more after that, perhaps. f must not block.
+func (g *Progress) OnChange(f func(Partition)) (remove func()) {
+	mine := &f
+	change := func(to func([]*func(Partition)) []*func(Partition)) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		var now []*func(Partition)
+		if all := g.changed.Load(); all != nil {
+			now = slices.Clone(*all)
+		}
+		now = to(now)
+		g.changed.Store(&now)
+	}
+	change(func(all []*func(Partition)) []*func(Partition) { return append(all, mine) })
+	return func() {
+		change(func(all []*func(Partition)) []*func(Partition) {
+			return slices.DeleteFunc(all, func(f *func(Partition)) bool { return f == mine })
+		})
+	}
+}
+
+func (g *Progress) tell(p Partition) {
+	if all := g.changed.Load(); all != nil {
+		for _, f := range *all {
+			(*f)(p)
+		}
+	}
 }
 
 // Ack notes that o is acknowledged, so that this process's own reads see it.
@@ -71,11 +108,30 @@ func (g *Progress) Ack(p Partition, o Offset) {
 // Stop says why p is not applied any further. Waits for it fail at once.
 func (g *Progress) Stop(p Partition, err error) {
 	g.parts[p].watermark.Fail(&StoppedError{Partition: p, Cause: err})
+	g.tell(p)
 }
 
-// Stopped returns why p is not applied any further, or nil.
+// Interrupt says why it is not known how far p is applied. Waits fail at once until Resume; writes are
+// taken, as they are not after Stop.
+func (g *Progress) Interrupt(p Partition, err error) {
+	g.parts[p].watermark.Fail(err)
+	g.tell(p)
+}
+
+// Resume ends Stop and Interrupt: p is applied again, by another process.
+func (g *Progress) Resume(p Partition) {
+	g.parts[p].watermark.Resume()
+	g.tell(p)
+}
+
+// Stopped returns why p is not applied any further, a *StoppedError, or nil.
 func (g *Progress) Stopped(p Partition) error {
-	return g.parts[p].watermark.Failed()
+	err := g.parts[p].watermark.Failed()
+	var stopped *StoppedError
+	if errors.As(err, &stopped) {
+		return err
+	}
+	return nil
 }
 
 // Wait returns nil once p is applied up to o. When ctx ends first, or the

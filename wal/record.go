@@ -17,6 +17,8 @@ const (
 	KindControl    Kind = 2  // redrive or drop of parked records; see package consumers
 	KindNamespace  Kind = 3  // a change of the namespace registry
 	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see package consumers
+	KindClaim      Kind = 5  // a process says that it holds a partition; see package consumers/decisions
+	KindMark       Kind = 6  // up to where a partition is decided, and how; see package consumers/decisions
 	KindKV         Kind = 16 // key-value mutations; payload in package kv
 	KindCounter    Kind = 17 // counter calls; payload in package counter
 	KindTimeSeries Kind = 18 // events of time series; payload in package timeseries
@@ -25,7 +27,7 @@ const (
 
 // kindNames are the kinds of the registry, by their names.
 var kindNames = map[Kind]string{
-	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter",
+	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter", KindClaim: "claim", KindMark: "mark",
 	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message",
 }
 

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Errors of a Stream, and of the tokens of what it carries.
 var (
 	// ErrTokenReused: the token was used for another request.
 	ErrTokenReused = errors.New("token was used for another request")
+	// ErrTokenUnsure: another request under the token is in the log, and it is not known here which of
+	// the two was first.
+	ErrTokenUnsure = errors.New("token may have been used for another request")
 	// ErrTooOld: the record reached the log after its token's window, and had no
 	// effect.
 	ErrTooOld = errors.New("token is older than the token window")
@@ -152,6 +156,20 @@ type Reservation struct {
 	// Note is what a copy is answered with before the record is applied. The owner may set
 	// it before it appends.
 	Note string
+	// Looked is one above the offset up to which the log was applied when the applier was asked
+	// for the token and did not know it; Asked: it was asked. Who has reserved sets them before it
+	// appends.
+	Looked Offset
+	Asked  bool
+
+	others Offset // see Result.Others
+}
+
+// Unsure reports of an acknowledged append whether an earlier copy may have been taken: one that
+// another process appended, above what had been applied when the token was looked for, or any where
+// it could not be looked for.
+func (s *Stream) Unsure(p Partition, r *Reservation) bool {
+	return !r.Asked || r.others > r.Looked || !s.KnowsTokens(p)
 }
 
 // Reserve takes an identity for a request in one partition. The caller that gets
@@ -159,10 +177,17 @@ type Reservation struct {
 // request is under way or was just acknowledged: r.Wait tells. An append of the
 // identity whose outcome was unknown makes Reserve wait until the log has been
 // applied past it, so that the store can answer whether it took place.
-// ErrTokenReused when it is busy with another request in p.
+// ErrTokenReused when it is busy with another request in p, ErrTokenUnsure when that one may itself be the one
+// that came later, and is not applied within a second.
 func (s *Stream) Reserve(ctx context.Context, p Partition, id TokenID, h Hash) (r *Reservation, owner bool, err error) {
 	for {
 		r, owner, err = s.TryReserve(p, id, h)
+		if errors.Is(err, ErrTokenUnsure) {
+			if s.appliedSoon(ctx, p, r.Offset) {
+				continue
+			}
+			return nil, false, err
+		}
 		if owner || err != nil || !r.Done() || !errors.Is(r.err, ErrUnknown) {
 			return r, owner, err
 		}
@@ -171,6 +196,16 @@ func (s *Stream) Reserve(ctx context.Context, p Partition, id TokenID, h Hash) (
 		}
 		s.forget(r)
 	}
+}
+
+// unsureFor is how long a request waits to learn whose its token is.
+const unsureFor = time.Second
+
+// appliedSoon reports whether the record at o is applied, now or in a moment.
+func (s *Stream) appliedSoon(ctx context.Context, p Partition, o Offset) bool {
+	ctx, cancel := context.WithTimeout(ctx, unsureFor)
+	defer cancel()
+	return s.WaitApplied(ctx, p, o) == nil
 }
 
 // TryReserve is Reserve that never waits. With owner false and no error another
@@ -187,10 +222,14 @@ func (s *Stream) TryReserve(p Partition, id TokenID, h Hash) (r *Reservation, ow
 		owner = true
 	}
 	shard.mu.Unlock()
-	if !r.hash.Same(h) {
+	switch {
+	case r.hash.Same(h):
+		return r, owner, nil
+	case r.Done() && r.err == nil && s.Unsure(p, r): // r may be the copycat
+		return r, false, ErrTokenUnsure
+	default:
 		return nil, false, ErrTokenReused
 	}
-	return r, owner, nil
 }
 
 func (s *Stream) shard(k tokenKey) *tokenShard { return &s.shards[k.id[len(k.id)-1]%tokenShards] }

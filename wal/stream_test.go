@@ -60,6 +60,7 @@ func TestOneTokenIsAppendedOnce(t *testing.T) {
 				return
 			}
 			if owner {
+				r.Asked = true
 				o, err := s.Append(t.Context(), 1, &wal.Record{Kind: wal.KindMessage, RoutingKey: []byte("k"), AcceptedAt: 7}, r)
 				if err != nil {
 					t.Errorf("append: %v", err)

@@ -60,6 +60,13 @@ func (w *Watermark) Fail(err error) {
 	w.waiters = nil
 }
 
+// Resume ends Fail: the watermark may rise again.
+func (w *Watermark) Resume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed = nil
+}
+
 // Failed returns what Fail was given, or nil.
 func (w *Watermark) Failed() error {
 	w.mu.Lock()

@@ -129,6 +129,7 @@ const (
 	NamespaceStopped = "HW-1514"
 	Released         = "HW-1515"
 	StoreAway        = "HW-1516"
+	OwnerAway        = "HW-1517"
 
 	// Who is asking.
 	Unauthenticated = "HW-1601"
@@ -478,6 +479,9 @@ var reasons = []Reason{
 	{ID: StoreAway, Code: codes.Unavailable, RetryAfter: 1000 * time.Millisecond,
 		Title: "server that has the data does not answer",
 		Do:    "Retry reads later; writes go on. An operator looks at the cluster that the namespace's storage names."},
+	{ID: OwnerAway, Code: codes.Unavailable, RetryAfter: 500 * time.Millisecond,
+		Title: "worker that holds a partition cannot be reached",
+		Do:    "Retry reads after the hint; plain writes go on. `headwater status` names the worker; start one with `headwater consume` where none has claimed the partition."},
 	{ID: Unauthenticated, Code: codes.Unauthenticated,
 		Title: "caller is not known",
 		Do:    "Send valid credentials."},

@@ -1,25 +1,25 @@
 package main
 
 import (
-	"fmt"
 	"regexp"
-	"slices"
+	"strconv"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/headwater-db/headwater/cmd/headwater/server"
-	"github.com/headwater-db/headwater/consumers/clickhousestore"
 )
 
 var (
 	clusterName     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
-	clusterSettings = map[string]string{"type": "", "url": "", "username": "", "password_file": ""}
+	clusterSettings = map[string]string{
+		"type": "", "url": "", "username": "", "password_file": "", "hosts": "", "keyspace": "", "replication": "", "consistency": "", "tls": "",
+	}
 )
 
 // clusterList reads the setting clusters: servers by name.
 func (c *configFile) clusterList(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		c.wrong(n, "clusters: expected clusters, each as `name: { type: clickhouse, url: ... }`")
+		c.wrong(n, "clusters: expected clusters, each as `name: { type: clickhouse, url: ... }` or `name: { type: cassandra, hosts: [...], keyspace: ... }`")
 		return
 	}
 	c.clusters = make(map[string]server.Cluster)
@@ -36,7 +36,7 @@ func (c *configFile) clusterList(n *yaml.Node) {
 		before := len(c.errs)
 		cl := c.cluster(k.Value, v)
 		if len(c.errs) == before {
-			c.errs = append(c.errs, c.checkCluster(k, cl)...)
+			c.checkCluster(k, cl)
 		}
 		c.clusters[k.Value] = cl
 	}
@@ -44,43 +44,62 @@ func (c *configFile) clusterList(n *yaml.Node) {
 
 // cluster reads one cluster.
 func (c *configFile) cluster(name string, n *yaml.Node) (cl server.Cluster) {
-	c.mapping(n, "clusters."+name+".", clusterSettings, func(key, _ string, v *yaml.Node) {
-		if v.Kind != yaml.ScalarNode || v.Tag == "!!null" || v.Value == "" {
-			c.wrong(v, "clusters.%s.%s: expected one value", name, key)
-			return
-		}
+	prefix := "clusters." + name
+	c.mapping(n, prefix+".", clusterSettings, func(key, _ string, v *yaml.Node) {
 		switch key {
-		case "type":
-			cl.Type = v.Value
-		case "url":
-			cl.URL = v.Value
-		case "username":
-			cl.Username = v.Value
-		case "password_file":
-			cl.PasswordFile = v.Value
+		case "hosts":
+			cl.Hosts = c.names(prefix+".hosts", v)
+		case "replication":
+			cl.Replication = c.copies(prefix+".replication", v)
+		case "tls":
+			cl.TLS = c.tls(prefix+".tls", v)
+		default:
+			c.text(prefix+"."+key, v, map[string]*string{
+				"type": &cl.Type, "url": &cl.URL, "username": &cl.Username, "password_file": &cl.PasswordFile, "keyspace": &cl.Keyspace, "consistency": &cl.Consistency,
+			}[key])
 		}
 	})
 	return cl
 }
 
-// checkCluster finds what no single setting shows.
-func (c *configFile) checkCluster(n *yaml.Node, cl server.Cluster) (errs []error) {
-	wrong := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s:%d: clusters.%s."+format, append([]any{c.path, n.Line, n.Value}, args...)...))
+// names reads a list.
+func (c *configFile) names(key string, n *yaml.Node) (all []string) {
+	if n.Kind != yaml.SequenceNode {
+		c.wrong(n, "%s: expected a list, as in [a, b]", key)
+		return nil
 	}
-	switch {
-	case cl.Type == "":
-		wrong("type: is missing; this build has clickhouse")
-	case cl.Type == "cassandra":
-		wrong("type: cassandra is not in this build; it has clickhouse")
-	case !slices.Contains([]string{"clickhouse"}, cl.Type):
-		wrong("type: %.64q is not known; this build has clickhouse", cl.Type)
-	case cl.URL == "":
-		wrong("url: is missing, as in http://clickhouse:8123/headwater or clickhouse://clickhouse:9000/headwater")
-	default:
-		if err := clickhousestore.ParseURL(cl.URL); err != nil {
-			wrong("url: %w", err)
+	for _, e := range n.Content {
+		var one string
+		c.text(key, e, &one)
+		all = append(all, one)
+	}
+	return all
+}
+
+// copies reads how many copies each data center has.
+func (c *configFile) copies(key string, n *yaml.Node) map[string]int {
+	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
+		c.wrong(n, "%s: expected copies by data center, as in { datacenter1: 3 }", key)
+		return nil
+	}
+	all := make(map[string]int)
+	for i := 0; i < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		m, err := strconv.Atoi(v.Value)
+		if _, twice := all[k.Value]; twice {
+			c.wrong(k, "%s: data center %.64q is there twice", key, k.Value)
 		}
+		if v.Kind != yaml.ScalarNode || err != nil {
+			c.wrong(v, "%s: expected a number of copies for %.64q", key, k.Value)
+		}
+		all[k.Value] = m
 	}
-	return errs
+	return all
+}
+
+// checkCluster finds what no single setting shows.
+func (c *configFile) checkCluster(n *yaml.Node, cl server.Cluster) {
+	if err := cl.Check(n.Value); err != nil {
+		c.wrong(n, "clusters.%s.%w", n.Value, err)
+	}
 }

@@ -28,11 +28,12 @@ var (
 		"data_dir": "data-dir", "http": "http", "grpc": "grpc", "admin": "admin", "namespaces": "namespaces",
 		"allowed_hosts": "allowed-hosts",
 		"drain_delay":   "drain-delay", "shutdown_timeout": "shutdown-timeout", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
+		"internal": "internal", "advertise": "advertise", "abstractions": "abstractions",
 		"log": "", "clusters": "",
 	}
 	logSettings = map[string]string{
 		"brokers": "kafka-brokers", "replication_factor": "kafka-replication-factor", "topic_prefix": "kafka-topic-prefix",
-		"type": "",
+		"allow_unsafe": "allow-unsafe", "session_timeout": "kafka-session-timeout", "type": "", "tls": "", "sasl": "",
 	}
 )
 
@@ -41,40 +42,45 @@ const maxConfigBytes = 1 << 20
 
 // configFile reads a file into flags that were not given.
 type configFile struct {
-	path    string
-	flags   *pflag.FlagSet
+	path  string
+	flags *pflag.FlagSet
+	every *pflag.FlagSet // of all roles: what this one does not use is checked and ignored
+	// worker: namespaces are documents, which a worker does not apply.
+	worker  bool
 	logType string // log.type
-	// clusters are what the flags have no place for.
+	// clusters and kafka are what the flags have no place for.
 	clusters map[string]server.Cluster
+	kafka    server.KafkaSecurity
 	errs     []error
 }
 
 // readConfig fills in flags that neither the command line nor the environment
-// gave from the file at path, and returns its clusters. The error lists everything that is wrong with it,
-// by line.
-func readConfig(path string, flags *pflag.FlagSet) (map[string]server.Cluster, error) {
+// gave from the file at path, and those of cfg that no flag has. The error lists everything that is wrong
+// with it, by line.
+func readConfig(path string, flags *pflag.FlagSet, cfg *server.Config) error {
 	b, err := readBounded(path)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return fmt.Errorf("read configuration: %w", err)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, nil // nothing is set
+		return nil // nothing is set
 	} else if err != nil {
-		return nil, fmt.Errorf("read configuration: %s: %w", path, err)
+		return fmt.Errorf("read configuration: %s: %w", path, err)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read configuration: %s: there is more than one document", path)
+		return fmt.Errorf("read configuration: %s: there is more than one document", path)
 	}
-	c := &configFile{path: path, flags: flags}
+	c := &configFile{path: path, flags: flags, every: everyFlag(), worker: cfg.Role == server.Worker}
 	c.mapping(doc.Content[0], "", fileSettings, c.setting)
 	if c.logType == "kafka" {
 		if brokers, err := flags.GetStringSlice("kafka-brokers"); err != nil || len(brokers) == 0 {
 			c.errs = append(c.errs, errors.Join(fmt.Errorf("%s: log.type is kafka and there are no brokers; set log.brokers or --kafka-brokers", path), err))
 		}
 	}
-	return c.clusters, errors.Join(c.errs...)
+	cfg.Clusters, cfg.Kafka = c.clusters, c.kafka
+	return errors.Join(c.errs...)
 }
 
 func readBounded(path string) (b []byte, err error) {
@@ -121,7 +127,7 @@ func (c *configFile) setting(key, flag string, v *yaml.Node) {
 		c.clusterList(v)
 	case "log":
 		c.log(v)
-	case "allowed_hosts":
+	case "allowed_hosts", "abstractions":
 		c.list(key, flag, v, func(s string) string { return s })
 	case "namespaces":
 		// Relative to the file, whatever directory the process is started in.
@@ -145,6 +151,10 @@ func (c *configFile) log(n *yaml.Node) {
 				c.wrong(v, "log.type: %.64q is neither embedded nor kafka", v.Value)
 			}
 			return
+		case "tls":
+			c.kafka.TLS = c.tls("log.tls", v)
+		case "sasl":
+			c.sasl(v)
 		case "brokers":
 			c.list("log.brokers", flag, v, func(s string) string { return s })
 		default:
@@ -165,9 +175,17 @@ func (c *configFile) scalar(key, flag string, v *yaml.Node) {
 	if c.flags.Changed(flag) {
 		return
 	}
-	if err := c.flags.Set(flag, v.Value); err != nil {
+	if err := c.of(flag).Set(flag, v.Value); err != nil {
 		c.wrong(v, "%s: %w", key, err)
 	}
+}
+
+// of is where a setting goes: to the flags of the command, or, where it has none for it, nowhere.
+func (c *configFile) of(flag string) *pflag.FlagSet {
+	if c.flags.Lookup(flag) == nil || c.worker && flag == "namespaces" {
+		return c.every
+	}
+	return c.flags
 }
 
 func (c *configFile) list(key, flag string, v *yaml.Node, as func(string) string) {
@@ -183,7 +201,7 @@ func (c *configFile) list(key, flag string, v *yaml.Node, as func(string) string
 		}
 		values = append(values, as(e.Value))
 	}
-	f := c.flags.Lookup(flag)
+	f := c.of(flag).Lookup(flag)
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
 		c.wrong(v, "%s: --%s takes no list", key, flag)

@@ -82,7 +82,7 @@ data_dir: /var/lib/headwater
 http: 0.0.0.0:7080
 grpc: 0.0.0.0:7081
 admin: 127.0.0.1:7090
-log: { type: kafka, brokers: [kafka-1:9092, kafka-2:9092], replication_factor: 3, topic_prefix: water }
+log: { type: kafka, brokers: [kafka-1:9092, kafka-2:9092], replication_factor: 3, topic_prefix: water, session_timeout: 20s }
 namespaces: [ namespaces/*.yaml, /etc/headwater/plays.yaml ]
 allowed_hosts: [ headwater.internal, db.example.com ]
 drain_delay: 3s
@@ -113,10 +113,26 @@ func TestWrongFileSaysWhereAndWhy(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"mistyped key", "http: 127.0.0.1:1\ndata_dri: /x\n", ":2: unknown setting data_dri; did you mean data_dir?"},
 		{"mistyped key of the log", "log:\n  type: kafka\n  broker: [a:1]\n", ":3: unknown setting log.broker; did you mean brokers?"},
-		{"foreign key", "listeners: x\n", ":1: unknown setting listeners; known are admin, allowed_hosts, clusters,"},
+		{"foreign key", "listeners: x\n", ":1: unknown setting listeners; known are abstractions, admin, advertise, allowed_hosts, clusters,"},
 		{"key twice", "http: a:1\nhttp: b:1\n", ":2: http is set twice"},
 		{"clusters no mapping", "clusters: [main]\n", "clusters: expected clusters"},
-		{"type of a cluster", "clusters:\n  main: { type: cassandra }\n", ":2: clusters.main.type: cassandra is not in this build"},
+		{"type of a cluster", "clusters:\n  main: { type: cassandra }\n", ":2: clusters.main.hosts: are missing"},
+		{"unknown type of a cluster", "clusters:\n  main: { type: redis }\n", ":2: clusters.main.type: \"redis\" is not known; it takes cassandra or clickhouse"},
+		{"keyspace of a cluster", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: 'x; DROP' }\n", "clusters.main.keyspace: \"x; DROP\" is not a keyspace's name"},
+		{"keyspace of Cassandra", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: system_auth }\n", "clusters.main.keyspace: system_auth is Cassandra's own"},
+		{"no keyspace", "clusters:\n  main: { type: cassandra, hosts: [a] }\n", "clusters.main.keyspace: is missing"},
+		{"host of a cluster", "clusters:\n  main: { type: cassandra, hosts: ['a:b'], keyspace: hw }\n", "clusters.main.hosts: \"a:b\" is not host or host:port"},
+		{"hosts no list", "clusters:\n  main: { type: cassandra, hosts: a, keyspace: hw }\n", "clusters.main.hosts: expected a list"},
+		{"replication", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, replication: 3 }\n", "clusters.main.replication: expected copies by data center"},
+		{"copies", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, replication: { dc: three } }\n", "expected a number of copies for \"dc\""},
+		{"no copies", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, replication: { dc: 0 } }\n", "clusters.main.replication: dc has 0 copies"},
+		{"data center", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, replication: { \"d'c\": 1 } }\n", "is not the name of a data center"},
+		{"level of a cluster", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, consistency: ANY }\n", "clusters.main.consistency: \"ANY\" is none of ONE, LOCAL_ONE, QUORUM, LOCAL_QUORUM"},
+		{"one of three", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, consistency: ONE, replication: { dc: 3 } }\n", "clusters.main.consistency: ONE of several copies"},
+		{"user of a cluster", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, username: u }\n", "clusters.main.username: comes together with password_file"},
+		{"tls of a cluster", "clusters:\n  main: { type: cassandra, hosts: [a], keyspace: hw, tls: { key_file: k } }\n", "clusters.main.tls: cert_file and key_file come together"},
+		{"url of Cassandra", "clusters:\n  main: { type: cassandra, url: 'http://a:1/b' }\n", "clusters.main.url: is of clickhouse"},
+		{"hosts of ClickHouse", "clusters:\n  main: { type: clickhouse, url: 'http://a:1/b', hosts: [a] }\n", "are of cassandra; a clickhouse has a url"},
 		{"no type of a cluster", "clusters:\n  main: { url: http://a:1/b }\n", "clusters.main.type: is missing"},
 		{"no url of a cluster", "clusters:\n  main: { type: clickhouse }\n", "clusters.main.url: is missing"},
 		{"url of a cluster", "clusters:\n  main: { type: clickhouse, url: 'ftp://a/b' }\n", "clusters.main.url: "},
@@ -127,6 +143,11 @@ func TestWrongFileSaysWhereAndWhy(t *testing.T) {
 		{"brokers of the embedded log", "log: { type: embedded, brokers: [a:1] }\n", "log.brokers: only for log.type kafka"},
 		{"kafka without brokers", "log: { type: kafka }\n", "there are no brokers"},
 		{"brokers no list", "log: { type: kafka, brokers: a:1 }\n", "log.brokers: expected a list"},
+		{"half a certificate", "log: { type: kafka, brokers: [a:1], tls: { cert_file: a.pem } }\n", ":1: log.tls: cert_file and key_file come together"},
+		{"mechanism", "log: { type: kafka, brokers: [a:1], sasl: { mechanism: GSSAPI, username: a, password_file: b } }\n", `log.sasl.mechanism: "GSSAPI" is none of PLAIN`},
+		{"user without password", "log: { type: kafka, brokers: [a:1], sasl: { mechanism: PLAIN, username: a } }\n", "username and password_file are needed"},
+		{"setting of tls", "log: { type: kafka, brokers: [a:1], tls: { cafile: a.pem } }\n", "unknown setting log.tls.cafile; did you mean ca_file?"},
+		{"tls of the embedded log", "log: { type: embedded, tls: {} }\n", "log.tls: only for log.type kafka"},
 		{"hosts no list", "allowed_hosts: a\n", ":1: allowed_hosts: expected a list"},
 		{"number", "log: { type: kafka, brokers: [a:1], replication_factor: three }\n", ":1: log.replication_factor: "},
 		{"duration", "drain_delay: 3\n", ":1: drain_delay: "},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,7 +18,6 @@ import (
 	"github.com/headwater-db/headwater/cmd/headwater/cli"
 	"github.com/headwater-db/headwater/cmd/headwater/demo"
 	"github.com/headwater-db/headwater/cmd/headwater/server"
-	"github.com/headwater-db/headwater/gateway"
 )
 
 func newRoot() *cobra.Command {
@@ -30,7 +28,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version,
 	}
-	root.AddCommand(newDev(), newBench(), newSchema())
+	root.AddCommand(newDev(), newGateway(), newConsume(), newBench(), newSchema())
 	cli.AddCommands(root)
 	root.AddCommand(demo.Command())
 	root.SetHelpCommand(&cobra.Command{
@@ -50,66 +48,23 @@ func newRoot() *cobra.Command {
 
 // newDev is `headwater dev`: everything in one process, nothing beside it.
 func newDev() *cobra.Command {
-	var cfg server.Config
-	var brokers, namespaces []string
-	var logLevel, config string
+	s := &serverFlags{cfg: server.Config{Role: server.Dev, Demo: true}}
 	c := &cobra.Command{
-		Use:   "dev",
-		Short: "Run Headwater in one process: log, stores and API, data kept in a directory",
-		Args:  cli.Args(cobra.NoArgs),
-		PreRunE: func(c *cobra.Command, _ []string) error {
-			if err := cli.NoClientFlags(c); err != nil {
-				return err
+		Use:     "dev",
+		Short:   "Run Headwater in one process: log, stores and API, data kept in a directory",
+		Args:    cli.Args(cobra.NoArgs),
+		PreRunE: s.prepare,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if len(s.cfg.KafkaBrokers) > 0 && s.cfg.ReplicationFactor == 0 {
+				s.cfg.ReplicationFactor = 1 // a development cluster is one broker, and what that means is logged
 			}
-			if err := fromEnvironment(c.LocalNonPersistentFlags()); err != nil || config == "" {
-				return err
-			}
-			var err error
-			if cfg.Clusters, err = readConfig(config, c.Flags()); err != nil {
-				return cli.Usage(err)
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if cfg.Namespaces, err = namespaceFiles(namespaces); err == nil {
-				err = checkLogConfig(cfg)
-			}
-			if err == nil {
-				_, err = gateway.NewHosts(cfg.AllowedHosts)
-			}
-			if err != nil {
-				return cli.Usage(err)
-			}
-			cfg.KafkaBrokers, cfg.Demo, cfg.Version, cfg.Commit = brokers, true, version, commit
-			if len(brokers) > 0 && cfg.ReplicationFactor == 0 {
-				cfg.ReplicationFactor = 1 // a development cluster is one broker, and what that means is logged
-			}
-			var level slog.Level
-			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
-				return cli.Usage(fmt.Errorf("--log-level: %w; use debug, info, warn or error", err))
-			}
-			cfg.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return runServer(c.Context(), c.OutOrStdout(), cfg)
+			return s.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), banner)
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&config, "config", "", "file of settings; flags and HEADWATER_<FLAG> variables beat it")
-	f.StringSliceVar(&namespaces, "namespaces", nil, "files or patterns of namespace documents, applied where the name does not exist yet")
-	f.StringVar(&cfg.DataDir, "data-dir", "./headwater-data", "directory that everything is kept in")
-	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:7080", "address of HTTP+JSON; port 0 picks a free one")
-	f.StringVar(&cfg.GRPC, "grpc", "127.0.0.1:7081", "address of gRPC")
-	f.StringVar(&cfg.Admin, "admin", "127.0.0.1:7090", "address of health, metrics and pprof")
-	f.StringSliceVar(&cfg.AllowedHosts, "allowed-hosts", nil,
-		"name,... that HTTP requests may be for, beside localhost, the machine's name and IP addresses")
-	f.StringSliceVar(&brokers, "kafka-brokers", nil, "host:port,... puts the log on Kafka or Redpanda; the stores stay here")
-	f.IntVar(&cfg.ReplicationFactor, "kafka-replication-factor", 0, "replicas of topics on Kafka (default 1)")
-	f.StringVar(&cfg.TopicPrefix, "kafka-topic-prefix", "headwater", "beginning of the names of topics on Kafka; installations that share a cluster have different ones")
-	f.DurationVar(&cfg.StartTimeout, "start-timeout", server.DefaultStartTimeout, "how long Kafka may take to answer at start")
-	f.DurationVar(&cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
-	f.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", server.DefaultShutdownTimeout, "how long a shutdown may take after the drain delay; what is left then is told, and the exit code is 1")
-	f.Int64Var(&cfg.FreeSpaceFloor, "free-space-floor", 0, "bytes that must stay free on the disk of the log (default 256 MiB, -1 off)")
-	f.DurationVar(&cfg.VerifyInterval, "verify-interval", server.DefaultVerifyInterval, "how often a few counters of each namespace are counted again from their events; -1s is never")
-	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	s.common(c.Flags())
+	s.api(c.Flags())
+	s.stores(c.Flags(), "./headwater-data")
+	s.embedded(c.Flags())
 	return c
 }
 
@@ -129,7 +84,7 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 
 // runServer runs until SIGTERM or SIGINT, then drains. A second signal exits at
 // once, also while it starts.
-func runServer(ctx context.Context, out io.Writer, cfg server.Config) error {
+func runServer(ctx context.Context, out io.Writer, cfg server.Config, banner func(io.Writer, *server.Server, server.Config) error) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal ends the process
@@ -168,10 +123,6 @@ func banner(out io.Writer, s *server.Server, cfg server.Config) error {
 	if len(cfg.KafkaBrokers) > 0 {
 		where = "Kafka at " + strings.Join(cfg.KafkaBrokers, ",") + ", acknowledged by all in-sync replicas"
 	}
-	var warnings strings.Builder
-	for _, w := range s.Warnings() {
-		warnings.WriteString("  warning    " + w + "\n")
-	}
 	_, err := fmt.Fprintf(out, `Headwater %s
   http       http://%s
   grpc       %s
@@ -183,6 +134,6 @@ func banner(out io.Writer, s *server.Server, cfg server.Config) error {
   headwater kv put demo-kv greeting en 'good morning' --address %s
   headwater kv get demo-kv greeting en --address %s
   curl http://%s/v1/kv/demo-kv/greeting/en
-`, cfg.Version, s.HTTPAddr(), s.GRPCAddr(), s.AdminAddr(), s.DataDir(), where, s.Guarantee(), warnings.String(), s.GRPCAddr(), s.GRPCAddr(), s.HTTPAddr())
+`, cfg.Version, s.HTTPAddr(), s.GRPCAddr(), s.AdminAddr(), s.DataDir(), where, s.Guarantee(), warningLines(s), s.GRPCAddr(), s.GRPCAddr(), s.HTTPAddr())
 	return err
 }

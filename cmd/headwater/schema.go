@@ -14,7 +14,6 @@ import (
 
 	"github.com/headwater-db/headwater/cmd/headwater/cli"
 	"github.com/headwater-db/headwater/cmd/headwater/server"
-	"github.com/headwater-db/headwater/consumers/clickhousestore"
 )
 
 // newSchema is `headwater schema`: the tables of other servers.
@@ -22,23 +21,23 @@ func newSchema() *cobra.Command {
 	c := &cobra.Command{Use: "schema", Short: "Make, show or check the tables of the clusters of a configuration file"}
 	c.RunE = cli.Args(func(*cobra.Command, []string) error { return errors.New("say what to do: apply, show or check") })
 	c.AddCommand(
-		schemaCommand("apply", "Make the tables where they are missing", func(ctx context.Context, out io.Writer, name string, cl *clickhousestore.Cluster) error {
+		schemaCommand("apply", "Make the tables where they are missing", func(ctx context.Context, out io.Writer, name string, cl server.Connection) error {
 			if err := cl.ApplySchema(ctx); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(out, "cluster %s has its tables\n", name)
 			return err
 		}),
-		schemaCommand("show", "Print the statements that make the tables", func(_ context.Context, out io.Writer, name string, cl *clickhousestore.Cluster) error {
+		schemaCommand("show", "Print the statements that make the tables", func(_ context.Context, out io.Writer, name string, cl server.Connection) error {
 			_, err := fmt.Fprintf(out, "-- cluster %s\n", name)
-			for _, t := range cl.Tables() {
+			for _, statement := range cl.Schema() {
 				if err == nil {
-					_, err = fmt.Fprintf(out, "%s;\n", t.Make)
+					_, err = fmt.Fprintf(out, "%s;\n", statement)
 				}
 			}
 			return err
 		}),
-		schemaCommand("check", "Say whether the tables are there and as this build needs them", func(ctx context.Context, out io.Writer, name string, cl *clickhousestore.Cluster) error {
+		schemaCommand("check", "Say whether the tables are there and as this build needs them", func(ctx context.Context, out io.Writer, name string, cl server.Connection) error {
 			if err := cl.CheckSchema(ctx); err != nil {
 				return err
 			}
@@ -50,7 +49,7 @@ func newSchema() *cobra.Command {
 }
 
 // schemaCommand does something with each cluster of the file, whatever becomes of the others.
-func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer, name string, c *clickhousestore.Cluster) error) *cobra.Command {
+func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer, name string, c server.Connection) error) *cobra.Command {
 	var config string
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cli.Args(cobra.NoArgs),
@@ -58,16 +57,17 @@ func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer
 			if config = cmp.Or(config, os.Getenv("HEADWATER_CONFIG")); config == "" {
 				return cli.Usage(errors.New("name the configuration file with --config"))
 			}
-			clusters, err := readConfig(config, newDev().Flags())
-			if err != nil {
+			var cfg server.Config
+			if err := readConfig(config, newDev().Flags(), &cfg); err != nil {
 				return cli.Usage(err)
 			}
+			clusters := cfg.Clusters
 			if len(clusters) == 0 {
 				return cli.Usage(fmt.Errorf("%s has no clusters", config))
 			}
 			var errs []error
 			for _, name := range slices.Sorted(maps.Keys(clusters)) {
-				errs = append(errs, withCluster(name, clusters[name], func(cl *clickhousestore.Cluster) error {
+				errs = append(errs, withCluster(name, clusters[name], func(cl server.Connection) error {
 					return do(c.Context(), c.OutOrStdout(), name, cl)
 				}))
 			}
@@ -78,7 +78,7 @@ func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer
 	return c
 }
 
-func withCluster(name string, c server.Cluster, do func(cl *clickhousestore.Cluster) error) error {
+func withCluster(name string, c server.Cluster, do func(cl server.Connection) error) error {
 	cl, err := c.Connect(name, false, nil)
 	if err != nil {
 		return err

@@ -9,13 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 )
 
 // ClusterConfig says where a ClickHouse is.
@@ -39,13 +39,9 @@ type Cluster struct {
 	conn   driver.Conn
 	tables []*Table
 
-	ready atomic.Bool // the schema was seen
-	// reading are settings of this ClickHouse that reads have; set before ready.
+	look *clusterstore.Look
+	// reading are settings of this ClickHouse that reads have; set by the first look.
 	reading clickhouse.Settings
-	// turn is had by the one caller that looks at the schema, and guards what follows.
-	turn   chan struct{}
-	looked time.Time // when it was last looked at in vain
-	failed error
 }
 
 // ParseURL checks the address of a cluster.
@@ -100,49 +96,24 @@ func Connect(cfg ClusterConfig, tables ...*Table) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", cfg.Name, err)
 	}
-	return &Cluster{cfg: cfg, conn: conn, tables: tables, turn: make(chan struct{}, 1)}, nil
+	return &Cluster{cfg: cfg, conn: conn, tables: tables, look: clusterstore.NewLook()}, nil
 }
 
 // Close closes the connections.
 func (c *Cluster) Close() error { return c.conn.Close() }
 
-// lookAgain is how long the answer of one look at a ClickHouse that is away is given to others.
-const lookAgain = 500 * time.Millisecond
-
-// Ready returns when the tables were seen, once for the life of the cluster. One caller at a time
-// looks; the others wait no longer than they may.
+// Ready returns when the tables were seen, once for the life of the cluster; see clusterstore.Look.
 func (c *Cluster) Ready(ctx context.Context) error {
-	if c.ready.Load() {
-		return nil
-	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-c.turn }()
-	if c.ready.Load() {
-		return nil
-	}
-	if c.failed != nil && time.Since(c.looked) < lookAgain {
-		return c.failed
-	}
-	check := c.CheckSchema
-	if c.cfg.MakeSchema {
-		check = c.ApplySchema
-	}
-	err := check(ctx)
-	if err == nil {
-		err = c.avoid(ctx)
-	}
-	if err == nil {
-		c.ready.Store(true)
-		return nil
-	}
-	if ctx.Err() == nil { // else it is this caller's time that was over
-		c.failed, c.looked = err, time.Now()
-	}
-	return err
+	return c.look.Ready(ctx, func(ctx context.Context) error {
+		check := c.CheckSchema
+		if c.cfg.MakeSchema {
+			check = c.ApplySchema
+		}
+		if err := check(ctx); err != nil {
+			return err
+		}
+		return c.avoid(ctx)
+	})
 }
 
 // avoid turns off what makes a ClickHouse that has it fail: 26.5 filters by the first rows of

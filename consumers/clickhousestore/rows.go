@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -28,7 +29,7 @@ type Rows struct {
 // file names them. fresh: there was none, and the rows are of a new life. It does not wait for
 // ClickHouse.
 func OpenRows(dir string, c *Cluster, t *Table, dataset string, partitions int) (_ *Rows, fresh bool, err error) {
-	at, fresh, err := openPlace(dir, c.cfg.Name)
+	at, fresh, err := clusterstore.Open(dir, clusterstore.ClickHouse, clusterstore.Place{Cluster: c.cfg.Name})
 	if err != nil {
 		return nil, false, fmt.Errorf("open the rows of a store in cluster %s: %w", c.cfg.Name, err)
 	}
@@ -36,7 +37,7 @@ func OpenRows(dir string, c *Cluster, t *Table, dataset string, partitions int) 
 	if _, err := rand.Read(session); err != nil {
 		return nil, false, err
 	}
-	return &Rows{Cluster: c, Table: t, Life: at.life, Dataset: dataset, session: hex.EncodeToString(session), ends: make([]logEnd, partitions)}, fresh, nil
+	return &Rows{Cluster: c, Table: t, Life: at.Life, Dataset: dataset, session: hex.EncodeToString(session), ends: make([]logEnd, partitions)}, fresh, nil
 }
 
 // Of is the condition of all rows of a partition.
@@ -157,12 +158,12 @@ func (r *Rows) DeleteIn(ctx context.Context, what string, p wal.Partition, slice
 // Forget removes the rows that belong to the store in dir, before the directory is removed.
 // It does nothing where there are none.
 func (c *Cluster) Forget(ctx context.Context, dir string) error {
-	at, there, err := readPlace(dir)
+	at, there, err := clusterstore.Read(dir, clusterstore.ClickHouse)
 	if err != nil || !there {
 		return err
 	}
 	for _, t := range c.tables {
-		err = errors.Join(err, c.forget(ctx, &Rows{Cluster: c, Table: t, Life: at.life}))
+		err = errors.Join(err, c.forget(ctx, &Rows{Cluster: c, Table: t, Life: at.Life}))
 	}
 	return err
 }

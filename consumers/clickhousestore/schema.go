@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 )
 
 // Table is a table that stores of one kind share. Its partitions are (store, part, slice), where
@@ -38,10 +40,7 @@ func (t *Table) insertion() string {
 // which leaves out a block that it was given already.
 const Syncing = "fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, non_replicated_deduplication_window = 1000"
 
-// ErrSchema: the database has not a table that this build needs.
-var ErrSchema = errors.New("the ClickHouse database has no table of this build")
-
-// CheckSchema looks whether the database has the tables. ErrSchema says what is missing.
+// CheckSchema looks whether the database has the tables. clusterstore.ErrSchema says what is missing.
 func (c *Cluster) CheckSchema(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
@@ -70,11 +69,11 @@ func (c *Cluster) checkTable(ctx context.Context, t *Table) error {
 		return c.away("look at table "+t.Name, err)
 	}
 	if len(has) == 0 {
-		return fmt.Errorf("%w: %s is not there; run `headwater schema apply`", ErrSchema, t.Name)
+		return fmt.Errorf("%w: ClickHouse has no table %s; run `headwater schema apply`", clusterstore.ErrSchema, t.Name)
 	}
 	for _, col := range t.Columns {
 		if got := has[col.Name]; got != col.Type {
-			return fmt.Errorf("%w: column %s of %s is %q and has to be %s; it was not made by Headwater, so move it away and run `headwater schema apply`", ErrSchema, col.Name, t.Name, got, col.Type)
+			return fmt.Errorf("%w: column %s of %s is %q and has to be %s; it was not made by Headwater, so move it away and run `headwater schema apply`", clusterstore.ErrSchema, col.Name, t.Name, got, col.Type)
 		}
 	}
 	return nil
@@ -92,5 +91,10 @@ func (c *Cluster) ApplySchema(ctx context.Context) error {
 	return c.CheckSchema(ctx)
 }
 
-// Tables are what the cluster has to have.
-func (c *Cluster) Tables() []*Table { return c.tables }
+// Schema is the statements that make the tables.
+func (c *Cluster) Schema() (all []string) {
+	for _, t := range c.tables {
+		all = append(all, t.Make)
+	}
+	return all
+}

@@ -42,6 +42,29 @@ func (d *DB) ReadError(what string, p wal.Partition, err error) error {
 	return err
 }
 
+// Change applies what f puts into a batch, all of it or nothing. It is durable after the next Sync.
+func (d *DB) Change(f func(w *pebble.Batch) error) error {
+	w := d.NewBatch()
+	err := f(w)
+	if err == nil {
+		err = d.Apply(w)
+	}
+	return errors.Join(err, w.Close())
+}
+
+// DropTables removes all rows of tables, of every partition.
+func (d *DB) DropTables(tables ...byte) error {
+	return d.Change(func(w *pebble.Batch) (err error) {
+		for p := range wal.Partition(d.partitions) {
+			for _, table := range tables {
+				lo, hi := Span(table, p)
+				err = errors.Join(err, w.DeleteRange(lo, hi, nil))
+			}
+		}
+		return err
+	})
+}
+
 // Value returns a copy of a key's value, nil when there is none.
 func (d *DB) Value(key []byte) (b []byte, err error) {
 	_, err = d.View(key, func(v []byte) error {

@@ -18,6 +18,16 @@ func appendExceptionKey(dst []byte, p wal.Partition, o wal.Offset) []byte {
 	return binary.BigEndian.AppendUint64(AppendTable(dst, TableException, p), uint64(o))
 }
 
+// SetException puts the exceptions of a record into w, for a store that saves them before its batch.
+func SetException(w *pebble.Batch, p wal.Partition, o wal.Offset, row []byte) error {
+	return w.Set(appendExceptionKey(nil, p, o), row, nil)
+}
+
+// DeleteException is SetException of a record that has none.
+func DeleteException(w *pebble.Batch, p wal.Partition, o wal.Offset) error {
+	return w.Delete(appendExceptionKey(nil, p, o), nil)
+}
+
 // SaveException implements consumers.Batch.
 func (b *Batch[S, E]) SaveException(o wal.Offset, row []byte) {
 	if !b.Ready() {

@@ -21,7 +21,9 @@ func randomProgram(t *testing.T, h Harness) {
 				t.Errorf("close: %v", err)
 			}
 		}()
-		NewProgram(p.s, p.m).run(rt, p)
+		g := NewProgram(p.s, p.m)
+		g.noTies = h.TiesOfEnds
+		g.run(rt, p)
 	})
 }
 
@@ -36,11 +38,19 @@ type Program struct {
 	horizon map[wal.Partition]int64
 	cursor  map[wal.Partition][]byte
 	tokens  int
+	noTies  bool         // see Harness.TiesOfEnds
+	ends    map[tie]bool // writes that end
+}
+
+type tie struct {
+	p       wal.Partition
+	id, key string
+	time    int64
 }
 
 // NewProgram returns a program over a store and a model that are equal.
 func NewProgram(s kv.Store, m *Model) *Program {
-	return &Program{Store: s, Model: m, logTime: make(map[wal.Partition]int64), horizon: make(map[wal.Partition]int64), cursor: make(map[wal.Partition][]byte)}
+	return &Program{Store: s, Model: m, logTime: make(map[wal.Partition]int64), horizon: make(map[wal.Partition]int64), cursor: make(map[wal.Partition][]byte), ends: make(map[tie]bool)}
 }
 
 // window is how far below the log time a version may be: a small one, so that
@@ -87,7 +97,13 @@ func (g *Program) change(t *rapid.T, w *write, offset wal.Offset) {
 	case "put":
 		w.put(id, g.version(t, w.p, wal.Live, offset), item(k, rapid.StringN(0, 8, -1).Draw(t, "value")))
 	case "ttl":
-		w.put(id, g.version(t, w.p, wal.Expiring, offset), item(k, "short-lived"))
+		v := g.version(t, w.p, wal.Expiring, offset)
+		at := tie{w.p, id, k, v.Time}
+		if g.noTies && g.ends[at] {
+			return
+		}
+		g.ends[at] = true
+		w.put(id, v, item(k, "short-lived"))
 	case "delete":
 		w.put(id, g.version(t, w.p, wal.Deleted, offset), item(k, ""))
 	case "range":

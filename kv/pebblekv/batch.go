@@ -10,8 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/kv/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -26,7 +26,7 @@ var errBatchOpen = errors.New("another batch of the partition is open")
 // batch is a kv.Batch. It writes straight into a Pebble batch, so that a put
 // allocates nothing.
 type batch struct {
-	changes
+	ledger.Batch
 	s *Store
 	p *partition
 	// tombs holds the tombstones: an indexed batch, because a range tombstone is
@@ -35,14 +35,10 @@ type batch struct {
 	gone  []*span // of the deletes
 }
 
-// changes is what every batch of a store on Pebble has. All but tombstones goes
-// into its W, in order of the calls.
-type changes = pebblestore.Batch[kv.State, kv.TokenEntry]
-
 // Begin implements kv.Store. Where a batch of the partition is open already, or
 // the partition does not exist, Commit of the new one says so.
 func (s *Store) Begin(p wal.Partition) kv.Batch {
-	b := &batch{changes: s.ledger.Begin(p), s: s}
+	b := &batch{Batch: s.Ledger.Begin(p), s: s}
 	if !b.Ready() {
 		return b
 	}
@@ -80,10 +76,9 @@ func (b *batch) Put(id []byte, v wal.Version, it *kv.StoredItem) {
 
 // SaveUpload implements kv.Batch.
 func (b *batch) SaveUpload(u *kv.StoredUpload) {
-	if !b.ready(u.Record) {
-		return
+	if b.ready(u.Record) {
+		b.Batch.SaveUpload(u)
 	}
-	b.set(uploadKey(b.p.id, u.ID), encodeUpload(u))
 }
 
 // SaveChunk implements kv.Batch.
@@ -112,22 +107,19 @@ func chunkSum(key, data []byte) uint32 {
 
 // DropUpload implements kv.Batch.
 func (b *batch) DropUpload(id kv.UploadID) {
-	if !b.ready(nil) {
-		return
+	if b.Ready() {
+		b.Batch.DropUpload(id)
+		b.SetErr(dropChunks(b.W, b.p.id, id))
 	}
-	b.Removes = true
-	b.setErrIf(dropUpload(b.W, b.p.id, id))
 }
 
-func dropUpload(w *pebble.Batch, p wal.Partition, id kv.UploadID) error {
+func dropChunks(w *pebble.Batch, p wal.Partition, id kv.UploadID) error {
 	lo, hi := chunkSpan(p, id)
-	return errors.Join(w.DeleteRange(lo, hi, nil), w.Delete(uploadKey(p, id), nil))
+	return w.DeleteRange(lo, hi, nil)
 }
-
-func (b *batch) set(key, value []byte) { b.SetErr(b.W.Set(key, value, nil)) }
 
 // Empty implements kv.Batch.
-func (b *batch) Empty() bool { return b.changes.Empty() && b.tombs == nil }
+func (b *batch) Empty() bool { return b.Batch.Empty() && b.tombs == nil }
 
 // Commit implements kv.Batch.
 func (b *batch) Commit(ctx context.Context, st kv.State) error {
@@ -135,7 +127,7 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 	if b.tombs != nil && !b.tombs.Empty() && b.Ready() {
 		b.SetErr(b.W.Apply(b.tombs, nil))
 	}
-	if err := b.changes.Commit(ctx, st); err != nil {
+	if err := b.Batch.Commit(ctx, st); err != nil {
 		return err
 	}
 	b.p.gone.end(b.gone, true)
@@ -145,7 +137,7 @@ func (b *batch) Commit(ctx context.Context, st kv.State) error {
 
 // Abort implements kv.Batch.
 func (b *batch) Abort() {
-	b.changes.Abort()
+	b.Batch.Abort()
 	if b.p == nil || b.p.open != b {
 		return
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/kv/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -130,7 +131,7 @@ func TestUnreadableRowsAreCorruption(t *testing.T) {
 			},
 		},
 		"an upload of no known form": {
-			func(s *Store) error { return s.DB.Set(uploadKey(0, upload), []byte("x"), pebble.NoSync) },
+			func(s *Store) error { return s.DB.Set(ledger.UploadKey(0, upload), []byte("x"), pebble.NoSync) },
 			func(s *Store) error {
 				_, err := s.Sweep(ctx, &kv.SweepRequest{Limit: 10})
 				return err
@@ -218,23 +219,23 @@ func FuzzDecoders(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, k, v []byte) {
 		// Each either refuses or returns parts of its input.
-		if id, _, rest, err := splitRecordKey(k); err == nil && len(id)+len(rest) > len(k) {
+		if id, _, rest, err := ledger.SplitRecordKey(k); err == nil && len(id)+len(rest) > len(k) {
 			t.Error("a key is shorter than its parts")
 		}
 		if c, err := parseCell(v); err == nil {
-			it := c.item(k, false)
+			it := c.Copy(k, c.version, false)
 			out := make([]byte, cellLen(&c.version, &it))
 			putCell(out, &c.version, &it)
-			if again, err := parseCell(out); err != nil || again.version != c.version || !bytes.Equal(again.value, c.value) {
+			if again, err := parseCell(out); err != nil || again.version != c.version || !bytes.Equal(again.Value, c.Value) {
 				t.Errorf("cell %x: encoded again %x: %v", v, out, err)
 			}
 		}
-		if u, err := decodeUpload(kv.UploadID{}, v); err == nil {
-			if w, err := decodeUpload(kv.UploadID{}, encodeUpload(&u)); err != nil || !bytes.Equal(w.Key, u.Key) {
+		if u, err := ledger.DecodeUpload(kv.UploadID{}, v); err == nil {
+			if w, err := ledger.DecodeUpload(kv.UploadID{}, ledger.EncodeUpload(&u)); err != nil || !bytes.Equal(w.Key, u.Key) {
 				t.Errorf("upload %x: %v", v, err)
 			}
 		}
-		if e, err := decodeToken(wal.TokenID{}, v); err == nil && len(appendToken(nil, &e)) > len(v) {
+		if e, err := ledger.DecodeToken(wal.TokenID{}, v); err == nil && len(ledger.AppendToken(nil, &e)) > len(v) {
 			t.Errorf("token entry %x grows", v)
 		}
 		if fr, err := parseFragment(k, v); err == nil && len(fr.end) > len(v) {

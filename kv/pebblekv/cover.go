@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -89,7 +90,7 @@ func (c *cover) load() error {
 	for ok := it.First(); ok; {
 		k := it.Key()
 		if len(k) <= len(lo) {
-			return errors.Join(errBadCell, it.Close())
+			return errors.Join(kv.ErrBadCell, it.Close())
 		}
 		layer := k[len(lo)]
 		l, err := c.openLayer(layer)

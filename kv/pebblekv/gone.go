@@ -182,7 +182,7 @@ func (g *gone) left(live []*span, r *kv.Range) []kv.Range {
 	var left []kv.Range
 	for i := range holes {
 		h := &holes[i]
-		if emptyRange(h) || !h.Open && bytes.Compare(h.End, rest.Start) <= 0 {
+		if h.Empty() || !h.Open && bytes.Compare(h.End, rest.Start) <= 0 {
 			continue
 		}
 		if !rest.Open && bytes.Compare(h.Start, rest.End) >= 0 {
@@ -196,7 +196,7 @@ func (g *gone) left(live []*span, r *kv.Range) []kv.Range {
 		}
 		rest.Start = h.End
 	}
-	if !emptyRange(&rest) {
+	if !rest.Empty() {
 		left = append(left, rest)
 	}
 	return left

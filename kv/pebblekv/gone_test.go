@@ -175,7 +175,8 @@ func TestAReadOfADeletedRecordDoesNotCountItsItems(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := walk{ctx: ctx, maxBytes: 1 << 20, view: view}
+				w := newWalk(ctx, 0, kv.PageLimits{MaxBytes: 1 << 20})
+				w.view = view
 				var items []kv.StoredItem
 				more, err := w.stretches([]byte("r"), g.left(deletes, &kv.Range{Open: true}), descending, &items)
 				if err != nil || len(items) != want || more {
@@ -187,8 +188,8 @@ func TestAReadOfADeletedRecordDoesNotCountItsItems(t *testing.T) {
 					t.Fatal(err)
 				}
 				// One deleted key may lie on either side of each item that is found.
-				if w.looked > want+2 || covered > 12 {
-					t.Errorf("flushed %v, ranged %v, descending %v: %d keys were looked at, %d stepped over", flushed, ranged, descending, w.looked, covered)
+				if w.Looked > want+2 || covered > 12 {
+					t.Errorf("flushed %v, ranged %v, descending %v: %d keys were looked at, %d stepped over", flushed, ranged, descending, w.Looked, covered)
 				}
 			}
 		}
@@ -339,7 +340,7 @@ func TestWhatIsLeftIsNotGone(t *testing.T) {
 		r := ranges.Draw(t, "read")
 		left := g.left(g.before([]byte("r")), &r)
 		for i := range left {
-			if emptyRange(&left[i]) || !within(&left[i], &r) || i > 0 && (left[i-1].Open || bytes.Compare(left[i-1].End, left[i].Start) > 0) {
+			if left[i].Empty() || !within(&left[i], &r) || i > 0 && (left[i-1].Open || bytes.Compare(left[i-1].End, left[i].Start) > 0) {
 				t.Fatalf("of %+v these are left: %+v", r, left)
 			}
 		}

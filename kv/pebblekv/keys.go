@@ -2,22 +2,21 @@ package pebblekv
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/kv/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
 // The tables beside those that every store has; see the package comment for the
 // layout. The numbers are part of the data format.
 const (
-	tableRecord = 'r'
-	tableUpload = 'u'
-	tableChunk  = 'c'
+	tableRecord = ledger.TableRecord
+	tableChunk  = ledger.TableChunk
 
-	kindSummary = 0x00 // what tombstones a record has
+	kindSummary = ledger.KindSummary
 	kindRange   = 0x01 // range tombstones, by layer and start
 	kindItem    = 0x02
 	kindEnd     = 0x03 // above everything of the record
@@ -27,8 +26,6 @@ const (
 	headerLen  = 5 // table, partition, length of the id
 	tokenIDLen = len(wal.TokenID{})
 )
-
-var errBadKey = errors.New("key of no known form")
 
 // recordKey returns the prefix of a record with a kind behind it, with room for
 // extra more bytes.
@@ -46,23 +43,6 @@ func appendItemKey(dst []byte, p wal.Partition, id, key []byte) []byte {
 	dst = append(dst, id...)
 	dst = append(dst, kindItem)
 	return append(dst, key...)
-}
-
-// splitRecordKey returns the parts of a key of the record table.
-func splitRecordKey(k []byte) (id []byte, kind byte, rest []byte, err error) {
-	if len(k) < headerLen+1 || k[0] != tableRecord {
-		return nil, 0, nil, errBadKey
-	}
-	n := int(binary.BigEndian.Uint16(k[tableLen:]))
-	if len(k) < headerLen+n+1 {
-		return nil, 0, nil, errBadKey
-	}
-	return k[headerLen : headerLen+n], k[headerLen+n], k[headerLen+n+1:], nil
-}
-
-func uploadKey(p wal.Partition, id kv.UploadID) []byte {
-	k := pebblestore.AppendTable(make([]byte, 0, tableLen+tokenIDLen), tableUpload, p)
-	return append(k, id[:]...)
 }
 
 func chunkPrefix(p wal.Partition, id kv.UploadID) []byte {

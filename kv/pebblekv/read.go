@@ -60,7 +60,7 @@ func (s *Store) point(part *partition, id, key []byte) (f found, err error) {
 		return f, err
 	default:
 		if len(raw) < wal.VersionSize {
-			return f, errors.Join(errBadCell, c.Close())
+			return f, errors.Join(kv.ErrBadCell, c.Close())
 		}
 		f.raw, f.closers[0] = raw, c
 	}
@@ -114,7 +114,7 @@ func (s *Store) pointView(p wal.Partition, id, key []byte) (f found, err error) 
 	itemKey := appendItemKey(nil, p, id, key)
 	if view.SeekPrefixGE(itemKey) && bytes.Equal(view.Key(), itemKey) {
 		if f.raw, err = view.ValueAndErr(); err == nil && len(f.raw) < wal.VersionSize {
-			err = errBadCell
+			err = kv.ErrBadCell
 		}
 	}
 	if err = errors.Join(err, view.Error()); err != nil {
@@ -165,7 +165,7 @@ func (s *Store) item(part *partition, id, key []byte, now int64) (it kv.StoredIt
 		newest = c.version
 	}
 	if ok {
-		it = c.item(key, false)
+		it = c.Copy(key, c.version, false)
 	}
 	return it, newest, ok, nil
 }
@@ -180,17 +180,16 @@ func (s *Store) Get(ctx context.Context, q *kv.Query) (*kv.Page, error) {
 	if len(q.ID) > maxIDLen {
 		return nil, fmt.Errorf("read record: id of %d bytes, at most %d", len(q.ID), maxIDLen)
 	}
-	w := walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes, maxItems: q.ItemLimit,
-		omitValues: q.OmitValues, omitAbove: q.OmitAbove, inlineLimit: q.InlineLimit, deadline: q.Deadline, each: q.Each}
+	w := newWalk(ctx, q.Partition, q.Limits())
 	var page *kv.Page
 	var err error
 	switch {
 	case q.HasKeys && q.AfterIndex == len(q.Keys)-1:
-		page, err = s.getKey(&w, part, q)
+		page, err = s.getKey(w, part, q)
 	case q.HasKeys:
-		page, err = s.getKeys(&w, q)
+		page, err = s.getKeys(w, q)
 	default:
-		page, err = s.getRange(&w, part, q)
+		page, err = s.getRange(w, part, q)
 	}
 	if err != nil {
 		return nil, s.DB.ReadError("read record", q.Partition, err)
@@ -206,7 +205,7 @@ func (s *Store) getKey(w *walk, part *partition, q *kv.Query) (page *kv.Page, er
 		return nil, err
 	}
 	c, ok, err := f.visible(q.Now)
-	if ok && f.view == nil && w.inlines(&c) {
+	if ok && f.view == nil && w.Inlines(&c.Cell) {
 		// The chunks must be of the same moment as the cell that names them.
 		if err = f.close(); err != nil {
 			return nil, err
@@ -223,7 +222,7 @@ func (s *Store) getKey(w *walk, part *partition, q *kv.Query) (page *kv.Page, er
 	page = &kv.Page{NextIndex: len(q.Keys), LastKey: bytes.Clone(key)}
 	if ok {
 		w.view = f.view
-		if err := w.take(key, &c, &page.Items); err != nil {
+		if err := w.Take(key, c.version, &c.Cell, &page.Items); err != nil {
 			return nil, err
 		}
 	}
@@ -247,12 +246,12 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 	defer func() { err = errors.Join(err, cov.close()) }()
 	var itemKey []byte
 	for i := page.NextIndex; i < len(q.Keys); i++ {
-		stop, err := w.tick()
+		stop, err := w.Tick()
 		if err != nil {
 			return nil, err
 		}
 		if stop {
-			page.More, page.Partial = true, w.partial
+			page.More, page.Partial = true, w.Partial
 			return page, nil
 		}
 		key := q.Keys[i]
@@ -262,12 +261,12 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if ok && !w.fits(len(key), &c) {
+			if ok && !w.Fits(key, &c.Cell) {
 				page.More = true
 				return page, nil
 			}
 			if ok {
-				if err := w.take(key, &c, &page.Items); errors.Is(err, kv.ErrFull) {
+				if err := w.Take(key, c.version, &c.Cell, &page.Items); errors.Is(err, kv.ErrFull) {
 					page.More = true
 					return page, nil
 				} else if err != nil {
@@ -284,19 +283,9 @@ func (s *Store) getKeys(w *walk, q *kv.Query) (page *kv.Page, err error) {
 
 // getRange reads a stretch of the record.
 func (s *Store) getRange(w *walk, part *partition, q *kv.Query) (page *kv.Page, err error) {
-	r := kv.Range{Open: true}
-	if q.HasRange {
-		r = q.Range
-	}
-	if q.HasAfter && q.Descending {
-		if r.Open || bytes.Compare(q.After, r.End) < 0 {
-			r.End, r.Open = q.After, false
-		}
-	} else if q.HasAfter && bytes.Compare(q.After, r.Start) >= 0 {
-		r.Start = append(append(make([]byte, 0, len(q.After)+1), q.After...), 0)
-	}
+	r := q.Rest()
 	page = &kv.Page{}
-	if emptyRange(&r) {
+	if r.Empty() {
 		return page, nil
 	}
 	deletes := part.gone.before(q.ID)
@@ -309,6 +298,6 @@ func (s *Store) getRange(w *walk, part *partition, q *kv.Query) (page *kv.Page, 
 	} else if parts := part.gone.left(deletes, &r); len(parts) > 0 {
 		page.More, err = w.stretches(q.ID, parts, q.Descending, &page.Items)
 	}
-	page.LastKey, page.Partial = w.lastKey, w.partial
+	page.LastKey, page.Partial = w.lastKey, w.Partial
 	return page, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/kv/ledger"
 )
 
 // Scan implements kv.Store. Records come by the length of their id, then by id.
@@ -19,17 +20,14 @@ func (s *Store) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, error)
 	}
 	defer s.Leave()
 	w := walkOf(ctx, q)
-	page, err := scan(s.DB.DB, &w, q)
+	page, err := scan(s.DB.DB, w, q)
 	if err != nil {
 		return nil, s.DB.ReadError("scan", q.Partition, err)
 	}
 	return page, nil
 }
 
-func walkOf(ctx context.Context, q *kv.ScanQuery) walk {
-	return walk{ctx: ctx, p: q.Partition, now: q.Now, maxBytes: q.MaxBytes,
-		omitValues: q.OmitValues, inlineLimit: q.InlineLimit, deadline: q.Deadline}
-}
+func walkOf(ctx context.Context, q *kv.ScanQuery) *walk { return newWalk(ctx, q.Partition, q.Limits()) }
 
 // scan reads a page from the store or from a snapshot of it.
 func scan(from pebble.Reader, w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err error) {
@@ -49,9 +47,9 @@ func scan(from pebble.Reader, w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err 
 		page.LastID, page.LastKey = bytes.Clone(q.AfterID), bytes.Clone(q.AfterKey)
 	}
 	for ok := w.view.SeekGE(lo); ok; {
-		id, _, _, err := splitRecordKey(w.view.Key())
+		id, _, _, err := ledger.SplitRecordKey(w.view.Key())
 		if err != nil {
-			return nil, errors.Join(errBadCell, err)
+			return nil, errors.Join(kv.ErrBadCell, err)
 		}
 		id = bytes.Clone(id)
 		if q.HasAfter && !bytes.Equal(id, q.AfterID) {
@@ -60,7 +58,7 @@ func scan(from pebble.Reader, w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err 
 		done, err := w.scanRecord(q, page, id, &begin)
 		if err != nil || !done {
 			page.More = !done
-			page.Partial = w.partial
+			page.Partial = w.Partial
 			return page, err
 		}
 		begin.Start = nil
@@ -71,34 +69,34 @@ func scan(from pebble.Reader, w *walk, q *kv.ScanQuery) (page *kv.ScanPage, err 
 
 // scanRecord adds what is visible of a record; done when it came to its end.
 func (w *walk) scanRecord(q *kv.ScanQuery, page *kv.ScanPage, id []byte, from *kv.Range) (done bool, err error) {
-	if q.Select != nil && !q.Select(id) {
-		stop, err := w.tick()
+	if !q.Share.Has(id) {
+		stop, err := w.Tick()
 		if !stop {
 			page.LastID, page.LastKey = id, nil
 		}
 		return !stop, err
 	}
-	if w.items > 0 && w.bytes+len(id)+kv.ItemOverhead > w.maxBytes {
+	if w.Items > 0 && w.Bytes+len(id)+kv.ItemOverhead > w.MaxBytes {
 		return false, nil
 	}
-	items, bytesBefore := w.items, w.bytes
-	w.bytes += len(id)
+	items, bytesBefore := w.Items, w.Bytes
+	w.Bytes += len(id)
 	w.lastKey = w.lastKey[:0]
 	if n := len(from.Start); n > 0 {
 		w.lastKey = append(w.lastKey, from.Start[:n-1]...)
 	}
-	before := w.looked
+	before := w.Looked
 	rec := kv.ScannedRecord{ID: id}
 	more, err := w.record(id, from, false, &rec.Items)
 	if err != nil {
 		return false, err
 	}
-	if w.items > items {
+	if w.Items > items {
 		page.Records = append(page.Records, rec)
 	} else {
-		w.bytes = bytesBefore
+		w.Bytes = bytesBefore
 	}
-	if !more || w.looked-before > 1 {
+	if !more || w.Looked-before > 1 {
 		page.LastID, page.LastKey = id, bytes.Clone(w.lastKey)
 	}
 	return !more, nil

@@ -58,7 +58,7 @@ func (v *snapshot) Scan(ctx context.Context, q *kv.ScanQuery) (*kv.ScanPage, err
 	}
 	defer v.s.Leave()
 	w := walkOf(ctx, q)
-	page, err := scan(v.root, &w, q)
+	page, err := scan(v.root, w, q)
 	if err != nil {
 		return nil, v.s.DB.ReadError("scan", q.Partition, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/kv"
+	"github.com/headwater-db/headwater/kv/ledger"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -83,7 +84,7 @@ type sweep struct {
 // request's LogTime could tell, and a tombstone only after all that it hides.
 func (s *Store) Sweep(ctx context.Context, r *kv.SweepRequest) (kv.SweepResult, error) {
 	sw := sweep{s: s, r: r}
-	tokens, err := s.ledger.Sweep(ctx, r.Partition, r.Horizon, r.Limit, sw.walk)
+	tokens, err := s.Ledger.Sweep(ctx, r.Partition, r.Horizon, r.Limit, sw.walk)
 	if err != nil {
 		return kv.SweepResult{}, err
 	}
@@ -147,7 +148,7 @@ func (sw *sweep) records() (done bool, err error) {
 	ok := view.SeekGE(sw.place.key)
 	if sw.place.inRecord {
 		// Go on in it, even if its last key is gone.
-		id, _, _, err := splitRecordKey(sw.place.key)
+		id, _, _, err := ledger.SplitRecordKey(sw.place.key)
 		if err != nil {
 			return false, fmt.Errorf("%w cursor of a sweep: %w", wal.ErrMalformed, err)
 		}
@@ -162,7 +163,7 @@ func (sw *sweep) records() (done bool, err error) {
 	}
 	for ok {
 		k := view.Key()
-		id, kind, _, err := splitRecordKey(k)
+		id, kind, _, err := ledger.SplitRecordKey(k)
 		if err != nil {
 			return false, fmt.Errorf("%w: %w", wal.ErrCorrupt, err)
 		}
@@ -328,48 +329,12 @@ func (rs *recordSweep) summary() error {
 
 // uploads frees stages that were given up and values that lost.
 func (sw *sweep) uploads() (done bool, err error) {
-	lo, hi := pebblestore.Span(tableUpload, sw.r.Partition)
-	it, err := sw.s.DB.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if sw.place.key != nil {
-		lo = sw.place.key
-	}
-	for ok := it.SeekGE(lo); ok; ok = it.Next() {
-		k := it.Key()
-		if len(k) != tableLen+tokenIDLen {
-			return false, errBadCell
-		}
-		more, err := sw.Look()
-		if err != nil {
-			return false, err
-		}
-		if !more {
-			sw.place = place{phase: sweepUploads, key: bytes.Clone(k)}
-			return false, nil
-		}
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return false, err
-		}
-		u, err := decodeUpload(kv.UploadID(k[tableLen:]), v)
-		if err != nil {
-			return false, err
-		}
-		lost, err := sw.lost(&u)
-		if err != nil {
-			return false, err
-		}
-		if lost {
-			sw.res.Uploads++
-			if err := dropUpload(sw.W, sw.r.Partition, u.ID); err != nil {
-				return false, err
-			}
-		}
-	}
-	return true, it.Error()
+	next, n, err := sw.s.SweepUploads(sw.Sweep, sw.r.Partition, sw.place.key, sw.lost, func(u *kv.StoredUpload) error {
+		return dropChunks(sw.W, sw.r.Partition, u.ID)
+	})
+	sw.res.Uploads += n
+	sw.place = place{phase: sweepUploads, key: next}
+	return next == nil && err == nil, err
 }
 
 // lost reports whether nothing can lead to the upload any more.
@@ -382,5 +347,5 @@ func (sw *sweep) lost(u *kv.StoredUpload) (bool, error) {
 		return err == nil, err
 	}
 	c, err := parseCell(raw)
-	return err == nil && c.uploadID() != u.ID, err
+	return err == nil && c.UploadID() != u.ID, err
 }

@@ -67,8 +67,6 @@ func layerKey(p wal.Partition, id []byte, layer byte, start []byte) []byte {
 	return append(append(k, layer), start...)
 }
 
-func emptyRange(r *kv.Range) bool { return !r.Open && bytes.Compare(r.Start, r.End) >= 0 }
-
 // DeleteRecord implements kv.Batch: one blind write, and where newest allows to
 // free the space a look at how much there is.
 func (b *batch) DeleteRecord(id []byte, v wal.Version, newest bool) {
@@ -80,7 +78,7 @@ func (b *batch) DeleteRecord(id []byte, v wal.Version, newest bool) {
 
 // DeleteRange implements kv.Batch.
 func (b *batch) DeleteRange(id []byte, r kv.Range, v wal.Version, newest bool) {
-	if !b.ready(id) || emptyRange(&r) {
+	if !b.ready(id) || r.Empty() {
 		return
 	}
 	if len(r.Start) == 0 && r.Open {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -13,56 +12,18 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-const (
-	// deadlineEvery is how many keys are looked at between two looks at the
-	// clock; so many are looked at even when the deadline is past.
-	deadlineEvery = 64
-	// maxLooked bounds the work of a page over keys that nobody sees.
-	maxLooked = 1 << 18
-)
-
 // walk collects a page from an iterator, within its limits.
 type walk struct {
-	ctx         context.Context
-	p           wal.Partition
-	view        *pebble.Iterator
-	now         int64
-	maxBytes    int
-	maxItems    int
-	omitValues  bool
-	omitAbove   int64 // bytes; 0: none
-	inlineLimit int64
-	deadline    time.Time
-	each        func(*kv.StoredItem) error // nil: items are copied out
-	lent        kv.StoredItem              // what each is given
-
-	looked  int
-	items   int
-	bytes   int
-	slow    bool // an upload was read: look at the clock
-	partial bool
+	kv.Pager
+	p       wal.Partition
+	view    *pebble.Iterator
 	lastKey []byte
 }
 
-// maxItemsAtOnce bounds how many items memory is taken for in one go.
-const maxItemsAtOnce = 1 << 15
-
-// tick counts a key that is about to be looked at. stop says to end the page
-// before it.
-func (w *walk) tick() (stop bool, err error) {
-	w.looked++
-	if w.looked > maxLooked {
-		return true, nil
-	}
-	if w.looked%deadlineEvery != 0 && !w.slow {
-		return false, nil
-	}
-	w.slow = false
-	if w.ctx.Err() != nil {
-		return false, context.Cause(w.ctx)
-	}
-	w.partial = !w.deadline.IsZero() && !time.Now().Before(w.deadline)
-	return w.partial, nil
+func newWalk(ctx context.Context, p wal.Partition, limits kv.PageLimits) *walk {
+	w := &walk{Pager: kv.NewPager(ctx, limits), p: p}
+	w.Assemble = func(it *kv.StoredItem) error { return assemble(w.view, w.p, it) }
+	return w
 }
 
 // cell reads the cell that view is at; ok when a reader sees it.
@@ -71,69 +32,11 @@ func (w *walk) cell(cov *cover, key []byte) (c cell, ok bool, err error) {
 	if err != nil {
 		return c, false, err
 	}
-	if c, err = parseCell(raw); err != nil || !c.visible(w.now) {
+	if c, err = parseCell(raw); err != nil || !c.visible(w.Now) {
 		return c, false, err
 	}
 	hidden, err := cov.hides(key, raw)
 	return c, !hidden, err
-}
-
-// omits reports whether the cell's value is left out.
-func (w *walk) omits(c *cell) bool {
-	return w.omitValues || w.omitAbove != 0 && c.size() > w.omitAbove
-}
-
-func (w *walk) inlines(c *cell) bool {
-	return c.upload != nil && !w.omits(c) && c.size() <= w.inlineLimit
-}
-
-func (w *walk) cost(keyLen int, c *cell) int {
-	n := keyLen + kv.ItemOverhead
-	switch {
-	case w.omits(c):
-	case c.upload == nil:
-		n += len(c.value)
-	case w.inlines(c):
-		n += int(c.size())
-	}
-	return n
-}
-
-// fits reports whether the item may still go on the page.
-func (w *walk) fits(keyLen int, c *cell) bool {
-	if w.maxItems > 0 && w.items >= w.maxItems {
-		return false
-	}
-	return w.items == 0 || w.bytes+w.cost(keyLen, c) <= w.maxBytes
-}
-
-// take counts the item and hands it out: to each, or as a copy on items.
-func (w *walk) take(key []byte, c *cell, items *[]kv.StoredItem) error {
-	w.items++
-	w.bytes += w.cost(len(key), c)
-	it := &w.lent
-	if w.each != nil {
-		c.lend(it, key, w.omits(c))
-	} else {
-		if n := len(*items); n == cap(*items) && n >= 16 {
-			// Towards as many as the page will hold if they go on as they began, in
-			// steps: most pages end before they are full, and growing by doubling was the
-			// dearest part of one that does not.
-			*items = slices.Grow(*items, min(n*(w.maxBytes/w.bytes), 8*n, maxItemsAtOnce))
-		}
-		*items = append(*items, c.item(key, w.omits(c)))
-		it = &(*items)[len(*items)-1]
-	}
-	if w.inlines(c) {
-		w.slow = true
-		if err := assemble(w.view, w.p, it); err != nil {
-			return err
-		}
-	}
-	if w.each != nil {
-		return w.each(it)
-	}
-	return nil
 }
 
 // record walks the items of a record in r and takes those that are visible.
@@ -194,7 +97,7 @@ func (w *walk) stretch(cov *cover, r *kv.Range, descending bool, items *[]kv.Sto
 		if descending && bytes.Compare(key, r.Start) < 0 || !descending && !r.Open && bytes.Compare(key, r.End) >= 0 {
 			break
 		}
-		stop, err := w.tick()
+		stop, err := w.Tick()
 		if err != nil {
 			return false, err
 		}
@@ -206,10 +109,10 @@ func (w *walk) stretch(cov *cover, r *kv.Range, descending bool, items *[]kv.Sto
 			return false, err
 		}
 		if visible {
-			if !w.fits(len(key), &c) {
+			if !w.Fits(key, &c.Cell) {
 				return true, nil
 			}
-			if err := w.take(key, &c, items); errors.Is(err, kv.ErrFull) {
+			if err := w.Take(key, c.version, &c.Cell, items); errors.Is(err, kv.ErrFull) {
 				return true, nil
 			} else if err != nil {
 				return false, err

@@ -15,7 +15,7 @@ import (
 
 // begin is what a read of a partition begins with: its slices, in its order, and a scan that lacks
 // the slice and what of it.
-func (s *Store) begin(ctx context.Context, p wal.Partition, start, end int64, oldest bool, open func(timeseries.Slice) bool) (scan, timeseries.Slices, error) {
+func (s *Store) begin(ctx context.Context, p wal.Partition, start, end int64, oldest bool, open timeseries.OpenSlices) (scan, timeseries.Slices, error) {
 	all, err := s.Slices(p).ReadIn(start, end, oldest, open)
 	if err != nil {
 		return scan{}, nil, err
@@ -261,7 +261,7 @@ func (s *Store) List(ctx context.Context, l *timeseries.ListQuery) (list []times
 	}
 	var in []string
 	for _, x := range all.Overlapping(start, end) {
-		if l.Open == nil || l.Open(x) {
+		if l.Open.Has(x) {
 			in = append(in, clickhousestore.Number(x.Start))
 		}
 	}

@@ -48,8 +48,8 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fresh { // it may be a copy of one that has its events in it
-		if err := l.DropEvents(context.Background()); err != nil {
+	if fresh { // it may be a copy, to be filled with what could be seen: of one with its events in it, or of one that hides some
+		if err := errors.Join(l.DropEvents(context.Background()), l.DB.DropTables(tableDeletion)); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
@@ -138,13 +138,13 @@ func (v *snapshot) Close() error {
 }
 
 // Scan implements timeseries.Snapshot.
-func (v *snapshot) Scan(ctx context.Context, open func(timeseries.Slice) bool, f func(in timeseries.Slice, e *timeseries.Event) error) error {
+func (v *snapshot) Scan(ctx context.Context, open timeseries.OpenSlices, f func(in timeseries.Slice, e *timeseries.Event) error) error {
 	if err := v.s.Enter(ctx, v.p); err != nil {
 		return err
 	}
 	defer v.s.Leave()
 	for _, x := range v.slices {
-		if !open(x) {
+		if !open.Has(x) {
 			continue
 		}
 		c := scan{s: v.s, p: v.p, applied: v.state.Applied, deleted: v.deleted, in: x, order: byKey, start: x.Start, end: x.End, first: mostRows}

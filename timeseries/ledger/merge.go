@@ -2,14 +2,12 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -25,18 +23,8 @@ const (
 
 // DropEvents removes the events that a copied ledger has.
 func (l *Ledger) DropEvents(ctx context.Context) error {
-	w := l.DB.NewBatch()
-	var err error
-	for p := range wal.Partition(len(l.slices)) {
-		for _, table := range []byte{TableEvent, TableName, TableIndex, TableStale} {
-			lo, hi := pebblestore.Span(table, p)
-			err = errors.Join(err, w.DeleteRange(lo, hi, nil))
-		}
-	}
-	if err == nil {
-		err = l.DB.Apply(w)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
+	err := l.DB.DropTables(TableEvent, TableName, TableIndex, TableStale)
+	if err != nil {
 		return fmt.Errorf("drop the events of a copy: %w", err)
 	}
 	_, err = l.Sync(ctx)

@@ -210,7 +210,7 @@ func (s *Store) openSlices(q *timeseries.ListQuery) timeseries.Slices {
 	if q.HasInterval {
 		all = all.Overlapping(q.Start, q.End)
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(x timeseries.Slice) bool { return q.Open != nil && !q.Open(x) })
+	return slices.DeleteFunc(slices.Clone(all), func(x timeseries.Slice) bool { return !q.Open.Has(x) })
 }
 
 // edges are the first and last event of a series; false where it has none.

@@ -164,7 +164,7 @@ func (v *snapshot) load() (err error) {
 func (v *snapshot) State() consumers.State { return v.state }
 
 // Scan implements timeseries.Snapshot.
-func (v *snapshot) Scan(ctx context.Context, open func(timeseries.Slice) bool, f func(in timeseries.Slice, e *timeseries.Event) error) error {
+func (v *snapshot) Scan(ctx context.Context, open timeseries.OpenSlices, f func(in timeseries.Slice, e *timeseries.Event) error) error {
 	if err := v.s.Enter(ctx, v.p); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (v *snapshot) Scan(ctx context.Context, open func(timeseries.Slice) bool, f
 	}
 	var e timeseries.Event
 	for _, x := range v.slices {
-		if !open(x) {
+		if !open.Has(x) {
 			continue
 		}
 		lo := appendSlice(nil, tableEvent, v.p, x.Start)

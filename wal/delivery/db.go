@@ -47,6 +47,7 @@ type Written struct {
 	Partition wal.Partition
 	Offset    wal.Offset
 	Duplicate bool // an earlier copy put it there
+	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
 }
 
 // Write appends a message and returns when it is durable. Errors that wrap
@@ -69,10 +70,8 @@ func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 	rec.RequestHash = hashOf(rec)
 	w.Partition = db.Stream.PartitionOf(rec.RoutingKey)
 	id := wal.IDOf(rec.RoutingKey, w.Token.Nonce)
-	if q, ok := db.Owner.Parked(w.Partition, rec.RoutingKey); ok && len(q.Refs) >= consumers.SoftParked {
-		if err := db.ParkedUnlessKnown(ctx, w.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); err != nil {
-			return w, err
-		}
+	if err := db.QueueFullUnlessKnown(ctx, w.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); err != nil {
+		return w, err
 	}
 	c, unknown, err := db.Claim(ctx, w.Partition, id, w.Token.GenerationTime, rec.RequestHash, &opts, true)
 	switch {
@@ -86,6 +85,7 @@ func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.Known.Offset, c.Known.Time
 	default:
 		w.Offset, err = db.Stream.Append(ctx, w.Partition, rec, c.Own)
+		w.Unsure = err == nil && db.Stream.Unsure(w.Partition, c.Own)
 	}
 	return w, err
 }

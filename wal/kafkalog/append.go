@@ -187,11 +187,12 @@ func (b *Broker) hand(l *Log, c *call, items []item) bool {
 func (l *Log) settle(rec *kgo.Record, err error) {
 	it := rec.Context.(*item)
 	off, err := l.outcome(it, err)
+	others := wal.Offset(it.part.others.Load())
 	it.part.outstanding.Add(-1)
 	if it.buffered {
 		it.part.buffered.end()
 		if it.settled != nil {
-			it.settled(wal.Result{Offset: off, Err: err})
+			it.settled(wal.Result{Offset: off, Others: others, Err: err})
 		}
 	}
 	c := it.call
@@ -201,7 +202,7 @@ func (l *Log) settle(rec *kgo.Record, err error) {
 	}
 	c.mu.Lock()
 	if !c.gone {
-		c.results[it.index] = wal.Result{Offset: off, Err: err}
+		c.results[it.index] = wal.Result{Offset: off, Others: others, Err: err}
 	} else if err != nil {
 		l.b.metrics.unheard.Inc()
 		l.b.log.Warn("record was not acknowledged, and nobody waits for it", "topic", l.info.Name, "partition", rec.Partition, "error", err)
@@ -244,7 +245,9 @@ func (l *Log) outcome(it *item, err error) (wal.Offset, error) {
 		l.fail(fmt.Errorf("%w: a record was taken at offset %d of partition %d, where one was already", wal.ErrIncarnation, off, it.rec.Partition))
 		return wal.NoOffset, wrap(wal.ErrUnknown, wal.ErrIncarnation)
 	}
-	it.part.high.Store(off + 1)
+	if off > it.part.high.Swap(off+1) {
+		it.part.others.Store(off)
+	}
 	if l.failed.Load() != nil {
 		return wal.NoOffset, wrap(wal.ErrUnknown, wal.ErrIncarnation)
 	}

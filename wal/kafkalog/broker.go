@@ -2,6 +2,7 @@ package kafkalog
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,13 +84,22 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	b.adm = kadm.NewClient(b.cl)
 
 	var brokers int
+	var untrusted error // by whom the brokers say they are: at the start it is the configuration that is wrong
 	err = b.retry(ctx, func() error {
 		meta, err := b.metadata(ctx, []string{})
-		if err == nil {
+		var cert *tls.CertificateVerificationError
+		switch {
+		case err == nil:
 			brokers = len(meta.Brokers)
+		case errors.As(err, &cert):
+			untrusted = err
+			return wal.ErrClosed // which is not tried again
 		}
 		return err
 	})
+	if untrusted != nil {
+		err = untrusted
+	}
 	if err == nil {
 		err = b.cfg.settleReplicas(brokers)
 	}

@@ -43,6 +43,9 @@ type part struct {
 	// high is one above the highest offset known to be taken. The next
 	// acknowledgement is at or above it, or the topic is not what it was.
 	high atomic.Int64
+	// others is one above the highest offset that was taken and not for this process; of what
+	// lies above high nothing is known.
+	others atomic.Int64
 	// bound is set once an acknowledgement is known to be of this life: from
 	// then on high tells another life at once.
 	bound atomic.Bool

@@ -632,6 +632,11 @@ type PartitionStatus struct {
 	// What keeps this partition from being trimmed: window, retention, parked, or store
 	// with the name of the store; empty: nothing.
 	TrimBlockedBy string `protobuf:"bytes,8,opt,name=trim_blocked_by,json=trimBlockedBy,proto3" json:"trim_blocked_by,omitempty"`
+	// The address of the worker that holds the partition, and the epoch of its claim, which rises
+	// from one owner to the next. Empty and 0 where the log is of this process alone, or nobody
+	// has claimed the partition.
+	Owner         string `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
+	Epoch         int64  `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -720,6 +725,20 @@ func (x *PartitionStatus) GetTrimBlockedBy() string {
 		return x.TrimBlockedBy
 	}
 	return ""
+}
+
+func (x *PartitionStatus) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *PartitionStatus) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type StoreStatus struct {
@@ -2983,7 +3002,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\n" +
 	"durability\x12\x1d\n" +
 	"\n" +
-	"wide_pages\x18\v \x01(\x03R\twidePages\"\xf2\x02\n" +
+	"wide_pages\x18\v \x01(\x03R\twidePages\"\x9e\x03\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bappended\x18\x02 \x01(\x03R\bappended\x12D\n" +
@@ -2995,7 +3014,10 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\atrimmed\x18\x06 \x01(\x03R\atrimmed\x12\x1f\n" +
 	"\vparked_keys\x18\a \x01(\x03R\n" +
 	"parkedKeys\x12&\n" +
-	"\x0ftrim_blocked_by\x18\b \x01(\tR\rtrimBlockedBy\x1a:\n" +
+	"\x0ftrim_blocked_by\x18\b \x01(\tR\rtrimBlockedBy\x12\x14\n" +
+	"\x05owner\x18\t \x01(\tR\x05owner\x12\x14\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\x03R\x05epoch\x1a:\n" +
 	"\fAppliedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x8a\x02\n" +

@@ -3,13 +3,20 @@ package server
 import (
 	"fmt"
 
+	"github.com/headwater-db/headwater/counter/counterremote"
+	"github.com/headwater-db/headwater/gateway"
+	"github.com/headwater-db/headwater/kv/kvremote"
 	"github.com/headwater-db/headwater/namespace"
+	"github.com/headwater-db/headwater/timeseries/tsremote"
+	"github.com/headwater-db/headwater/wal/delivery/deliveryremote"
 )
 
 // abstraction is what one brings into a process: what takes its calls, and its
 // stores.
 type abstraction struct {
 	front func(x *space) front
+	// asks is front where other processes have the stores.
+	asks  func(x *space) front
 	store func(st *store) backend
 	// forgets: its store holds nothing that is older than a token window, and nothing
 	// that does not follow from the log. The log is trimmed below the window only, so
@@ -22,22 +29,47 @@ type abstraction struct {
 var abstractions = map[namespace.Abstraction]abstraction{
 	namespace.KV: {
 		front: func(x *space) front { return x.newKVFront() },
+		asks: func(x *space) front {
+			o := kvremote.New(x.owners)
+			return asker{o, x.newKVDB(&kvWithoutOwner{Owner: o, x: x})}
+		},
 		store: func(st *store) backend { return &kvBackend{st: st} },
 	},
 	namespace.Counter: {
 		front: func(x *space) front { return x.newCounterFront() },
+		asks: func(x *space) front {
+			o := counterremote.New(x.owners)
+			return asker{o, x.newCounterDB(o)}
+		},
 		store: func(st *store) backend { return &counterBackend{st: st} },
 	},
 	namespace.TimeSeries: {
 		front: func(x *space) front { return x.newTimeSeriesFront() },
+		asks: func(x *space) front {
+			o := tsremote.New(x.owners)
+			return asker{o, x.newTimeSeriesDB(o)}
+		},
 		store: func(st *store) backend { return &timeSeriesBackend{st: st} },
 	},
 	namespace.Log: {
-		front:   func(x *space) front { return x.newDeliveryFront() },
+		front: func(x *space) front { return x.newDeliveryFront() },
+		asks: func(x *space) front {
+			o := deliveryremote.New(x.owners)
+			return asker{o, x.newDeliveryDB(o)}
+		},
 		store:   func(st *store) backend { return &deliveryBackend{st: st} },
 		forgets: true,
 	},
 }
+
+// asker is the front of a namespace whose stores another process has: the owner that it asks, and the
+// DB that takes its calls.
+type asker struct {
+	gateway.Parker
+	db interface{ NoteUsage(liveTokens int64) }
+}
+
+func (f asker) noteTokens(n int64) { f.db.NoteUsage(n) }
 
 // hasHome reports whether the stores of the namespace are in one data directory and no
 // other.
@@ -49,7 +81,12 @@ func (x *space) openFront() error {
 	if !ok {
 		return fmt.Errorf("abstraction %s is not in this build", x.entry.Config.Abstraction)
 	}
-	x.front = a.front(x)
+	if x.s.cfg.Role.applies() {
+		x.front = a.front(x)
+	} else {
+		x.front = a.asks(x)
+		x.work.Go(func() { x.owners.Run(x.run) })
+	}
 	x.ns.Applier = x.front
 	return nil
 }

@@ -22,10 +22,10 @@ func (st *store) checked(ctx context.Context) (*store, error) {
 	if err != nil {
 		return st, err
 	}
-	if !st.x.hasHome() {
+	if !st.x.keeps() {
 		return st.madeAnew(ctx, ahead)
 	}
-	if err := st.x.s.names.Claim(ctx, st.x.entry.Name, st.x.s.dir.id); err != nil {
+	if err := st.x.s.names.Claim(ctx, st.x.entry.Name, st.x.s.id); err != nil {
 		return st, fmt.Errorf("claim namespace %s: %w", st.x.entry.Name, err)
 	}
 	return st.madeAnew(ctx, ahead)
@@ -37,7 +37,11 @@ func (st *store) madeAnew(ctx context.Context, ahead bool) (*store, error) {
 		return st, nil
 	}
 	st.x.s.log.Warn("a store is ahead of its log, and is rebuilt from it", "namespace", st.x.entry.Name, "store", st.name)
-	if err := errors.Join(st.stop(ctx), st.x.s.removeStores(ctx, st.dir)); err != nil {
+	remove := st.x.s.removeStores
+	if st.goesOn() { // its rows are others' too
+		remove = func(_ context.Context, dir string) error { return os.RemoveAll(dir) }
+	}
+	if err := errors.Join(st.stop(ctx), remove(ctx, st.dir)); err != nil {
 		return st, fmt.Errorf("remove store %s of namespace %s: %w", st.name, st.x.entry.Name, err)
 	}
 	fresh, err := st.x.newStore(st.conf, st.dir, st.left)
@@ -64,7 +68,7 @@ func (x *space) mayOwn() error {
 	if !ok || cur.Generation != x.entry.Generation {
 		return fmt.Errorf("namespace %s: %w", x.entry.Name, namespace.ErrNotFound)
 	}
-	return cur.Owned(x.s.dir.id)
+	return cur.Owned(x.s.id)
 }
 
 // checkIncarnation refuses a store's directory that was another topic's.
@@ -96,6 +100,9 @@ func writeOnce(name, content string) error {
 // names a range that neither has.
 func (st *store) check(ctx context.Context) (ahead bool, err error) {
 	x := st.x
+	if st.goesOn() {
+		return st.foreign(ctx)
+	}
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		state, err := st.ledger.State(ctx, p)
@@ -131,6 +138,29 @@ func (st *store) check(ctx context.Context) (ahead bool, err error) {
 		}
 	}
 	return ahead, nil
+}
+
+// goesOn reports whether the store goes on where another process has ended: what it has here is a copy.
+func (st *store) goesOn() bool {
+	t, ok := st.backend.(taker)
+	return ok && t.goesOn()
+}
+
+// foreign reports whether the store has applied here what nobody has decided.
+func (st *store) foreign(ctx context.Context) (bool, error) {
+	for p := range wal.Partition(st.x.log.Info().Partitions) {
+		if err := st.x.claims.Sync(ctx, p); err != nil {
+			return false, err
+		}
+		state, err := st.ledger.State(ctx, p)
+		if err != nil {
+			return false, fmt.Errorf("read the state of partition %d: %w", p, err)
+		}
+		if s := st.x.claims.Standing(p); s.Foreign(&state) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // configAt is the configuration at the version that a record was accepted under.

@@ -16,20 +16,30 @@ import (
 
 	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
-	"github.com/headwater-db/headwater/wal"
 )
 
 // onClickHouse is a process with a real ClickHouse as its cluster main.
 func onClickHouse(t *testing.T, dir string) *Server {
 	t.Helper()
-	return withCluster(t, dir, enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse"))
+	return withCluster(t, dir, Cluster{Type: clickhouseType, URL: enginetest.Need(t, "HEADWATER_TEST_CLICKHOUSE", "clickhouse")})
 }
 
-func withCluster(t *testing.T, dir, url string) *Server {
+// withCluster is a process with a cluster main.
+func withCluster(t *testing.T, dir string, main Cluster) *Server {
 	t.Helper()
+	clusters := map[string]Cluster{"main": main}
+	if splitAll {
+		s := splits.open(t, dir, clusters)
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s, err := Open(ctx, Config{DataDir: dir, Demo: true, Clusters: map[string]Cluster{"main": {Type: "clickhouse", URL: url}}})
+	s, err := Open(ctx, Config{DataDir: dir, Demo: true, Clusters: clusters})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,64 +91,12 @@ func TestEngineClickHouseEvents(t *testing.T) {
 	expectBody(t, applyDoc(t, s, "namespace: nowhere\nabstraction: timeseries\nstorage: [{role: PRIMARY, type: clickhouse}]\n"), http.StatusBadRequest, "cluster: is missing")
 }
 
-// TestEngineClickHouseShadowTakesOver moves a namespace from Pebble to ClickHouse and back,
-// while it is written: with the log from its beginning, and with a copy where the log has been
-// trimmed.
+// TestEngineClickHouseShadowTakesOver moves a namespace from Pebble to ClickHouse and back.
 func TestEngineClickHouseShadowTakesOver(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := onClickHouse(t, dir)
-	for name, doc := range stored {
-		is(t, "make "+name, applyDoc(t, s, doc))
-	}
-	w := &storeWrites{t: t, s: s}
-	w.round()
-	const doc = "namespace: track\nabstraction: timeseries\nlog: {partitions: 2}\ntimeseries: {slice: 1h, blocked: [noise]}\nstorage:\n  - {role: PRIMARY, type: pebble}\n" +
-		"  - {role: SHADOW, type: clickhouse, cluster: main, name: next, dataset: 'it''s one'}\n"
-	is(t, "a SHADOW", applyDoc(t, s, doc))
-	w.round()
-	equal(t, storeOf(t, s, "track", "next", "COMPARING"))
-	compared(t, s, "track", "next")
-	is(t, "promote", call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"next"}`), "store.state", "SERVING", "store.type", "clickhouse")
-	w.again("after a promote")
-	w.round()
-	compared(t, s, "track", "primary")
-	closeServer(t, s)
-	s = onClickHouse(t, dir)
-	w.s = s
-	// What the log has and the store has not is applied first: until then a copy may seem new.
-	is(t, "all is applied", ts(t, s, "ListTimeSeries", `{"namespace":"track","consistency":"LATEST"}`))
-	w.again("after a restart")
-	w.round()
-	storeOf(t, s, "track", "primary", "RETIRING")
-	is(t, "roll back", call(t, s, "Admin.RollbackStore", `{"namespace":"track","store":"primary"}`), "store.state", "SERVING")
-	w.again("after a roll back")
-	compared(t, s, "track", "next")
-	is(t, "promote once more", call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"next"}`), "store.state", "SERVING")
-	is(t, "drop", call(t, s, "Admin.DropStore", `{"namespace":"track","store":"primary","confirm":"primary"}`))
-	w.round()
-	w.again("after the drop")
-
-	// The exceptions of what was refused before are gone: a new store begins as a copy.
-	x := s.spaces.open["track"]
-	for p := range x.serving {
-		if err := x.log.Trim(t.Context(), wal.Partition(p), x.store("next").savedOffset(wal.Partition(p))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, kind := range []string{"pebble", "clickhouse, cluster: main"} {
-		name := fmt.Sprint("copy", i)
-		r := call(t, s, "Namespace.GetNamespace", `{"namespace":"track"}`)
-		now := r.field(t, "config").(string)
-		is(t, "a SHADOW from a copy", applyDoc(t, s, strings.Replace(now, "storage:\n", "storage:\n  - {role: SHADOW, type: "+kind+", name: "+name+"}\n", 1)))
-		w.round()
-		equal(t, storeOf(t, s, "track", name, "COMPARING"))
-		w.round()
-		compared(t, s, "track", name)
-		is(t, "promote "+name, call(t, s, "Admin.PromoteStore", `{"namespace":"track","store":"`+name+`"}`), "store.state", "SERVING")
-		w.again("after a promote of " + name)
-		w.round()
-	}
+	migrates(t, onClickHouse, "track", "type: clickhouse, cluster: main", "dataset: 'it''s one'", func(s *Server) {
+		is(t, "all is applied", ts(t, s, "ListTimeSeries", `{"namespace":"track","consistency":"LATEST"}`))
+	})
 }
 
 // TestEngineClickHouseSlicesCloseAndAreDropped is TestSlicesCloseAndAreDropped on ClickHouse.
@@ -236,7 +194,7 @@ func TestEngineClickHouseAway(t *testing.T) {
 	t.Parallel()
 	way, at := cuttableClickHouse(t)
 	dir := t.TempDir()
-	s := withCluster(t, dir, at)
+	s := withCluster(t, dir, Cluster{Type: clickhouseType, URL: at})
 	is(t, "make", applyDoc(t, s, "namespace: routes\nabstraction: timeseries\nlog: {partitions: 2}\nstorage: [{role: PRIMARY, type: clickhouse, cluster: main}]\n"))
 	day := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	written := 0
@@ -266,7 +224,7 @@ func TestEngineClickHouseAway(t *testing.T) {
 	}
 	expectBody(t, send(t, s, "GET", "/v1/kv/demo-kv/a/b", ""), http.StatusOK, "1")
 	closeServer(t, s)
-	s = withCluster(t, dir, at)
+	s = withCluster(t, dir, Cluster{Type: clickhouseType, URL: at})
 	// A write of before the restart is in the log, and nobody knows its token yet.
 	is(t, "a copy", ts(t, s, "WriteEventRecordsSync", fmt.Sprintf(`{"namespace":"routes","events":[%s],"token":{"key":"k10"}}`, event("s", day.Add(10*time.Minute), "10", 10))),
 		"accepted", "1", "result.duplicate", "UNKNOWN")
@@ -304,7 +262,7 @@ func TestEngineClickHouseTakesFewBlocks(t *testing.T) {
 	if n := len(allEvents(t, s, "routes", "s")); n != 300 {
 		t.Fatalf("%d events are read of 300", n)
 	}
-	st := s.spaces.open["routes"].primary().backend.(*timeSeriesBackend).events.(*clickhousets.Store)
+	st := spaceOf(t, s, "routes").primary().backend.(*timeSeriesBackend).events.(*clickhousets.Store)
 	blocks := st.Blocks()
 	if blocks < 100 || blocks > 150 {
 		t.Errorf("%d blocks were written of 300 calls, of which 100 were read at once", blocks)

@@ -8,54 +8,138 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwater-db/headwater/consumers/cassandrastore"
 	"github.com/headwater-db/headwater/consumers/clickhousestore"
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 	"github.com/headwater-db/headwater/counter/clickhousecounter"
+	"github.com/headwater-db/headwater/kv/cassandrakv"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
 )
 
+// The types of clusters, and of the stores that are on them.
+const (
+	cassandraType  = "cassandra"
+	clickhouseType = "clickhouse"
+)
+
+// ClusterTypes are the types of Cluster.
+var ClusterTypes = []string{cassandraType, clickhouseType}
+
 // Cluster is a server beside this one that stores may be on.
 type Cluster struct {
-	Type         string // clickhouse
-	URL          string // see clickhousestore.ClusterConfig
-	Username     string
-	PasswordFile string
+	Type                   string // one of ClusterTypes
+	Username, PasswordFile string
+	// Of ClickHouse; see clickhousestore.ClusterConfig.
+	URL string
+	// Of Cassandra; see cassandrastore.ClusterConfig.
+	Hosts       []string
+	Keyspace    string
+	Replication map[string]int
+	Consistency string
+	TLS         *TLSFiles // nil: in the clear
+}
+
+// Connection is the connections of a cluster.
+type Connection interface {
+	// Schema is the statements that make what stores need there.
+	Schema() []string
+	// CheckSchema says what is missing, ApplySchema makes it, Ready does either once.
+	CheckSchema(ctx context.Context) error
+	ApplySchema(ctx context.Context) error
+	Ready(ctx context.Context) error
+	// Forget removes what belongs to the store in a directory.
+	Forget(ctx context.Context, dir string) error
+	Close() error
+}
+
+// Check finds what the cluster need not be asked about. The error begins with the setting.
+func (c *Cluster) Check(name string) error {
+	switch c.Type {
+	case "":
+		return fmt.Errorf("type: is missing; it takes cassandra or clickhouse")
+	case clickhouseType:
+		switch {
+		case c.URL == "":
+			return errors.New("url: is missing, as in http://clickhouse:8123/headwater or clickhouse://clickhouse:9000/headwater")
+		case len(c.Hosts) > 0 || c.Keyspace != "" || c.Replication != nil || c.Consistency != "" || c.TLS != nil:
+			return errors.New("hosts, keyspace, replication, consistency and tls are of cassandra; a clickhouse has a url")
+		}
+		if err := clickhousestore.ParseURL(c.URL); err != nil {
+			return fmt.Errorf("url: %w", err)
+		}
+		return nil
+	case cassandraType:
+		if c.URL != "" {
+			return errors.New("url: is of clickhouse; a cassandra has hosts and a keyspace")
+		}
+		cfg := c.cassandra(name)
+		return cfg.Check()
+	}
+	return fmt.Errorf("type: %.64q is not known; it takes cassandra or clickhouse", c.Type)
+}
+
+func (c *Cluster) cassandra(name string) cassandrastore.ClusterConfig {
+	return cassandrastore.ClusterConfig{
+		Name: name, Hosts: c.Hosts, Keyspace: c.Keyspace, Replication: c.Replication, Consistency: c.Consistency,
+		Username: c.Username, PasswordFile: c.PasswordFile,
+	}
 }
 
 // Connect makes the connections of a cluster, which has to have the tables of every abstraction.
 // It does not wait for an answer. logger may be nil.
-func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (*clickhousestore.Cluster, error) {
-	return clickhousestore.Connect(clickhousestore.ClusterConfig{
-		Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile, MakeSchema: makeSchema, Logger: logger,
-	}, clickhousets.Table, clickhousecounter.Table)
+func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (Connection, error) {
+	if c.Type == clickhouseType {
+		return clickhousestore.Connect(clickhousestore.ClusterConfig{
+			Name: name, URL: c.URL, Username: c.Username, PasswordFile: c.PasswordFile, MakeSchema: makeSchema, Logger: logger,
+		}, clickhousets.Table, clickhousecounter.Table)
+	}
+	cfg := c.cassandra(name)
+	cfg.MakeSchema, cfg.Logger = makeSchema, logger
+	if c.TLS != nil {
+		var err error
+		if cfg.TLS, err = c.TLS.config(); err != nil {
+			return nil, fmt.Errorf("cluster %s: tls: %w", name, err)
+		}
+	}
+	return cassandrastore.Connect(cfg, cassandrakv.Tables...)
 }
 
 // errNoCluster: a store is in a cluster that this process is not configured with. A start with the
 // right configuration mends it.
 var errNoCluster = errors.New("the cluster is not in the configuration of this process")
 
-// cluster finds one by the name that a store has for it.
-func (s *Server) cluster(name string) (*clickhousestore.Cluster, error) {
-	c := s.clusters[name]
-	if c == nil {
-		return nil, fmt.Errorf("cluster %s: %w", name, errNoCluster)
+// clusterOf finds the cluster that a store is on. T is its connections.
+func clusterOf[T Connection](s *Server, name string) (c T, err error) {
+	some, ok := s.clusters[name]
+	if !ok {
+		return c, fmt.Errorf("cluster %s: %w", name, errNoCluster)
+	}
+	c, ok = some.(T)
+	if !ok {
+		return c, fmt.Errorf("cluster %s is of type %s in the configuration of this process: %w", name, s.cfg.Clusters[name].Type, errNoCluster)
 	}
 	return c, nil
 }
 
-// remoteType is the type of stores that have their data on another server.
-const remoteType = "clickhouse"
+// isRemote reports whether a store has its data on another server.
+func isRemote(c namespace.StoreConfig) bool { return slices.Contains(ClusterTypes, c.Type) }
 
 // remotePrimary reports whether what a namespace answers from is on another server: its
 // outage must not keep writes out.
-func remotePrimary(c *namespace.Config) bool { return storeConfig(c, c.Primary()).Type == remoteType }
+func remotePrimary(c *namespace.Config) bool { return isRemote(storeConfig(c, c.Primary())) }
 
-// openClusters makes the connections of the clusters; none of them has to answer.
+// openClusters makes the connections of the clusters; none of them has to answer. Only dev makes what is
+// missing there by itself.
 func (s *Server) openClusters(undo *[]func() error) error {
-	s.clusters = make(map[string]*clickhousestore.Cluster)
+	s.clusters = make(map[string]Connection)
 	for name, c := range s.cfg.Clusters {
-		cl, err := c.Connect(name, true, s.log)
+		cl, err := c.Connect(name, s.cfg.Role == Dev, s.log)
 		if err != nil {
 			return err
 		}
@@ -63,6 +147,57 @@ func (s *Server) openClusters(undo *[]func() error) error {
 		*undo = append(*undo, cl.Close)
 	}
 	return nil
+}
+
+// schemaEvery is how often a process looks whether its clusters have the tables.
+const schemaEvery = time.Second
+
+// watchSchemas notes which clusters have not the tables of this build until ctx is done. One that does not
+// answer is not one of them.
+func (s *Server) watchSchemas(ctx context.Context) error {
+	if !s.cfg.Role.applies() {
+		return nil
+	}
+	var all errgroup.Group
+	for name, c := range s.clusters {
+		all.Go(func() error {
+			t := time.NewTicker(schemaEvery)
+			defer t.Stop()
+			for {
+				err := c.Ready(ctx)
+				if !errors.Is(err, clusterstore.ErrSchema) {
+					err = nil
+				}
+				s.noteSchema(name, err)
+				select {
+				case <-t.C:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		})
+	}
+	return all.Wait()
+}
+
+func (s *Server) noteSchema(name string, err error) {
+	before, was := s.schemas.Load(name)
+	switch {
+	case err == nil:
+		s.schemas.Delete(name)
+	case !was || before.(error).Error() != err.Error():
+		s.log.Error("a cluster has not the tables of this build", "cluster", name, "reason", err)
+		s.schemas.Store(name, err)
+	}
+}
+
+// schemasMissing is why a cluster cannot have the data of a store, nil where each can or does not answer.
+func (s *Server) schemasMissing() (err error) {
+	s.schemas.Range(func(_, why any) bool {
+		err = why.(error)
+		return false
+	})
+	return err
 }
 
 // closeClusters closes the connections, after the stores.
@@ -94,15 +229,20 @@ func (s *Server) removeStores(ctx context.Context, dir string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		name, err := clickhousestore.ClusterOf(path)
-		if err != nil || name == "" {
+		names, err := clusterstore.ClustersOf(path)
+		if err != nil {
 			return err
 		}
-		c, err := s.cluster(name)
-		if err != nil {
-			return fmt.Errorf("the rows of %s: %w", filepath.Base(path), err)
+		for _, name := range names {
+			c, err := clusterOf[Connection](s, name)
+			if err != nil {
+				return fmt.Errorf("the rows of %s: %w", filepath.Base(path), err)
+			}
+			if err := c.Forget(ctx, path); err != nil {
+				return err
+			}
 		}
-		return c.Forget(ctx, path)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("remove what other servers have: %w", err)

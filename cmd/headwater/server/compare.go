@@ -22,6 +22,25 @@ type view interface {
 	Close() error
 }
 
+// comparison is of one partition of two stores. b follows.
+type comparison struct {
+	p      wal.Partition
+	a, b   view
+	report *consumers.Report
+	looked func(n int64) // is told how many items were compared since the last call
+	// stores are those of the views, for a second look.
+	stores [2]*store
+}
+
+// level returns once the store that follows has applied everything that the log has now.
+func (c *comparison) level(ctx context.Context) error {
+	b, err := c.stores[1].x.log.Bounds(ctx, c.p)
+	if err != nil {
+		return err
+	}
+	return c.stores[1].progress.Wait(ctx, c.p, b.End-1)
+}
+
 // watchBuilding waits until a store has applied what the log held when it began to
 // look, says so in the registry, and has it compared.
 func (x *space) watchBuilding(ctx context.Context, st *store) {
@@ -79,6 +98,10 @@ func (x *space) comparePartition(ctx context.Context, p wal.Partition, a, b *sto
 			}
 		}
 	}()
+	// One that begins with a record that was just written may be ahead for a moment.
+	if err := a.progress.Wait(ctx, p, b.progress.Applied(p)); err != nil {
+		return err
+	}
 	var at wal.Offset
 	err = consumers.AtOnePosition(ctx, part, func(ctx context.Context) (_ wal.Offset, err error) {
 		va, at, err = a.backend.view(ctx, p)
@@ -106,7 +129,7 @@ func (x *space) comparePartition(ctx context.Context, p wal.Partition, a, b *sto
 		}
 		began = time.Now()
 	}
-	if err := a.backend.compare(ctx, p, va, vb, &r, paced); err != nil {
+	if err := a.backend.compare(ctx, &comparison{p: p, a: va, b: vb, report: &r, looked: paced, stores: [2]*store{a, b}}); err != nil {
 		return err
 	}
 	all.Add(&r)
@@ -312,7 +335,7 @@ func (x *space) exchange(ctx context.Context, to *store, former namespace.StoreS
 		st.role = storeConfig(e.Config, st.name).Role
 		st.mu.Unlock()
 	}
-	x.configure(e)
+	x.configure(e) // with it the cache of the store that serves
 	return x.failEvents(ctx, e, to)
 }
 

@@ -7,10 +7,12 @@ import (
 	"time"
 	_ "time/tzdata" // a series of days of a time zone must not depend on the machine
 
+	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/clickhousecounter"
+	"github.com/headwater-db/headwater/counter/counterremote"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -33,21 +35,35 @@ type counterFront struct {
 
 func (x *space) newCounterFront() *counterFront {
 	f := &counterFront{Local: counter.NewLocal(x.progress, nil)}
-	f.db = counter.NewDB(counter.DBConfig{
-		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
-		Options: func() counter.Options {
-			c := x.ns.Config()
-			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows, Events: c.Events() != ""}
-		},
-	})
-	x.ns.Counter = f.db
+	f.db = x.newCounterDB(f.Local)
 	if x.s.cfg.VerifyInterval > 0 {
 		x.work.Go(func() { f.verify.run(x.run, x, f.db) })
 	}
 	return f
 }
 
+func (x *space) newCounterDB(owner counter.Owner) *counter.DB {
+	x.ns.Counter = counter.NewDB(counter.DBConfig{
+		Stream: x.ns.Stream, Owner: owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
+		Options: func() counter.Options {
+			c := x.ns.Config()
+			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows, Events: c.Events() != ""}
+		},
+	})
+	return x.ns.Counter
+}
+
 func (f *counterFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+// token implements answering.
+func (f *counterFront) token(ctx context.Context, p wal.Partition, id wal.TokenID) (*clusterv1.TokenEntry, error) {
+	return counterremote.Token(ctx, f.Local, p, id)
+}
+
+// answer implements answering.
+func (f *counterFront) answer(ctx context.Context, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
+	return counterremote.Answer(ctx, f.Local, req)
+}
 
 // counterBackend is a store of counters on Pebble. One of role EVENTS may have their events in
 // ClickHouse.
@@ -59,7 +75,7 @@ type counterBackend struct {
 }
 
 func (b *counterBackend) open(cfg pebblestore.Config) (ledger, error) {
-	if b.st.conf.Type == remoteType {
+	if isRemote(b.st.conf) {
 		return b.openRemote(cfg)
 	}
 	s, err := pebblecounter.Open(cfg)
@@ -93,9 +109,9 @@ func (b *counterBackend) view(ctx context.Context, p wal.Partition) (view, wal.O
 	return v, v.State().Applied, nil
 }
 
-func (b *counterBackend) compare(ctx context.Context, p wal.Partition, x, y view, r *consumers.Report, looked func(n int64)) error {
-	a := x.(counter.Snapshot)
-	return counter.Compare(ctx, p, a, y.(counter.Snapshot), b.st.x.entry.Config.Counter.Windows, a.State().LogTime, r, looked)
+func (b *counterBackend) compare(ctx context.Context, c *comparison) error {
+	a := c.a.(counter.Snapshot)
+	return counter.Compare(ctx, c.p, a, c.b.(counter.Snapshot), b.st.x.entry.Config.Counter.Windows, a.State().LogTime, c.report, c.looked)
 }
 
 func (b *counterBackend) replica() *counter.Replica {
@@ -154,7 +170,7 @@ func (b *counterBackend) flush(ctx context.Context, p wal.Partition) {
 			return
 		}
 		step := "write counters to their store"
-		err := b.st.do(ctx, p, func(ctx context.Context) error { return b.applier.Flush(ctx, p) })
+		err := b.st.doHere(ctx, p, func(ctx context.Context) error { return b.applier.Flush(ctx, p) })
 		if err == nil {
 			step = "move an idle log on, so that leases end"
 			err = b.st.tick(ctx, p)

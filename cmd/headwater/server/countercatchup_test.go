@@ -15,6 +15,7 @@ import (
 // reads while they are rebuilt: an answer that says that nothing is pending must
 // be whole.
 func TestACountThatCatchesUpSaysSo(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/clickhousecounter"
@@ -25,7 +26,7 @@ func (r remoteEvents) LogEndsAt(p wal.Partition, end wal.Offset) { r.events.LogE
 
 func (b *counterBackend) openRemote(cfg pebblestore.Config) (ledger, error) {
 	conf := b.st.conf
-	cluster, err := b.st.x.s.cluster(conf.Cluster)
+	cluster, err := clusterOf[*clickhousestore.Cluster](b.st.x.s, conf.Cluster)
 	if err != nil {
 		return nil, err
 	}

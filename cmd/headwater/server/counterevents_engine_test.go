@@ -20,7 +20,7 @@ func TestEngineEventsOfCountersAway(t *testing.T) {
 	t.Parallel()
 	way, at := cuttableClickHouse(t)
 	dir := t.TempDir()
-	s := withCluster(t, dir, at)
+	s := withCluster(t, dir, Cluster{Type: clickhouseType, URL: at})
 	doc := stored["tally"] + fmt.Sprintf(withEvents, eventsRemote)
 	is(t, "make", applyDoc(t, s, doc))
 	storeOf(t, s, "tally", "events", "SERVING")
@@ -41,12 +41,12 @@ func TestEngineEventsOfCountersAway(t *testing.T) {
 	}
 	refused(t, "verify without ClickHouse", call(t, s, "Counter.VerifyCount", verify), http.StatusServiceUnavailable, "HW-1516", "")
 	is(t, "count", send(t, s, "GET", "/v1/counter/tally/c?accuracy=accurate", ""), "count.value", "25")
-	sweepAll(t, s.spaces.open["tally"])
-	if n := eventRows(t, s.spaces.open["tally"].primary()); n < 20 {
+	sweepAll(t, spaceOf(t, s, "tally"))
+	if n := eventRows(t, spaceOf(t, s, "tally").primary()); n < 20 {
 		t.Errorf("the PRIMARY keeps %d rows of events while EVENTS lacks 20", n)
 	}
 	closeServer(t, s)
-	s = withCluster(t, dir, at)
+	s = withCluster(t, dir, Cluster{Type: clickhouseType, URL: at})
 	for range 20 {
 		add()
 	}
@@ -55,9 +55,9 @@ func TestEngineEventsOfCountersAway(t *testing.T) {
 		return call(t, s, "Counter.VerifyCount", verify).status == http.StatusOK
 	})
 	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "45", "drift", "0")
-	sweepAll(t, s.spaces.open["tally"])
+	sweepAll(t, spaceOf(t, s, "tally"))
 	is(t, "verify what the PRIMARY has folded", call(t, s, "Counter.VerifyCount", verify), "recounted", "45", "drift", "0")
-	if n := eventRows(t, s.spaces.open["tally"].primary()); n != 0 {
+	if n := eventRows(t, spaceOf(t, s, "tally").primary()); n != 0 {
 		t.Errorf("the PRIMARY keeps %d rows of events that EVENTS has", n)
 	}
 	closeServer(t, s)
@@ -82,7 +82,7 @@ func TestEngineEventsWithoutTheirCluster(t *testing.T) {
 
 	s = open(t, dir)
 	add(2)
-	x := s.spaces.open["tally"]
+	x := spaceOf(t, s, "tally")
 	if _, ok := x.unopened(); !ok {
 		t.Error("no store lacks its cluster")
 	}
@@ -97,7 +97,7 @@ func TestEngineEventsWithoutTheirCluster(t *testing.T) {
 	closeServer(t, s)
 
 	s = onClickHouse(t, dir)
-	until(t, "the store is open", func() bool { _, ok := s.spaces.open["tally"].unopened(); return !ok })
+	until(t, "the store is open", func() bool { _, ok := spaceOf(t, s, "tally").unopened(); return !ok })
 	add(3)
 	is(t, "verify", call(t, s, "Counter.VerifyCount", verify), "recounted", "3", "drift", "0")
 	closeServer(t, s)

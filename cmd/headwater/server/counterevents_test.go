@@ -134,7 +134,7 @@ func eventsOfCounters(t *testing.T, dir, kind string, start func(*testing.T, str
 		}
 	}
 
-	x := s.spaces.open["tally"]
+	x := spaceOf(t, s, "tally")
 	events := x.store("events")
 	refused(t, "two EVENTS", applyDoc(t, s, doc+fmt.Sprintf(withEvents, kind)+"  - {role: EVENTS, type: pebble, name: more}\n"), 400, "HW-1019", "NOT_APPLIED")
 	for _, method := range []string{"CompareStore", "PromoteStore", "RollbackStore"} {
@@ -151,7 +151,7 @@ func eventsOfCounters(t *testing.T, dir, kind string, start func(*testing.T, str
 
 	closeServer(t, s)
 	s = start(t, dir)
-	w.s, x = s, s.spaces.open["tally"]
+	w.s, x = s, spaceOf(t, s, "tally")
 	storeOf(t, s, "tally", "events", "SERVING")
 	until(t, "EVENTS is open", func() bool { events = x.store("events"); return events != nil })
 	recounted(t, s, "after a restart")
@@ -169,7 +169,7 @@ func eventsOfCounters(t *testing.T, dir, kind string, start func(*testing.T, str
 	recounted(t, s, "from a copy")
 	w.round()
 	recounted(t, s, "from a copy, after writes")
-	if late := x.store("late"); late.conf.Type == remoteType && eventRows(t, late) != 0 {
+	if late := x.store("late"); isRemote(late.conf) && eventRows(t, late) != 0 {
 		t.Error("events of a store on ClickHouse are on this machine")
 	}
 	w.again("at the end")
@@ -184,7 +184,7 @@ func TestEventsAreNotFoldedBeforeEventsHasThem(t *testing.T) {
 	doc := "namespace: tally\nabstraction: counter\nlog: {partitions: 1}\ncounter: {event_retention: 1ms}\n"
 	is(t, "make", applyDoc(t, s, doc+fmt.Sprintf(withEvents, "type: pebble")))
 	storeOf(t, s, "tally", "events", "SERVING")
-	x := s.spaces.open["tally"]
+	x := spaceOf(t, s, "tally")
 	add := func() {
 		t.Helper()
 		is(t, "add", send(t, s, "POST", "/v1/counter/tally/c?by=1", ""), "appliedDelta", "1")

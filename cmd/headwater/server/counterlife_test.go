@@ -29,6 +29,7 @@ const lifeName = "short"
 // newLife makes the namespace with what doc says beyond its name.
 func newLife(t *testing.T, doc string) *life {
 	t.Helper()
+	wholeOnly(t)
 	l := &life{t: t, dir: t.TempDir()}
 	l.s = open(t, l.dir)
 	is(t, "apply", call(t, l.s, "Namespace.ApplyNamespace", fmt.Sprintf(`{"config":%q}`, "namespace: "+lifeName+"\nabstraction: counter\n"+doc)))

@@ -43,6 +43,7 @@ func (l *life) trim() {
 // TestATrimmedLogOfCountersLosesNothing: neither counts nor tokens nor holds; and
 // a store from before what was trimmed is refused.
 func TestATrimmedLogOfCountersLosesNothing(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	l := newLife(t, "log: {partitions: 2, retention: 0s}\n")
 	const names = 8

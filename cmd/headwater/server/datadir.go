@@ -16,6 +16,7 @@ import (
 
 	"github.com/segmentio/ksuid"
 
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 	"github.com/headwater-db/headwater/gateway"
 )
 
@@ -142,25 +143,7 @@ func (d *dataDir) checkLog() error {
 
 // writeSynced puts a small file in place whole or not at all.
 func writeSynced(name string, b []byte) error {
-	tmp := name + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, name)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(name))
-	}
-	if err != nil {
+	if err := clusterstore.WriteSynced(name, string(b)); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"time"
 
+	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/delivery/deliveryremote"
 	"github.com/headwater-db/headwater/wal/delivery/pebbledelivery"
 )
 
@@ -20,15 +22,29 @@ type deliveryFront struct {
 
 func (x *space) newDeliveryFront() *deliveryFront {
 	f := &deliveryFront{Local: delivery.NewLocal(x.progress)}
-	f.db = delivery.NewDB(delivery.DBConfig{
-		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now,
-		Options: func() consumers.FrontOptions { return frontOptions(x.ns.Config()) },
-	})
-	x.ns.Messages = f.db
+	f.db = x.newDeliveryDB(f.Local)
 	return f
 }
 
+func (x *space) newDeliveryDB(owner delivery.Owner) *delivery.DB {
+	x.ns.Messages = delivery.NewDB(delivery.DBConfig{
+		Stream: x.ns.Stream, Owner: owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now,
+		Options: func() consumers.FrontOptions { return frontOptions(x.ns.Config()) },
+	})
+	return x.ns.Messages
+}
+
 func (f *deliveryFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+// token implements answering.
+func (f *deliveryFront) token(ctx context.Context, p wal.Partition, id wal.TokenID) (*clusterv1.TokenEntry, error) {
+	return deliveryremote.Token(ctx, f.Local, p, id)
+}
+
+// answer implements answering.
+func (f *deliveryFront) answer(ctx context.Context, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
+	return deliveryremote.Answer(ctx, f.Local, req)
+}
 
 // deliveryBackend is the store of a log namespace on Pebble.
 type deliveryBackend struct {
@@ -66,7 +82,7 @@ func (b *deliveryBackend) view(context.Context, wal.Partition) (view, wal.Offset
 	return nil, wal.NoOffset, errOneStore
 }
 
-func (b *deliveryBackend) compare(context.Context, wal.Partition, view, view, *consumers.Report, func(n int64)) error {
+func (b *deliveryBackend) compare(context.Context, *comparison) error {
 	return errOneStore
 }
 

@@ -12,6 +12,7 @@ import (
 // TestHandshakeLeavesOutWhatIsNotKnown: a figure that nobody measured would read as
 // idle, and an objective that nobody set as no time at all.
 func TestHandshakeLeavesOutWhatIsNotKnown(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	type answer struct {
 		Slo          map[string]any

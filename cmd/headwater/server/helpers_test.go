@@ -40,6 +40,9 @@ func start(t *testing.T, dir string) *Server {
 
 func open(t *testing.T, dir string) *Server {
 	t.Helper()
+	if splitAll {
+		return splits.open(t, dir, nil)
+	}
 	s, err := Open(t.Context(), Config{DataDir: dir, Demo: true})
 	if err != nil {
 		t.Fatal(err)

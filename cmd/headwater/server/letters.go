@@ -19,6 +19,9 @@ func (x *space) openLetters(ctx context.Context) (err error) {
 	if x.ns.Letters, err = consumers.OpenDeadLetters(ctx, x.letters, x.s.countLetter); err != nil {
 		return fmt.Errorf("read topic %s: %w", topic, err)
 	}
+	if !x.s.cfg.Role.applies() {
+		return nil // they are written by the owner
+	}
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		b, err := x.log.Bounds(ctx, p)
@@ -36,6 +39,9 @@ func (x *space) openLetters(ctx context.Context) (err error) {
 // not keep, but for those of what is parked, and of what is applied again after a
 // crash. more says that it has to wait for the first keep.
 func (x *space) trimLetters(ctx context.Context, _ int) (more bool, err error) {
+	if !x.holds(0) { // one process trims them
+		return false, nil
+	}
 	x.mu.Lock()
 	durable := x.durable
 	x.mu.Unlock()
@@ -59,6 +65,9 @@ func (x *space) trimLetters(ctx context.Context, _ int) (more bool, err error) {
 			from := wal.Offset(0) // where the store begins after a crash
 			if o, ok := d[p]; ok {
 				from = o + 1
+			}
+			if !x.holds(p) {
+				from = max(x.standing(p).Letters, 0)
 			}
 			if part := st.loop.Part(p); part != nil {
 				if at := part.Parking().LowestAt(); at != wal.NoOffset {

@@ -68,7 +68,7 @@ func wantLetters(t *testing.T, s *Server, n, counted, trimmed int) []string {
 	if got := fmt.Sprint(st["deadLetters"]); got != fmt.Sprint(n) {
 		t.Errorf("status tells of %s letters, want %d", got, n)
 	}
-	text := get(t, "http://"+s.AdminAddr()+"/metrics").body
+	text := get(t, "http://"+inside(s).AdminAddr()+"/metrics").body
 	want := fmt.Sprintf(`headwater_dead_letters_total{reason="bound"} %d`, counted)
 	if got := strings.Contains(text, `headwater_dead_letters_total{reason="bound"}`); counted == 0 && got || counted > 0 && !strings.Contains(text, want+"\n") {
 		t.Errorf("no %s in the metrics", want)
@@ -82,6 +82,7 @@ func wantLetters(t *testing.T, s *Server, n, counted, trimmed int) []string {
 // TestAReplayDoublesNoLetters: a store that is behind, as after kill -9, has its
 // records applied again. Their letters are there already.
 func TestAReplayDoublesNoLetters(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	dir := t.TempDir()
 	stores, old := filepath.Join(dir, "stores"), filepath.Join(t.TempDir(), "old")
@@ -118,9 +119,7 @@ func trimNow(t *testing.T, s *Server) {
 	if r := call(t, s, "Counter.VerifyCount", `{"namespace":"stock","counter":"x"}`); r.status != 200 {
 		t.Fatal(r)
 	}
-	s.spaces.mu.Lock()
-	x := s.spaces.open["stock"]
-	s.spaces.mu.Unlock()
+	x := spaceOf(t, s, "stock")
 	_, err := x.keep(t.Context(), 0)
 	if err == nil {
 		_, err = x.trimLetters(t.Context(), 0)

@@ -101,9 +101,7 @@ func TestTheStoreOfALogGoesOnWhereTheLogBegins(t *testing.T) {
 	}
 	s = open(t, dir)
 	write("second")
-	s.spaces.mu.Lock()
-	x := s.spaces.open["short"]
-	s.spaces.mu.Unlock()
+	x := spaceOf(t, s, "short")
 	b, err := x.log.Bounds(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 type spaceMetrics struct {
 	s                                                                                   *Server
 	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left, conflicts, wide *prometheus.Desc
+
+	cacheRequests, cacheBytes, cacheEvicted *prometheus.Desc
 }
 
 func newSpaceMetrics(s *Server) *spaceMetrics {
@@ -31,11 +33,15 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 		left:        d("headwater_dead_letters_trimmed_total", "Records whose dead letters have left by dead_letters.retention or max_bytes, ever.", "namespace"),
 		conflicts:   d("headwater_ts_conflicts_total", "Events that came with another value of an item that they had, which changed nothing, since the PRIMARY was opened.", "namespace"),
 		wide:        d("headwater_ts_wide_pages_total", "Pages of events that ended in a slice in which their series has more than 64 MiB.", "namespace"),
+
+		cacheRequests: d("headwater_cache_requests_total", "Reads of a namespace with a CACHE: hit needed no query of the other server, miss did, unkept is a miss whose answer was not kept because a write came meanwhile.", "namespace", "result"),
+		cacheBytes:    d("headwater_cache_bytes", "What the CACHE of a namespace holds, about.", "namespace"),
+		cacheEvicted:  d("headwater_cache_evicted_total", "Records that left the CACHE of a namespace for want of room or by its ttl.", "namespace"),
 	}
 }
 
 func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts, m.wide} {
+	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts, m.wide, m.cacheRequests, m.cacheBytes, m.cacheEvicted} {
 		ch <- d
 	}
 }
@@ -50,6 +56,16 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 		if n.Stream == nil {
 			continue
 		}
+		for role, l := range lagByRole(n, now) {
+			gauge(m.lagRecords, float64(l.Records), n.Name, role)
+			gauge(m.lagSeconds, l.Time.Seconds(), n.Name, role)
+		}
+		if n.TimeSeries != nil {
+			ch <- prometheus.MustNewConstMetric(m.wide, prometheus.CounterValue, float64(n.TimeSeries.WidePages()), n.Name)
+		}
+		if !m.s.cfg.Role.applies() { // the rest is counted once, by the worker
+			continue
+		}
 		var parked int64
 		for i := range n.Stream.Info().Partitions {
 			p := wal.Partition(i)
@@ -58,20 +74,23 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 				parked += int64(k)
 			}
 		}
-		for role, l := range lagByRole(n, now) {
-			gauge(m.lagRecords, float64(l.Records), n.Name, role)
-			gauge(m.lagSeconds, l.Time.Seconds(), n.Name, role)
-		}
 		gauge(m.parked, float64(parked), n.Name)
 		gauge(m.tokens, float64(m.s.spaces.liveTokens(context.Background(), n.Name)), n.Name)
 		if n.Applier != nil {
 			ch <- prometheus.MustNewConstMetric(m.left, prometheus.CounterValue, float64(n.Letters.Trimmed()), n.Name)
 		}
-		if n.TimeSeries != nil {
-			ch <- prometheus.MustNewConstMetric(m.wide, prometheus.CounterValue, float64(n.TimeSeries.WidePages()), n.Name)
-		}
 		if events, ok := m.s.spaces.conflicts(n.Name); ok {
 			ch <- prometheus.MustNewConstMetric(m.conflicts, prometheus.CounterValue, float64(events), n.Name)
+		}
+		if c, ok := m.s.spaces.cacheStats(n.Name); ok && c.On {
+			count := func(d *prometheus.Desc, v int64, labels ...string) {
+				ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append([]string{n.Name}, labels...)...)
+			}
+			count(m.cacheRequests, c.Hits, "hit")
+			count(m.cacheRequests, c.Misses, "miss")
+			count(m.cacheRequests, c.Unkept, "unkept")
+			count(m.cacheEvicted, c.Evicted)
+			gauge(m.cacheBytes, float64(c.Bytes), n.Name)
 		}
 		for role, seconds := range m.s.spaces.trimBlockedSeconds(n) {
 			gauge(m.trimSeconds, seconds, n.Name, role)

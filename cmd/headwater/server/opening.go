@@ -109,7 +109,9 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 		if again {
 			state = "retrying"
 		}
-		if attempt == 1 || !again {
+		if errors.Is(err, namespace.ErrOwned) && sp.s.cfg.Role == Worker { // as one of several
+			sp.s.log.Info("a namespace is another worker's", "namespace", name, "reason", err)
+		} else if attempt == 1 || !again {
 			sp.s.log.Error("a namespace cannot be served", "namespace", name, "reason", err, "tried_again", again)
 		} else {
 			sp.s.log.Debug("a namespace still cannot be served", "namespace", name, "reason", err)
@@ -131,7 +133,7 @@ func (sp *spaces) openUntilServed(ctx context.Context, o *opening) {
 // namespace after another, and opening one may take long, because its store is loaded;
 // a topic that does not answer must not use that time up.
 func (sp *spaces) probe(ctx context.Context, e *namespace.Entry) error {
-	if len(sp.s.cfg.KafkaBrokers) == 0 {
+	if !sp.s.shared() {
 		return nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, sp.s.cfg.StartTimeout/probes)
@@ -179,7 +181,7 @@ func (sp *spaces) serve(o *opening, x *space) error {
 	if sp.opening[name] != o {
 		return errGivenUp
 	}
-	if x.front != nil && x.hasHome() { // a stand-in has none to lose
+	if x.front != nil && x.keeps() { // a stand-in has none to lose
 		if err := x.mayOwn(); err != nil {
 			return err
 		}

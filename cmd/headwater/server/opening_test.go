@@ -128,6 +128,7 @@ func TestKafkaModeGivesUpOpeningWhatIsDeleted(t *testing.T) {
 
 // TestStatusOfAFailedNamespace: it is asked for because it has failed.
 func TestStatusOfAFailedNamespace(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	s := start(t, t.TempDir())
 	n, _ := s.spaces.dir.Get("demo-kv")

@@ -61,10 +61,10 @@ func until(t *testing.T, what string, ok func() bool) {
 // metric is a sample of a scrape.
 func metric(t *testing.T, s *Server, name string) float64 {
 	t.Helper()
-	r := get(t, "http://"+s.AdminAddr()+"/metrics")
+	r := get(t, "http://"+inside(s).AdminAddr()+"/metrics")
 	m := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(name) + " (\\S+)$").FindStringSubmatch(r.body)
 	if m == nil {
-		t.Fatalf("no %s in the scrape", name)
+		t.Fatalf("no %s in the scrape, %d: %.2000s", name, r.status, r.body)
 	}
 	v, err := strconv.ParseFloat(m[1], 64)
 	if err != nil {

@@ -151,6 +151,7 @@ func TestPoisonParksItsKeyAndNothingElse(t *testing.T) {
 // TestUnknownRecordVersionStopsItsPartition: what cannot be read is never guessed
 // at, and the others go on.
 func TestUnknownRecordVersionStopsItsPartition(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	s := start(t, t.TempDir())
 	l := topic(t, s, "demo-kv")

@@ -24,13 +24,13 @@ func (s *Server) release(ctx context.Context, req *headwaterv1.ReleaseNamespaceR
 		return nil, fmt.Errorf("release %.64q: %w", name, namespace.ErrNotFound)
 	case req.GetConfirm() != name:
 		return nil, fmt.Errorf("release namespace %s: %w", name, namespace.ErrConfirm)
-	case len(s.cfg.KafkaBrokers) == 0:
+	case !s.shared():
 		return nil, notReleasable("the log of namespace %s is in the data directory of this process, and no other directory has it; restore the directory from a copy", name)
 	case e.Config.Abstraction == namespace.Log:
 		return nil, notReleasable("namespace %s has no home: the store of a log namespace follows from its log, and every process serves it", name)
 	case req.GetUndo():
 		return s.takeBack(ctx, req, e, by)
-	case e.Owner == s.dir.id && s.spaces.serves(name):
+	case e.Owner == s.id && s.spaces.serves(name) && !s.maySpread(e):
 		return nil, notReleasable("this process is the home of namespace %s and serves it; stop it, and send the release to another process", name)
 	}
 	out, err := s.nextHome(ctx, e)
@@ -50,16 +50,16 @@ func (s *Server) release(ctx context.Context, req *headwaterv1.ReleaseNamespaceR
 
 // takeBack makes this process's data directory the home again.
 func (s *Server) takeBack(ctx context.Context, req *headwaterv1.ReleaseNamespaceRequest, e *namespace.Entry, by string) (*headwaterv1.ReleaseNamespaceResponse, error) {
-	out := &headwaterv1.ReleaseNamespaceResponse{Namespace: e.Name, Home: s.dir.id, Next: "this process opens its store again, and applies what the log has beyond it"}
+	out := &headwaterv1.ReleaseNamespaceResponse{Namespace: e.Name, Home: s.id, Next: "this process opens its store again, and applies what the log has beyond it"}
 	if req.GetDryRun() {
-		return out, e.MayTakeBack(s.dir.id)
+		return out, e.MayTakeBack(s.id)
 	}
-	v, err := s.names.TakeBack(ctx, e.Name, s.dir.id, by)
+	v, err := s.names.TakeBack(ctx, e.Name, s.id, by)
 	if err != nil {
 		return nil, err
 	}
 	out.Version = int64(v)
-	s.log.Warn("the release of a namespace was taken back", "namespace", e.Name, "home", s.dir.id, "by", by, "registry_version", v)
+	s.log.Warn("the release of a namespace was taken back", "namespace", e.Name, "home", s.id, "by", by, "registry_version", v)
 	return out, nil
 }
 
@@ -77,6 +77,10 @@ func (s *Server) nextHome(ctx context.Context, e *namespace.Entry) (*headwaterv1
 		return nil, err
 	}
 	out := &headwaterv1.ReleaseNamespaceResponse{Namespace: e.Name}
+	if s.maySpread(e) {
+		out.Next = "the workers share its partitions, and each goes on where the home has ended"
+		return out, nil
+	}
 	var records int64
 	var missing []string
 	for i := range log.Info().Partitions {
@@ -128,11 +132,14 @@ func (sp *spaces) serves(name string) bool {
 // turned reports whether x is open though e has another home, or was not opened for a
 // home that e no longer has.
 func (sp *spaces) turned(x *space, e *namespace.Entry) bool {
-	if x.front != nil && !x.hasHome() {
+	if x.group != nil {
+		return !sp.s.spreads(e)
+	}
+	if x.front != nil && !x.keeps() {
 		return false
 	}
 	if x.front != nil {
-		return e.Owner != sp.s.dir.id
+		return e.Owner != sp.s.id
 	}
 	return errors.Is(x.ns.Failed(), namespace.ErrOwned) && e.OwnerVersion != x.entry.OwnerVersion
 }
@@ -141,7 +148,10 @@ func (sp *spaces) turned(x *space, e *namespace.Entry) bool {
 // where this directory may be its home. Callers are told meanwhile. Of x's store
 // nothing is removed.
 func (sp *spaces) turn(wait context.Context, x *space, e *namespace.Entry) {
-	owned := e.Owned(sp.s.dir.id)
+	owned := e.Owned(sp.s.id)
+	if sp.s.spreads(e) { // which no home is asked for
+		owned = nil
+	}
 	why, state := owned, "stopped"
 	if owned == nil {
 		why, state = fmt.Errorf("namespace %s is being opened, as its former home was released: %w", e.Name, wal.ErrUnavailable), "retrying"

@@ -299,6 +299,7 @@ func TestKafkaModeTheNextHomeNamesWhatTheLogNoLongerHas(t *testing.T) {
 }
 
 func TestWhatTheEmbeddedLogHoldsIsNotReleased(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	s := start(t, t.TempDir())
 	expectBody(t, release(t, s, "demo-kv", ""), http.StatusBadRequest, "HW-1212")

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,9 +16,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/segmentio/ksuid"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/headwater-db/headwater/consumers/clickhousestore"
+	"github.com/headwater-db/headwater/consumers/remote"
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
@@ -28,7 +31,16 @@ import (
 // Config is what a process is started with. The zero value is `headwater dev` on
 // free ports.
 type Config struct {
-	DataDir string // default ./headwater-data
+	Role Role
+	// DataDir is where stores and the embedded log are; a Gateway has none. Default
+	// ./headwater-data.
+	DataDir string
+	// Internal is the address of the listener that gateways ask a Worker on, Advertise what
+	// they are told of it; default: where it really listens.
+	Internal, Advertise string
+	// Abstractions and ConsumeNamespaces (patterns as of path.Match) say what a Worker applies;
+	// empty: all.
+	Abstractions, ConsumeNamespaces []string
 	// HTTP, GRPC and Admin are addresses to listen on; port 0 picks a free one.
 	HTTP, GRPC, Admin string
 	// AllowedHosts are the names that HTTP requests may be for, beside localhost and
@@ -40,6 +52,11 @@ type Config struct {
 	// ReplicationFactor of topics on Kafka. 0 is 3; 1 is for development and says
 	// so in the log.
 	ReplicationFactor int
+	// Kafka is how the brokers are talked to.
+	Kafka KafkaSecurity
+	// AllowUnsafe lets topics have fewer than three replicas, and acknowledgements fewer than two.
+	// Dev is let by its ReplicationFactor.
+	AllowUnsafe bool
 	// TopicPrefix begins the name of every topic on Kafka, so that installations
 	// can share a cluster. Default "headwater". The embedded log has no use for it.
 	TopicPrefix string
@@ -47,6 +64,9 @@ type Config struct {
 	// gives up when no broker does. A namespace whose topic does not answer is
 	// opened later. Default DefaultStartTimeout.
 	StartTimeout time.Duration
+	// SessionTimeout is after how long without a sign of life a worker's partitions are given to others. Default
+	// DefaultSessionTimeout.
+	SessionTimeout time.Duration
 	// Clusters are the servers beside this one that stores may be on, by name.
 	Clusters map[string]Cluster
 	// Demo makes the demo namespaces where they do not exist.
@@ -75,6 +95,9 @@ const DefaultVerifyInterval = 10 * time.Second
 // DefaultShutdownTimeout is Config.ShutdownTimeout where none is set.
 const DefaultShutdownTimeout = 30 * time.Second
 
+// DefaultSessionTimeout is Config.SessionTimeout where none is set. Brokers take 6 s to 30 min.
+const DefaultSessionTimeout = 10 * time.Second
+
 // DefaultStartTimeout is Config.StartTimeout where none is set.
 const DefaultStartTimeout = 30 * time.Second
 
@@ -82,7 +105,7 @@ func (c Config) withDefaults() Config {
 	if c.DataDir == "" {
 		c.DataDir = "headwater-data"
 	}
-	for _, a := range []*string{&c.HTTP, &c.GRPC, &c.Admin} {
+	for _, a := range []*string{&c.HTTP, &c.GRPC, &c.Admin, &c.Internal} {
 		if *a == "" {
 			*a = "127.0.0.1:0"
 		}
@@ -96,6 +119,9 @@ func (c Config) withDefaults() Config {
 	if c.VerifyInterval == 0 {
 		c.VerifyInterval = DefaultVerifyInterval
 	}
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = DefaultSessionTimeout
+	}
 	if c.StartTimeout == 0 {
 		c.StartTimeout = DefaultStartTimeout
 	}
@@ -105,30 +131,41 @@ func (c Config) withDefaults() Config {
 	if len(c.KafkaBrokers) == 0 {
 		c.TopicPrefix = ""
 	}
+	if c.Role == Dev && c.ReplicationFactor > 0 {
+		c.AllowUnsafe = c.AllowUnsafe || c.ReplicationFactor < 3
+	}
 	return c
 }
 
 // Server is a running process.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	dir    *dataDir
-	reg    *prometheus.Registry
-	broker wal.Broker
-	names  *namespace.Registry
-	spaces *spaces
-	sweep  *retention.Sweeper
-	jobs   *jobs
-	gate   *gateway.Server
-	admin  *adminServer
-	cache  *pebble.Cache
+	cfg     Config
+	id      string // of the data directory; of the process where it has none
+	process string // id of this start
+	log     *slog.Logger
+	dir     *dataDir // nil of a Gateway
+	reg     *prometheus.Registry
+	broker  wal.Broker
+	names   *namespace.Registry
+	spaces  *spaces
+	groups  *groups
+	sweep   *retention.Sweeper
+	jobs    *jobs
+	gate    *gateway.Server // nil of a Worker
+	admin   *adminServer
+	inside  *insideServer // nil but of a Worker
+	peers   *remote.Peers // of a shared log
+	secret  []byte        // of the cluster; nil where the log is not shared
+	cache   *pebble.Cache
 	// clusters are those of Config.Clusters.
-	clusters map[string]*clickhousestore.Cluster
+	clusters map[string]Connection
+	schemas  sync.Map // of string to error: the clusters without the tables of this build
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
 
 	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
+	insideL              net.Listener
 
 	run      context.Context // ends when the process stops
 	cancel   context.CancelFunc
@@ -159,10 +196,14 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.hosts, err = gateway.NewHosts(cfg.AllowedHosts); err != nil {
 		return nil, err
 	}
-	if s.dir, err = openDataDir(cfg.DataDir); err != nil {
-		return nil, err
+	s.process = ksuid.New().String()
+	if s.id = s.process; cfg.Role.applies() {
+		if s.dir, err = openDataDir(cfg.DataDir); err != nil {
+			return nil, err
+		}
+		undo = append(undo, s.dir.close)
+		s.id = s.dir.id
 	}
-	undo = append(undo, s.dir.close)
 	if err = s.listen(); err != nil {
 		return nil, err
 	}
@@ -173,19 +214,41 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err = s.openLog(ctx, &undo); err != nil {
 		return nil, err
 	}
+	if s.shared() {
+		if s.secret, err = s.names.Secret(ctx); err != nil {
+			return nil, err
+		}
+		s.peers = remote.NewPeers(s.insideSecret())
+		undo = append(undo, func() error { s.peers.Close(); return nil })
+	}
 	s.cache = pebble.NewCache(256 << 20)
 	undo = append(undo, func() error { s.cache.Unref(); return nil })
 	s.sweep = retention.New(retention.Config{Logger: s.log})
 	s.jobs = &jobs{s: s}
+	s.groups = &groups{s: s, all: make(map[namespace.Abstraction]*membership)}
+	undo = append(undo, func() error { s.groups.close(); return nil })
 	s.spaces = newSpaces(s)
 	undo = append(undo, s.spaces.close)
-	if err = s.applyDocuments(ctx); err != nil {
-		return nil, err
+	if cfg.Role.Answers() {
+		if err = s.applyDocuments(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Role == Worker { // before a claim tells its address
+		s.inside = newInsideServer(s)
+		s.work.Go(func() error { return s.inside.serve(s.insideL) })
+		undo = append(undo, s.inside.close)
 	}
 	if err = s.spaces.sync(ctx); err != nil {
 		return nil, err
 	}
-	if err = s.newGateway(); err != nil {
+	if cfg.Role.Answers() {
+		if err = s.newGateway(); err != nil {
+			return nil, err
+		}
+	}
+	s.admin = newAdminServer(s)
+	if err = errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s))); err != nil {
 		return nil, err
 	}
 	s.start()
@@ -193,10 +256,18 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 }
 
 func (s *Server) listen() (err error) {
+	answers := s.cfg.Role.Answers()
 	for _, l := range []struct {
 		to         *net.Listener
 		addr, flag string
-	}{{&s.httpL, s.cfg.HTTP, "--http"}, {&s.grpcL, s.cfg.GRPC, "--grpc"}, {&s.adminL, s.cfg.Admin, "--admin"}} {
+		wanted     bool
+	}{
+		{&s.httpL, s.cfg.HTTP, "--http", answers}, {&s.grpcL, s.cfg.GRPC, "--grpc", answers}, {&s.adminL, s.cfg.Admin, "--admin", true},
+		{&s.insideL, s.cfg.Internal, "--internal", s.cfg.Role == Worker},
+	} {
+		if !l.wanted {
+			continue
+		}
 		var lc net.ListenConfig
 		if *l.to, err = lc.Listen(s.run, "tcp", l.addr); err != nil {
 			return errors.Join(fmt.Errorf("listen on %s: %w; choose another address with %s (port 0 picks a free one)", l.addr, err, l.flag), s.closeListeners())
@@ -237,7 +308,7 @@ func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) 
 }
 
 func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
-	if len(s.cfg.KafkaBrokers) == 0 {
+	if !s.shared() {
 		if err := s.dir.checkLog(); err != nil {
 			return nil, err
 		}
@@ -251,8 +322,12 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 		failing.opened()
 		return b, nil
 	}
+	opts, err := s.cfg.Kafka.opts()
+	if err != nil {
+		return nil, err
+	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
-		Brokers: s.cfg.KafkaBrokers, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.ReplicationFactor > 0 && s.cfg.ReplicationFactor < 3,
+		Brokers: s.cfg.KafkaBrokers, Opts: opts, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.AllowUnsafe,
 		CloseTimeout: s.cfg.ShutdownTimeout / 5, Logger: s.log, Registerer: s.reg,
 	})
 	if err != nil {
@@ -290,19 +365,11 @@ func (f *openFailure) opened() {
 }
 
 func (s *Server) newGateway() error {
-	key, err := s.dir.pageKey()
-	if err != nil {
-		return err
-	}
-	pages, err := gateway.NewPageTokens(key)
+	pages, err := s.pageTokens()
 	if err != nil {
 		return err
 	}
 	dir := s.spaces.dir
-	logType := "embedded"
-	if len(s.cfg.KafkaBrokers) > 0 {
-		logType = "kafka"
-	}
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
 			KeyValue:   gateway.NewKeyValue(dir, pages),
@@ -310,28 +377,61 @@ func (s *Server) newGateway() error {
 			TimeSeries: gateway.NewTimeSeries(dir, pages),
 			Log:        gateway.NewLog(dir, s.broker, s.jobs.note),
 			Namespace:  gateway.NewNamespaces(s.names, s.spaces.wait),
-			Admin: gateway.NewAdmin(gateway.AdminConfig{
-				Directory: dir, Broker: s.broker, LogType: logType, Incarnation: s.dir.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
-				Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s}, Release: s.release,
-			}),
+			Admin:      s.adminService(),
 		},
 		GRPC: s.grpcL, HTTP: s.httpL, Hosts: s.hosts, Logger: s.log, Registerer: s.reg, Version: s.cfg.Version,
 	})
-	s.admin = newAdminServer(s)
-	return errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s)))
+	return nil
+}
+
+// newAdmin is the AdminService, which a worker answers gateways with too.
+func (s *Server) newAdmin() *gateway.Admin {
+	logType := "embedded"
+	if s.shared() {
+		logType = "kafka"
+	}
+	return gateway.NewAdmin(gateway.AdminConfig{
+		Directory: s.spaces.dir, Broker: s.broker, LogType: logType, Incarnation: s.id, Version: s.cfg.Version, Commit: s.cfg.Commit,
+		Unready: s.Unready, TokensLive: s.spaces.liveTokens, Warnings: s.Warnings, Stores: storesAPI{s}, Release: s.release,
+	})
+}
+
+// pageTokens seals page tokens so that they outlive the process, and so that each process
+// that shares the log opens those of the others.
+func (s *Server) pageTokens() (*gateway.PageTokens, error) {
+	if s.secret != nil {
+		return gateway.NewPageTokens(s.derive("page tokens"))
+	}
+	key, err := s.dir.pageKey()
+	if err != nil {
+		return nil, err
+	}
+	return gateway.NewPageTokens(key)
+}
+
+// derive is a key for one purpose, from the secret of the cluster.
+func (s *Server) derive(purpose string) []byte {
+	h := hmac.New(sha256.New, s.secret)
+	h.Write([]byte(purpose))
+	return h.Sum(nil)
 }
 
 // start runs what runs beside the requests.
 func (s *Server) start() {
-	s.work.Go(func() error { return s.gate.Serve() })
+	if s.gate != nil {
+		s.work.Go(func() error { return s.gate.Serve() })
+	}
 	s.work.Go(func() error { return s.admin.serve(s.adminL) })
 	s.work.Go(func() error { return s.sweep.Run(s.run) })
 	s.work.Go(func() error { return s.spaces.follow(s.run) })
 	s.work.Go(func() error { return s.watchReadiness(s.run) })
+	s.work.Go(func() error { return s.watchSchemas(s.run) })
 	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
 	s.work.Go(func() error { s.watchWarnings(s.run); return nil })
 	s.work.Go(func() error { s.watchLag(s.run); return nil })
-	s.work.Go(func() error { s.reap(s.run); return nil })
+	if s.cfg.Role.applies() {
+		s.work.Go(func() error { s.reap(s.run); return nil })
+	}
 }
 
 // reap removes the topics of deleted namespaces that a crash has left, while
@@ -369,6 +469,9 @@ func (s *Server) Unready() error {
 	if err := s.broker.Health(); err != nil {
 		return err
 	}
+	if err := s.schemasMissing(); err != nil {
+		return err
+	}
 	return s.spaces.unready()
 }
 
@@ -380,7 +483,7 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	for {
 		err := s.Unready()
 		if err == nil {
-			s.gate.SetReady(true)
+			s.setReady(true)
 			return nil
 		}
 		select {
@@ -395,7 +498,7 @@ func (s *Server) watchReadiness(ctx context.Context) error {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
 	for {
-		s.gate.SetReady(s.Unready() == nil)
+		s.setReady(s.Unready() == nil)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -404,10 +507,31 @@ func (s *Server) watchReadiness(ctx context.Context) error {
 	}
 }
 
-// HTTPAddr, GRPCAddr and AdminAddr are where the process really listens.
-func (s *Server) HTTPAddr() string  { return s.httpL.Addr().String() }
-func (s *Server) GRPCAddr() string  { return s.grpcL.Addr().String() }
-func (s *Server) AdminAddr() string { return s.adminL.Addr().String() }
+// setReady tells the gRPC health service whether writes are taken.
+func (s *Server) setReady(ready bool) {
+	if s.gate != nil {
+		s.gate.SetReady(ready)
+	}
+}
 
-// DataDir is the data directory.
-func (s *Server) DataDir() string { return s.dir.path }
+// HTTPAddr, GRPCAddr, AdminAddr and InternalAddr are where the process really listens, empty where
+// its role has no such listener.
+func (s *Server) HTTPAddr() string     { return addressOf(s.httpL) }
+func (s *Server) GRPCAddr() string     { return addressOf(s.grpcL) }
+func (s *Server) AdminAddr() string    { return addressOf(s.adminL) }
+func (s *Server) InternalAddr() string { return addressOf(s.insideL) }
+
+func addressOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// DataDir is the data directory; a Gateway has none.
+func (s *Server) DataDir() string {
+	if s.dir == nil {
+		return ""
+	}
+	return s.dir.path
+}

@@ -52,16 +52,20 @@ func (c *closing) step(what string, f func() error) error {
 // which the process is to end.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
-	s.gate.SetReady(false)
+	s.setReady(false)
 	t := time.NewTimer(s.cfg.DrainDelay)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+	s.groups.handOver(ctx)
 	return s.shutDown(func() error {
 		requests, cancel := context.WithTimeout(ctx, 3*s.cfg.ShutdownTimeout/5)
 		defer cancel()
+		if s.gate == nil {
+			return nil
+		}
 		return s.gate.Drain(requests)
 	})
 }
@@ -97,20 +101,38 @@ func (s *Server) shutDown(drain func() error) error {
 
 func (s *Server) closeAll() error {
 	step := s.closing.step
-	err := step("the listeners", func() error { return errors.Join(s.gate.Close(), s.admin.close()) })
+	err := step("the listeners", func() error {
+		var err error
+		if s.gate != nil {
+			err = s.gate.Close()
+		}
+		if s.inside != nil { // while the stores are open
+			err = errors.Join(err, s.inside.close())
+		}
+		return errors.Join(err, s.admin.close())
+	})
 	s.cancel()
-	err = errors.Join(err, step("work in the background", s.work.Wait), s.spaces.close(), step("the namespace registry", func() error {
+	err = errors.Join(err, step("work in the background", s.work.Wait), s.spaces.close(), step("the consumer groups", func() error {
+		s.groups.close()
+		return nil
+	}), step("the namespace registry", func() error {
 		s.names.Close()
 		return nil
 	}), step("the log", s.broker.Close))
+	if s.peers != nil {
+		s.peers.Close()
+	}
 	s.cache.Unref()
 	err = errors.Join(err, s.closeClusters())
-	return errors.Join(err, s.closeListeners(), s.dir.close())
+	if s.dir != nil {
+		err = errors.Join(err, s.dir.close())
+	}
+	return errors.Join(err, s.closeListeners())
 }
 
 func (s *Server) closeListeners() error {
 	var errs []error
-	for _, l := range []net.Listener{s.httpL, s.grpcL, s.adminL} {
+	for _, l := range []net.Listener{s.httpL, s.grpcL, s.adminL, s.insideL} {
 		if l == nil {
 			continue
 		}

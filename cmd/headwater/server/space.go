@@ -12,6 +12,8 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/decisions"
+	"github.com/headwater-db/headwater/consumers/remote"
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
@@ -35,7 +37,12 @@ type space struct {
 	// letters is the topic of dead letters.
 	letters wal.Log
 	// progress is how far the stores that serve have applied.
-	progress *wal.Progress
+	progress  *wal.Progress
+	decisions wal.Log         // nil where the log is not shared
+	claims    *decisions.Book // who holds which partition; nil as decisions
+	owners    *remote.Client  // of a Gateway
+	holding   *holding        // nil where no other process takes partitions
+	group     *membership     // nil: all partitions are applied here, and nowhere else
 	// front takes the calls of the abstraction; nil in a stand-in.
 	front front
 	// stores by name; the siblings among them follow each other.
@@ -48,6 +55,7 @@ type space struct {
 	// reconcile wakes the goroutine that keeps the stores in step with the registry.
 	reconcile chan struct{}
 	stepping  sync.Mutex // held while a store is opened, promoted or dropped
+	caching   caching
 
 	turning sync.Mutex // held while a store begins to answer
 
@@ -56,6 +64,7 @@ type space struct {
 	upkeep []upkeep // by partition
 	// durable is how far each store was when it was last synced; nil before the first time.
 	durable      map[*store]map[wal.Partition]wal.Offset
+	wide         wideSeries                   // of a time-series namespace
 	lastSettings atomic.Pointer[lastSettings] // of a time-series namespace
 }
 
@@ -79,12 +88,18 @@ func frontOptions(c *namespace.Config) consumers.FrontOptions {
 func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, err error) {
 	x := &space{s: s, entry: e, ready: make(chan struct{}), siblings: consumers.NewSiblings(), stores: make(map[string]*store), reconcile: make(chan struct{}, 1)}
 	x.run, x.cancel = context.WithCancel(s.run)
+	if s.spreads(e) {
+		if x.group, err = s.groups.of(e); err != nil {
+			x.cancel()
+			return nil, err
+		}
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.stop())
 		}
 	}()
-	if x.hasHome() {
+	if x.keeps() {
 		if err := x.mayOwn(); err != nil {
 			return nil, err
 		}
@@ -92,11 +107,22 @@ func (s *Server) openSpace(ctx context.Context, e *namespace.Entry) (_ *space, e
 	if err := x.serve(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.openStores(ctx); err != nil {
-		return nil, err
+	if s.cfg.Role.applies() {
+		if err := x.openStores(ctx); err != nil {
+			return nil, err
+		}
+		if err := x.claim(ctx); err != nil {
+			return nil, err
+		}
+		x.work.Go(func() { x.followers(x.run) }) // of a PRIMARY that answers
+		x.work.Go(func() { x.watchServing(x.run) })
 	}
-	x.noteEnds(ctx)
-	x.work.Go(func() { x.catchUp(x.run) })
+	if s.cfg.Role == Gateway { // which has nothing to catch up: it is known to callers once it takes writes
+		x.catchUp(ctx)
+	} else {
+		x.noteEnds(ctx)
+		x.work.Go(func() { x.catchUp(x.run) })
+	}
 	x.addTargets()
 	return x, nil
 }
@@ -113,12 +139,15 @@ func (x *space) serve(ctx context.Context) (err error) {
 	x.serving = make([]atomic.Pointer[served], info.Partitions)
 	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, Stores: x.storeViews, TrimBlocked: x.trimBlocked}
 	x.ns.SetConfig(e.Config)
+	x.progress = wal.NewProgress(info.Partitions)
+	if err := x.openDecisions(ctx); err != nil {
+		return err
+	}
 	if err := x.openLetters(ctx); err != nil {
 		return err
 	}
-	x.progress = wal.NewProgress(info.Partitions)
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})
-	x.ns.Stream.LetBehind(remotePrimary(e.Config))
+	x.ns.Stream.LetBehind(x.letBehind(e.Config))
 	return x.openFront()
 }
 
@@ -138,11 +167,12 @@ func (x *space) primary() *store {
 func (x *space) configure(e *namespace.Entry) {
 	x.ns.SetConfig(e.Config)
 	if x.ns.Stream != nil { // it is served
-		x.ns.Stream.LetBehind(remotePrimary(e.Config))
+		x.ns.Stream.LetBehind(x.letBehind(e.Config))
 	}
 	for _, st := range x.all() {
 		st.ledger.SetTokenWindow(e.Config.Tokens.Window)
 	}
+	x.setCaches(e.Config)
 	x.changedStores()
 }
 
@@ -151,6 +181,12 @@ func (x *space) all() []*store {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Collect(maps.Values(x.stores))
+}
+
+// letBehind reports whether writes are taken however far the stores are behind: where one of
+// them is on another server, or another process has them.
+func (x *space) letBehind(c *namespace.Config) bool {
+	return !x.s.cfg.Role.applies() || remotePrimary(c)
 }
 
 // noteEnds counts what the log holds as acknowledged: an earlier process did so.
@@ -171,14 +207,14 @@ func (x *space) noteEnds(ctx context.Context) {
 // write that is not applied yet is appended then, answered as perhaps one, and changes
 // nothing.
 func (x *space) catchUp(ctx context.Context) {
-	remote := remotePrimary(x.entry.Config)
+	behind := x.letBehind(x.entry.Config)
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		o, err := x.end(ctx, p)
 		if err == nil {
 			x.ns.Stream.Progress().Ack(p, o)
 			x.ns.Stream.Inherit(p, o)
-			if !remote {
+			if !behind {
 				err = x.ns.Stream.WaitApplied(ctx, p, o)
 			}
 		}
@@ -227,6 +263,9 @@ func (x *space) waitReady(ctx context.Context) error {
 // storeState tells how the store that serves fares: a partition that has stopped
 // counts before one that is retried.
 func (x *space) storeState() (state, reason string) {
+	if x.owners != nil {
+		return x.ownerState()
+	}
 	st := x.primary()
 	if st == nil {
 		return "stopped", "no store is open"
@@ -240,11 +279,18 @@ func (x *space) storeViews() []gateway.StoreView {
 	if !ok || e.Generation != x.entry.Generation {
 		return nil // it is being removed
 	}
+	if x.owners != nil {
+		conf := storeConfig(e.Config, e.Config.Primary())
+		state, reason := x.ownerState()
+		return []gateway.StoreView{{Name: conf.ID(), Role: conf.Role, Type: conf.Type, Stage: namespace.Serving, State: state, Reason: reason, Progress: x.progress}}
+	}
 	out := make([]gateway.StoreView, 0, len(e.Stores))
 	for _, l := range e.Stores {
 		conf := storeConfig(e.Config, l.Name)
-		v := gateway.StoreView{Name: l.Name, Role: conf.Role, Type: conf.Type, Generation: l.Generation, Stage: l.State}
-		if st := x.store(l.Name); l.State == namespace.Failed {
+		v := gateway.StoreView{Name: l.Name, Role: conf.Role, Type: conf.Type, Generation: l.Generation, Stage: l.State, Held: x.holds}
+		if st := x.primary(); v.Role == namespace.CacheRole && st != nil {
+			v.State, v.Reason, v.Progress = st.cacheState()
+		} else if st := x.store(l.Name); l.State == namespace.Failed {
 			v.State, v.Reason = "stopped", l.Message
 		} else if st == nil || st.generation != l.Generation {
 			v.State, v.Reason = "retrying", "it is being opened"
@@ -305,7 +351,19 @@ func (x *space) stop() error {
 	if x.cancel != nil {
 		x.cancel()
 	}
+	x.s.spaces.holders.CompareAndDelete(string(x.entry.Incarnation[:]), x)
+	if x.holding != nil { // whoever follows looks for another
+		for i := range x.holding.parts {
+			x.progress.Interrupt(wal.Partition(i), errGivenAway)
+		}
+	}
+	if x.group != nil {
+		x.group.Remove(x.entry.Topic)
+	}
 	x.work.Wait() // what opens stores is over
+	if x.claims != nil {
+		defer x.claims.Close() // which the stores go on by until they are stopped
+	}
 	stores := x.all()
 	errs := make([]error, len(stores))
 	var stopping sync.WaitGroup

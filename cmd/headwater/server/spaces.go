@@ -22,6 +22,9 @@ type spaces struct {
 	// origin is the incarnation of the registry's topic: whose stores these are.
 	origin string
 
+	// holders are the spaces whose partitions this process has claimed, by incarnation of the topic.
+	holders sync.Map
+
 	mu      sync.Mutex // guards what follows, and the entries of openings
 	open    map[string]*space
 	opening map[string]*opening // by name; the last one stays when it has ended
@@ -37,8 +40,12 @@ const originFile = "ORIGIN"
 const incarnationFile = "INCARNATION"
 
 func newSpaces(s *Server) *spaces {
+	dir := gateway.NewDirectory()
+	if s.shared() {
+		dir.Missing = s.lookFor
+	}
 	return &spaces{
-		s: s, dir: gateway.NewDirectory(), open: make(map[string]*space), opening: make(map[string]*opening), changed: make(chan struct{}),
+		s: s, dir: dir, open: make(map[string]*space), opening: make(map[string]*opening), changed: make(chan struct{}),
 		origin: s.names.Topic().Incarnation.String() + "\n",
 	}
 }
@@ -77,7 +84,7 @@ func (s *Server) applyDocuments(ctx context.Context) error {
 // patience bounds how long opening is waited for before it goes on unattended.
 // The embedded log does not keep one waiting: what takes long there is a store.
 func (sp *spaces) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	if len(sp.s.cfg.KafkaBrokers) == 0 {
+	if !sp.s.shared() {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, sp.s.cfg.StartTimeout)
@@ -139,20 +146,35 @@ func (sp *spaces) reached(version uint64) {
 // wait returns once this process serves the registry's version, and the
 // namespace takes writes.
 func (sp *spaces) wait(ctx context.Context, name string, version uint64) error {
+	if err := sp.reach(ctx, version); err != nil {
+		return fmt.Errorf("wait for namespace %s to be served: %w", name, err)
+	}
+	sp.mu.Lock()
+	x := sp.open[name]
+	sp.mu.Unlock()
+	if x == nil {
+		return nil
+	}
+	if err := x.waitReady(ctx); err != nil {
+		return err
+	}
+	x.waitOwners(ctx)
+	return nil
+}
+
+// reach returns once this process serves the registry's version.
+func (sp *spaces) reach(ctx context.Context, version uint64) error {
 	for {
 		sp.mu.Lock()
-		reached, changed, x := sp.version >= version, sp.changed, sp.open[name]
+		reached, changed := sp.version >= version, sp.changed
 		sp.mu.Unlock()
 		if reached {
-			if x == nil {
-				return nil
-			}
-			return x.waitReady(ctx)
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for namespace %s to be served: %w", name, ctx.Err())
+			return fmt.Errorf("wait for version %d of the registry: %w", version, ctx.Err())
 		}
 	}
 }
@@ -185,6 +207,9 @@ func (sp *spaces) put(ctx, wait context.Context, e *namespace.Entry) {
 	}
 	if cur != nil {
 		sp.remove(ctx, e.Name)
+	}
+	if sp.s.cfg.Role == Worker && !sp.s.cfg.consumes(e) {
+		return // another worker's
 	}
 	sp.begin(wait, e)
 }
@@ -231,6 +256,10 @@ func (sp *spaces) free(ctx context.Context, x *space) {
 	err := x.close()
 	ctx, cancel := context.WithTimeout(ctx, freeTimeout)
 	defer cancel()
+	if sp.s.cfg.Role == Gateway { // its topics are removed by who has its stores
+		sp.s.closed(x.ns.Name, err)
+		return
+	}
 	if rerr := x.removeStore(ctx); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
@@ -252,6 +281,9 @@ func (sp *spaces) removeLeftovers(ctx context.Context, entries []*namespace.Entr
 	keep := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		keep[e.Incarnation.String()] = true
+	}
+	if !sp.s.cfg.Role.applies() {
+		return nil
 	}
 	dirs, err := os.ReadDir(sp.s.dir.storeDir(""))
 	if err != nil {

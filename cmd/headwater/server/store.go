@@ -28,7 +28,7 @@ type backend interface {
 	// view is a snapshot of a partition with all that was applied, and its position.
 	view(ctx context.Context, p wal.Partition) (view, wal.Offset, error)
 	// compare compares two views of a partition, of this store and of another.
-	compare(ctx context.Context, p wal.Partition, a, b view, r *consumers.Report, looked func(n int64)) error
+	compare(ctx context.Context, c *comparison) error
 	// serve has reads of p answered by this store from now on.
 	serve(p wal.Partition)
 	// run does what is done beside applying until ctx is done; it may be nothing.
@@ -74,9 +74,11 @@ type store struct {
 	// building: it has not caught up since it was made, and takes a share of the machine.
 	building atomic.Bool
 	runner   *consumers.Runner
-	run      context.Context
-	cancel   context.CancelFunc
-	work     sync.WaitGroup
+	// inHand, by partition: readers' progress is told of the entries in hand. Of the partition's goroutine.
+	inHand []bool
+	run    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	role   string
@@ -105,7 +107,7 @@ func (st *store) savedOffset(p wal.Partition) wal.Offset {
 // it.
 func (x *space) newStore(conf namespace.StoreConfig, dir string, left *namespace.LeftOut) (*store, error) {
 	name, role := conf.ID(), conf.Role
-	st := &store{x: x, name: name, conf: conf, role: role, dir: dir, left: left, progress: wal.NewProgress(x.log.Info().Partitions)}
+	st := &store{x: x, name: name, conf: conf, role: role, dir: dir, left: left, progress: wal.NewProgress(x.log.Info().Partitions), inHand: make([]bool, x.log.Info().Partitions)}
 	b := abstractions[x.entry.Config.Abstraction].store(st)
 	err := os.MkdirAll(filepath.Dir(dir), 0o700)
 	if err != nil {
@@ -141,7 +143,7 @@ func (st *store) takesOver(q *consumers.Part) bool {
 		return false
 	}
 	var others []*consumers.Part
-	for _, l := range e.Stores {
+	for _, l := range e.Applied() {
 		if l.Name == st.name || l.State == namespace.Failed {
 			continue
 		}
@@ -198,11 +200,43 @@ func (st *store) start() error {
 	x.siblings.Add(st.loop, st.ledger)
 	run, cancel := context.WithCancel(x.run)
 	st.run, st.cancel = run, cancel
-	if err := st.runner.StartAll(run); err != nil {
+	if err := st.startPartitions(); err != nil {
 		return errors.Join(err, st.stop(context.Background()))
 	}
 	st.work.Go(func() { st.backend.run(run) })
 	return nil
+}
+
+// startPartitions starts those that this process applies.
+func (st *store) startPartitions() error {
+	x := st.x
+	if x.holding == nil {
+		return st.runner.StartAll(st.run)
+	}
+	for i := range x.holding.parts {
+		p := wal.Partition(i)
+		if !x.holds(p) {
+			continue
+		}
+		s := x.claims.Standing(p)
+		if err := st.begin(st.run, p, &s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// registered is where the registry says that the store has its rows on another server; its life is empty where it
+// does not.
+func (st *store) registered() (at namespace.RowsPlace) {
+	e, ok := st.x.s.names.Get(st.x.entry.Name)
+	if !ok || e.Generation != st.x.entry.Generation || st.x.holding == nil {
+		return at
+	}
+	if l, ok := e.Store(st.name); ok && l.Rows != nil && st.x.storePath(l) == st.dir {
+		return *l.Rows
+	}
+	return at
 }
 
 // gentle is the loop of a store. While the store is being built it takes small batches,
@@ -243,7 +277,7 @@ func (st *store) pace(took time.Duration) time.Duration {
 	return buildingShare * took
 }
 
-// A store on another server gets a block when lingerBytes of the log are there, lingerFor after the
+// A store on ClickHouse gets a block when lingerBytes of the log are there, lingerFor after the
 // last one, or when somebody waits for it: ClickHouse keeps up with one small block a second and
 // not with a hundred.
 const (
@@ -253,7 +287,7 @@ const (
 
 // linger implements consumers.Config.Linger.
 func (st *store) linger(p wal.Partition, bytes int) (time.Duration, <-chan struct{}) {
-	if st.conf.Type != remoteType || st.hasRole(namespace.EventsRole) || bytes >= lingerBytes { // counters are flushed from time to time
+	if st.conf.Type != clickhouseType || st.hasRole(namespace.EventsRole) || bytes >= lingerBytes { // counters are flushed from time to time
 		return 0, nil
 	}
 	if st.x.serves(p) == st {
@@ -273,16 +307,20 @@ func (st *store) owesTokens(part *consumers.Part, now int64) bool {
 	return st.ledger.LiveTokens(part.Partition()) > 0 && idle > (st.x.ns.Config().Tokens.Window+time.Minute).Microseconds()
 }
 
-// holding is told which entries are being applied; see wal.Progress.Hold.
+// holding is told which entries are being applied; see wal.Progress.Hold. Another store may answer by the time that they
+// are: they are let go all the same, since the memory is this one's.
 func (st *store) holding(p wal.Partition, entries []wal.Entry) {
-	for _, g := range []*wal.Progress{st.progress, st.x.progress} {
-		switch {
-		case g == st.x.progress && st.x.serves(p) != st:
-		case entries == nil:
-			g.Release(p)
-		default:
-			g.Hold(p, entries)
+	if entries == nil {
+		st.progress.Release(p)
+		if st.inHand[p] {
+			st.x.progress.Release(p)
 		}
+		st.inHand[p] = false
+		return
+	}
+	st.progress.Hold(p, entries)
+	if st.inHand[p] = st.x.serves(p) == st; st.inHand[p] {
+		st.x.progress.Hold(p, entries)
 	}
 }
 
@@ -324,6 +362,15 @@ func (st *store) do(ctx context.Context, p wal.Partition, f func(context.Context
 	err := st.runner.Do(ctx, p, f)
 	if errors.Is(err, consumers.ErrNotRunning) {
 		return fmt.Errorf("%w: %w", wal.ErrClosed, err)
+	}
+	return err
+}
+
+// doHere is do, and does nothing where another process applies p or it is just being begun.
+func (st *store) doHere(ctx context.Context, p wal.Partition, f func(context.Context) error) error {
+	err := st.do(ctx, p, f)
+	if st.x.holding != nil && errors.Is(err, consumers.ErrNotRunning) {
+		return nil
 	}
 	return err
 }

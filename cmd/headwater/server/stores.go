@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 )
@@ -49,7 +50,16 @@ func (x *space) openStores(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("the registry knows no store %s of namespace %s", name, e.Name)
 	}
+	if err := x.nameRows(ctx, life); err != nil {
+		return err
+	}
 	st, err := x.newStore(storeConfig(e.Config, name), x.storePath(life), life.Left)
+	if errors.Is(err, clusterstore.ErrOtherRows) && x.holding != nil { // what is here is a copy of another's
+		s.log.Warn("the ledger of a store is of other rows than the registry says, and is made anew", "namespace", e.Name, "store", name, "reason", err)
+		if err = os.RemoveAll(x.storePath(life)); err == nil {
+			st, err = x.newStore(storeConfig(e.Config, name), x.storePath(life), life.Left)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -62,8 +72,7 @@ func (x *space) openStores(ctx context.Context) error {
 	if err := st.start(); err != nil {
 		return fmt.Errorf("load namespace %s: %w", e.Name, err)
 	}
-	x.work.Go(func() { x.followers(x.run) })
-	x.work.Go(func() { x.watchServing(x.run) })
+	x.work.Go(func() { x.noteRows(x.run, st) })
 	return nil
 }
 
@@ -84,7 +93,7 @@ func (x *space) watchServing(ctx context.Context) {
 		}
 		served := true
 		for p := range wal.Partition(len(x.serving)) {
-			if x.serves(p) != nil {
+			if x.serves(p) != nil || !x.holds(p) {
 				continue
 			}
 			served = false
@@ -92,13 +101,13 @@ func (x *space) watchServing(ctx context.Context) {
 			if st == nil {
 				continue
 			}
-			err := st.do(ctx, p, func(ctx context.Context) error { return st.loop.TakeOver(ctx, p) })
+			err := st.doHere(ctx, p, func(ctx context.Context) error { return st.loop.TakeOver(ctx, p) })
 			if err != nil && ctx.Err() == nil && err.Error() != failed {
 				failed = err.Error()
 				x.s.log.Warn("a partition has no store that answers; it is looked at again", "namespace", x.ns.Name, "partition", uint32(p), "reason", err)
 			}
 		}
-		if served {
+		if served && x.holding == nil {
 			return
 		}
 	}
@@ -183,7 +192,7 @@ func (x *space) reconcileOnce(ctx context.Context) error {
 		errs = append(errs, x.close1(ctx, st))
 	}
 	errs = append(errs, x.removeStale(ctx, e))
-	for _, l := range e.Stores {
+	for _, l := range e.Applied() {
 		if l.Name == e.Config.Primary() || l.State == namespace.Failed || x.store(l.Name) != nil {
 			continue
 		}
@@ -290,14 +299,18 @@ func (x *space) openFollower(ctx context.Context, e *namespace.Entry, l namespac
 		return errors.Join(err, st.stop(ctx))
 	}
 	// What is written to another server takes little of this one.
-	st.building.Store(l.State == namespace.Building && st.conf.Type != remoteType)
+	st.building.Store(l.State == namespace.Building && !isRemote(st.conf))
+	unlock := x.lockPartitions()
 	x.add(st)
-	if err := st.start(); err != nil {
+	err = st.start()
+	unlock()
+	if err != nil {
 		x.mu.Lock()
 		delete(x.stores, st.name)
 		x.mu.Unlock()
 		return err
 	}
+	x.work.Go(func() { x.noteRows(x.run, st) })
 	if l.State == namespace.Serving {
 		st.servesEvents(true)
 	}
@@ -333,7 +346,7 @@ func (x *space) buildFollower(ctx context.Context, conf namespace.StoreConfig, l
 	if err != nil {
 		return err
 	}
-	if from := x.primary(); copied && (conf.Type == remoteType || from.conf.Type == remoteType) {
+	if from := x.primary(); copied && (isRemote(conf) || isRemote(from.conf)) {
 		if err := st.fill(ctx, from); err != nil {
 			return errors.Join(err, st.ledger.Close())
 		}
@@ -349,6 +362,14 @@ func (x *space) buildFollower(ctx context.Context, conf namespace.StoreConfig, l
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+// lockPartitions keeps partitions from being begun and given up until unlock.
+func (x *space) lockPartitions() (unlock func()) {
+	if x.holding == nil {
+		return func() {}
+	}
+	return x.holding.lockAll()
 }
 
 // filler is a backend whose stores keep their data in different places, so that a copy of a

@@ -253,6 +253,7 @@ func TestAShadowTakesOver(t *testing.T) {
 // TestARebuildTakesOver rebuilds the PRIMARY from the log, twice, and loses every store
 // after it: the namespace is built again from its log alone.
 func TestARebuildTakesOver(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -407,7 +408,7 @@ func TestARebuildFromTheMiddleFollowsDecisions(t *testing.T) {
 	at := add("5").field(t, "result.position").(string)
 	add("-100") // below the floor
 	add("7")
-	x := s.spaces.open["tally"]
+	x := spaceOf(t, s, "tally")
 	b, err := x.log.Bounds(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -431,13 +432,13 @@ func TestADifferenceIsFound(t *testing.T) {
 	}
 	w := &storeWrites{t: t, s: s}
 	w.round()
-	x := s.spaces.open["shop"]
+	x := spaceOf(t, s, "shop")
 	storeOf(t, s, "shop", "next", "COMPARING")
 	eachStoreIsTold(t, s)
 	st := x.store("next")
 	p := wal.PartitionOf([]byte("id2"), 2)
 	err := st.do(t.Context(), p, func(ctx context.Context) error {
-		pebble := st.backend.(*kvBackend).pebble
+		pebble := st.backend.(*kvBackend).items
 		state, err := pebble.State(ctx, p)
 		if err != nil {
 			return err

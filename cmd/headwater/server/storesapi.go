@@ -76,7 +76,11 @@ func (x *space) toAPI(e *namespace.Entry, l namespace.StoreLife) *headwaterv1.St
 		m.Compared = &headwaterv1.Store_Comparison{Items: c.Items, Differences: c.Differences}
 	}
 	st := x.store(l.Name)
-	if st == nil || st.generation != l.Generation {
+	if conf.Role == namespace.CacheRole {
+		if st = x.primary(); st == nil {
+			return m
+		}
+	} else if st == nil || st.generation != l.Generation {
 		return m
 	}
 	st.mu.Lock()
@@ -133,6 +137,9 @@ func (a storesAPI) Compare(_ context.Context, ns, store string) (string, error) 
 
 // copies refuses a store that is no copy of the PRIMARY.
 func copies(e *namespace.Entry, l namespace.StoreLife) error {
+	if c := e.Config.Cache(); c != nil && c.ID() == l.Name {
+		return apierrors.New(apierrors.NotOffered, "store %s of namespace %s is a cache of the PRIMARY; it is neither compared nor promoted", l.Name, e.Name)
+	}
 	if l.Name != e.Config.Events() {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headwater-db/headwater/consumers/decisions"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
 	"github.com/headwater-db/headwater/wal"
@@ -39,6 +40,9 @@ const (
 // broker does not answer holds no other, and one of its dead letters.
 func (x *space) targets() []retention.Target {
 	out := []retention.Target{{Name: x.target("keep", 0), Every: keepEvery, Sweep: x.keep}}
+	if x.owners != nil {
+		return out // the rest is the owners'
+	}
 	for i := range x.log.Info().Partitions {
 		p := wal.Partition(i)
 		out = append(out, retention.Target{Name: x.target("trim", p), Every: trimEvery, Sweep: func(ctx context.Context, _ int) (bool, error) {
@@ -74,8 +78,11 @@ func (x *space) target(what string, p wal.Partition) string {
 // idle log stands still in time; when something would be due by now, a tick
 // moves it on.
 func (x *space) sweepPartition(ctx context.Context, p wal.Partition, limit int) (more bool, err error) {
+	if !x.holds(p) {
+		return false, nil
+	}
 	for _, st := range x.all() { // one that has stopped holds no other
-		err = errors.Join(err, st.do(ctx, p, func(ctx context.Context) error {
+		err = errors.Join(err, st.doHere(ctx, p, func(ctx context.Context) error {
 			again, err := st.backend.sweep(ctx, p, limit)
 			more = more || again
 			return err
@@ -95,7 +102,7 @@ func (st *store) tick(ctx context.Context, p wal.Partition) error {
 		return nil
 	}
 	var due bool
-	err := st.do(ctx, p, func(context.Context) error {
+	err := st.doHere(ctx, p, func(context.Context) error {
 		due = st.backend.due(p, x.s.broker.Now().UnixMicro())
 		return nil
 	})
@@ -119,6 +126,11 @@ func (x *space) keep(ctx context.Context, _ int) (bool, error) {
 		return false, err
 	}
 	x.front.noteTokens(x.liveTokens())
+	if x.group != nil { // other workers write some
+		if err := x.ns.Letters.CatchUp(ctx); err != nil {
+			return false, err
+		}
+	}
 	var bytes int64
 	for i := range x.log.Info().Partitions {
 		b, _ := x.log.LastBounds(wal.Partition(i))
@@ -156,6 +168,9 @@ func (x *space) syncStores(ctx context.Context) error {
 // trimPartition frees the log up to what its stores, tokens, parked records and
 // retention need. more says that it has to wait for the next keep.
 func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, err error) {
+	if !x.holds(p) {
+		return false, nil
+	}
 	b, _ := x.log.LastBounds(p)
 	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
 	var slowest *store
@@ -181,6 +196,9 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 			x.detach(ctx, st, p, floor, int64(b.End))
 			continue
 		}
+		if s := x.standing(p); s.Marked && x.serves(p) == st && st.goesOn() { // as others know it
+			floor = min(floor, int64(s.Applied+1))
+		}
 		if floor < f.Durable {
 			f.Durable, slowest = floor, st
 		}
@@ -192,13 +210,21 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention, slowest)
 }
 
+// standing is what the decisions topic says of p; nothing where there is none.
+func (x *space) standing(p wal.Partition) decisions.Standing {
+	if x.claims == nil {
+		return decisions.Standing{}
+	}
+	return x.claims.Standing(p)
+}
+
 // unopened is a store of the registry that is not open here, and may be later.
 func (x *space) unopened() (namespace.StoreLife, bool) {
 	e, ok := x.s.names.Get(x.entry.Name)
 	if !ok {
 		return namespace.StoreLife{}, false
 	}
-	for _, l := range e.Stores {
+	for _, l := range e.Applied() {
 		if st := x.store(l.Name); l.State != namespace.Failed && (st == nil || st.generation != l.Generation) {
 			return l, true
 		}
@@ -239,6 +265,9 @@ func (x *space) trimTo(ctx context.Context, p wal.Partition, b wal.Bounds, f ret
 			return err
 		}
 	}
+	if err := x.freeDecisions(ctx, p, wal.Offset(max(to, int64(b.Start)))); err != nil {
+		return err
+	}
 	if to >= int64(b.End) {
 		blockedBy = ""
 	}
@@ -269,7 +298,7 @@ func (x *space) trimBlocked(p wal.Partition) string {
 func (x *space) trimExceptions(ctx context.Context, p wal.Partition, before wal.Offset) error {
 	var errs []error
 	for _, st := range x.all() { // one that has stopped holds no other
-		errs = append(errs, st.do(ctx, p, func(ctx context.Context) error {
+		errs = append(errs, st.doHere(ctx, p, func(ctx context.Context) error {
 			part := st.loop.Part(p)
 			if part == nil {
 				return nil
@@ -311,6 +340,9 @@ func (x *space) detach(ctx context.Context, st *store, p wal.Partition, floor, e
 
 // liveTokens is how many tokens the stores that serve remember.
 func (x *space) liveTokens() (n int64) {
+	if x.owners != nil {
+		return x.owners.LiveTokens()
+	}
 	for p := range wal.Partition(len(x.serving)) {
 		if st := x.serves(p); st != nil {
 			n += st.ledger.LiveTokens(p)

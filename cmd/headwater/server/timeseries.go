@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 
+	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/timeseries/clickhousets"
 	"github.com/headwater-db/headwater/timeseries/pebblets"
+	"github.com/headwater-db/headwater/timeseries/tsremote"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -17,29 +20,35 @@ import (
 type timeSeriesFront struct {
 	*timeseries.Local
 	db *timeseries.DB
-	// wide has the event buckets of a slice in which a series was found to be wide.
-	wide chan int
 }
 
 func (x *space) newTimeSeriesFront() *timeSeriesFront {
-	f := &timeSeriesFront{Local: timeseries.NewLocal(x.progress), wide: make(chan int, 1)}
-	f.db = timeseries.NewDB(timeseries.DBConfig{
-		Stream: x.ns.Stream, Owner: f.Local, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
+	f := &timeSeriesFront{Local: timeseries.NewLocal(x.progress)}
+	f.db = x.newTimeSeriesDB(f.Local)
+	return f
+}
+
+func (x *space) newTimeSeriesDB(owner timeseries.Owner) *timeseries.DB {
+	x.wide = wideSeries{buckets: make(chan int, 1)}
+	x.ns.TimeSeries = timeseries.NewDB(timeseries.DBConfig{
+		Stream: x.ns.Stream, Owner: owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() *timeseries.Options {
 			c := x.ns.Config()
 			return &timeseries.Options{FrontOptions: frontOptions(c), Settings: *x.seriesSettings(c), ReadMax: c.SLO.Read.Max}
 		},
-		Wide: f.foundWide,
+		Wide: x.wide.found,
 	})
-	x.ns.TimeSeries = f.db
-	x.work.Go(func() { f.widen(x.run, x) })
-	return f
+	x.work.Go(func() { x.wide.widen(x.run, x) })
+	return x.ns.TimeSeries
 }
 
-// foundWide asks for more event buckets than those of a slice that was found to be wide.
-func (f *timeSeriesFront) foundWide(buckets int) {
+// wideSeries has the event buckets of a slice in which a series was found to be wide.
+type wideSeries struct{ buckets chan int }
+
+// found asks for more event buckets than those of a slice that was found to be wide.
+func (w wideSeries) found(buckets int) {
 	select {
-	case f.wide <- buckets:
+	case w.buckets <- buckets:
 	default: // one is asked for
 	}
 }
@@ -47,11 +56,11 @@ func (f *timeSeriesFront) foundWide(buckets int) {
 // widen gives new slices more event buckets where a wide series was found in one that has as many as new
 // slices have, until ctx is done. A slice that is there keeps its own, so a series is found again in the
 // next one before they are raised once more.
-func (f *timeSeriesFront) widen(ctx context.Context, x *space) {
+func (w wideSeries) widen(ctx context.Context, x *space) {
 	for {
 		var buckets int
 		select {
-		case buckets = <-f.wide:
+		case buckets = <-w.buckets:
 		case <-ctx.Done():
 			return
 		}
@@ -68,6 +77,20 @@ func (f *timeSeriesFront) widen(ctx context.Context, x *space) {
 }
 
 func (f *timeSeriesFront) noteTokens(n int64) { f.db.NoteUsage(n) }
+
+// token implements answering.
+func (f *timeSeriesFront) token(ctx context.Context, p wal.Partition, id wal.TokenID) (*clusterv1.TokenEntry, error) {
+	return tsremote.Token(ctx, f.Local, p, id)
+}
+
+// answer implements answering.
+func (f *timeSeriesFront) answer(ctx context.Context, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
+	return tsremote.Answer(ctx, f.Local, req)
+}
+
+func (f *timeSeriesFront) answerParts(ctx context.Context, req *clusterv1.AskRequest, send func(*clusterv1.AskResponse) error) error {
+	return tsremote.AnswerParts(ctx, f.Local, req, send)
+}
 
 // lastSettings are those of the configuration that was last asked for: a call and a record need
 // them, and 10,000 blocked series are a map.
@@ -110,12 +133,12 @@ type timeSeriesBackend struct {
 
 func (b *timeSeriesBackend) open(cfg pebblestore.Config) (l ledger, err error) {
 	conf := b.st.conf
-	if conf.Type != remoteType {
+	if !isRemote(conf) {
 		s, err := pebblets.Open(cfg)
 		b.events = s
 		return s, err
 	}
-	cluster, err := b.st.x.s.cluster(conf.Cluster)
+	cluster, err := clusterOf[*clickhousestore.Cluster](b.st.x.s, conf.Cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +172,9 @@ func (b *timeSeriesBackend) view(ctx context.Context, p wal.Partition) (view, wa
 	return v, v.State().Applied, nil
 }
 
-func (b *timeSeriesBackend) compare(ctx context.Context, p wal.Partition, x, y view, r *consumers.Report, looked func(n int64)) error {
-	a := x.(timeseries.Snapshot)
-	return timeseries.Compare(ctx, p, a, y.(timeseries.Snapshot), b.st.x.seriesSettings(b.st.x.ns.Config()).OpenAt(a.State().LogTime), r, looked)
+func (b *timeSeriesBackend) compare(ctx context.Context, c *comparison) error {
+	a := c.a.(timeseries.Snapshot)
+	return timeseries.Compare(ctx, c.p, a, c.b.(timeseries.Snapshot), b.st.x.seriesSettings(b.st.x.ns.Config()).OpenAt(a.State().LogTime), c.report, c.looked)
 }
 
 func (b *timeSeriesBackend) serve(p wal.Partition) {
@@ -184,7 +207,7 @@ func (b *timeSeriesBackend) fill(ctx context.Context, p wal.Partition, from view
 	defer func() { batch.Abort() }()
 	known := b.events.Slices(p)
 	var items []byte
-	err = from.(timeseries.Snapshot).Scan(ctx, func(timeseries.Slice) bool { return true }, func(in timeseries.Slice, e *timeseries.Event) error {
+	err = from.(timeseries.Snapshot).Scan(ctx, timeseries.OpenSlices{}, func(in timeseries.Slice, e *timeseries.Event) error {
 		if _, there := known.Of(in.Start); !there {
 			batch.AddSlice(in)
 			known = known.With(in)

@@ -109,7 +109,7 @@ func slicesCloseAndAreDropped(t *testing.T, s *Server, kind string) {
 	}
 	is(t, "drop sooner", applyDoc(t, s, fmt.Sprintf(doc, "1h", "1h")))
 	expectSlices(t, s, "short", "DROPPED 1", "OPEN 1")
-	x := s.spaces.open["short"]
+	x := spaceOf(t, s, "short")
 	for more := true; more; {
 		var err error
 		if more, err = x.sweepPartition(t.Context(), 0, 100); err != nil {

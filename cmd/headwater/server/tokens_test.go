@@ -40,7 +40,7 @@ func (l *logged) says(text string) func() reply {
 
 func admin(t *testing.T, s *Server, path string) reply {
 	t.Helper()
-	return get(t, "http://"+s.AdminAddr()+path)
+	return get(t, "http://"+inside(s).AdminAddr()+path)
 }
 
 // TestNamespaceThatShedsForTokensSaysSo: it is ready, so its store, its readiness

@@ -118,7 +118,7 @@ func retentionUnderReads(t *testing.T, s *Server, kind string, turns int) {
 			t.Errorf("%v events are counted", n)
 		}
 	})
-	x := s.spaces.open["moving"]
+	x := spaceOf(t, s, "moving")
 	beside(func(*rand.Rand) {
 		if _, err := x.sweepPartition(t.Context(), 0, 10); err != nil && !errors.Is(err, consumers.ErrStoreAway) {
 			t.Errorf("sweep: %v", err)

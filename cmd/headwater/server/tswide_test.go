@@ -30,18 +30,17 @@ func TestAWideSeriesGetsMoreEventBuckets(t *testing.T) {
 		is(t, "write", ts(t, s, "WriteEventRecordsSync", `{"namespace":"wide","events":[`+event("s", day.Add(time.Duration(hour)*time.Hour), "e", 1)+`]}`), "accepted", "1")
 		hour++
 	}
-	x := s.spaces.open["wide"]
-	f := x.front.(*timeSeriesFront)
+	x := spaceOf(t, s, "wide")
 	write()
 	for _, next := range []int{8, 16, 32, 64} {
 		for range 3 { // many reads of one slice
-			f.foundWide(next / 2)
+			x.wide.found(next / 2)
 		}
 		until(t, fmt.Sprint(next, " buckets"), func() bool { return x.ns.Config().TimeSeries.EventBuckets == next })
-		f.foundWide(next / 2) // by a read of the older slice
+		x.wide.found(next / 2) // by a read of the older slice
 		write()
 	}
-	f.foundWide(64)
+	x.wide.found(64)
 	write()
 	if got := fmt.Sprint(bucketsOf(t, s, "wide")); got != "[4 8 16 32 64 64]" {
 		t.Errorf("slices have %s event buckets", got)

@@ -210,7 +210,7 @@ func TestEveryErrorOfGRPCHasItsCode(t *testing.T) {
 		}
 	}
 	// A method that there is not is no label: callers make them up.
-	if r := get(t, "http://"+s.AdminAddr()+"/metrics"); strings.Contains(r.body, `method="/a/b"`) {
+	if r := get(t, "http://"+inside(s).AdminAddr()+"/metrics"); strings.Contains(r.body, `method="/a/b"`) {
 		t.Error("what a caller called is a label of the metrics")
 	}
 }

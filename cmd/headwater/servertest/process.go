@@ -65,8 +65,8 @@ func Cleanup() error {
 
 // Process is a running `headwater dev`.
 type Process struct {
-	// HTTP, GRPC and Admin are addresses, "127.0.0.1:4711".
-	HTTP, GRPC, Admin string
+	// HTTP, GRPC, Admin and Internal are addresses, "127.0.0.1:4711"; empty where its role has none.
+	HTTP, GRPC, Admin, Internal string
 
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when it has ended; err is set then
@@ -79,6 +79,12 @@ type Process struct {
 // FreePorts are the flags that put `headwater dev` on free ports, and let it run on
 // a disk that is nearly full.
 var FreePorts = []string{"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--free-space-floor", "-1"}
+
+// GatewayPorts and WorkerPorts are FreePorts of `headwater gateway` and `headwater consume`.
+var (
+	GatewayPorts = []string{"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+	WorkerPorts  = []string{"--internal", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+)
 
 // Start starts `headwater dev` on a data directory, with more arguments, and
 // returns when it takes writes.
@@ -134,6 +140,8 @@ func (p *Process) line(text string, ready chan struct{}) {
 	switch {
 	case len(f) == 2 && f[0] == "http":
 		p.HTTP = strings.TrimPrefix(f[1], "http://")
+	case len(f) == 2 && f[0] == "internal":
+		p.Internal = f[1]
 	case len(f) == 2 && f[0] == "grpc":
 		p.GRPC = f[1]
 	case len(f) == 2 && f[0] == "admin":

@@ -1,4 +1,4 @@
-package pebblekv
+package ledger
 
 import (
 	"bytes"
@@ -15,19 +15,23 @@ import (
 // written with another.
 const mergerName = "headwater.kv.v1"
 
+// SummaryLen is the length of the row of kind KindSummary: the newest record tombstone, and the
+// newest range tombstone that there ever was.
+const SummaryLen = 2 * wal.VersionSize
+
 // merger decides between the writes of one key when it is read or compacted, so
 // that a write never has to read. Of cells the largest version wins, of equal
 // ones the later call; of summaries each half by itself. Both are associative.
 var merger = &pebble.Merger{
 	Name: mergerName,
 	Merge: func(key, value []byte) (pebble.ValueMerger, error) {
-		_, kind, _, err := splitRecordKey(key)
+		_, kind, _, err := SplitRecordKey(key)
 		if err != nil {
 			return nil, fmt.Errorf("%w: merge of a %w", wal.ErrCorrupt, err)
 		}
 		m := mergers.Get().(*merge)
 		m.buf = append(m.buf[:0], value...)
-		m.summary = kind == kindSummary
+		m.summary = kind == KindSummary
 		return m, m.check(value)
 	},
 }
@@ -42,7 +46,7 @@ type merge struct {
 }
 
 func (m *merge) check(value []byte) error {
-	if len(value) < wal.VersionSize || (m.summary && len(value) != summaryLen) {
+	if len(value) < wal.VersionSize || (m.summary && len(value) != SummaryLen) {
 		return fmt.Errorf("%w: merge operand of %d bytes", wal.ErrCorrupt, len(value))
 	}
 	return nil
@@ -56,7 +60,7 @@ func (m *merge) add(value []byte, newer bool) error {
 		return err
 	}
 	if m.summary {
-		for i := 0; i < summaryLen; i += wal.VersionSize {
+		for i := 0; i < SummaryLen; i += wal.VersionSize {
 			if bytes.Compare(value[i:i+wal.VersionSize], m.buf[i:i+wal.VersionSize]) > 0 {
 				copy(m.buf[i:], value[i:i+wal.VersionSize])
 			}

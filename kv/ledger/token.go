@@ -1,4 +1,4 @@
-package pebblekv
+package ledger
 
 import (
 	"encoding/binary"
@@ -11,7 +11,9 @@ import (
 
 const tokenLen = 16 + 8 + 8 + 8 + 8 + 1
 
-func appendToken(dst []byte, e *kv.TokenEntry) []byte {
+// AppendToken writes: hash (16), offset, log time, accepted at and time (8 each), outcome (1), the version
+// found if any, and the default time to live if known.
+func AppendToken(dst []byte, e *kv.TokenEntry) []byte {
 	dst = append(dst, e.Hash[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Offset))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(e.LogTime))
@@ -27,8 +29,8 @@ func appendToken(dst []byte, e *kv.TokenEntry) []byte {
 	return dst
 }
 
-// decodeToken keeps nothing of b.
-func decodeToken(n wal.TokenID, b []byte) (e kv.TokenEntry, err error) {
+// DecodeToken reads what AppendToken wrote; it keeps nothing of b.
+func DecodeToken(n wal.TokenID, b []byte) (e kv.TokenEntry, err error) {
 	if len(b) < tokenLen {
 		return e, fmt.Errorf("%w: token entry of %d bytes", wal.ErrCorrupt, len(b))
 	}
