@@ -52,7 +52,7 @@ func (db *DB) AddCount(ctx context.Context, tok wal.Token, add *Add) (res Result
 		at, generated = c.Known.Offset, c.Known.Time
 	} else {
 		first := cmp.Or(c.Own, c.First)
-		res.Unsure = c.Own != nil && db.Stream.Unsure(own.part, c.Own)
+		res.Unsure = db.Stream.Unsure(own.part, first)
 		at, generated = first.Offset, first.Time
 	}
 	if serverTime {

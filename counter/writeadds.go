@@ -126,6 +126,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		case c.Own != nil:
 			x.as = append(x.as, wal.Appending{Partition: p, Record: x.record(int(p)), Reservations: []*wal.Reservation{c.Own}, Weight: x.a.parts[p].adds})
 		case c.First != nil:
+			res.Unsure = res.Unsure || db.Stream.Unsure(p, c.First)
 			x.copyOf(p, c.First.Offset, c.First.Time)
 		case c.Known != nil:
 			x.copyOf(p, c.Known.Offset, c.Known.Time)
@@ -163,7 +164,7 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		return
 	}
 	res.Duplicate = x.dups == touched || x.ownDups == x.a.n
-	res.Unsure = res.Unsure && !res.Duplicate
+	res.Unsure = res.Unsure && x.ownDups < x.a.n
 	res.Position = x.position()
 }
 

@@ -59,10 +59,10 @@ func writeResult(ns *Namespace, res *kv.Result, sent *headwaterv1.IdempotencyTok
 // duplicateOf says UNKNOWN of what is no duplicate as far as it is known, where that is unsure.
 func duplicateOf(d, unsure bool) headwaterv1.WriteResult_Duplicate {
 	switch {
-	case d:
-		return headwaterv1.WriteResult_YES
 	case unsure:
 		return headwaterv1.WriteResult_UNKNOWN
+	case d:
+		return headwaterv1.WriteResult_YES
 	}
 	return headwaterv1.WriteResult_NO
 }

@@ -36,7 +36,7 @@ type Result struct {
 	Offset    wal.Offset
 	Position  string
 	Duplicate bool
-	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
+	Unsure    bool // whether it is a copy, or which one came first, is not known; see wal.Stream.Unsure
 	// Versions of the items put, in the order of the request.
 	Versions []wal.Version
 	Err      error
@@ -323,7 +323,7 @@ func (db *DB) finish(ctx context.Context, r *Request, res *Result, opts *Options
 		return // answered from the store
 	}
 	if !decided(r) && r.r.Version == opts.Version {
-		res.Unsure = !res.Duplicate && db.cfg.Stream.Unsure(r.part, r.r)
+		res.Unsure = db.cfg.Stream.Unsure(r.part, r.r)
 		e := TokenEntry{Offset: res.Offset, AcceptedAt: r.r.AcceptedAt, Time: r.r.Time, Outcome: Applied, DefaultTTL: opts.DefaultTTL.Microseconds()}
 		db.answer(r, res, &e, opts)
 		return

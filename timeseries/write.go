@@ -18,7 +18,7 @@ type Result struct {
 	Token     wal.Token
 	Position  string // empty of a buffered write
 	Duplicate bool   // every part of the call was there before
-	// Unsure: the call seems to be new, and may be a copy of one that is not applied yet.
+	// Unsure: whether it is a copy, or which one came first, is not known; see wal.Stream.Unsure.
 	Unsure   bool
 	Buffered bool
 	// Refused are the events that were left out, by index; the others are written.
@@ -103,6 +103,7 @@ type writing struct {
 	at    wal.Position
 	// unknown: an earlier copy may have taken place.
 	unknown bool
+	unsure  bool // a copy that is known may not be the first
 }
 
 // writingPart is what a call has in one partition.
@@ -194,6 +195,7 @@ func (w *writing) claim(ctx context.Context) error {
 		e := c.Known
 		if r := c.First; r != nil { // it is in the log, and may be applied much later
 			e = &TokenEntry{Offset: r.Offset, Time: r.Time, Refused: r.Note}
+			w.unsure = w.unsure || w.db.Stream.Unsure(q.p, r)
 		}
 		w.known++
 		w.first, w.judged = e.Time, true
@@ -298,7 +300,7 @@ func (w *writing) failed(err error) Result {
 
 // end is the result of what was appended.
 func (w *writing) end() Result {
-	res := Result{Token: w.tok, Refused: w.refused, Duplicate: len(w.as) == 0}
+	res := Result{Token: w.tok, Refused: w.refused, Duplicate: len(w.as) == 0, Unsure: w.unsure}
 	if w.made && w.first != 0 {
 		res.Token.GenerationTime = w.first
 	}
@@ -351,7 +353,7 @@ func (db *DB) Delete(ctx context.Context, tok wal.Token, series []byte) (res Res
 		res.Err, res.Unknown = err, unknown
 		return res
 	case c.First != nil:
-		o, res.Duplicate = c.First.Offset, true
+		o, res.Duplicate, res.Unsure = c.First.Offset, true, db.Stream.Unsure(p, c.First)
 		if made {
 			res.Token.GenerationTime = c.First.Time
 		}

@@ -167,7 +167,7 @@ type Reservation struct {
 
 // Unsure reports of an acknowledged append whether an earlier copy may have been taken: one that
 // another process appended, above what had been applied when the token was looked for, or any where
-// it could not be looked for.
+// it could not be looked for. A copy that is answered from such an append is as unsure.
 func (s *Stream) Unsure(p Partition, r *Reservation) bool {
 	return !r.Asked || r.others > r.Looked || !s.KnowsTokens(p)
 }

@@ -47,7 +47,7 @@ type Written struct {
 	Partition wal.Partition
 	Offset    wal.Offset
 	Duplicate bool // an earlier copy put it there
-	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
+	Unsure    bool // whether it is a copy, or which one came first, is not known; see wal.Stream.Unsure
 }
 
 // Write appends a message and returns when it is durable. Errors that wrap
@@ -81,6 +81,7 @@ func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 		return w, err
 	case c.First != nil:
 		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.First.Offset, c.First.Time
+		w.Unsure = db.Stream.Unsure(w.Partition, c.First)
 	case c.Known != nil:
 		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.Known.Offset, c.Known.Time
 	default:

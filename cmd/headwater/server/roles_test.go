@@ -13,6 +13,7 @@ import (
 
 	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers/remote"
+	"github.com/headwater-db/headwater/wal"
 )
 
 func TestGatewayAndWorker(t *testing.T) {
@@ -39,6 +40,20 @@ func gatewayAndWorker(t *testing.T, c *split) {
 	is(t, "a copy", put("one", "MQ=="), "result.duplicate", "YES")
 	refused(t, "another request", put("one", "Mg=="), 409, "HW-1201", "NOT_APPLIED")
 	is(t, "add", call(t, s, "Counter.AddCount", `{"namespace":"demo-counter","counter":"c","delta":3,"token":{"key":"one"}}`), "result.duplicate", "NO")
+	const adds = `{"namespace":"demo-counter","adds":[{"counter":"d","delta":1},{"counter":"e","delta":1},{"counter":"f","delta":1}],"token":{"key":"several"}}`
+	event := fmt.Sprintf(`{"namespace":"demo-timeseries","events":[{"timeSeriesId":"s","eventTime":%q,"items":[{"key":"k","value":{"int":1}}]}],"token":{"key":"one"}}`, time.Now().UTC().Format(time.RFC3339))
+	is(t, "adds", call(t, s, "Counter.AddCounts", adds), "result.duplicate", "NO")
+	is(t, "an event", call(t, s, "TimeSeries.WriteEventRecordsSync", event), "result.duplicate", "NO")
+	is(t, "a deletion", call(t, s, "TimeSeries.DeleteTimeSeries", `{"namespace":"demo-timeseries","timeSeriesId":"gone","token":{"key":"one"}}`), "result.duplicate", "NO")
+	is(t, "a message", call(t, s, "Log.WriteToLog", `{"namespace":"demo-log","key":"k","payload":"AAAA","token":{"key":"one"}}`), "result.duplicate", "NO")
+	for _, ns := range []string{"demo-kv", "demo-counter", "demo-timeseries", "demo-log"} { // until the gateway knows that they are applied
+		x := spaceOf(t, s, ns)
+		for p := range wal.Partition(x.log.Info().Partitions) {
+			if err := x.ns.Stream.Barrier(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	r := call(t, s, "Admin.Status", `{"namespace":"demo-kv"}`)
 	if !strings.Contains(r.body, `"owner":"`+c.worker.InternalAddr()+`"`) {
 		t.Errorf("status does not tell the owner: %s", r)
@@ -47,6 +62,19 @@ func gatewayAndWorker(t *testing.T, c *split) {
 	closeServer(t, c.worker)
 	is(t, "put without a worker", put("two", "Mg=="), "result.duplicate", "UNKNOWN")
 	is(t, "add without a worker", call(t, s, "Counter.AddCount", `{"namespace":"demo-counter","counter":"c","delta":4,"token":{"key":"two"}}`))
+	// A copy of what came before, and a copy of that copy: neither has the place of the first.
+	for _, what := range []string{"a copy", "a copy of the copy"} {
+		is(t, what+" of a put, without a worker", put("one", "MQ=="), "result.duplicate", "UNKNOWN")
+		for method, body := range map[string]string{
+			"Counter.AddCount":                 `{"namespace":"demo-counter","counter":"c","delta":3,"token":{"key":"one"}}`,
+			"Counter.AddCounts":                adds,
+			"TimeSeries.WriteEventRecordsSync": event,
+			"TimeSeries.DeleteTimeSeries":      `{"namespace":"demo-timeseries","timeSeriesId":"gone","token":{"key":"one"}}`,
+			"Log.WriteToLog":                   `{"namespace":"demo-log","key":"k","payload":"AAAA","token":{"key":"one"}}`,
+		} {
+			is(t, what+" of "+method+", without a worker", call(t, s, method, body), "result.duplicate", "UNKNOWN")
+		}
+	}
 	for what, r := range map[string]reply{
 		"a read":           call(t, s, "KeyValue.GetItems", `{"namespace":"demo-kv","id":"r"}`),
 		"a read of now":    call(t, s, "KeyValue.GetItems", `{"namespace":"demo-kv","id":"r","consistency":"LATEST"}`),
