@@ -85,6 +85,7 @@ func (q *Part) loadAhead(ctx context.Context) (err error) {
 		q.l.cfg.Clock.Observe(q.ahead.decided.MaxTime)
 		q.tellOlder()
 	}
+	q.repeatsTo.Store(int64(q.ahead.decided.To))
 	return nil
 }
 

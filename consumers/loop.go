@@ -110,6 +110,8 @@ type Part struct {
 	follows atomic.Bool
 	step    atomic.Uint64
 	told    atomic.Int64 // offset that was told last
+	// repeatsTo is that of ahead.
+	repeatsTo atomic.Int64
 }
 
 // Stats returns the counts of decisions; they may be read at any time.
@@ -119,6 +121,7 @@ func (l *Loop) Stats() *Stats { return &l.stats }
 func (l *Loop) Assign(ctx context.Context, p wal.Partition) error {
 	q := &Part{l: l, p: p, panicked: make(map[wal.Ref]error), saved: wal.NewWatermark(wal.NoOffset)}
 	q.hold.Store(noHold)
+	q.repeatsTo.Store(int64(wal.NoOffset))
 	q.parking = NewParking(ParkingConfig{
 		Partition: p, Letters: q, Log: l.cfg.Log, MaxParked: l.cfg.MaxParked,
 		Save:  func(c *ParkedChange) { q.m.SaveParked(c) },
@@ -181,9 +184,12 @@ func (q *Part) Saved(o wal.Offset) {
 	}
 }
 
-// OwesLetters reports whether letters of what was applied are not written yet:
+// Unsettled reports whether what was decided is not told yet, or letters of what was applied are not written:
 // then nothing of it may be saved. In the partition's goroutine.
-func (q *Part) OwesLetters() bool { return q.parking.Owes() }
+func (q *Part) Unsettled() bool { return q.lost || q.parking.Owes() || q.ahead.from != wal.NoOffset }
+
+// RepeatsTo is up to where the partition repeats what was decided before, wal.NoOffset where it does not. Any goroutine.
+func (q *Part) RepeatsTo() wal.Offset { return wal.Offset(q.repeatsTo.Load()) }
 
 // SavedOffset is what Saved was told last. Any goroutine.
 func (q *Part) SavedOffset() wal.Offset { return q.saved.Applied() }
@@ -370,7 +376,7 @@ func (q *Part) commit(ctx context.Context) error {
 
 // save returns when the store has what was applied.
 func (q *Part) save(ctx context.Context) error {
-	if q.lost || q.parking.Owes() || q.ahead.from != wal.NoOffset {
+	if q.Unsettled() {
 		return nil // the log has it
 	}
 	if err := q.m.Save(ctx, &q.st); err != nil {

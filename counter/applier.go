@@ -142,6 +142,9 @@ func (m *machine) Load(ctx context.Context, lost bool) (st consumers.State, queu
 		return st, nil, false, fmt.Errorf("read the parked records: %w", err)
 	}
 	r := NewRollup(m.a.cfg.Windows, saved)
+	if shared, ok := store.(SharedStore); ok {
+		r.shared, r.coveredTo = true, shared.Covered(m.p)
+	}
 	err = store.HeldReservations(ctx, m.p, func(v *Reservation) error {
 		kept := *v
 		kept.Counter = append([]byte(nil), v.Counter...)
@@ -242,7 +245,7 @@ func (a *Applier) Flush(ctx context.Context, p wal.Partition) error {
 			return nil
 		}
 	}
-	if err := m.wait(ctx); err != nil || m.broken || m.part.OwesLetters() {
+	if err := m.wait(ctx); err != nil || m.broken || m.part.Unsettled() {
 		return err
 	}
 	if m.away != nil || m.rollup.changed(m.part.SavedOffset()) {

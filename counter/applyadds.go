@@ -285,6 +285,7 @@ func (m *machine) decideAdd(a *Add, p *pendingAdd, pl *place) (applied bool, err
 			if out, delta, v, err = decodeTaken(d.Data); err != nil {
 				return false, err
 			}
+			m.letterOf(out, v, p, pl) // who decided it may have been stopped before the letter
 		}
 	} else if out, delta, v = rl.judgeAdd(p.h, a, nil, &pl.at); out != Applied || v != NoViolation {
 		m.scratch.data = appendTaken(m.scratch.data[:0], out, delta, v)

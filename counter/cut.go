@@ -20,6 +20,7 @@ func (r *Rollup) full(counters, eventBytes int) bool {
 // fill writes what has changed since the last cut into a batch, but for the events.
 // It changes nothing that readers look at; see cut.
 func (r *Rollup) fill(b Batch) {
+	shares, _ := b.(SharedBatch)
 	for _, h := range r.dirty {
 		if h.gone {
 			b.DropCounter([]byte(h.name))
@@ -28,7 +29,11 @@ func (r *Rollup) fill(b Batch) {
 		}
 	}
 	for k, v := range r.buckets {
-		b.AddWindow(k.id, time.Duration(r.windows[k.index])*time.Microsecond, k.start, v)
+		size := time.Duration(r.windows[k.index]) * time.Microsecond
+		b.AddWindow(k.id, size, k.start, v)
+		if shares != nil {
+			shares.ShareWindow(k.id, size, k.start, k.at, v)
+		}
 	}
 	for _, x := range r.retired {
 		b.Retire(x.id, x.at)
@@ -117,11 +122,13 @@ func (r *Rollup) evict(limit int64, n int) {
 // drop marks a counter that has expired at log time t, and holds nothing, as
 // gone, so that the next flush frees its row.
 func (r *Rollup) drop(h *hot, t int64) bool {
-	if h.row.ID == 0 || h.row.alive(t) || h.row.Held != 0 {
+	if h.row.alive(t) || h.row.Held != 0 || h.row.ID == 0 && !r.shared {
 		return false
 	}
-	r.retired = append(r.retired, retiredID{h.row.ID, h.name, r.state.Applied})
-	h.row = Row{LastEvent: wal.NoOffset, Open: h.row.Open}
+	if h.row.ID != 0 {
+		r.retired = append(r.retired, retiredID{h.row.ID, h.name, r.state.Applied})
+	}
+	h.row = Row{LastEvent: wal.NoOffset, Open: h.row.Open, LastOffset: h.row.LastOffset}
 	r.row.Offset = r.state.Applied
 	r.mark(h)
 	h.gone = true

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"context"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -39,7 +40,12 @@ type DBConfig struct {
 	Options func() Options
 	// BufferedLoss is the longest time that a buffered add waits to be durable.
 	BufferedLoss time.Duration
+	// Published reads what the owner has published, for reads that ask for the latest rollup while it is away; nil: nothing is.
+	Published PublishedCounts
 }
+
+// PublishedCounts is Owner.Counts of what an owner has published: each count is as of the state or later.
+type PublishedCounts func(ctx context.Context, p wal.Partition, names []string, now int64, out []Amount) (State, error)
 
 // DB is a counter namespace as the API uses it. Adds return when the log has
 // them (BestEffort: when they are queued for it), calls that answer a count when
@@ -83,7 +89,7 @@ type Result struct {
 	Position  string // empty when Buffered
 	Buffered  bool
 	Duplicate bool
-	Unsure    bool // not Duplicate, as far as it is known; see wal.Stream.Unsure
+	Unsure    bool // whether it is a copy, or which one came first, is not known; see wal.Stream.Unsure
 	Err       error
 	// Unknown: Err does not say whether the write took place; resend it with the
 	// same token.

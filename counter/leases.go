@@ -16,13 +16,33 @@ const MaxReservations = 1 << 20
 type leases struct {
 	held map[wal.TokenID]*Reservation
 	ends leaseHeap
+	sums map[string]int64 // of held, by counter
 }
 
-func newLeases() leases { return leases{held: make(map[wal.TokenID]*Reservation)} }
+func newLeases() leases {
+	return leases{held: make(map[wal.TokenID]*Reservation), sums: make(map[string]int64)}
+}
 
 func (l *leases) add(v *Reservation) {
+	l.remove(v.ID)
 	l.held[v.ID] = v
+	l.sums[string(v.Counter)] += v.Amount
 	heap.Push(&l.ends, v)
+}
+
+// remove takes a reservation out of those that are held, and returns it; nil where it is none.
+func (l *leases) remove(id wal.TokenID) *Reservation {
+	v := l.held[id]
+	if v == nil {
+		return nil
+	}
+	delete(l.held, id)
+	if sum := l.sums[string(v.Counter)] - v.Amount; sum != 0 {
+		l.sums[string(v.Counter)] = sum
+	} else {
+		delete(l.sums, string(v.Counter))
+	}
+	return v
 }
 
 // first returns the reservation whose lease ends next, or nil. One that was
@@ -79,18 +99,21 @@ func (h *leaseHeap) Pop() any {
 func (r *Rollup) expireOne(v *Reservation) {
 	h := r.find(v.Counter)
 	last := max(h.row.LastOffset, r.state.Applied)
-	r.end(h, v, Expired, v.ExpiresAt)
+	r.end(h, v.ID, Expired, v.ExpiresAt)
 	r.mark(h)
 	h.row.LastOffset = last
 }
 
-// end takes a reservation out of those that are held.
-func (r *Rollup) end(h *hot, v *Reservation, s ReservationState, t int64) {
-	h.row.Held -= v.Amount
-	delete(r.leases.held, v.ID)
-	ended := *v
+// end takes a reservation out of those that are held. One that another process has ended, and that is not known here, is
+// kept as ended.
+func (r *Rollup) end(h *hot, id wal.TokenID, s ReservationState, t int64) {
+	ended := Reservation{ID: id, Counter: []byte(h.name)}
+	if v := r.leases.remove(id); v != nil {
+		h.row.Held -= v.Amount
+		ended = *v
+	}
 	ended.State, ended.EndedAt = s, t
-	r.pending.reservations[v.ID] = ended
+	r.pending.reservations[id] = ended
 }
 
 // available is value less held, held at the low end of int64.
@@ -123,8 +146,14 @@ func (r *Rollup) judgeReserve(h *hot, amount, lease int64, at *at, e *TokenEntry
 
 // held holds a part of a counter.
 func (r *Rollup) held(h *hot, v *Reservation, at *at) {
-	r.touch(h, at, 0)
+	if !r.covered(h) {
+		r.touch(h, at, 0)
+	}
+	if old := r.leases.held[v.ID]; old != nil { // of another process's rows
+		h.row.Held -= old.Amount
+	}
 	h.row.Held += v.Amount
+	r.mark(h)
 	r.leases.add(v)
 	r.pending.reservations[v.ID] = *v
 }
@@ -150,12 +179,15 @@ func (r *Rollup) judgeSettle(h *hot, v *Reservation, amount int64, all bool, at 
 }
 
 // settled takes an amount from the value and frees the hold.
-func (r *Rollup) settled(h *hot, v *Reservation, amount int64, at *at) {
-	r.touch(h, at, 0)
-	h.row.Value -= amount
-	r.end(h, r.leases.held[v.ID], Settled, at.logTime)
-	r.event(h, EventSettle, -amount, at.acceptedAt)
-	r.window(h, -amount, at.acceptedAt)
+func (r *Rollup) settled(h *hot, id wal.TokenID, amount int64, at *at) {
+	if !r.covered(h) {
+		r.touch(h, at, 0)
+		h.row.Value -= amount
+		r.event(h, EventSettle, -amount, at.acceptedAt)
+		r.window(h, -amount, at.acceptedAt)
+	}
+	r.end(h, id, Settled, at.logTime)
+	r.mark(h)
 }
 
 // judgeCancel decides whether a reservation can be cancelled. One that was

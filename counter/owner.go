@@ -96,7 +96,11 @@ func (l *Local) Counts(ctx context.Context, p wal.Partition, names []string, now
 	if err != nil {
 		return State{}, err
 	}
-	return r.Applier.view(ctx, p, names, now, l.Progress.Applied(p), out)
+	st, err := r.Applier.view(ctx, p, names, now, l.Progress.Applied(p), out)
+	if err == nil && r.Applier.cfg.Ahead != nil { // what nobody may rely on yet was seen, perhaps
+		err = l.Progress.Wait(ctx, p, st.Applied)
+	}
+	return st, err
 }
 
 // List implements Owner.
@@ -215,6 +219,11 @@ func (l *Local) row(ctx context.Context, p wal.Partition, name []byte, now int64
 // saved calls f with a snapshot of a partition that has everything that was applied
 // when saved was called.
 func (r *Replica) saved(ctx context.Context, p wal.Partition, f func(Snapshot) error) (err error) {
+	if q := r.Part(p); q != nil && q.SavedOffset() < q.RepeatsTo() { // it is behind what readers have seen
+		if err := r.Progress.Wait(ctx, p, q.RepeatsTo()); err != nil {
+			return err
+		}
+	}
 	if err := r.SaveAll(ctx, p); err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package counter
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -43,7 +45,7 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 		q := &parts[i]
 		before := db.look(q.p)
 		out := make([]Amount, len(q.names))
-		st, err := db.cfg.Owner.Counts(ctx, q.p, q.names, now, out)
+		st, err := db.counts(ctx, q, now, out, mustBeWhole(accuracy, after))
 		if err != nil {
 			return nil, AsOf{}, err
 		}
@@ -55,6 +57,19 @@ func (db *DB) Get(ctx context.Context, names []string, accuracy Accuracy, after 
 		all = append(all, seen)
 	}
 	return counts, db.Stream.AsOf(all...), nil
+}
+
+// counts asks the owner, and where that cannot tell reads what it has published, unless the read asks for more.
+func (db *DB) counts(ctx context.Context, q *partNames, now int64, out []Amount, whole bool) (State, error) {
+	st, err := db.cfg.Owner.Counts(ctx, q.p, q.names, now, out)
+	if err == nil || whole || db.cfg.Published == nil || !errors.Is(err, consumers.ErrOwnerAway) {
+		return st, err
+	}
+	st, published := db.cfg.Published(ctx, q.p, q.names, now, out)
+	if published != nil {
+		return st, errors.Join(err, published)
+	}
+	return st, nil
 }
 
 // before is what is known of a partition's log before a read of it.

@@ -38,6 +38,10 @@ type Rollup struct {
 
 	leases leases
 	row    EventRow // of the record in hand
+	// shared: rows may have been written by another process, and be above the record in hand; see SharedStore.
+	shared bool
+	// coveredTo is up to which record all rows, and those that are missing, have everything.
+	coveredTo wal.Offset
 	// expiring: a counter got a time to live since the sweep began its round.
 	expiring bool
 }
@@ -60,6 +64,9 @@ type hot struct {
 	dirty bool
 	gone  bool // the row is to be dropped
 	used  bool // since the eviction hand last passed
+	// covers is up to which record the row, as it was loaded, has everything: of another process's row that is more
+	// than what this one has applied.
+	covers wal.Offset
 	// open is where row.Open lies, so that an add finds it beside the value.
 	open [maxWindows]OpenBucket
 }
@@ -77,6 +84,8 @@ type windowKey struct {
 	id    uint64
 	start int64
 	index uint8 // of the window
+	// at is the record that added it, where the store is shared; else 0.
+	at wal.Offset
 }
 
 // rowLog is rows since the last cut, one after the other.
@@ -93,7 +102,7 @@ type span struct {
 // NewRollup starts a partition at what its store has saved.
 func NewRollup(windows []time.Duration, s State) *Rollup {
 	r := &Rollup{
-		state: s, hot: newTable(), pending: newDecisions(), flying: newDecisions(),
+		state: s, hot: newTable(), pending: newDecisions(), flying: newDecisions(), coveredTo: wal.NoOffset,
 		buckets: make(map[windowKey]Bucket), leases: newLeases(),
 	}
 	for _, w := range windows {
@@ -125,6 +134,10 @@ func (r *Rollup) load(name []byte, row Row, found bool) *hot {
 		copy(h.row.Open, row.Open)
 	} else {
 		h.row.LastOffset, h.row.LastEvent = wal.NoOffset, wal.NoOffset
+	}
+	h.covers = h.row.LastOffset
+	if r.shared { // which of them are held is known here, and not as of which record the row says so
+		h.row.Held = r.leases.sums[h.name]
 	}
 	r.hot.put(h)
 	r.hand = append(r.hand, h)
@@ -179,6 +192,9 @@ func (r *Rollup) except(o wal.Offset, row []byte) {
 	r.exceptions.rows = append(r.exceptions.rows, span{offset: o, start: start, end: len(r.exceptions.buf)})
 }
 
+// covered reports whether the row of a counter has what the record in hand does to its value.
+func (r *Rollup) covered(h *hot) bool { return r.row.Offset <= max(h.covers, r.coveredTo) }
+
 // alive reports whether a counter exists at log time t.
 func (row *Row) alive(t int64) bool {
 	return row.ID != 0 && (row.ExpiresAt == 0 || row.ExpiresAt > t)
@@ -215,6 +231,9 @@ func (r *Rollup) judgeAdd(h *hot, a *Add, b *Bounds, at *at) (out Outcome, delta
 
 // added adds what was decided of an add.
 func (r *Rollup) added(h *hot, a *Add, delta int64, at *at) {
+	if r.covered(h) {
+		return
+	}
 	r.touch(h, at, a.TTL)
 	h.row.Value += delta
 	eventTime := a.EventTime
@@ -250,10 +269,10 @@ func (r *Rollup) effect(h *hot, v *Reservation, c *Call, at *at, e *TokenEntry) 
 	case OpReserve:
 		r.held(h, &Reservation{ID: e.ID, Counter: []byte(h.name), Amount: c.Amount, ExpiresAt: e.ExpiresAt, State: Held}, at)
 	case OpSettle:
-		r.settled(h, v, -e.AppliedDelta, at)
+		r.settled(h, c.Reservation, -e.AppliedDelta, at)
 	case OpCancel:
-		if v.State == Held {
-			r.end(h, r.leases.held[v.ID], Cancelled, at.logTime)
+		if v == nil || v.State == Held {
+			r.end(h, c.Reservation, Cancelled, at.logTime)
 			r.mark(h)
 		}
 	case OpClear:
@@ -340,7 +359,7 @@ func later(t, d int64) int64 {
 }
 
 func (r *Rollup) mark(h *hot) {
-	h.row.LastOffset = r.row.Offset
+	h.row.LastOffset = max(h.row.LastOffset, r.row.Offset)
 	h.used, h.gone = true, false
 	if !h.dirty {
 		h.dirty = true
@@ -376,18 +395,21 @@ func (r *Rollup) window(h *hot, delta, t int64) {
 			o.Start = start
 			o.Add(delta)
 		case start > o.Start:
-			r.bucket(windowKey{h.row.ID, o.Start, uint8(i)}, o.Bucket)
+			r.bucket(windowKey{id: h.row.ID, start: o.Start, index: uint8(i)}, o.Bucket)
 			*o = OpenBucket{Start: start}
 			o.Add(delta)
 		default:
 			var b Bucket
 			b.Add(delta)
-			r.bucket(windowKey{h.row.ID, start, uint8(i)}, b)
+			r.bucket(windowKey{id: h.row.ID, start: start, index: uint8(i)}, b)
 		}
 	}
 }
 
 func (r *Rollup) bucket(k windowKey, b Bucket) {
+	if r.shared {
+		k.at = r.row.Offset
+	}
 	sum := r.buckets[k]
 	sum.Merge(b)
 	r.buckets[k] = sum
@@ -404,7 +426,7 @@ func floor(t, size int64) int64 {
 
 // clear sets a counter to 0.
 func (r *Rollup) clear(h *hot, at *at) {
-	if !h.row.alive(at.logTime) {
+	if r.covered(h) || !h.row.alive(at.logTime) {
 		return
 	}
 	r.touch(h, at, 0)

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/decisions"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/countertest"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
@@ -165,6 +166,7 @@ type roomConfig struct {
 	flushCounters int
 	maxParked     int
 	events        *countertest.Events // nil: the store has them
+	published     *published          // nil: the store is not shared
 }
 
 // room is a counter namespace with everything that it stands on: log and store on
@@ -188,6 +190,11 @@ type room struct {
 	applier        *counter.Applier
 	runner         *consumers.Runner
 	db             *counter.DB
+	shared         *sharedStore // nil: the store is not shared
+	marks          *decisions.Marks
+	book           *decisions.Book
+	epochs         []atomic.Int64
+	decisions      wal.Log
 	stop           func()
 	closed         bool
 	within         context.Context // of every call: a test that hangs ends
@@ -271,9 +278,19 @@ func (r *room) open() {
 	dlq, err := consumers.OpenDeadLetters(ctx, lettersLog, nil)
 	must(err)
 	r.letters = &brittleLetters{DeadLetterLog: dlq}
-	store, err := pebblecounter.Open(pebblecounter.Config{FS: r.storeFS, Dir: "store", Partitions: r.cfg.partitions, CacheBytes: 1 << 20, MemTableBytes: 256 << 10, TokenWindow: r.cfg.settings.TokenWindow})
-	must(err)
-	r.store = &gatedStore{Store: store}
+	storeConfig := pebblecounter.Config{FS: r.storeFS, Dir: "store", Partitions: r.cfg.partitions, CacheBytes: 1 << 20, MemTableBytes: 256 << 10, TokenWindow: r.cfg.settings.TokenWindow}
+	var applied counter.Store
+	if r.cfg.published == nil {
+		store, err := pebblecounter.Open(storeConfig)
+		must(err)
+		r.store = &gatedStore{Store: store}
+		applied = r.store
+	} else {
+		store, err := pebblecounter.OpenShared(storeConfig)
+		must(err)
+		r.shared = &sharedStore{store, r.cfg.published}
+		r.store, applied = &gatedStore{Store: r.shared}, r.shared
+	}
 	r.progress = wal.NewProgress(r.cfg.partitions)
 	r.stream = wal.NewStream(wal.StreamConfig{Namespace: "test", Log: r.log, Progress: r.progress})
 	clock := &wal.Clock{}
@@ -282,22 +299,34 @@ func (r *room) open() {
 			Log: r.log, Letters: r.letters, Clock: clock, MaxParked: r.cfg.maxParked, Ledger: r.store,
 			Applied: consumers.AdvanceOf(r.progress),
 		},
-		Store: r.store, Settings: r.settingsOf, Windows: r.cfg.windows, HotBytes: r.cfg.hotBytes, FlushCounters: r.cfg.flushCounters,
+		Store: applied, Settings: r.settingsOf, Windows: r.cfg.windows, HotBytes: r.cfg.hotBytes, FlushCounters: r.cfg.flushCounters,
 	}
 	if r.cfg.events != nil {
 		cfg.Events = r.cfg.events
 	}
+	if r.shared != nil {
+		must(r.shareMarks(ctx))
+		cfg.Ahead = r.marks
+	}
 	r.applier = counter.NewApplier(cfg)
 	r.runner = consumers.New(consumers.Config{Namespace: "test", Role: "PRIMARY", Log: r.log, Applier: r.applier, Stopped: r.progress.Stop, MaxBackoff: 20 * time.Millisecond})
-	owner := counter.NewLocal(r.progress, &counter.Replica{Store: r.store, Applier: r.applier, Do: r.runner.Do, Progress: r.progress})
+	owner := counter.NewLocal(r.progress, &counter.Replica{Store: applied, Applier: r.applier, Do: r.runner.Do, Progress: r.progress})
 	r.db = counter.NewDB(counter.DBConfig{
 		Stream: r.stream, Owner: owner, Clock: clock, Options: r.options,
 		Now: func() time.Time { return time.UnixMicro(r.clock.wall.Load()) }, BufferedLoss: time.Second,
 	})
+	for p := range wal.Partition(r.cfg.partitions) {
+		if r.shared != nil {
+			must(r.take(ctx, p))
+		}
+	}
 	must(r.runner.StartAll(context.Background()))
 	r.stop = func() {
 		if err := r.runner.StopAll(context.Background()); err != nil {
 			r.t.Error(err)
+		}
+		if r.book != nil {
+			r.book.Close()
 		}
 	}
 	for p := range wal.Partition(r.cfg.partitions) {

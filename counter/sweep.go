@@ -39,6 +39,9 @@ func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Durati
 	if err := m.wait(ctx); err != nil {
 		return false, err
 	}
+	if m.rollup != nil && m.rollup.state.Applied < m.part.RepeatsTo() {
+		return false, nil // rows may be above it
+	}
 	if m.broken || m.away != nil {
 		return false, nil // the runner reads it back first, or a flush that waits has a state of its own
 	}
@@ -100,7 +103,7 @@ func (m *machine) sweepExpired(ctx context.Context, limit int) (err error) {
 		n++
 		c.after = append(c.after[:0], name...)
 		c.expiring = c.expiring || row.ExpiresAt != 0
-		if row.ExpiresAt != 0 && !row.alive(r.state.LogTime) && row.Held == 0 {
+		if (row.ExpiresAt != 0 || row.ID == 0) && !row.alive(r.state.LogTime) && row.Held == 0 {
 			due = append(due, append([]byte(nil), name...))
 		}
 		return n < limit

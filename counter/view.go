@@ -52,7 +52,7 @@ func (m *machine) look(names []string, now int64, shown wal.Offset, out []Amount
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	st := m.rollup.state
-	if st.Applied < shown {
+	if st.Applied < max(shown, m.part.RepeatsTo()) {
 		return st, nil, ErrReloading
 	}
 	for i, n := range names {
@@ -96,7 +96,7 @@ func (a *Applier) flushing(ctx context.Context, p wal.Partition, target *wal.Off
 	if m.part.SavedOffset() >= *target {
 		return nil, nil
 	}
-	if m.broken || m.part.OwesLetters() {
+	if m.broken || m.part.Unsettled() {
 		return nil, ErrReloading
 	}
 	if err := a.Flush(ctx, p); err != nil {

@@ -162,12 +162,14 @@ func (w *walker) validateStorage(c *Config) {
 			w.at(path+".type", "", "is missing; it takes one of %s", strings.Join(typeWords, ", "))
 		case s.Type == "clickhouse" && c.Abstraction == KV:
 			w.at(path+".type", "", "clickhouse does not store kv; this build has pebble and cassandra for it")
-		case s.Type == "cassandra" && c.Abstraction == KV:
+		case s.Type == "cassandra" && c.Abstraction == Counter && (s.Role != "PRIMARY" || len(c.Storage) > 1):
+			w.at(path+".type", "", "counters in Cassandra are the one store of their namespace, its PRIMARY, in this build; leave the others out")
+		case s.Type == "cassandra" && (c.Abstraction == KV || c.Abstraction == Counter):
 			w.validateCluster(path, s)
 		case s.Type == "clickhouse" && (c.Abstraction == TimeSeries || s.Role == EventsRole):
 			w.validateCluster(path, s)
 		case s.Type == "clickhouse" && c.Abstraction == Counter:
-			w.at(path+".type", "", "clickhouse stores the events of counters, in role EVENTS, and not the counters; this build has pebble for them")
+			w.at(path+".type", "", "clickhouse stores the events of counters, in role EVENTS, and not the counters; this build has pebble and cassandra for them")
 		case s.Type == "cassandra", s.Type == "clickhouse":
 			w.at(path+".type", "", "type %s is not in this build; it has pebble", s.Type)
 		case s.Type == "pebble" && s.Cluster != "":

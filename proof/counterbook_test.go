@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -20,6 +23,9 @@ type ledger struct {
 	refusal map[string]int
 	errs    []error
 	letters int // dead letters that the last namespace that was verified must have
+	// outages: nobody may apply a partition for so long that a copy finds out nothing about an earlier one in time.
+	outages bool
+	maybe   int // of the acknowledged: those that may be copies
 }
 
 // enter enters a call before it is sent for the first time.
@@ -40,6 +46,11 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 	fail := func(what string) {
 		b.errs = append(b.errs, fmt.Errorf("%v: %s: first %v, then %v", w, what, &w.first, a))
 	}
+	if a.maybe { // it is in the log, and one copy of it has its effect: which one is asked later
+		b.maybe++
+		w.unknown++
+		return
+	}
 	switch a.outcome {
 	case unknown:
 		w.unknown++
@@ -48,6 +59,9 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 		fail("the token was refused for the request that it was made for")
 		return
 	case notApplied:
+		if b.outages && status.Code(a.err) == codes.DeadlineExceeded {
+			return
+		}
 		fail("a call was not applied") // nothing but an overload refuses these, and the load is small
 		return
 	case refused:
@@ -77,7 +91,7 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 func (b *ledger) noteOther(w *tally, a *reckoning) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.outcome == acked || a.outcome == refused { // a shed one is not applied
+	if (a.outcome == acked || a.outcome == refused) && !a.maybe { // a shed one is not applied
 		b.errs = append(b.errs, fmt.Errorf("%v: another request under its token: %v", w, a))
 	}
 }
@@ -104,11 +118,14 @@ func (b *ledger) open() (ws []*tally) {
 // settle sends every open call again until it has an answer.
 func (b *ledger) settle(c *conn) error {
 	for _, w := range b.open() {
-		ctx, cancel := callContext()
-		a := c.count(ctx, w)
-		cancel()
-		b.note(w, &a, false)
-		if a.outcome == unknown {
+		var a reckoning
+		for tries := 0; tries == 0 || a.maybe && tries < 50; tries++ { // its owner may have to be heard of first
+			ctx, cancel := callContext()
+			a = c.count(ctx, w)
+			cancel()
+			b.note(w, &a, false)
+		}
+		if a.outcome == unknown || a.maybe {
 			return fmt.Errorf("%v: sent again: %w", w, a.err)
 		}
 	}

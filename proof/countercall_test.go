@@ -43,6 +43,7 @@ type tally struct {
 type reckoning struct {
 	outcome  outcome
 	again    bool // the server says that it knew the token
+	maybe    bool // it says that it cannot know
 	buffered bool
 	position string
 	offsets  map[wal.Partition]wal.Offset
@@ -187,8 +188,9 @@ func reckoned(r *headwaterv1.WriteResult, n *headwaterv1.Count, err error) recko
 		}
 		return a
 	}
-	a := reckoning{outcome: acked, again: r.GetDuplicate() == headwaterv1.WriteResult_YES, position: r.GetPosition()}
+	a := reckoning{outcome: acked, again: r.GetDuplicate() == headwaterv1.WriteResult_YES, maybe: r.GetDuplicate() == headwaterv1.WriteResult_UNKNOWN, position: r.GetPosition()}
 	if a.buffered = r.GetDurability() == headwaterv1.WriteResult_BUFFERED; a.buffered {
+		a.maybe = false
 		return a
 	}
 	pos, err := wal.ParsePosition(r.GetPosition())

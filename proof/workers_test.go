@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 )
 
@@ -33,7 +34,8 @@ func newCluster(t *testing.T, brokers string, workers int, session time.Duration
 	t.Helper()
 	config := cassandraConfig(t,
 		"namespace: "+spreadKV+"\nabstraction: kv\nlog: {partitions: 4}\nstorage: [{role: PRIMARY, type: "+cassandraType+"}, {role: CACHE, type: pebble}]\n",
-		"namespace: "+spreadLog+"\nabstraction: log\nlog: {partitions: 1}\n")
+		"namespace: "+spreadLog+"\nabstraction: log\nlog: {partitions: 1}\n",
+		exactDoc+"storage: [{role: PRIMARY, type: "+cassandraType+"}]\n", boundDoc+"storage: [{role: PRIMARY, type: "+cassandraType+"}]\n")
 	applySchema(t, config)
 	c := &cluster{t: t, session: session, common: []string{
 		"--config", config, "--kafka-brokers", brokers, "--kafka-replication-factor", "1", "--allow-unsafe", "--admin", "127.0.0.1:0", "--log-level", "warn", "--kafka-topic-prefix", fmt.Sprintf("proof%d", time.Now().UnixNano()),
@@ -100,6 +102,26 @@ var clusterEvents = map[string]func(c *cluster, r *rand.Rand){
 	},
 }
 
+var eventNames = []string{"kill a worker", "freeze a worker past its session", "stop a worker in good order", "kill a worker and lose its directory", killGateway}
+
+// happens has something happen to the cluster in a moment. stop ends the load, and happened is closed when it is over.
+func (c *cluster) happens(name string, r *rand.Rand) (stop, happened chan struct{}) {
+	stop, happened = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(happened)
+		<-time.After(time.Duration(100+r.IntN(300)) * time.Millisecond)
+		if name == killGateway {
+			close(stop)
+			c.gateway.kill(c.t)
+			c.startGateway()
+			return
+		}
+		clusterEvents[name](c, r)
+		close(stop)
+	}()
+	return stop, happened
+}
+
 // said is what the processes that run have logged.
 func (c *cluster) said() string {
 	out := "gateway: " + c.gateway.said()
@@ -134,24 +156,11 @@ func workersRounds(t *testing.T, cl *cluster) {
 	}
 	b := &book{outages: true}
 	var open, again, events int
-	names := []string{"kill a worker", "freeze a worker past its session", "stop a worker in good order", "kill a worker and lose its directory", killGateway}
-	for round := range rounds * len(names) {
-		name := names[round%len(names)]
+	for round := range rounds * len(eventNames) {
+		name := eventNames[round%len(eventNames)]
 		c := connect(t, cl.gateway.grpc)
 		l := &load{book: b, round: round, ids: 12, keys: 16, kvName: spreadKV, logName: spreadLog}
-		stop, happened := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(happened)
-			<-time.After(time.Duration(100+r.IntN(300)) * time.Millisecond)
-			if name == killGateway {
-				close(stop)
-				cl.gateway.kill(t)
-				cl.startGateway()
-				return
-			}
-			clusterEvents[name](cl, r)
-			close(stop)
-		}()
+		stop, happened := cl.happens(name, r)
 		l.run(c, seed, 6, stop)
 		<-happened
 		c.close()
@@ -160,7 +169,7 @@ func workersRounds(t *testing.T, cl *cluster) {
 			t.Fatalf("round %d, %s: %v", round, name, err)
 		}
 		c = connect(t, cl.gateway.grpc)
-		cl.settled(c)
+		cl.settled(func() error { return applied(c, spreadKV) })
 		open += len(b.open())
 		err := b.settle(c)
 		if err == nil {
@@ -182,12 +191,77 @@ func workersRounds(t *testing.T, cl *cluster) {
 	mustHave(t, b.counts[acked] >= 100*rounds && b.counts[refused] > 0, "refused write, or fewer than 100 a round")
 }
 
+// TestEngineCountersOverWorkers is TestEngineWorkersOnCassandra of counters that are published to Cassandra.
+func TestEngineCountersOverWorkers(t *testing.T) {
+	enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra")
+	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	cl := newCluster(t, strings.Join(k.ListenAddrs(), ","), 3, 1500*time.Millisecond)
+	seed, r := seedOf(t)
+	rounds := 1
+	if long() {
+		rounds = 20
+	}
+	began := time.Now()
+	b := &ledger{outages: true}
+	spaces := []string{exactSpace, boundSpace}
+	var open, again int
+	for round := range rounds * len(eventNames) {
+		name := eventNames[round%len(eventNames)]
+		c := connect(t, cl.gateway.grpc)
+		l := &tallies{ledger: b, round: round, counters: 12, spaces: spaces}
+		stop, happened := cl.happens(name, r)
+		l.run(c, seed, 6, stop)
+		<-happened
+		c.close()
+		if err := b.err(); err != nil {
+			t.Fatalf("round %d, %s: %v", round, name, err)
+		}
+		c = connect(t, cl.gateway.grpc)
+		cl.settled(func() error { return countersApplied(c, spaces) })
+		open += len(b.open())
+		err := b.settle(c)
+		if err == nil {
+			sample := b.sample(r, 60)
+			again += len(sample)
+			err = b.again(c, sample)
+		}
+		if err == nil {
+			err = b.verifyAll(c, spaces, began)
+		}
+		if err != nil {
+			t.Fatalf("round %d, %s: %v\n%s", round, name, err, cl.said())
+		}
+		c.close()
+		t.Logf("%s: %d calls so far", name, len(b.calls))
+	}
+	t.Logf("%d calls, %d of unknown outcome, %d sent again; answers: %d unknown, %d acknowledged (%d perhaps as copies), %d refused, %d not applied",
+		len(b.calls), open, again, b.counts[unknown], b.counts[acked], b.maybe, b.counts[refused], b.counts[notApplied])
+	mustHave(t, b.counts[acked] >= 100*rounds && b.counts[refused] > 0, "refused call, or fewer than 100 a round")
+}
+
+// countersApplied returns when everything that the logs of counter namespaces have is applied.
+func countersApplied(c *conn, spaces []string) error {
+	ctx, cancel := callContext()
+	defer cancel()
+	for _, ns := range spaces {
+		_, err := c.counters().ListCounts(ctx, &headwaterv1.ListCountsRequest{Namespace: ns, Accuracy: headwaterv1.Count_ACCURATE})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settled returns when every partition has an owner that answers, for longer than the group takes to change its mind.
-func (c *cluster) settled(to *conn) {
+func (c *cluster) settled(applied func() error) {
 	c.t.Helper()
 	begin, since := time.Now(), time.Time{}
 	for ; ; <-time.After(50 * time.Millisecond) {
-		err := applied(to, spreadKV)
+		err := applied()
 		switch {
 		case err != nil && time.Since(begin) > time.Minute:
 			c.t.Fatalf("no owners: %v\n%s", err, c.said())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -38,7 +39,7 @@ func (b *batch) SaveCounter(name []byte, r *counter.Row) {
 	}
 	b.Buf = appendCounterKey(b.Buf[:0], b.p, name)
 	n := len(b.Buf)
-	b.Buf = appendRow(b.Buf, r)
+	b.Buf = rowcodec.AppendRow(b.Buf, r)
 	b.set(n)
 }
 
@@ -73,7 +74,7 @@ func (b *batch) AddWindow(id uint64, size time.Duration, start int64, sum counte
 		return
 	}
 	b.Buf = appendWindowKey(b.Buf[:0], b.p, id, seconds, start)
-	b.Buf = appendWindow(b.Buf, &sum)
+	b.Buf = rowcodec.AppendWindow(b.Buf, &sum)
 	b.merge(windowLen)
 }
 
@@ -133,6 +134,6 @@ func (b *batch) SaveReservation(r *counter.Reservation) {
 		return
 	}
 	b.Buf = appendTokenKey(b.Buf[:0], table, b.p, &r.ID)
-	b.Buf = appendReservation(b.Buf, r)
+	b.Buf = rowcodec.AppendReservation(b.Buf, r)
 	b.set(tokenIDLen)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -46,7 +47,7 @@ func benchRow(i int) counter.Row {
 	}
 }
 
-const minute = 60 * micros
+const minute = 60_000_000
 
 // BenchmarkFlush commits 100,000 rows at once, as the applier does each second.
 func BenchmarkFlush(b *testing.B) {
@@ -154,7 +155,7 @@ func BenchmarkCounters(b *testing.B) {
 							if !there {
 								name = append(name[:len(name):len(name)], 'x')
 							}
-							if _, err := s.DB.View(appendCounterKey(nil, 0, name), func(v []byte) error { return decodeRow(v, &row) }); err != nil {
+							if _, err := s.DB.View(appendCounterKey(nil, 0, name), func(v []byte) error { return rowcodec.DecodeRow(v, &row) }); err != nil {
 								b.Fatal(err)
 							}
 						}

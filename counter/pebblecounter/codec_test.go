@@ -17,6 +17,7 @@ import (
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -240,12 +241,12 @@ func FuzzDecoders(f *testing.F) {
 			}
 		}
 		var row, row2 counter.Row
-		if !corrupt("row", decodeRow(v, &row)) {
-			err := decodeRow(appendRow(nil, &row), &row2)
+		if !corrupt("row", rowcodec.DecodeRow(v, &row)) {
+			err := rowcodec.DecodeRow(rowcodec.AppendRow(nil, &row), &row2)
 			same("row", row, row2, err)
 		}
-		if w, err := decodeWindow(v); !corrupt("window", err) {
-			w2, err := decodeWindow(appendWindow(nil, &w))
+		if w, err := rowcodec.DecodeWindow(v); !corrupt("window", err) {
+			w2, err := rowcodec.DecodeWindow(rowcodec.AppendWindow(nil, &w))
 			same("window", w, w2, err)
 		}
 		if b, err := decodeBase(v); !corrupt("base", err) {
@@ -257,8 +258,8 @@ func FuzzDecoders(f *testing.F) {
 			e2, err := decodeToken(n, appendToken(nil, &e))
 			same("token", e, e2, err)
 		}
-		if r, err := decodeReservation(n, v); !corrupt("reservation", err) {
-			r2, err := decodeReservation(n, appendReservation(nil, &r))
+		if r, err := rowcodec.DecodeReservation(n, v); !corrupt("reservation", err) {
+			r2, err := rowcodec.DecodeReservation(n, rowcodec.AppendReservation(nil, &r))
 			same("reservation", r, r2, err)
 		}
 		var st, st2 counter.State

@@ -39,4 +39,14 @@
 //	'e' p offset(8)               event row, as the applier wrote it
 //	'h' p id(16)                  held reservation: v, state, amount i, expires at i, ended at i, name
 //	'r' p id(16)                  ended reservation, the same
+//
+// Of a shared store also what is to be published:
+//
+//	'u' p 'c' name                row, or that it is gone: v, a number of the batch that changed it
+//	'u' p 'd' id(8)               retired: the same
+//	'u' p 'r' id(16)              reservation: the same
+//	'u' p 'w' id(8) seconds(4) start(8, sign turned over) offset(8)
+//	                              what the record there added to a bucket: v, bucket
+//	'k' p                         v, up to where it is published i, above which offset lives have all windows here i,
+//	                              up to which offset all rows cover their counters i
 package pebblecounter

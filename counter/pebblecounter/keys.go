@@ -21,6 +21,9 @@ const (
 	tableEvents  = 'e'
 	tableHeld    = 'h' // reservations that are held
 	tableEnded   = 'r' // reservations that are not
+	// Of a shared store.
+	tableUnpublished = 'u'
+	tableShares      = 'k'
 
 	tableLen   = pebblestore.TableLen
 	idLen      = tableLen + 8

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 )
 
 // mergerName is part of the data format: Pebble refuses a directory that was
@@ -24,7 +25,7 @@ var merger = &pebble.Merger{
 		}
 		switch key[0] {
 		case tableWindow:
-			b, err := decodeWindow(value)
+			b, err := rowcodec.DecodeWindow(value)
 			if err != nil {
 				return nil, err
 			}
@@ -60,13 +61,13 @@ func (m *windowMerge) MergeNewer(value []byte) error { return m.add(value) }
 func (m *windowMerge) MergeOlder(value []byte) error { return m.add(value) }
 
 func (m *windowMerge) add(value []byte) error {
-	b, err := decodeWindow(value)
+	b, err := rowcodec.DecodeWindow(value)
 	m.sum.Merge(b)
 	return err
 }
 
 func (m *windowMerge) Finish(bool) ([]byte, io.Closer, error) {
-	m.buf = appendWindow(m.buf[:0], &m.sum)
+	m.buf = rowcodec.AppendWindow(m.buf[:0], &m.sum)
 	return m.buf, m, nil
 }
 

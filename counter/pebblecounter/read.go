@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -26,7 +27,7 @@ func (s *Store) Counters(ctx context.Context, p wal.Partition, names [][]byte, r
 	var err error
 	if len(names) == 1 {
 		rows[0] = counter.Row{}
-		found[0], err = s.DB.View(appendCounterKey(nil, p, names[0]), func(v []byte) error { return decodeRow(v, &rows[0]) })
+		found[0], err = s.DB.View(appendCounterKey(nil, p, names[0]), func(v []byte) error { return rowcodec.DecodeRow(v, &rows[0]) })
 	} else if len(names) > 0 {
 		err = s.counters(ctx, p, names, rows, found)
 	}
@@ -54,7 +55,7 @@ func (s *Store) counters(ctx context.Context, p wal.Partition, names [][]byte, r
 		}
 		key = appendCounterKey(key[:0], p, names[i])
 		rows[i] = counter.Row{}
-		if found[i], err = seek(it, key, func(v []byte) error { return decodeRow(v, &rows[i]) }); err != nil {
+		if found[i], err = seek(it, key, func(v []byte) error { return rowcodec.DecodeRow(v, &rows[i]) }); err != nil {
 			return err
 		}
 	}
@@ -88,7 +89,7 @@ func (s *Store) Reservation(ctx context.Context, p wal.Partition, id wal.TokenID
 	defer s.Leave()
 	for _, table := range []byte{tableHeld, tableEnded} {
 		ok, err = s.DB.View(appendTokenKey(make([]byte, 0, tokenIDLen), table, p, &id), func(b []byte) (err error) {
-			v, err = decodeReservation(id, b)
+			v, err = rowcodec.DecodeReservation(id, b)
 			return err
 		})
 		if err != nil {
@@ -122,7 +123,7 @@ func (s *Store) HeldReservations(ctx context.Context, p wal.Partition, f func(*c
 		if err != nil {
 			return err
 		}
-		v, err := decodeReservation(wal.TokenID(k[tableLen:]), b)
+		v, err := rowcodec.DecodeReservation(wal.TokenID(k[tableLen:]), b)
 		if err != nil {
 			return err
 		}

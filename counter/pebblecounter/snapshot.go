@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -71,7 +72,7 @@ var errSnapshotClosed = errors.New("snapshot is closed")
 // Counter implements counter.Snapshot.
 func (v *snapshot) Counter(name []byte) (row counter.Row, ok bool, err error) {
 	v.key = appendCounterKey(v.key[:0], v.p, name)
-	ok, err = v.point("read counter", func(b []byte) error { return decodeRow(b, &row) })
+	ok, err = v.point("read counter", func(b []byte) error { return rowcodec.DecodeRow(b, &row) })
 	return row, ok, err
 }
 
@@ -137,7 +138,7 @@ func (v *snapshot) List(prefix, after []byte, f func(name []byte, r *counter.Row
 	}
 	return v.scan("list counters", lo, hi, func(key, value []byte) (bool, error) {
 		row := new(counter.Row)
-		if err := decodeRow(value, row); err != nil {
+		if err := rowcodec.DecodeRow(value, row); err != nil {
 			return false, err
 		}
 		return f(key[tableLen:], row), nil
@@ -157,7 +158,7 @@ func (v *snapshot) Windows(id uint64, size time.Duration, from, to int64, f func
 		if len(key) != windowLen {
 			return false, errBadKey
 		}
-		b, err := decodeWindow(value)
+		b, err := rowcodec.DecodeWindow(value)
 		if err != nil {
 			return false, err
 		}

@@ -22,7 +22,7 @@ func appendState(dst []byte, st *counter.State) []byte {
 }
 
 func decodeState(b []byte, st *counter.State) (rest []byte, err error) {
-	r, err := open("state of counters", b)
+	r, err := pebblestore.ReadValue("state of counters", b)
 	if err != nil {
 		return nil, err
 	}

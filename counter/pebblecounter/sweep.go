@@ -11,6 +11,7 @@ import (
 
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/rowcodec"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -189,7 +190,7 @@ func (sw *sweep) ended(it *pebble.Iterator) error {
 	if err != nil {
 		return err
 	}
-	v, err := decodeReservation(wal.TokenID(k[tableLen:]), b)
+	v, err := rowcodec.DecodeReservation(wal.TokenID(k[tableLen:]), b)
 	if err != nil || v.EndedAt >= sw.r.Horizon {
 		return err
 	}

@@ -31,7 +31,7 @@ func appendToken(dst []byte, e *counter.TokenEntry) []byte {
 
 // decodeToken keeps nothing of b.
 func decodeToken(n wal.TokenID, b []byte) (e counter.TokenEntry, err error) {
-	r, err := open("token entry", b)
+	r, err := pebblestore.ReadValue("token entry", b)
 	if err != nil {
 		return e, err
 	}

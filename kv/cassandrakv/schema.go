@@ -3,9 +3,9 @@ package cassandrakv
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/headwater-db/headwater/consumers/cassandrastore"
+	"github.com/headwater-db/headwater/consumers/clusterstore"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/kv/ledger"
 	"github.com/headwater-db/headwater/wal"
@@ -50,7 +50,7 @@ const afterAll = 1 << 62
 // forget drops the rows of a store: the items of the records that the index names, the chunks of the
 // uploads that its ledger knows, and the index.
 func forget(ctx context.Context, r *cassandrastore.Rows, dir string) error {
-	n, err := partitionsIn(dir)
+	n, err := clusterstore.PartitionsIn(dir)
 	if err != nil {
 		return fmt.Errorf("drop the rows of a store: %w", err)
 	}
@@ -117,19 +117,4 @@ func (s *Store) forgetPartition(ctx context.Context, p wal.Partition) error {
 		}
 	}
 	return nil
-}
-
-// partitionsFile is in the directory of a store and says how many partitions it has: who drops its rows
-// has to know.
-const partitionsFile = "PARTITIONS"
-
-func partitionsIn(dir string) (n int, err error) {
-	b, err := os.ReadFile(dir + "/" + partitionsFile)
-	if os.IsNotExist(err) {
-		return 0, nil
-	}
-	if err == nil {
-		_, err = fmt.Sscanf(string(b), "%d\n", &n)
-	}
-	return n, err
 }

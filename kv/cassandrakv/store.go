@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -83,11 +81,8 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Join(cfg.Ledger.Dir, partitionsFile)
-	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
-		if err := clusterstore.WriteSynced(name, fmt.Sprintf("%d\n", cfg.Ledger.Partitions)); err != nil {
-			return nil, err
-		}
+	if err := clusterstore.NotePartitions(cfg.Ledger.Dir, cfg.Ledger.Partitions); err != nil {
+		return nil, err
 	}
 	l, err := ledger.Open(cfg.Ledger, "ledger of a kv store in Cassandra")
 	if err != nil {

@@ -31,7 +31,7 @@ var abstractions = map[namespace.Abstraction]abstraction{
 		front: func(x *space) front { return x.newKVFront() },
 		asks: func(x *space) front {
 			o := kvremote.New(x.owners)
-			return asker{o, x.newKVDB(&kvWithoutOwner{Owner: o, x: x})}
+			return asker{o, x.newKVDB(x.newKVWithoutOwner(o))}
 		},
 		store: func(st *store) backend { return &kvBackend{st: st} },
 	},
@@ -39,7 +39,7 @@ var abstractions = map[namespace.Abstraction]abstraction{
 		front: func(x *space) front { return x.newCounterFront() },
 		asks: func(x *space) front {
 			o := counterremote.New(x.owners)
-			return asker{o, x.newCounterDB(o)}
+			return asker{o, x.newCounterDB(o, x.publishedCounts())}
 		},
 		store: func(st *store) backend { return &counterBackend{st: st} },
 	},

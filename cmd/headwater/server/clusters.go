@@ -16,6 +16,7 @@ import (
 	"github.com/headwater-db/headwater/consumers/cassandrastore"
 	"github.com/headwater-db/headwater/consumers/clickhousestore"
 	"github.com/headwater-db/headwater/consumers/clusterstore"
+	"github.com/headwater-db/headwater/counter/cassandracounter"
 	"github.com/headwater-db/headwater/counter/clickhousecounter"
 	"github.com/headwater-db/headwater/kv/cassandrakv"
 	"github.com/headwater-db/headwater/namespace"
@@ -107,7 +108,7 @@ func (c *Cluster) Connect(name string, makeSchema bool, logger *slog.Logger) (Co
 			return nil, fmt.Errorf("cluster %s: tls: %w", name, err)
 		}
 	}
-	return cassandrastore.Connect(cfg, cassandrakv.Tables...)
+	return cassandrastore.Connect(cfg, slices.Concat(cassandrakv.Tables, cassandracounter.Tables)...)
 }
 
 // errNoCluster: a store is in a cluster that this process is not configured with. A start with the

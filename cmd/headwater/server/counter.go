@@ -9,8 +9,10 @@ import (
 
 	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/consumers/decisions"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
 	"github.com/headwater-db/headwater/counter"
+	"github.com/headwater-db/headwater/counter/cassandracounter"
 	"github.com/headwater-db/headwater/counter/clickhousecounter"
 	"github.com/headwater-db/headwater/counter/counterremote"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
@@ -35,16 +37,17 @@ type counterFront struct {
 
 func (x *space) newCounterFront() *counterFront {
 	f := &counterFront{Local: counter.NewLocal(x.progress, nil)}
-	f.db = x.newCounterDB(f.Local)
+	f.db = x.newCounterDB(f.Local, nil)
 	if x.s.cfg.VerifyInterval > 0 {
 		x.work.Go(func() { f.verify.run(x.run, x, f.db) })
 	}
 	return f
 }
 
-func (x *space) newCounterDB(owner counter.Owner) *counter.DB {
+func (x *space) newCounterDB(owner counter.Owner, published counter.PublishedCounts) *counter.DB {
 	x.ns.Counter = counter.NewDB(counter.DBConfig{
-		Stream: x.ns.Stream, Owner: owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
+		Published: published,
+		Stream:    x.ns.Stream, Owner: owner, Clock: &x.s.spaces.clock, Now: x.s.broker.Now, BufferedLoss: x.s.broker.BufferedLoss(),
 		Options: func() counter.Options {
 			c := x.ns.Config()
 			return counter.Options{FrontOptions: frontOptions(c), Accuracy: accuracies[c.Counter.Accuracy], Windows: c.Counter.Windows, Events: c.Events() != ""}
@@ -65,27 +68,37 @@ func (f *counterFront) answer(ctx context.Context, req *clusterv1.AskRequest) (*
 	return counterremote.Answer(ctx, f.Local, req)
 }
 
-// counterBackend is a store of counters on Pebble. One of role EVENTS may have their events in
-// ClickHouse.
+// counterBackend is a store of counters on Pebble. It may be published to Cassandra; one of role EVENTS may have their
+// events in ClickHouse.
 type counterBackend struct {
 	st      *store
 	pebble  *pebblecounter.Store
+	store   counter.Store             // pebble, or what is published of it
 	events  *clickhousecounter.Events // nil: pebble has the events
 	applier *counter.Applier
+
+	published *cassandracounter.Store // nil: it is on this machine alone
+	marks     *decisions.Marks        // nil where no other process may take a partition over
 }
 
 func (b *counterBackend) open(cfg pebblestore.Config) (ledger, error) {
-	if isRemote(b.st.conf) {
+	switch {
+	case b.st.conf.Type == cassandraType:
+		return b.openPublished(cfg)
+	case isRemote(b.st.conf):
 		return b.openRemote(cfg)
 	}
 	s, err := pebblecounter.Open(cfg)
-	b.pebble = s
+	b.pebble, b.store = s, s
 	return s, err
 }
 
 func (b *counterBackend) load() *consumers.Loop {
 	cfg := counter.ApplierConfig{
-		LoopConfig: b.st.loopConfig(), Store: b.pebble, Settings: b.settings, Windows: b.st.x.entry.Config.Counter.Windows,
+		LoopConfig: b.st.loopConfig(), Store: b.store, Settings: b.settings, Windows: b.st.x.entry.Config.Counter.Windows,
+	}
+	if b.marks != nil {
+		cfg.Ahead = b.marks
 	}
 	if b.events != nil {
 		cfg.Events = b.events
@@ -102,7 +115,7 @@ func (b *counterBackend) view(ctx context.Context, p wal.Partition) (view, wal.O
 	if err := b.save(ctx, p); err != nil {
 		return nil, wal.NoOffset, err
 	}
-	v, err := b.pebble.Snapshot(ctx, p)
+	v, err := b.store.Snapshot(ctx, p)
 	if err != nil {
 		return nil, wal.NoOffset, err
 	}
@@ -115,7 +128,7 @@ func (b *counterBackend) compare(ctx context.Context, c *comparison) error {
 }
 
 func (b *counterBackend) replica() *counter.Replica {
-	return &counter.Replica{Store: b.pebble, Applier: b.applier, Do: b.st.do, Progress: b.st.progress}
+	return &counter.Replica{Store: b.store, Applier: b.applier, Do: b.st.do, Progress: b.st.progress}
 }
 
 func (b *counterBackend) serve(p wal.Partition) {
@@ -151,6 +164,9 @@ func (b *counterBackend) run(ctx context.Context) {
 	var work sync.WaitGroup
 	for p := range wal.Partition(b.st.x.log.Info().Partitions) {
 		work.Go(func() { b.flush(ctx, p) })
+		if b.published != nil {
+			work.Go(func() { b.publish(ctx, p) })
+		}
 	}
 	work.Wait()
 }

@@ -35,7 +35,7 @@ func (b *counterBackend) openRemote(cfg pebblestore.Config) (ledger, error) {
 		return nil, err
 	}
 	s, err := pebblecounter.Open(cfg)
-	b.pebble, b.events = s, events
+	b.pebble, b.store, b.events = s, s, events
 	return remoteEvents{s, events}, err
 }
 

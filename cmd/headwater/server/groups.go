@@ -71,6 +71,7 @@ func (g *groups) handOver(ctx context.Context) {
 		if err := x.syncStores(ctx); err != nil {
 			g.s.log.Warn("a namespace was not saved before it is handed over", "namespace", x.ns.Name, "reason", err)
 		}
+		x.publishAll(ctx)
 	}
 	for _, m := range all {
 		if err := m.Leave(ctx); err != nil {

@@ -62,5 +62,5 @@ func (s *Server) spreads(e *namespace.Entry) bool {
 // maySpread reports whether a namespace spreads where it has no home.
 func (s *Server) maySpread(e *namespace.Entry) bool {
 	c := e.Config
-	return s.shared() && c.Abstraction == namespace.KV && storeConfig(c, c.Primary()).Type == cassandraType && len(e.Applied()) == 1
+	return s.shared() && storeConfig(c, c.Primary()).Type == cassandraType && len(e.Applied()) == 1
 }

@@ -315,6 +315,8 @@ func (a storesAPI) Rebuild(ctx context.Context, r *gateway.Rebuild) (string, err
 	switch _, known := e.Store(r.Store); {
 	case e.Config.Abstraction == namespace.Log:
 		return "", apierrors.New(apierrors.NotOffered, "namespace %s is a log; its store holds the tokens of one window and nothing that could be rebuilt", e.Name)
+	case e.Config.Abstraction == namespace.Counter && remotePrimary(e.Config):
+		return "", apierrors.New(apierrors.NotOffered, "the counters of namespace %s are in Cassandra, and this build makes no second store beside them; a worker whose directory is removed makes its own again from what is published", e.Name)
 	case r.Store != "" && !known:
 		return "", apierrors.New(apierrors.StoreNotFound, "namespace %s has no store %.64q; see headwater store list %s", e.Name, r.Store, e.Name)
 	case r.Store != "" && r.Store != e.Config.Primary():
