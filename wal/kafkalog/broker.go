@@ -183,6 +183,27 @@ func (b *Broker) open(ctx context.Context, name string, partitions int, create b
 			return nil, err
 		}
 	}
+	// A broker that has not heard of a topic that was just made, or deleted, says something else than the others.
+	for again := openTries; ; again-- {
+		l, err := b.openSeen(ctx, name, partitions, create, id)
+		if again == 0 || !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return l, err
+		}
+		select {
+		case <-time.After(openAgain):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+const (
+	openTries = 30
+	openAgain = 100 * time.Millisecond
+)
+
+// openSeen opens a topic as the cluster has it. id is that which createTopic has returned.
+func (b *Broker) openSeen(ctx context.Context, name string, partitions int, create bool, id wal.Incarnation) (*Log, error) {
 	topic, err := b.topic(ctx, name, create, id)
 	if err != nil {
 		return nil, err
