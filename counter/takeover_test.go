@@ -177,8 +177,6 @@ func (r *room) take(ctx context.Context, p wal.Partition) error {
 	})
 }
 
-var errCut = errors.New("cut off")
-
 // publish publishes a partition, or, with most not below 0, so many rows of it: the others arrive later.
 func (r *room) publish(p wal.Partition, most int) {
 	r.t.Helper()
