@@ -21,7 +21,7 @@ const withEvents = "storage:\n  - {role: PRIMARY, type: pebble}\n  - {role: EVEN
 func recounted(t *testing.T, s *Server, when string) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
-	for _, x := range call(t, s, "Counter.ListCounts", `{"namespace":"tally","pageSize":1000}`).field(t, "counts").([]any) {
+	for _, x := range call(t, s, "Counter.ListCounts", `{"namespace":"tally","pageSize":1000,"accuracy":"ACCURATE"}`).field(t, "counts").([]any) {
 		name := x.(map[string]any)["counter"].(string)
 		r := call(t, s, "Counter.VerifyCount", `{"namespace":"tally","counter":"`+name+`"}`)
 		is(t, when+", verify "+name, r, "drift", "0", "recounted", fmt.Sprint(r.field(t, "stored.value")))
