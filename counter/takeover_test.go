@@ -328,3 +328,56 @@ func TestProgramsOfSharedCounters(t *testing.T) {
 		}
 	})
 }
+
+// TestACounterThatIsGoneIsNotBegunAgain: who takes a partition over repeats an add to a counter that has ended since and is
+// gone from the store: by the row that says so, or, once it is told that all is published and that row has gone as well,
+// without it.
+func TestACounterThatIsGoneIsNotBegunAgain(t *testing.T) {
+	t.Parallel()
+	for name, told := range map[string]bool{"the row says so": false, "the row has gone": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newPublished()
+			r := newRoom(t, roomConfig{published: server, settings: counter.Settings{TokenWindow: 24 * time.Hour}})
+			mortal := plus("mortal", 5)
+			mortal.TTL = time.Minute.Microseconds()
+			if res := r.addAll(wal.Token{}, mortal); res.Err != nil {
+				t.Fatal(res.Err)
+			}
+			r.save()
+			r.publish(0, -1)
+			r.tick() // which tells that it is
+			b, err := r.log.Bounds(r.ctx(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server.window = func(wal.Offset) wal.Offset { return b.End }
+			r.add("mortal", 2) // of no time to live: begun by this one it would never end
+			r.add("other", 1)
+			r.clock.pass(2 * time.Minute)
+			r.tick()
+			r.sweep(0)
+			r.publish(0, -1)
+			if told {
+				r.tick()
+				r.forgetGone(0)
+				if _, ok := server.rows[0]["mortal"]; ok {
+					t.Fatal("the row is there")
+				}
+			} else if row := server.rows[0]["mortal"]; row.value == nil || row.value.ID != 0 {
+				t.Fatalf("the row of a counter that is gone is %+v", row.value)
+			}
+			r.takeOver()
+			r.want("mortal", 0, 0)
+			r.want("other", 1, 0)
+			list, _, _, err := r.db.List(r.ctx(), &counter.ListQuery{Limit: 10})
+			if err != nil || len(list) != 1 {
+				t.Errorf("the list is %v, %v", list, err)
+			}
+			r.add("mortal", 3)
+			r.want("mortal", 3, 0)
+			r.sweep(0)
+			r.want("mortal", 3, 0)
+		})
+	}
+}
