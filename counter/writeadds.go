@@ -222,6 +222,9 @@ func (x *addsCall) claimOwn(ctx context.Context) error {
 		var r *wal.Reservation
 		if own := x.appending(o.part); own != nil {
 			first, owner, err := x.db.Stream.TryReserve(o.part, o.id, o.hash)
+			if errors.Is(err, wal.ErrTokenUnsure) { // what holds it is in the log, and waits for nobody
+				first, owner, err = x.db.Stream.Reserve(ctx, o.part, o.id, o.hash)
+			}
 			if err != nil {
 				return &AddError{o.index, err}
 			}
