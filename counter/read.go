@@ -164,6 +164,8 @@ type ListQuery struct {
 	Limit    int
 	Accuracy Accuracy // 0: the namespace's
 	After    wal.Position
+	// Partitions are those that are listed, in order; nil: all.
+	Partitions []wal.Partition
 }
 
 // List reads counters in the order of their names, over all partitions. more says
@@ -172,15 +174,18 @@ type ListQuery struct {
 // is what it saw, partition by partition. Errors as of Get, but for parked
 // counters, which are marked.
 func (db *DB) List(ctx context.Context, q *ListQuery) (list []Named, seen []wal.Seen, more bool, err error) {
-	parts := db.partitions()
+	parts := q.Partitions
+	if parts == nil {
+		parts = db.partitions()
+	}
 	accuracy, barrier, err := db.waitRead(ctx, parts, q.Accuracy, q.After)
 	if err != nil {
 		return nil, nil, false, err
 	}
 	now := db.Now().UnixMicro()
-	lists := make([][]Named, len(parts))
-	seen = make([]wal.Seen, len(parts))
-	err = each(parts, func(p wal.Partition) (err error) { // the partitions are all, in order
+	lists := make([][]Named, db.Stream.Info().Partitions)
+	seen = make([]wal.Seen, len(lists))
+	err = each(parts, func(p wal.Partition) (err error) {
 		lists[p], seen[p], err = db.listPart(ctx, p, q, accuracy, barrier, now)
 		return err
 	})

@@ -58,7 +58,8 @@ func (b *counterBackend) take(ctx context.Context, p wal.Partition, s *decisions
 }
 
 const (
-	// publishEvery is how often what was counted is published.
+	// publishEvery is how long what was counted waits to be published, or as long as that took the last time: Cassandra has
+	// half of the time for others, and a counter that is added to meanwhile is written once.
 	publishEvery = time.Second
 	// reservationsKept is how long a reservation that has ended stays published beyond two token windows.
 	reservationsKept = 24 * time.Hour
@@ -66,16 +67,17 @@ const (
 
 // publish publishes what a partition has counted, until ctx is done.
 func (b *counterBackend) publish(ctx context.Context, p wal.Partition) {
-	t := time.NewTicker(publishEvery)
-	defer t.Stop()
+	pause := publishEvery
 	failed := ""
 	for {
 		select {
-		case <-t.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
+		begin := time.Now()
 		err := b.publishNow(ctx, p)
+		pause = max(publishEvery, time.Since(begin))
 		switch {
 		case err == nil:
 			failed = ""

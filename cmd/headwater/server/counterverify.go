@@ -95,7 +95,7 @@ func (v *verifier) run(ctx context.Context, x *space, db *counter.DB) {
 		switch {
 		case err == nil:
 			failed = ""
-		case ctx.Err() != nil || errors.Is(err, consumers.ErrNotRunning):
+		case ctx.Err() != nil || errors.Is(err, consumers.ErrNotRunning) || errors.Is(err, consumers.ErrNotAssigned) || errors.Is(err, consumers.ErrOwnerAway):
 		case errors.Is(err, counter.ErrReloading) || err.Error() == failed: // it passes, or was told
 		default:
 			failed = err.Error()
@@ -107,8 +107,12 @@ func (v *verifier) run(ctx context.Context, x *space, db *counter.DB) {
 // sample verifies the counters after a name and returns the last of them, nil
 // when it has come round. A counter that cannot be recounted in time is passed by.
 func (v *verifier) sample(ctx context.Context, x *space, db *counter.DB, after []byte) ([]byte, error) {
+	held := x.heldHere()
+	if len(held) == 0 {
+		return nil, nil
+	}
 	bounded, cancel := context.WithTimeout(ctx, verifyTimeout)
-	list, _, more, err := db.List(bounded, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual})
+	list, _, more, err := db.List(bounded, &counter.ListQuery{Above: after, Limit: verifySample, Accuracy: counter.Eventual, Partitions: held})
 	cancel()
 	if err != nil {
 		return after, err

@@ -55,6 +55,16 @@ func (x *space) holds(p wal.Partition) bool {
 	return x.holding == nil || x.holding.epoch(p) != wal.NoOffset
 }
 
+// heldHere are the partitions that this process applies.
+func (x *space) heldHere() (held []wal.Partition) {
+	for p := range wal.Partition(x.log.Info().Partitions) {
+		if x.holds(p) {
+			held = append(held, p)
+		}
+	}
+	return held
+}
+
 // wants reports whether p is to be applied here: the group says so, or this is the home.
 func (x *space) wants(p wal.Partition) bool {
 	if x.group != nil {
@@ -264,7 +274,9 @@ func (x *space) tend(ctx context.Context, p wal.Partition) {
 func (x *space) claimNow(ctx context.Context, p wal.Partition) error {
 	if x.group != nil {
 		if !x.wasOurs(p) {
-			x.prepare(ctx, p)
+			if err := x.prepare(ctx, p); errors.Is(err, consumers.ErrStoreAway) {
+				return err // who applies it now may go on without the server that has the rows, and nobody can begin
+			}
 		}
 		return x.hold(ctx, p)
 	}
@@ -287,21 +299,22 @@ const (
 )
 
 // prepare applies p here up to where another process has decided it, while that one goes on: reads wait after the claim
-// for what is left. What keeps it from that is met again by hold.
-func (x *space) prepare(ctx context.Context, p wal.Partition) {
+// for what is left. The error is what keeps it from that.
+func (x *space) prepare(ctx context.Context, p wal.Partition) error {
 	ctx, cancel := context.WithTimeout(ctx, prepareFor)
 	defer cancel()
 	for range prepareRounds {
 		s := x.claims.Standing(p)
 		st := x.primary()
 		if st == nil || !s.Marked || s.To-st.ledgerAt(ctx, p) <= nearlyThere {
-			return
+			return nil
 		}
 		if err := x.prepareOnce(ctx, st, p, &s); err != nil {
 			x.s.log.Debug("a partition was not prepared before it is claimed", "namespace", x.ns.Name, "partition", uint32(p), "reason", err)
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // ledgerAt is up to where the ledger of the store has p, wal.NoOffset where that cannot be read.

@@ -290,3 +290,84 @@ func TestEngineCassandraCountersTakenFromATrimmedLog(t *testing.T) {
 		t.Errorf("a counter that was dropped is back: %s", r.body)
 	}
 }
+
+// TestEngineCassandraCountersAway: while Cassandra does not answer, counters go on where they are applied, and no worker takes
+// them from there; where nobody applies them adds are taken. When it is back all is there.
+func TestEngineCassandraCountersAway(t *testing.T) {
+	t.Parallel()
+	main := cassandraCluster(t)
+	way := newCuttable(t, main.Hosts[0])
+	main.Hosts = []string{way.l.Addr().String()}
+	c := newSpreadOn(t, main)
+	c.add(t, t.TempDir())
+	is(t, "make", applyDoc(t, c.gateway, spreadCounters))
+	c.shares(t, "likes", 4)
+	tallies := make([]tally, 4)
+	step := func() {
+		t.Helper()
+		for i := range tallies {
+			tallies[i].name = fmt.Sprintf("c%d", i)
+			c.step(t, &tallies[i])
+		}
+	}
+	check := func() {
+		t.Helper()
+		for i := range tallies {
+			c.check(t, &tallies[i])
+		}
+	}
+	for range 12 {
+		step()
+	}
+	check()
+	// The log begins where it is told that all is published: a worker without a store needs that.
+	x := spaceOf(t, c.workers[0], "likes")
+	partitions := wal.Partition(x.log.Info().Partitions)
+	until(t, "it is told that something of every partition is published", func() bool {
+		step()
+		for p := range partitions {
+			if b, err := x.log.Bounds(t.Context(), p); err != nil || b.End > 0 && x.claims.Standing(p).Applied < 0 {
+				return false
+			}
+		}
+		return true
+	})
+	trimmed := 0
+	for p := range partitions {
+		if told := x.claims.Standing(p).Applied; told > 0 {
+			if err := x.log.Trim(t.Context(), p, told); err != nil {
+				t.Fatal(err)
+			}
+			trimmed++
+		}
+	}
+	way.set(true)
+	for range 120 { // more than what a claim leaves to be read after it
+		step()
+	}
+	check()
+	c.add(t, t.TempDir())
+	<-time.After(2 * time.Second) // it is assigned some by now
+	if got := c.held("likes"); got[0] < trimmed {
+		t.Errorf("the workers have %v, and the second cannot have what is not in the log", got)
+	}
+	step()
+	check()
+	way.set(false)
+	c.shares(t, "likes", 2, 2)
+	step()
+	check()
+	way.set(true)
+	step()
+	c.stop(t, 0, (*Server).Close)
+	for i := range tallies {
+		w := &tallies[i]
+		w.value += 3
+		c.ask(t, "Counter.AddCount", fmt.Sprintf(`{"namespace":"likes","counter":%q,"delta":3}`, w.name))
+	}
+	way.set(false)
+	c.shares(t, "likes", 0, 4)
+	check()
+	step()
+	check()
+}

@@ -27,7 +27,11 @@ type spread struct {
 
 func newSpread(t *testing.T) *spread {
 	t.Helper()
-	main := cassandraCluster(t)
+	return newSpreadOn(t, cassandraCluster(t))
+}
+
+func newSpreadOn(t *testing.T, main Cluster) *spread {
+	t.Helper()
 	k, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
