@@ -37,6 +37,7 @@ var measures = []measure{
 	{"events", "B6, B8: events written, the newest read, aggregates, restart; against clickhouse-go where there is one", events},
 	{"events-clickhouse", "B7: events until ClickHouse has them, against clickhouse-go, on a real ClickHouse", eventsRemote},
 	{"kv-cassandra", "B7: puts until Cassandra has them, and reads that the cache answers, against gocql, on a real Cassandra", kvRemote},
+	{"counters-cassandra", "increments over a gateway and a worker against Cassandra's counter columns, on a real Cassandra and Kafka", counterRemote},
 	{"letters", "adds that a standing floor refuses: until they have their dead letters; ready after kill -9 in the middle", letters},
 }
 

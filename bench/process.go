@@ -59,6 +59,9 @@ func (h *harness) servePeerProcess(ctx context.Context) (*child, error) {
 	return h.start(ctx, self, peerUnary)
 }
 
+// worker is the role that has no listener of the API.
+const worker = "consume"
+
 // start starts a process that prints lines "grpc ADDRESS" and, a server, "admin
 // http://ADDRESS".
 func (h *harness) start(ctx context.Context, name string, args ...string) (_ *child, err error) {
@@ -74,7 +77,7 @@ func (h *harness) start(ctx context.Context, name string, args ...string) (_ *ch
 	}
 	h.watched = append(h.watched, c.cmd.Process.Pid)
 	lines := bufio.NewScanner(out)
-	for (c.grpc == "" || c.admin == "" && args[0] != peerUnary) && lines.Scan() {
+	for (c.grpc == "" && args[0] != worker || c.admin == "" && args[0] != peerUnary) && lines.Scan() {
 		switch f := strings.Fields(lines.Text()); {
 		case len(f) != 2:
 		case f[0] == "grpc":
@@ -83,7 +86,7 @@ func (h *harness) start(ctx context.Context, name string, args ...string) (_ *ch
 			c.admin = strings.TrimPrefix(f[1], "http://")
 		}
 	}
-	if c.grpc == "" {
+	if c.grpc == "" && args[0] != worker {
 		return nil, fmt.Errorf("start %s: it did not say where it listens: %w", args[0], c.kill())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the process

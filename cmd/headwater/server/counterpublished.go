@@ -58,9 +58,12 @@ func (b *counterBackend) take(ctx context.Context, p wal.Partition, s *decisions
 }
 
 const (
-	// publishEvery is how long what was counted waits to be published, or as long as that took the last time: Cassandra has
-	// half of the time for others, and a counter that is added to meanwhile is written once.
+	// publishEvery is how long what was counted waits to be published, or publishPause times as long as that took the last
+	// time, up to publishMost: Cassandra has most of its time for others, and a counter that is added to meanwhile is written
+	// once. What is not published is read from the log, at some hundred times the speed.
 	publishEvery = time.Second
+	publishPause = 4
+	publishMost  = 30 * time.Second
 	// reservationsKept is how long a reservation that has ended stays published beyond two token windows.
 	reservationsKept = 24 * time.Hour
 )
@@ -77,7 +80,7 @@ func (b *counterBackend) publish(ctx context.Context, p wal.Partition) {
 		}
 		begin := time.Now()
 		err := b.publishNow(ctx, p)
-		pause = max(publishEvery, time.Since(begin))
+		pause = max(publishEvery, min(publishPause*time.Since(begin), publishMost))
 		switch {
 		case err == nil:
 			failed = ""
