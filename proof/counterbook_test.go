@@ -46,7 +46,7 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 	fail := func(what string) {
 		b.errs = append(b.errs, fmt.Errorf("%v: %s: first %v, then %v", w, what, &w.first, a))
 	}
-	if a.maybe { // it is in the log, and one copy of it has its effect: which one is asked later
+	if a.maybe && b.outages { // it is in the log, and one copy of it has its effect: which one is asked later
 		b.maybe++
 		w.unknown++
 		return
@@ -70,7 +70,7 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 		}
 		b.refusal[a.reason]++
 	case acked:
-		if !a.again {
+		if !a.again && !a.maybe {
 			if w.news++; w.news > 1 || known {
 				fail("a known token is said to be new")
 			}
@@ -91,7 +91,7 @@ func (b *ledger) note(w *tally, a *reckoning, known bool) {
 func (b *ledger) noteOther(w *tally, a *reckoning) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if (a.outcome == acked || a.outcome == refused) && !a.maybe { // a shed one is not applied
+	if (a.outcome == acked || a.outcome == refused) && !(a.maybe && b.outages) { // a shed one is not applied
 		b.errs = append(b.errs, fmt.Errorf("%v: another request under its token: %v", w, a))
 	}
 }
