@@ -63,7 +63,11 @@ type Replica struct {
 
 // Token returns what a token did, whatever its age.
 func (r *Replica) Token(ctx context.Context, p wal.Partition, id wal.TokenID) (TokenEntry, bool, error) {
-	return r.Applier.Known(ctx, p, id)
+	e, known, err := r.Applier.Known(ctx, p, id)
+	if err == nil && known && r.Applier.cfg.Ahead != nil { // else it may come to nothing
+		err = r.Progress.Wait(ctx, p, e.Offset)
+	}
+	return e, known, err
 }
 
 // Local is the Owner of partitions whose appliers are in this process: reads go

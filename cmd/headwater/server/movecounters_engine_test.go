@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gocql/gocql"
+
+	"github.com/headwater-db/headwater/deploy/engines/enginetest"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -370,4 +373,42 @@ func TestEngineCassandraCountersAway(t *testing.T) {
 	check()
 	step()
 	check()
+}
+
+// TestEngineCassandraCountersOfOneProcess: with an embedded log counters on Cassandra have a home, and are published; what was
+// published goes with the namespace.
+func TestEngineCassandraCountersOfOneProcess(t *testing.T) {
+	t.Parallel()
+	main, dir := cassandraCluster(t), t.TempDir()
+	s := withCluster(t, dir, main)
+	refused(t, "a second store", applyDoc(t, s, spreadCounters+"  - {role: SHADOW, type: pebble}\n"), http.StatusBadRequest, "HW-1019", "NOT_APPLIED")
+	is(t, "make", applyDoc(t, s, spreadCounters))
+	add := func(s *Server, token string) {
+		t.Helper()
+		is(t, "add", call(t, s, "Counter.AddCount", fmt.Sprintf(`{"namespace":"likes","counter":"it''s; DROP","delta":3,"token":{"key":%q}}`, token)))
+	}
+	add(s, "one")
+	rows := func() (n int) {
+		t.Helper()
+		cfg := gocql.NewCluster(enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra"))
+		cfg.Keyspace, cfg.Timeout = main.Keyspace, 30*time.Second
+		db, err := cfg.CreateSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.Query("SELECT count(*) FROM counter_rows_1 WHERE bucket >= 0 ALLOW FILTERING").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until(t, "the counter is published", func() bool { return rows() == 1 })
+	closeServer(t, s)
+	s = withCluster(t, dir, main)
+	add(s, "one")
+	add(s, "two")
+	is(t, "read", call(t, s, "Counter.GetCount", `{"namespace":"likes","counter":"it''s; DROP","accuracy":"ACCURATE"}`), "count.value", "6")
+	refused(t, "a rebuild", call(t, s, "Admin.Rebuild", `{"namespace":"likes"}`), http.StatusBadRequest, "HW-1107", "")
+	is(t, "delete", call(t, s, "Namespace.DeleteNamespace", `{"namespace":"likes","confirm":"likes"}`))
+	until(t, "its rows are gone", func() bool { return rows() == 0 })
 }
