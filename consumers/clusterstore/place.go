@@ -130,21 +130,20 @@ func WriteSynced(name, content string) (err error) {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// partitionsFile is in the directory of a store and says how many partitions it has: who drops its rows has to know.
-const partitionsFile = "PARTITIONS"
-
-// NotePartitions writes how many partitions the store in dir has, unless it is there.
-func NotePartitions(dir string, n int) error {
-	name := filepath.Join(dir, partitionsFile)
+// NotePartitions writes how many partitions the store in dir has into a small file there, of a name that only stores of one
+// kind have, unless it is there: who drops its rows has to know.
+func NotePartitions(dir, file string, n int) error {
+	name := filepath.Join(dir, file)
 	if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return WriteSynced(name, fmt.Sprintf("%d\n", n))
 }
 
-// PartitionsIn is how many partitions the store in dir has; 0 where it does not say so, because nothing was ever written.
-func PartitionsIn(dir string) (n int, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, partitionsFile))
+// PartitionsIn is how many partitions the store in dir has; 0 where the file is not there: it is of another kind, or nothing
+// was ever written.
+func PartitionsIn(dir, file string) (n int, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

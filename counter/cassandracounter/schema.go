@@ -61,9 +61,12 @@ const (
 // afterAll is the timestamp of what drops a store: above that of every write.
 const afterAll = 1 << 62
 
+// partitionsFile says how many partitions a store of counters has.
+const partitionsFile = "COUNTER_PARTITIONS"
+
 // forget drops the rows of a store.
 func forget(ctx context.Context, r *cassandrastore.Rows, dir string) error {
-	n, err := clusterstore.PartitionsIn(dir)
+	n, err := clusterstore.PartitionsIn(dir, partitionsFile)
 	if err != nil {
 		return fmt.Errorf("drop the counters of a store: %w", err)
 	}

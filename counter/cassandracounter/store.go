@@ -55,7 +55,7 @@ var (
 func New(cfg Config) (*Store, error) {
 	r, _, err := cassandrastore.OpenRows(cfg.Dir, cfg.Cluster, cfg.Dataset, cfg.Life)
 	if err == nil {
-		err = clusterstore.NotePartitions(cfg.Dir, cfg.Partitions)
+		err = clusterstore.NotePartitions(cfg.Dir, partitionsFile, cfg.Partitions)
 	}
 	if err != nil {
 		return nil, err

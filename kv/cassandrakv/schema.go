@@ -47,10 +47,13 @@ var Tables = []*cassandrastore.Table{
 // afterAll is the timestamp of what drops a store, microseconds since 1970: above that of every write.
 const afterAll = 1 << 62
 
+// partitionsFile says how many partitions a store of items has.
+const partitionsFile = "PARTITIONS"
+
 // forget drops the rows of a store: the items of the records that the index names, the chunks of the
 // uploads that its ledger knows, and the index.
 func forget(ctx context.Context, r *cassandrastore.Rows, dir string) error {
-	n, err := clusterstore.PartitionsIn(dir)
+	n, err := clusterstore.PartitionsIn(dir, partitionsFile)
 	if err != nil {
 		return fmt.Errorf("drop the rows of a store: %w", err)
 	}

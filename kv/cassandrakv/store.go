@@ -81,7 +81,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := clusterstore.NotePartitions(cfg.Ledger.Dir, cfg.Ledger.Partitions); err != nil {
+	if err := clusterstore.NotePartitions(cfg.Ledger.Dir, partitionsFile, cfg.Ledger.Partitions); err != nil {
 		return nil, err
 	}
 	l, err := ledger.Open(cfg.Ledger, "ledger of a kv store in Cassandra")

@@ -393,12 +393,12 @@ func TestEngineCassandraCountersOfOneProcess(t *testing.T) {
 		cfg := gocql.NewCluster(enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra"))
 		cfg.Keyspace, cfg.Timeout = main.Keyspace, 30*time.Second
 		db, err := cfg.CreateSession()
-		if err != nil {
-			t.Fatal(err)
+		if err != nil { // the keyspace is made with the first row, and the tables
+			return -1
 		}
 		defer db.Close()
 		if err := db.Query("SELECT count(*) FROM counter_rows_1 WHERE bucket >= 0 ALLOW FILTERING").Scan(&n); err != nil {
-			t.Fatal(err)
+			return -1
 		}
 		return n
 	}
@@ -408,7 +408,7 @@ func TestEngineCassandraCountersOfOneProcess(t *testing.T) {
 	add(s, "one")
 	add(s, "two")
 	is(t, "read", call(t, s, "Counter.GetCount", `{"namespace":"likes","counter":"it''s; DROP","accuracy":"ACCURATE"}`), "count.value", "6")
-	refused(t, "a rebuild", call(t, s, "Admin.Rebuild", `{"namespace":"likes"}`), http.StatusBadRequest, "HW-1107", "")
+	refused(t, "a rebuild", call(t, s, "Admin.Rebuild", `{"namespace":"likes"}`), http.StatusNotImplemented, "HW-1107", "NOT_APPLIED")
 	is(t, "delete", call(t, s, "Namespace.DeleteNamespace", `{"namespace":"likes","confirm":"likes"}`))
 	until(t, "its rows are gone", func() bool { return rows() == 0 })
 }
