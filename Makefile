@@ -70,6 +70,14 @@ engines-up: ## start the test engines and leave them running; then: . ./.engines
 engines-down: ## stop the test engines and remove their data
 	$(ENGINES) down
 
+.PHONY: cluster-up
+cluster-up: ## start three brokers, Cassandra, a gateway and two workers on this machine, without Docker
+	$(GO) run ./deploy/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## stop them and remove their data
+	$(GO) run ./deploy/cluster down
+
 .PHONY: lint
 lint: ## gofmt, go.mod, go vet, golangci-lint
 	@unformatted=$$(find . -name '*.go' -not -path './.engines/*' -not -path '*/testdata/*' -exec gofmt -l {} +); \
