@@ -23,7 +23,10 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 		// A connection of net/http that ends with an error sleeps for half a second,
 		// which is longer than goleak waits, and which no Close waits for.
-		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"),
+		// A session of gocql that hears of a change of the schema waits for the nodes to agree, up to a minute, also when it
+		// is closed.
+		goleak.IgnoreAnyFunction("github.com/gocql/gocql.(*Conn).awaitSchemaAgreement"))
 }
 
 // start runs a server on a directory and closes it with the test.

@@ -388,17 +388,15 @@ func TestEngineCassandraCountersOfOneProcess(t *testing.T) {
 		is(t, "add", call(t, s, "Counter.AddCount", fmt.Sprintf(`{"namespace":"likes","counter":"it''s; DROP","delta":3,"token":{"key":%q}}`, token)))
 	}
 	add(s, "one")
+	db, err := gocql.NewCluster(enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra")).CreateSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
 	rows := func() (n int) {
 		t.Helper()
-		cfg := gocql.NewCluster(enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra"))
-		cfg.Keyspace, cfg.Timeout = main.Keyspace, 30*time.Second
-		db, err := cfg.CreateSession()
-		if err != nil { // the keyspace is made with the first row, and the tables
-			return -1
-		}
-		defer db.Close()
-		if err := db.Query("SELECT count(*) FROM counter_rows_1 WHERE bucket >= 0 ALLOW FILTERING").Scan(&n); err != nil {
-			return -1
+		if err := db.Query("SELECT count(*) FROM " + main.Keyspace + ".counter_rows_1 WHERE bucket >= 0 ALLOW FILTERING").Scan(&n); err != nil {
+			return -1 // the tables are made with the first row
 		}
 		return n
 	}
