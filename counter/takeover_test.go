@@ -12,7 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
-	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/decisions"
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/counter/pebblecounter"
@@ -169,12 +168,7 @@ func (r *room) take(ctx context.Context, p wal.Partition) error {
 		st.Applied = start - 1
 	}
 	r.marks.Applied(p, max(r.shared.Published(p), s.Applied))
-	return r.book.Read(ctx, p, st.Applied, s.Read, func(rows []consumers.ExceptionRow) error {
-		for len(rows) > 0 && rows[0].Offset <= st.Applied {
-			rows = rows[1:]
-		}
-		return r.shared.KeepRows(ctx, p, rows)
-	})
+	return r.book.Keep(ctx, r.shared, p, st.Applied, s.Read)
 }
 
 // publish publishes a partition, or, with most not below 0, so many rows of it: the others arrive later.

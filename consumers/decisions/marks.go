@@ -179,6 +179,16 @@ func (b *Book) Read(ctx context.Context, p wal.Partition, above, o wal.Offset, f
 	return fmt.Errorf("read the decisions of partition %d: %w", p, wal.ErrTrimmed)
 }
 
+// Keep has l keep the rows that Read gives of records above a given one: what l repeats.
+func (b *Book) Keep(ctx context.Context, l Local, p wal.Partition, above, o wal.Offset) error {
+	return b.Read(ctx, p, above, o, func(rows []consumers.ExceptionRow) error {
+		for len(rows) > 0 && rows[0].Offset <= above {
+			rows = rows[1:]
+		}
+		return l.KeepRows(ctx, p, rows)
+	})
+}
+
 func (b *Book) readRows(ctx context.Context, p wal.Partition, above, from, to wal.Offset, f func(rows []consumers.ExceptionRow) error) (err error) {
 	rd, err := b.log.Read(ctx, p, from)
 	if err != nil {

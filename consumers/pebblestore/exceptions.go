@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -105,4 +106,30 @@ func (s *Store[S, E]) Exceptions(
 		return s.DB.ReadError("read exceptions", p, err)
 	}
 	return nil
+}
+
+// KeepRows saves exceptions, which survive kill -9 with the next commit.
+func (s *Store[S, E]) KeepRows(ctx context.Context, p wal.Partition, rows []consumers.ExceptionRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := s.Enter(ctx, p); err != nil {
+		return err
+	}
+	defer s.Leave()
+	return s.DB.Change(func(w *pebble.Batch) error { return SetExceptions(w, p, rows) })
+}
+
+// SetExceptions is SetException of many.
+func SetExceptions(w *pebble.Batch, p wal.Partition, rows []consumers.ExceptionRow) (err error) {
+	for _, r := range rows {
+		err = errors.Join(err, SetException(w, p, r.Offset, r.Row))
+	}
+	return err
+}
+
+// FirstException is as in consumers.State.
+func (s *Store[S, E]) FirstException(ctx context.Context, p wal.Partition) (wal.Offset, error) {
+	st, err := s.State(ctx, p)
+	return st.FirstException, err
 }

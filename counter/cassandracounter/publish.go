@@ -32,39 +32,33 @@ func (s *Store) Publish(ctx context.Context, p wal.Partition, keep time.Duration
 	if st.Applied == wal.NoOffset || st.Applied == s.Local.Published(p) && s.clean(ctx, u) {
 		return s.Local.Published(p), nil
 	}
-	send := func() *sender {
-		return &sender{s: s, p: p, ctx: ctx, groups: make(map[int64][]cassandrastore.Statement)}
-	}
-	w := send()
-	err = u.Windows(ctx, func(part *counter.WindowPart, m counter.Mark) error {
-		return w.add(int64(part.ID), r.saveWindow(part), m)
-	})
-	if err = w.end(err); err != nil {
-		return wal.NoOffset, err
-	}
-	w = send()
-	err = u.Counters(ctx, func(name []byte, row *counter.Row, m counter.Mark) error {
-		name = append([]byte(nil), name...)
-		return w.add(int64(bucketOf(name)), r.saveRow(name, row, st.Applied), m)
-	})
-	if err = w.end(err); err != nil {
-		return wal.NoOffset, err
-	}
-	w = send()
-	err = u.Reservations(ctx, func(v *counter.Reservation, m counter.Mark) error {
-		return w.add(int64(bucketOf(v.ID[:])), r.saveReservation(v, st.Applied, keep), m)
-	})
-	if err = w.end(err); err != nil {
-		return wal.NoOffset, err
-	}
-	w = send()
-	err = u.Retired(ctx, func(id uint64, m counter.Mark) error {
-		return w.add(int64(id), cassandrastore.Statement{
-			CQL: "DELETE FROM counter_windows_1 USING TIMESTAMP ?" + ofLife, Args: r.args(at(st.Applied), int64(id)),
-		}, m)
-	})
-	if err = w.end(err); err != nil {
-		return wal.NoOffset, err
+	for _, kind := range []func(w *sender) error{
+		func(w *sender) error {
+			return u.Windows(ctx, func(part *counter.WindowPart, m counter.Mark) error {
+				return w.add(int64(part.ID), r.saveWindow(part), m)
+			})
+		},
+		func(w *sender) error {
+			return u.Counters(ctx, func(name []byte, row *counter.Row, m counter.Mark) error {
+				name = append([]byte(nil), name...)
+				return w.add(int64(bucketOf(name)), r.saveRow(name, row, st.Applied), m)
+			})
+		},
+		func(w *sender) error {
+			return u.Reservations(ctx, func(v *counter.Reservation, m counter.Mark) error {
+				return w.add(int64(bucketOf(v.ID[:])), r.saveReservation(v, st.Applied, keep), m)
+			})
+		},
+		func(w *sender) error {
+			return u.Retired(ctx, func(id uint64, m counter.Mark) error {
+				return w.add(int64(id), r.dropWindows(id, at(st.Applied)), m)
+			})
+		},
+	} { // one after the other: a row says that its windows are there
+		w := &sender{s: s, p: p, ctx: ctx, groups: make(map[int64][]cassandrastore.Statement)}
+		if err := w.end(kind(w)); err != nil {
+			return wal.NoOffset, err
+		}
 	}
 	if err := r.published(ctx, &st); err != nil {
 		return wal.NoOffset, err

@@ -78,10 +78,9 @@ func (r *rows) saveReservation(v *counter.Reservation, to wal.Offset, keep time.
 	}
 }
 
-func (r *rows) dropWindows(ctx context.Context, life uint64, timestamp int64) error {
-	return r.Exec(ctx, "drop the windows of a counter", cassandrastore.Statement{
-		CQL: "DELETE FROM counter_windows_1 USING TIMESTAMP ?" + ofLife, Args: r.args(timestamp, int64(life)),
-	})
+// dropWindows is the statement that removes the windows of a life.
+func (r *rows) dropWindows(life uint64, timestamp int64) cassandrastore.Statement {
+	return cassandrastore.Statement{CQL: "DELETE FROM counter_windows_1 USING TIMESTAMP ?" + ofLife, Args: r.args(timestamp, int64(life))}
 }
 
 // published says that everything is published up to st.

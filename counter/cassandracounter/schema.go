@@ -79,7 +79,9 @@ func forget(ctx context.Context, r *cassandrastore.Rows, dir string) error {
 }
 
 func forgetPartition(ctx context.Context, r *rows) error {
-	err := r.Counters(ctx, func(_ []byte, row *counter.Row) error { return r.dropWindows(ctx, row.ID, afterAll) })
+	err := r.Counters(ctx, func(_ []byte, row *counter.Row) error {
+		return r.Exec(ctx, "drop the windows of a counter", r.dropWindows(row.ID, afterAll))
+	})
 	if err != nil {
 		return err
 	}

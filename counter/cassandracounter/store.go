@@ -102,10 +102,5 @@ func (s *Store) Take(ctx context.Context, p wal.Partition, at *decisions.Standin
 		}
 		st.Applied = start - 1
 	}
-	return book.Read(ctx, p, st.Applied, at.Read, func(rows []consumers.ExceptionRow) error {
-		for len(rows) > 0 && rows[0].Offset <= st.Applied {
-			rows = rows[1:]
-		}
-		return s.KeepRows(ctx, p, rows)
-	})
+	return book.Keep(ctx, s, p, st.Applied, at.Read)
 }

@@ -28,8 +28,7 @@ type Shared struct {
 var _ counter.SharedStore = (*Shared)(nil)
 
 type sharedPart struct {
-	mu sync.Mutex // held by a commit, and while marks are removed
-	// published and wholeFrom are those of shares.
+	mu     sync.Mutex // held by a commit, and while marks are removed
 	shares atomic.Pointer[shares]
 }
 
@@ -111,15 +110,12 @@ func (s *Shared) begin(p wal.Partition) *sharedBatch {
 }
 
 // mark marks a change. The key is behind the table's and the kind's.
-func (b *sharedBatch) mark(kind byte, key ...[]byte) {
+func (b *sharedBatch) mark(kind byte, key []byte) {
 	if b.quiet || !b.Ready() {
 		return
 	}
 	k := append(pebblestore.AppendTable(nil, tableUnpublished, b.p), kind)
-	for _, part := range key {
-		k = append(k, part...)
-	}
-	b.SetErr(b.W.Set(k, b.value, nil))
+	b.SetErr(b.W.Set(append(k, key...), b.value, nil))
 }
 
 // SaveCounter implements counter.Batch.
@@ -282,27 +278,4 @@ func (s *Shared) wipe(ctx context.Context, p wal.Partition, st counter.State, at
 	}
 	s.parts[p].shares.Store(sh)
 	return nil
-}
-
-// KeepRows saves exceptions, which survive kill -9 with the next commit.
-func (s *Shared) KeepRows(ctx context.Context, p wal.Partition, rows []consumers.ExceptionRow) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := s.Enter(ctx, p); err != nil {
-		return err
-	}
-	defer s.Leave()
-	return s.DB.Change(func(w *pebble.Batch) (err error) {
-		for _, r := range rows {
-			err = errors.Join(err, pebblestore.SetException(w, p, r.Offset, r.Row))
-		}
-		return err
-	})
-}
-
-// FirstException is as in consumers.State.
-func (s *Shared) FirstException(ctx context.Context, p wal.Partition) (wal.Offset, error) {
-	st, err := s.State(ctx, p)
-	return st.FirstException, err
 }

@@ -181,16 +181,7 @@ func (s *Store) Decide(ctx context.Context, p wal.Partition, d *consumers.Decisi
 	if !d.Looked {
 		return nil
 	}
-	return s.decide(ctx, p, d.To, setRows(p, d.Rows))
-}
-
-func setRows(p wal.Partition, rows []consumers.ExceptionRow) func(w *pebble.Batch) error {
-	return func(w *pebble.Batch) (err error) {
-		for _, r := range rows {
-			err = errors.Join(err, pebblestore.SetException(w, p, r.Offset, r.Row))
-		}
-		return err
-	}
+	return s.decide(ctx, p, d.To, func(w *pebble.Batch) error { return pebblestore.SetExceptions(w, p, d.Rows) })
 }
 
 // decide saves up to where a partition is decided, with what change does to its exceptions.

@@ -51,12 +51,7 @@ func (s *Store) Take(ctx context.Context, p wal.Partition, at *decisions.Standin
 	if _, life := s.Place(); life == at.Life { // else it is another store that has it
 		part.shared = at.Applied
 	}
-	return book.Read(ctx, p, st.Applied, at.Read, func(rows []consumers.ExceptionRow) error {
-		for len(rows) > 0 && rows[0].Offset <= st.Applied {
-			rows = rows[1:]
-		}
-		return s.KeepRows(ctx, p, rows)
-	})
+	return book.Keep(ctx, s, p, st.Applied, at.Read)
 }
 
 // beginAnew has the partition go on with the record at start: tokens of before stay, which are true, and the
@@ -83,24 +78,6 @@ func (s *Store) beginAnew(ctx context.Context, p wal.Partition, st *consumers.St
 		return err
 	}
 	return b.Commit(ctx, *st)
-}
-
-// KeepRows implements decisions.Local.
-func (s *Store) KeepRows(ctx context.Context, p wal.Partition, rows []consumers.ExceptionRow) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := s.Enter(ctx, p); err != nil {
-		return err
-	}
-	defer s.Leave()
-	return s.DB.Change(setRows(p, rows))
-}
-
-// FirstException implements decisions.Local.
-func (s *Store) FirstException(ctx context.Context, p wal.Partition) (wal.Offset, error) {
-	st, err := s.State(ctx, p)
-	return st.FirstException, err
 }
 
 // Gone implements decisions.Local.
