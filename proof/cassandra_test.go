@@ -18,6 +18,12 @@ const cassandraType = "cassandra, cluster: main"
 func cassandraConfig(t *testing.T, docs ...string) string {
 	t.Helper()
 	at, keyspace := enginetest.Keyspace(t)
+	return cassandraFile(t, at, keyspace, docs...)
+}
+
+// cassandraFile is cassandraConfig of a keyspace, by an address.
+func cassandraFile(t *testing.T, at, keyspace string, docs ...string) string {
+	t.Helper()
 	dir := t.TempDir()
 	text := fmt.Sprintf("clusters:\n  main: { type: cassandra, hosts: ['%s'], keyspace: %s, replication: { datacenter1: 1 } }\nnamespaces: ['*.ns.yaml']\n", at, keyspace)
 	write := func(name, content string) string {

@@ -27,14 +27,17 @@ type tallies struct {
 	round    int
 	counters int
 	spaces   []string
-	most     int // calls after which it ends by itself; 0 is no bound
+	most     int           // calls after which it ends by itself; 0 is no bound
+	other    *conn         // as in load
+	pause    time.Duration // as in load
 }
 
 // run keeps callers busy over c until stop is closed.
 func (l *tallies) run(c *conn, seed uint64, callers int, stop <-chan struct{}) {
 	var wg sync.WaitGroup
 	for i := range callers {
-		w := &teller{tallies: l, c: c, r: rand.New(rand.NewPCG(seed, uint64(l.round)<<16|uint64(i)))}
+		w := &teller{tallies: l, r: rand.New(rand.NewPCG(seed, uint64(l.round)<<16|uint64(i)))}
+		w.c, w.second = gateways(i, c, l.other)
 		wg.Go(func() {
 			for {
 				select {
@@ -46,6 +49,12 @@ func (l *tallies) run(c *conn, seed uint64, callers int, stop <-chan struct{}) {
 					}
 					w.step()
 				}
+				if w.cut {
+					<-time.After(whileAway)
+				}
+				if l.pause > 0 {
+					<-time.After(l.pause)
+				}
 			}
 		})
 	}
@@ -55,11 +64,14 @@ func (l *tallies) run(c *conn, seed uint64, callers int, stop <-chan struct{}) {
 // teller is one caller.
 type teller struct {
 	*tallies
-	c    *conn
-	r    *rand.Rand
-	held []*tally                  // reservations of this caller that may be held
-	own  []*headwaterv1.CounterAdd // adds with tokens of their own, to share with other calls
-	done []*tally                  // settled calls of this caller, to send again
+	c *conn
+	// second is where a copy goes that is sent at the same time.
+	second *conn
+	cut    bool // the last call was not answered, or not applied
+	r      *rand.Rand
+	held   []*tally                  // reservations of this caller that may be held
+	own    []*headwaterv1.CounterAdd // adds with tokens of their own, to share with other calls
+	done   []*tally                  // settled calls of this caller, to send again
 }
 
 func (w *teller) step() {
@@ -210,7 +222,7 @@ func (w *teller) send(x *tally) {
 	if w.r.IntN(8) == 0 {
 		for range 2 {
 			wg.Go(func() {
-				a := w.c.count(ctx, x)
+				a := w.second.count(ctx, x)
 				w.ledger.note(x, &a, false)
 			})
 		}
@@ -218,7 +230,7 @@ func (w *teller) send(x *tally) {
 	a := w.c.count(ctx, x)
 	w.ledger.note(x, &a, false)
 	wg.Wait()
-	if a.outcome != acked && a.outcome != refused {
+	if w.cut = a.outcome != acked && a.outcome != refused; w.cut {
 		return
 	}
 	w.done = append(w.done, x)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,8 @@ type service struct {
 	mu   sync.Mutex // guards addr and next
 	addr string
 	next chan struct{} // closed at the next restart
+	// stays: it is always at addr, where calls fail for moments of which nobody tells.
+	stays bool
 }
 
 func newService(t *testing.T, ns string, set func(*server.Config)) *service {
@@ -81,6 +84,10 @@ func (k *caller) conn() *conn {
 // lost is called after a call that may have failed for a restart: it waits for
 // that.
 func (k *caller) lost() {
+	if k.sv.stays {
+		<-time.After(whileAway)
+		return
+	}
 	select {
 	case <-k.next:
 	case <-time.After(timeout):
@@ -152,6 +159,14 @@ type registers struct {
 	succeeded atomic.Int64
 }
 
+func newRegisters(sv *service) *registers {
+	g := &registers{sv: sv, epoch: time.Now(), keys: make([]history, 4)}
+	for i := range g.keys {
+		g.keys[i].versions = make(map[string]int)
+	}
+	return g
+}
+
 func (g *registers) clock() int64 { return int64(time.Since(g.epoch)) }
 
 // TestLinearizable lets concurrent callers put and delete under conditions and
@@ -165,10 +180,7 @@ func linearizable(t *testing.T, sv *service) {
 	if long() {
 		restarts, perCaller = 10, 600
 	}
-	g := &registers{sv: sv, epoch: time.Now(), keys: make([]history, 4)}
-	for i := range g.keys {
-		g.keys[i].versions = make(map[string]int)
-	}
+	g := newRegisters(sv)
 	const callers = 6
 	var wg sync.WaitGroup
 	var steps atomic.Int64
@@ -202,6 +214,14 @@ func linearizable(t *testing.T, sv *service) {
 			over = true
 		}
 	}
+	g.check()
+	t.Logf("%d restarts", restarts)
+}
+
+// check has porcupine find an order of what happened, key by key.
+func (g *registers) check() {
+	t := g.sv.t
+	t.Helper()
 	total := 0
 	for i := range g.keys {
 		h := &g.keys[i]
@@ -218,21 +238,53 @@ func linearizable(t *testing.T, sv *service) {
 			}
 		}
 		total += len(h.ops)
-		m := register.ToModel()
-		switch result, info := porcupine.CheckOperationsVerbose(m, h.ops, 2*time.Minute); result {
-		case porcupine.Ok:
-		case porcupine.Unknown:
-			t.Errorf("key %d: no verdict on %d operations in time", i, len(h.ops))
-		case porcupine.Illegal:
-			path := t.ArtifactDir() + fmt.Sprintf("/key%d.html", i)
-			if err := porcupine.VisualizePath(m, info, path); err != nil {
-				t.Error(err)
+		hasOrder(t, fmt.Sprintf("key%d", i), register.ToModel(), h.ops)
+	}
+	t.Logf("%d operations, %d writes succeeded, %d of unknown outcome", total, g.succeeded.Load(), g.unknown.Load())
+	mustHave(t, g.succeeded.Load() >= 50, "50 writes that succeeded")
+}
+
+// hasOrder has porcupine find an order of operations. Where there is none it tells the end of the longest that it found, and
+// what it could not add to that.
+func hasOrder(t *testing.T, name string, m porcupine.Model, ops []porcupine.Operation) {
+	t.Helper()
+	result, info := porcupine.CheckOperationsVerbose(m, ops, 2*time.Minute)
+	switch result {
+	case porcupine.Ok:
+		return
+	case porcupine.Unknown:
+		t.Errorf("%s: no verdict on %d operations in time", name, len(ops))
+		return
+	case porcupine.Illegal:
+	}
+	path := t.ArtifactDir() + "/" + name + ".html"
+	if err := porcupine.VisualizePath(m, info, path); err != nil {
+		t.Error(err)
+	}
+	var longest []porcupine.Operation
+	for _, part := range info.PartialLinearizationsOperations() {
+		for _, l := range part {
+			if len(l) > len(longest) {
+				longest = l
 			}
-			t.Errorf("key %d: %d operations have no order; see %s (go test -artifacts keeps it)", i, len(h.ops), path)
 		}
 	}
-	t.Logf("%d operations, %d writes succeeded, %d of unknown outcome, %d restarts", total, g.succeeded.Load(), g.unknown.Load(), restarts)
-	mustHave(t, g.succeeded.Load() >= 50, "50 writes that succeeded")
+	told := func(o porcupine.Operation) string {
+		return fmt.Sprintf("\n  %9.3f to %9.3f ms, caller %d: %s", float64(o.Call)/1e6, float64(o.Return)/1e6, o.ClientId, m.DescribeOperation(o.Input, o.Output))
+	}
+	text, in := "", make(map[string]bool)
+	for i, o := range longest {
+		if in[told(o)] = true; i >= len(longest)-12 {
+			text += told(o)
+		}
+	}
+	text += "\nand then none of"
+	left := slices.DeleteFunc(slices.Clone(ops), func(o porcupine.Operation) bool { return in[told(o)] })
+	slices.SortFunc(left, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	for _, o := range left[:min(len(left), 12)] {
+		text += told(o)
+	}
+	t.Errorf("%s: %d operations have no order; see %s (go test -artifacts keeps it):%s", name, len(ops), path, text)
 }
 
 // refusal is a registerOutput whose found is still the version that was told.

@@ -23,13 +23,31 @@ type load struct {
 	kvName  string
 	logName string
 	most    int // writes after which it ends by itself; 0 is no bound
+	// other is another gateway, which every second writer uses and every second copy goes to; nil is none.
+	other *conn
+	pause time.Duration // between two requests of a writer
+}
+
+// whileAway is how long a caller waits after a call that was not answered, or not applied: asking on would only fill the book.
+const whileAway = 30 * time.Millisecond
+
+// gateways are c and the other one in the order that caller i asks them.
+func gateways(i int, c, other *conn) (first, second *conn) {
+	switch {
+	case other == nil:
+		return c, c
+	case i%2 == 1:
+		return other, c
+	}
+	return c, other
 }
 
 // run keeps writers busy over c until stop is closed.
 func (l *load) run(c *conn, seed uint64, writers int, stop <-chan struct{}) {
 	var wg sync.WaitGroup
 	for i := range writers {
-		w := &writer{load: l, c: c, r: rand.New(rand.NewPCG(seed, uint64(l.round)<<16|uint64(i))), n: i}
+		w := &writer{load: l, r: rand.New(rand.NewPCG(seed, uint64(l.round)<<16|uint64(i))), n: i}
+		w.c, w.second = gateways(i, c, l.other)
 		wg.Go(func() {
 			for {
 				select {
@@ -42,7 +60,13 @@ func (l *load) run(c *conn, seed uint64, writers int, stop <-chan struct{}) {
 					w.step()
 				}
 				if w.cut && l.book.isStopping() {
-					return // the server is going, and asking on would only fill the book
+					return // the server is going
+				}
+				if w.cut {
+					<-time.After(whileAway)
+				}
+				if l.pause > 0 {
+					<-time.After(l.pause)
 				}
 			}
 		})
@@ -53,13 +77,15 @@ func (l *load) run(c *conn, seed uint64, writers int, stop <-chan struct{}) {
 // writer is one caller.
 type writer struct {
 	*load
-	c    *conn
-	r    *rand.Rand
-	n    int
-	seen []wal.Version // of puts that were acknowledged to this caller
-	of   []spot        // where they are
-	done []*write      // settled writes of this caller, to send again
-	cut  bool          // the last write was not answered, or refused
+	c *conn
+	// second is where a copy goes that is sent at the same time.
+	second *conn
+	r      *rand.Rand
+	n      int
+	seen   []wal.Version // of puts that were acknowledged to this caller
+	of     []spot        // where they are
+	done   []*write      // settled writes of this caller, to send again
+	cut    bool          // the last write was not answered, or refused
 }
 
 type spot struct{ id, key string }
@@ -196,7 +222,7 @@ func (w *writer) send(x *write) {
 	var wg sync.WaitGroup
 	if w.r.IntN(8) == 0 {
 		wg.Go(func() {
-			a := w.c.send(ctx, x)
+			a := w.second.send(ctx, x)
 			w.book.note(x, &a, false)
 		})
 	}

@@ -33,6 +33,7 @@
 //
 //	HEADWATER_TEST_KAFKA            host:port
 //	HEADWATER_TEST_KAFKA3           host:port,host:port,host:port       in the order of broker ids 0, 1, 2
+//	HEADWATER_TEST_KAFKA3_PROXIED   address=target,...                  by broker; KAFKA_PROXIED likewise; see below
 //	HEADWATER_TEST_KAFKA3_PIDS      pid,pid,pid                         as of when the file was written
 //	HEADWATER_TEST_KAFKA3_KILL      a command line; run it by `sh -c "$HEADWATER_TEST_KAFKA3_KILL N"`
 //	HEADWATER_TEST_KAFKA3_RESTART   the same; its last line of output is the broker's new process id
@@ -47,6 +48,9 @@
 // N is 0, 1 or 2: the place in the two lists and the Kafka node id. A test that kills a broker by its
 // process id restarts it before it ends; the next test process then still sees the old process id in its environment,
 // so a kill through HEADWATER_TEST_KAFKA3_KILL, which looks the id up, is the safer way.
+//
+// PROXIED is for tests that cut the network between one client and the brokers. A client that comes to a target is told that
+// the brokers are at the addresses: a proxy of the test listens there and leads to the targets. Nothing listens there otherwise.
 //
 // # What it does not do
 //

@@ -27,7 +27,8 @@ var kafkaJars = maven{name: "kafka", pom: kafkaPom}
 const kafkaClusterID = "aGVhZHdhdGVyLWVuZ2luZQ"
 
 // kafka is a cluster of brokers that are controllers too. Broker i listens on port+i, its
-// controller on port+brokers+i; i is also its node id.
+// controller on port+brokers+i; i is also its node id. For tests that cut the network, it listens on
+// port+2*brokers+i too, and tells clients of that listener to come to port+3*brokers+i, where it is the test that listens.
 type kafka struct {
 	name    string
 	port    int
@@ -37,7 +38,7 @@ type kafka struct {
 
 func (k kafka) engine() engine {
 	return engine{
-		name: k.name, port: k.port, portCount: 2 * k.brokers,
+		name: k.name, port: k.port, portCount: 4 * k.brokers,
 		fetch:    kafkaJars.fetch,
 		prepare:  k.prepare,
 		ready:    k.ready,
@@ -50,6 +51,15 @@ func (k kafka) addresses(port int) []string {
 	var as []string
 	for i := range k.brokers {
 		as = append(as, fmt.Sprintf("127.0.0.1:%d", port+i))
+	}
+	return as
+}
+
+// proxied are the addresses that clients of the second listener are told, each with where it leads to.
+func (k kafka) proxied(port int) []string {
+	var as []string
+	for i := range k.brokers {
+		as = append(as, fmt.Sprintf("127.0.0.1:%d=127.0.0.1:%d", port+3*k.brokers+i, port+2*k.brokers+i))
 	}
 	return as
 }
@@ -100,10 +110,10 @@ func (k kafka) properties(dir string, i int) []byte {
 	return fmt.Appendf(nil, `process.roles=broker,controller
 node.id=%d
 controller.quorum.voters=%s
-listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d
-advertised.listeners=PLAINTEXT://127.0.0.1:%d
+listeners=PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d,PROXIED://127.0.0.1:%d
+advertised.listeners=PLAINTEXT://127.0.0.1:%d,PROXIED://127.0.0.1:%d
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs=%s
 
@@ -134,7 +144,7 @@ broker.session.timeout.ms=4000
 
 # The default of 128 MiB would be a third of the heap.
 log.cleaner.dedupe.buffer.size=8388608
-`, i, strings.Join(voters, ","), k.port+i, k.port+k.brokers+i, k.port+i, filepath.Join(dir, fmt.Sprintf("data-%d", i)),
+`, i, strings.Join(voters, ","), k.port+i, k.port+k.brokers+i, k.port+2*k.brokers+i, k.port+i, k.port+3*k.brokers+i, filepath.Join(dir, fmt.Sprintf("data-%d", i)),
 		k.brokers, minISR, k.brokers, k.brokers, minISR, k.brokers, minISR)
 }
 
@@ -228,7 +238,7 @@ func metadata(ctx context.Context, addr string) (*kmsg.MetadataResponse, error) 
 
 func (k kafka) env(tool string, st state) []variable {
 	prefix := "HEADWATER_TEST_" + strings.ToUpper(k.name)
-	vars := []variable{{prefix, strings.Join(k.addresses(st.Port), ",")}}
+	vars := []variable{{prefix, strings.Join(k.addresses(st.Port), ",")}, {prefix + "_PROXIED", strings.Join(k.proxied(st.Port), ",")}}
 	if k.brokers == 1 {
 		return vars
 	}
