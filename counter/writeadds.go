@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
@@ -164,7 +165,6 @@ func (x *addsCall) run(ctx context.Context, res *Result) {
 		return
 	}
 	res.Duplicate = x.dups == touched || x.ownDups == x.a.n
-	res.Unsure = res.Unsure && x.ownDups < x.a.n
 	res.Position = x.position()
 }
 
@@ -248,7 +248,9 @@ func (x *addsCall) claimOwn(ctx context.Context) error {
 		case err != nil:
 			return err
 		case looks[k].Known:
-			x.ownDups++
+			if x.ownDups++; mine[k] != nil {
+				mine[k].Looked, mine[k].Asked = math.MaxInt64, true // no other can have come first since
+			}
 		case mine[k] != nil:
 			mine[k].Looked, mine[k].Asked = looks[k].Looked, looks[k].Asked
 		}
