@@ -7,6 +7,7 @@
 //	go run ./deploy/engines status              what runs, and whether it answers; exit code 1 when something doesn't
 //	go run ./deploy/engines fetch [ENGINE...]   download only
 //	go run ./deploy/engines kill ENGINE N       kill -9 process N of an engine
+//	go run ./deploy/engines stop ENGINE N       end it by SIGTERM
 //	go run ./deploy/engines restart ENGINE N    kill -9 process N if it runs, start it on the data it left, wait until it serves again
 //
 // Engines:
@@ -42,7 +43,7 @@
 //	HEADWATER_TEST_CLICKHOUSE_KILL      a command line
 //	HEADWATER_TEST_CLICKHOUSE_RESTART   a command line; its last line of output is the new process id
 //	HEADWATER_TEST_CASSANDRA            host:port
-//	HEADWATER_TEST_CASSANDRA_KILL       as of ClickHouse
+//	HEADWATER_TEST_CASSANDRA_STOP       a command line: SIGTERM, since one node that is killed loses what it acknowledged last
 //	HEADWATER_TEST_CASSANDRA_RESTART    as of ClickHouse
 //
 // N is 0, 1 or 2: the place in the two lists and the Kafka node id. A test that kills a broker by its

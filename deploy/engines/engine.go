@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -152,15 +153,18 @@ func (f folder) down(name string) error {
 }
 
 // kill kills process n of e without warning and leaves its data.
-func (f folder) kill(e engine, n int) (state, error) {
+func (f folder) kill(e engine, n int) (state, error) { return f.end(e, n, syscall.SIGKILL) }
+
+// end ends process n of e by a signal.
+func (f folder) end(e engine, n int, sig syscall.Signal) (state, error) {
 	st, err := f.load(e.name)
 	if err != nil {
 		return st, err
 	}
 	if n < 0 || n >= len(st.Processes) {
-		return st, fmt.Errorf("kill process %d: %s has %d processes, counted from 0", n, e.name, len(st.Processes))
+		return st, fmt.Errorf("process %d: %s has %d processes, counted from 0", n, e.name, len(st.Processes))
 	}
-	return st, st.Processes[n].kill()
+	return st, st.Processes[n].end(sig)
 }
 
 // restart starts process n of e on the data that it left, killing it first if it runs, and

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-const usage = `usage: engines [flags] up|down [ENGINE...] | fetch [ENGINE...] | status | kill ENGINE N | restart ENGINE N
+const usage = `usage: engines [flags] up|down [ENGINE...] | fetch [ENGINE...] | status | kill|stop|restart ENGINE N
 engines: kafka, kafka3, clickhouse, cassandra; all when none is named
 flags:`
 
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string) error {
 		return errors.Join(err, f.writeEnv(all, tool))
 	case "status":
 		return f.status(ctx, all)
-	case "kill", "restart":
+	case "kill", "stop", "restart":
 		if len(names) != 2 {
 			return fmt.Errorf("%s takes an engine and the number of one of its processes", verb)
 		}
@@ -97,8 +97,12 @@ func run(ctx context.Context, args []string) error {
 		if err != nil {
 			return fmt.Errorf("read process number: %w", err)
 		}
-		if verb == "kill" {
+		switch verb {
+		case "kill":
 			_, err := f.kill(chosen[0], n)
+			return err
+		case "stop":
+			_, err := f.end(chosen[0], n, syscall.SIGTERM)
 			return err
 		}
 		pid, err := f.restart(ctx, chosen[0], n)

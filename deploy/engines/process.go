@@ -60,11 +60,14 @@ func (p *process) alive() bool {
 }
 
 // kill ends p at once and returns when it is gone. Killing what is gone is no error.
-func (p *process) kill() error {
+func (p *process) kill() error { return p.end(syscall.SIGKILL) }
+
+// end sends p a signal that ends it, and returns when it is gone.
+func (p *process) end(sig syscall.Signal) error {
 	if !p.alive() {
 		return nil
 	}
-	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(p.PID, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill %s, process %d: %w", p.Name, p.PID, err)
 	}
 	again := time.NewTicker(10 * time.Millisecond)
