@@ -26,6 +26,7 @@ type serverFlags struct {
 	config     string
 	namespaces []string // of documents; of a worker, patterns of what it applies
 	logLevel   string
+	clockAhead time.Duration // of the machine's clock; for tests
 }
 
 // common defines the flags that every role has.
@@ -41,6 +42,10 @@ func (s *serverFlags) common(f *pflag.FlagSet) {
 	f.DurationVar(&s.cfg.DrainDelay, "drain-delay", 0, "how long to be not ready before requests are refused at shutdown")
 	f.DurationVar(&s.cfg.ShutdownTimeout, "shutdown-timeout", server.DefaultShutdownTimeout, "how long a shutdown may take after the drain delay; what is left then is told, and the exit code is 1")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&s.clockAhead, "test-clock-ahead", 0, "take this machine's clock to be so far ahead of what it says, for tests of a log on Kafka")
+	if err := f.MarkHidden("test-clock-ahead"); err != nil {
+		panic(err) // it is defined above
+	}
 }
 
 // unsafe defines the flag of the roles of production, which refuse fewer replicas by themselves.
@@ -116,6 +121,9 @@ func (s *serverFlags) run(ctx context.Context, out, errOut io.Writer, banner fun
 	}
 	if err != nil {
 		return cli.Usage(err)
+	}
+	if ahead := s.clockAhead; ahead != 0 {
+		s.cfg.Clock = func() time.Time { return time.Now().Add(ahead) }
 	}
 	s.cfg.Version, s.cfg.Commit = version, commit
 	var level slog.Level

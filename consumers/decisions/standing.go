@@ -55,7 +55,7 @@ func (s *Standing) take(e *wal.Entry) (m *Mark, claimed bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		c.Epoch = e.Offset
+		c.Epoch, c.Time = e.Offset, e.LogTime
 		s.Claim, s.entries = c, 0
 		s.claims = append(s.claims, claimAt{e.Offset, s.To})
 		s.claims = s.claims[max(0, len(s.claims)-maxClaims):]

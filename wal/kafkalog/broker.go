@@ -38,6 +38,7 @@ type Broker struct {
 	queued atomic.Int64
 	// doubt counts produce requests whose answer did not arrive.
 	doubt atomic.Uint64
+	ahead atomic.Int64             // nanoseconds; see ClockAhead
 	bytes atomic.Int64             // of one replica of each open topic; -1 = not known
 	prod  atomic.Pointer[producer] // stored under handover
 	state atomic.Pointer[outage]   // nil while a broker answers
@@ -122,10 +123,6 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 
 // BufferedLoss is Config.BufferedLoss.
 func (b *Broker) BufferedLoss() time.Duration { return b.cfg.BufferedLoss }
-
-// Now is this machine's clock: the brokers stamp records with their own, which
-// are as far from it as time synchronisation leaves them.
-func (b *Broker) Now() time.Time { return time.Now() }
 
 // Usage tells the size of the open topics, up to 10 s old. The brokers' disks are
 // not this machine's.

@@ -59,6 +59,8 @@ type Config struct {
 	ShedAfter time.Duration
 	// CloseTimeout bounds how long Close waits for records in flight. Default 10 s.
 	CloseTimeout time.Duration
+	// Clock is this machine's, for tests that move it. Default time.Now.
+	Clock func() time.Time
 	// Logger may be nil.
 	Logger *slog.Logger
 	// Registerer may be nil.
@@ -105,6 +107,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.BufferedLoss <= c.Linger {
 		return c, fmt.Errorf("configure kafka log: buffered loss of %s must be above the linger of %s", c.BufferedLoss, c.Linger)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

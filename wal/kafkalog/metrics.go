@@ -11,6 +11,7 @@ type metrics struct {
 	appendSeconds prometheus.Histogram
 	bytes         prometheus.Gauge
 	unheard       prometheus.Counter
+	clockAhead    prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -28,6 +29,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "headwater_log_unheard_failures_total",
 			Help: "Records that the log did not acknowledge after their append had been answered: buffered ones, and ones whose outcome was told as unknown.",
 		}),
+		clockAhead: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "headwater_clock_ahead_seconds",
+			Help: "How far this machine's clock was ahead of the brokers' at the last look, at least; below 0 it is behind.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
@@ -37,6 +42,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return nil, err
 	}
 	if m.bytes, err = register(reg, m.bytes); err != nil {
+		return nil, err
+	}
+	if m.clockAhead, err = register(reg, m.clockAhead); err != nil {
 		return nil, err
 	}
 	m.unheard, err = register(reg, m.unheard)

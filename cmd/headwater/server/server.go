@@ -84,9 +84,11 @@ type Config struct {
 	// VerifyInterval is how often each counter namespace has a few of its counters
 	// counted again from their events. 0 is DefaultVerifyInterval; negative is never.
 	VerifyInterval time.Duration
-	Logger         *slog.Logger
-	Version        string
-	Commit         string
+	// Clock is this machine's, for tests that move it: of a log on Kafka alone. Default time.Now.
+	Clock   func() time.Time
+	Logger  *slog.Logger
+	Version string
+	Commit  string
 }
 
 // DefaultVerifyInterval is a Config's VerifyInterval unless it says otherwise.
@@ -167,13 +169,15 @@ type Server struct {
 	httpL, grpcL, adminL net.Listener
 	insideL              net.Listener
 
-	run      context.Context // ends when the process stops
-	cancel   context.CancelFunc
-	work     errgroup.Group
-	failed   atomic.Pointer[error] // why the process is not ready for good
-	failOnce sync.Once
-	draining atomic.Bool
-	closing  closing
+	run    context.Context // ends when the process stops
+	cancel context.CancelFunc
+	work   errgroup.Group
+	failed atomic.Pointer[error] // why the process is not ready for good
+	// clockSeen: the clock was compared with the brokers', or was tried to be.
+	clockSeen atomic.Bool
+	failOnce  sync.Once
+	draining  atomic.Bool
+	closing   closing
 }
 
 // Open starts everything and returns when the API answers. Namespaces may still
@@ -328,7 +332,7 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
 		Brokers: s.cfg.KafkaBrokers, Opts: opts, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.AllowUnsafe,
-		CloseTimeout: s.cfg.ShutdownTimeout / 5, Logger: s.log, Registerer: s.reg,
+		CloseTimeout: s.cfg.ShutdownTimeout / 5, Logger: s.log, Registerer: s.reg, Clock: s.cfg.Clock,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the log on Kafka: %w", err)
@@ -428,6 +432,7 @@ func (s *Server) start() {
 	s.work.Go(func() error { return s.watchSchemas(s.run) })
 	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
 	s.work.Go(func() error { s.watchWarnings(s.run); return nil })
+	s.work.Go(func() error { s.watchClock(s.run); return nil })
 	s.work.Go(func() error { s.watchLag(s.run); return nil })
 	if s.cfg.Role.applies() {
 		s.work.Go(func() error { s.reap(s.run); return nil })
@@ -470,6 +475,9 @@ func (s *Server) Unready() error {
 		return err
 	}
 	if err := s.schemasMissing(); err != nil {
+		return err
+	}
+	if err := s.clockUnready(); err != nil {
 		return err
 	}
 	return s.spaces.unready()

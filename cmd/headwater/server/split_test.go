@@ -44,11 +44,15 @@ func newSplit(t *testing.T, brokers []string) *split {
 	return c
 }
 
+func (c *split) config(role Role, dir string) Config {
+	return Config{Role: role, DataDir: dir, Demo: role == Gateway, KafkaBrokers: c.brokers, ReplicationFactor: 1, AllowUnsafe: true, TopicPrefix: c.prefix, Clusters: c.clusters}
+}
+
 func (c *split) open(t *testing.T, role Role, dir string) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cfg := Config{Role: role, DataDir: dir, Demo: role == Gateway, KafkaBrokers: c.brokers, ReplicationFactor: 1, AllowUnsafe: true, TopicPrefix: c.prefix, Clusters: c.clusters}
+	cfg := c.config(role, dir)
 	if role == Worker {
 		cfg.Abstractions, cfg.ConsumeNamespaces = c.abstractions, c.names
 	}
