@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"context"
 	"maps"
 	"slices"
@@ -65,6 +66,8 @@ type Namespace struct {
 	// TrimBlocked says what keeps the log of a partition from being trimmed, ""
 	// when nothing does.
 	TrimBlocked func(p wal.Partition) string
+	// Gateways is how many share the limits; nil is 1. Set it before the namespace is used.
+	Gateways func() int64
 
 	config atomic.Pointer[namespace.Config]
 	ready  atomic.Bool
@@ -134,8 +137,16 @@ func (n *Namespace) admitAt(now time.Time, count, size int) error {
 	if n.full.Load() {
 		return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
 	}
-	if limit, wait := n.quota.take(now, count, size); limit != "" {
-		e := apierrors.New(apierrors.RateLimited, "namespace %s is above %s, and takes the next write in %v; slow down or raise the limit", n.Name, limit, wait)
+	gateways := int64(1)
+	if n.Gateways != nil {
+		gateways = n.Gateways()
+	}
+	if limit, wait := n.quota.take(now, count, size, gateways); limit != "" {
+		of := ""
+		if gateways > 1 {
+			of = fmt.Sprintf(", of which this gateway has one of %d parts", gateways)
+		}
+		e := apierrors.New(apierrors.RateLimited, "namespace %s is above %s%s, and takes the next write in %v; slow down or raise the limit", n.Name, limit, of, wait)
 		e.RetryAfter = wait
 		return e
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // quota is what limits.write_per_second and limits.bytes_per_second leave a
-// namespace in this process. Safe for concurrent use.
+// namespace in this process: of each its share, which is an equal part for each
+// gateway. Safe for concurrent use.
 //
 // Each of the two is a bucket that holds what one second adds and starts full. A
 // call is taken when its bucket holds a mutation (a byte), and leaves as much as it
@@ -21,12 +22,14 @@ type quota struct {
 	limited atomic.Bool // one of the two is set
 
 	mu            sync.Mutex // guards what follows
+	limits        namespace.Limits
+	gateways      int64 // that share the limits; 0 is 1
 	writes, bytes bucket
 }
 
 // bucket is one limit. The zero value has none.
 type bucket struct {
-	rate int64   // a second; 0: no limit
+	rate float64 // a second; 0: no limit
 	left float64 // at time at; below 0 is owed
 	at   time.Time
 }
@@ -36,20 +39,30 @@ type bucket struct {
 func (q *quota) set(now time.Time, l namespace.Limits) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.writes.set(now, l.WritePerSecond)
-	q.bytes.set(now, l.BytesPerSecond)
+	q.limits = l
+	q.share(now)
 	q.limited.Store(l.WritePerSecond > 0 || l.BytesPerSecond > 0)
+}
+
+func (q *quota) share(now time.Time) {
+	n := float64(max(1, q.gateways))
+	q.writes.set(now, float64(q.limits.WritePerSecond)/n)
+	q.bytes.set(now, float64(q.limits.BytesPerSecond)/n)
 }
 
 // take takes a call of count mutations and size bytes. Otherwise it takes nothing,
 // names the limit that the call has to wait for, and says how long that is when
-// nobody else calls.
-func (q *quota) take(now time.Time, count, size int) (limit string, wait time.Duration) {
+// nobody else calls. gateways is how many share the limits.
+func (q *quota) take(now time.Time, count, size int, gateways int64) (limit string, wait time.Duration) {
 	if !q.limited.Load() {
 		return "", 0
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if gateways != q.gateways {
+		q.gateways = gateways
+		q.share(now)
+	}
 	wait, limit = q.writes.wait(now, count), "limits.write_per_second"
 	if w := q.bytes.wait(now, size); w > wait {
 		wait, limit = w, "limits.bytes_per_second"
@@ -62,18 +75,26 @@ func (q *quota) take(now time.Time, count, size int) (limit string, wait time.Du
 	return "", 0
 }
 
-func (b *bucket) set(now time.Time, rate int64) {
+func (b *bucket) set(now time.Time, rate float64) {
 	b.fill(now)
 	if b.rate == 0 {
-		b.left, b.at = float64(rate), now
+		b.left, b.at = most(rate), now
 	}
-	b.rate, b.left = rate, min(b.left, float64(rate))
+	b.rate, b.left = rate, min(b.left, most(rate))
+}
+
+// most is what a bucket holds: what a second adds, and enough for one.
+func most(rate float64) float64 {
+	if rate == 0 {
+		return 0
+	}
+	return max(1, rate)
 }
 
 // fill adds what has come since it was last asked, up to what one second adds.
 func (b *bucket) fill(now time.Time) {
 	if d := now.Sub(b.at); d > 0 {
-		b.left, b.at = min(b.left+d.Seconds()*float64(b.rate), float64(b.rate)), now
+		b.left, b.at = min(b.left+d.Seconds()*b.rate, most(b.rate)), now
 	}
 }
 
@@ -90,6 +111,6 @@ func (b *bucket) wait(now time.Time, n int) time.Duration {
 	if b.left >= 1-rounding {
 		return 0
 	}
-	s := (1 - rounding - b.left) / float64(b.rate)
+	s := (1 - rounding - b.left) / b.rate
 	return time.Duration(math.Ceil(s*1e3)) * time.Millisecond
 }

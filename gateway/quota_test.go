@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,53 @@ func TestALimitLetsNoMoreThanASecondsWorthThroughAtOnce(t *testing.T) {
 				t.Errorf("%s, %v later: %d calls of %d bytes at once; want %d", c.limits, wait, got, c.size, c.want)
 			}
 		}
+	}
+}
+
+// TestGatewaysShareALimit: three gateways take together what one would, also of a limit below one for each.
+func TestGatewaysShareALimit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		limit    string
+		atOnce   int // of each gateway
+		inMinute int // after that, of all
+	}{{"write_per_second: 30", 10, 1800}, {"write_per_second: 2", 1, 120}, {"bytes_per_second: 1KiB", 341, 60 * 1024}} {
+		size, count := 0, 1
+		if strings.HasPrefix(c.limit, "bytes") {
+			size = 1
+		}
+		all := make([]*limited, 3)
+		for i := range all {
+			all[i] = newLimited(t, "limits: {"+c.limit+"}\n")
+			all[i].Gateways = func() int64 { return 3 }
+			if got := all[i].admits(10_000, count, size); got < c.atOnce || got > c.atOnce+1 {
+				t.Errorf("%s: %d calls at once, not %d", c.limit, got, c.atOnce)
+			}
+		}
+		taken := 0
+		for range 6000 {
+			for _, l := range all {
+				l.now = l.now.Add(10 * time.Millisecond)
+				taken += l.admits(10_000, count, size)
+			}
+		}
+		if taken < c.inMinute-3 || taken > c.inMinute+3 {
+			t.Errorf("%s: %d calls in a minute, not %d", c.limit, taken, c.inMinute)
+		}
+	}
+	l := newLimited(t, "limits: {write_per_second: 30}\n")
+	gateways := int64(1)
+	l.Gateways = func() int64 { return gateways }
+	if got := l.admits(100, 1, 0); got != 30 {
+		t.Errorf("one gateway takes %d at once", got)
+	}
+	gateways = 3
+	l.now = l.now.Add(time.Second)
+	if got := l.admits(100, 1, 0); got != 10 {
+		t.Errorf("one of three gateways takes %d in a second", got)
+	}
+	if e := apierrors.From(l.admitAt(l.now, 1, 0)); e == nil || !strings.Contains(e.Message, "one of 3 parts") {
+		t.Errorf("the refusal does not tell of the share: %v", e)
 	}
 }
 
@@ -171,14 +219,14 @@ func TestNoSequenceOfCallsExceedsItsLimit(t *testing.T) {
 		var taken []call
 		for range rapid.IntRange(1, 60).Draw(t, "calls") {
 			n := rapid.IntRange(1, 10_000).Draw(t, "n")
-			limit, wait := q.take(now, n, 0)
+			limit, wait := q.take(now, n, 0, 1)
 			if limit != "" {
 				if rapid.Bool().Draw(t, "impatient") {
 					now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "pause")))
 					continue
 				}
 				now = now.Add(wait)
-				if limit, wait = q.take(now, n, 0); limit != "" {
+				if limit, wait = q.take(now, n, 0, 1); limit != "" {
 					t.Fatalf("a call is told to wait another %v when its hint has passed", wait)
 				}
 			}

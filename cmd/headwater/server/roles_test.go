@@ -212,3 +212,26 @@ func TestAWorkerAppliesWhatItIsToldTo(t *testing.T) {
 		}
 	}
 }
+
+// TestGatewaysAreCounted: the limits of a namespace are shared between those that run.
+func TestGatewaysAreCounted(t *testing.T) {
+	t.Parallel()
+	c := newSplit(t, kafkaFake(t))
+	counted := func(n int64, of ...*Server) {
+		t.Helper()
+		for _, s := range of {
+			until(t, fmt.Sprintf("%d gateways are counted", n), func() bool { return s.gateways.Load() == n })
+		}
+	}
+	counted(1, c.gateway)
+	two, three := c.open(t, Gateway, ""), c.open(t, Gateway, "")
+	counted(3, c.gateway, two, three)
+	if err := three.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	counted(2, c.gateway, two)
+	if err := two.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	counted(1, c.gateway)
+}

@@ -141,24 +141,25 @@ func (c Config) withDefaults() Config {
 
 // Server is a running process.
 type Server struct {
-	cfg     Config
-	id      string // of the data directory; of the process where it has none
-	process string // id of this start
-	log     *slog.Logger
-	dir     *dataDir // nil of a Gateway
-	reg     *prometheus.Registry
-	broker  wal.Broker
-	names   *namespace.Registry
-	spaces  *spaces
-	groups  *groups
-	sweep   *retention.Sweeper
-	jobs    *jobs
-	gate    *gateway.Server // nil of a Worker
-	admin   *adminServer
-	inside  *insideServer // nil but of a Worker
-	peers   *remote.Peers // of a shared log
-	secret  []byte        // of the cluster; nil where the log is not shared
-	cache   *pebble.Cache
+	cfg      Config
+	id       string // of the data directory; of the process where it has none
+	process  string // id of this start
+	log      *slog.Logger
+	dir      *dataDir // nil of a Gateway
+	reg      *prometheus.Registry
+	broker   wal.Broker
+	names    *namespace.Registry
+	spaces   *spaces
+	groups   *groups
+	gateways *gateways
+	sweep    *retention.Sweeper
+	jobs     *jobs
+	gate     *gateway.Server // nil of a Worker
+	admin    *adminServer
+	inside   *insideServer // nil but of a Worker
+	peers    *remote.Peers // of a shared log
+	secret   []byte        // of the cluster; nil where the log is not shared
+	cache    *pebble.Cache
 	// clusters are those of Config.Clusters.
 	clusters map[string]Connection
 	schemas  sync.Map // of string to error: the clusters without the tables of this build
@@ -231,6 +232,11 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.jobs = &jobs{s: s}
 	s.groups = &groups{s: s, all: make(map[namespace.Abstraction]*membership)}
 	undo = append(undo, func() error { s.groups.close(); return nil })
+	s.gateways = &gateways{s: s}
+	if err = s.gateways.join(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error { s.gateways.close(); return nil })
 	s.spaces = newSpaces(s)
 	undo = append(undo, s.spaces.close)
 	if cfg.Role.Answers() {
@@ -433,6 +439,7 @@ func (s *Server) start() {
 	s.work.Go(func() error { s.spaces.watchTokens(s.run); return nil })
 	s.work.Go(func() error { s.watchWarnings(s.run); return nil })
 	s.work.Go(func() error { s.watchClock(s.run); return nil })
+	s.work.Go(func() error { s.gateways.watch(s.run); return nil })
 	s.work.Go(func() error { s.watchLag(s.run); return nil })
 	if s.cfg.Role.applies() {
 		s.work.Go(func() error { s.reap(s.run); return nil })

@@ -60,6 +60,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.groups.handOver(ctx)
+	s.gateways.leave(ctx)
 	return s.shutDown(func() error {
 		requests, cancel := context.WithTimeout(ctx, 3*s.cfg.ShutdownTimeout/5)
 		defer cancel()
@@ -114,6 +115,7 @@ func (s *Server) closeAll() error {
 	s.cancel()
 	err = errors.Join(err, step("work in the background", s.work.Wait), s.spaces.close(), step("the consumer groups", func() error {
 		s.groups.close()
+		s.gateways.close()
 		return nil
 	}), step("the namespace registry", func() error {
 		s.names.Close()

@@ -137,7 +137,7 @@ func (x *space) serve(ctx context.Context) (err error) {
 	info := x.log.Info()
 	x.upkeep = make([]upkeep, info.Partitions)
 	x.serving = make([]atomic.Pointer[served], info.Partitions)
-	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, Stores: x.storeViews, TrimBlocked: x.trimBlocked}
+	x.ns = &gateway.Namespace{Name: e.Name, StoreState: x.storeState, Stores: x.storeViews, TrimBlocked: x.trimBlocked, Gateways: x.s.gateways.Load}
 	x.ns.SetConfig(e.Config)
 	x.progress = wal.NewProgress(info.Partitions)
 	if err := x.openDecisions(ctx); err != nil {
