@@ -20,6 +20,7 @@ type cluster struct {
 	grpc     []string // where each gateway is: a new one listens there too
 	workers  []*process
 	dirs     []string
+	clocks   bool // see clusterShape
 	// Of worker 0, where it has its own ways to the brokers and to Cassandra: nil elsewhere.
 	kafka, cassandra *link
 	first            []string // its flags for them
@@ -32,6 +33,8 @@ type clusterShape struct {
 	gateways, workers int
 	session           time.Duration
 	docs              []string // more namespaces
+	// clocks: of worker 1 it is 30 s ahead, of worker 2 30 s behind.
+	clocks bool
 	// proxied is where brokers listen for proxies; "": worker 0 is as the others. See deploy/engines.
 	proxied string
 }
@@ -52,7 +55,7 @@ func newCluster(t *testing.T, shape clusterShape) *cluster {
 	at, keyspace := enginetest.Keyspace(t)
 	config := cassandraFile(t, at, keyspace, docs...)
 	applySchema(t, config)
-	c := &cluster{t: t, session: shape.session, flags: []string{
+	c := &cluster{t: t, session: shape.session, clocks: shape.clocks, flags: []string{
 		"--kafka-replication-factor", fmt.Sprint(shape.replicas), "--allow-unsafe", "--admin", "127.0.0.1:0", "--log-level", "warn",
 		"--kafka-topic-prefix", fmt.Sprintf("proof%d", time.Now().UnixNano()),
 	}}
@@ -89,9 +92,13 @@ func applySchema(t *testing.T, config string) {
 }
 
 func (c *cluster) startGateway(i int) {
-	c.gateways[i] = launchAs(c.t, append([]string{"gateway", "--http", "127.0.0.1:0", "--grpc", c.grpc[i]}, c.flags...)...)
+	c.gateways[i] = c.launchGateway(c.grpc[i])
 	c.gateways[i].waitReady(c.t)
 	c.grpc[i] = c.gateways[i].grpc
+}
+
+func (c *cluster) launchGateway(at string, more ...string) *process {
+	return launchAs(c.t, append(append([]string{"gateway", "--http", "127.0.0.1:0", "--grpc", at}, c.flags...), more...)...)
 }
 
 func (c *cluster) startWorker(i int) {
@@ -102,8 +109,11 @@ func (c *cluster) startWorker(i int) {
 // launchWorker does not wait for it.
 func (c *cluster) launchWorker(i int) {
 	args := append([]string{"consume", "--data-dir", c.dirs[i], "--internal", "127.0.0.1:0", "--kafka-session-timeout", c.session.String()}, c.flags...)
-	if i == 0 { // of a flag that is there twice the last counts
+	switch { // of a flag that is there twice the last counts
+	case i == 0:
 		args = append(args, c.first...)
+	case i < 3 && c.clocks:
+		args = append(args, "--test-clock-ahead", []string{"", "30s", "-30s"}[i])
 	}
 	c.workers[i] = launchAs(c.t, args...)
 }

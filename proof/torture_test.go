@@ -26,14 +26,25 @@ var tortureEvents = append([]event{
 		c.stop(c.workers[last])
 		c.dirs, c.workers = c.dirs[:last], c.workers[:last]
 	}},
+	{"a gateway whose clock is wrong", func(c *cluster, _ *rand.Rand) {
+		p := c.launchGateway("127.0.0.1:0", "--test-clock-ahead", "30s")
+		select {
+		case <-p.ready:
+			c.t.Error("a gateway is ready whose clock is 30 s ahead")
+		case <-p.gone:
+			c.t.Errorf("a gateway whose clock is 30 s ahead has ended: %v\n%s", p.err, p.said())
+		case <-time.After(c.session / 2):
+		}
+		c.stop(p)
+	}},
 	{"kill a broker", func(c *cluster, r *rand.Rand) {
 		n := fmt.Sprint(r.IntN(3))
 		c.engine("HEADWATER_TEST_KAFKA3_KILL", n)
 		<-time.After(c.session)
 		c.engine("HEADWATER_TEST_KAFKA3_RESTART", n)
 	}},
-	{"kill Cassandra", func(c *cluster, _ *rand.Rand) {
-		c.engine("HEADWATER_TEST_CASSANDRA_KILL", "")
+	{"stop Cassandra", func(c *cluster, _ *rand.Rand) {
+		c.engine("HEADWATER_TEST_CASSANDRA_STOP", "")
 		<-time.After(c.session)
 		c.engine("HEADWATER_TEST_CASSANDRA_RESTART", "")
 	}},
@@ -98,7 +109,7 @@ func TestEngineTorture(t *testing.T) {
 	}
 	plan := schedule(r, rounds)
 	cl := newCluster(t, clusterShape{
-		brokers: at, replicas: 3, gateways: 2, workers: 3, session: 6 * time.Second, proxied: enginetest.Need(t, "HEADWATER_TEST_KAFKA3_PROXIED", "kafka3"),
+		brokers: at, replicas: 3, gateways: 2, workers: 3, session: 6 * time.Second, clocks: true, proxied: enginetest.Need(t, "HEADWATER_TEST_KAFKA3_PROXIED", "kafka3"),
 		docs: []string{
 			"namespace: " + orderedKV + "\nabstraction: kv\nlog: {partitions: 2}\nstorage: [{role: PRIMARY, type: " + cassandraType + "}, {role: CACHE, type: pebble}]\n",
 			"namespace: " + orderedCounts + "\nabstraction: counter\nlog: {partitions: 2}\nstorage: [{role: PRIMARY, type: " + cassandraType + "}]\n",
