@@ -29,7 +29,7 @@ var (
 		"allowed_hosts": "allowed-hosts",
 		"drain_delay":   "drain-delay", "shutdown_timeout": "shutdown-timeout", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
 		"internal": "internal", "advertise": "advertise", "abstractions": "abstractions",
-		"log": "", "clusters": "",
+		"log": "", "clusters": "", "internal_tls": "",
 	}
 	logSettings = map[string]string{
 		"brokers": "kafka-brokers", "replication_factor": "kafka-replication-factor", "topic_prefix": "kafka-topic-prefix",
@@ -51,6 +51,7 @@ type configFile struct {
 	// clusters and kafka are what the flags have no place for.
 	clusters map[string]server.Cluster
 	kafka    server.KafkaSecurity
+	internal *server.TLSFiles
 	errs     []error
 }
 
@@ -79,7 +80,7 @@ func readConfig(path string, flags *pflag.FlagSet, cfg *server.Config) error {
 			c.errs = append(c.errs, errors.Join(fmt.Errorf("%s: log.type is kafka and there are no brokers; set log.brokers or --kafka-brokers", path), err))
 		}
 	}
-	cfg.Clusters, cfg.Kafka = c.clusters, c.kafka
+	cfg.Clusters, cfg.Kafka, cfg.InternalTLS = c.clusters, c.kafka, c.internal
 	return errors.Join(c.errs...)
 }
 
@@ -127,6 +128,8 @@ func (c *configFile) setting(key, flag string, v *yaml.Node) {
 		c.clusterList(v)
 	case "log":
 		c.log(v)
+	case "internal_tls":
+		c.internal = c.tls(key, v)
 	case "allowed_hosts", "abstractions":
 		c.list(key, flag, v, func(s string) string { return s })
 	case "namespaces":

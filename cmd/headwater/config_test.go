@@ -146,6 +146,8 @@ func TestWrongFileSaysWhereAndWhy(t *testing.T) {
 		{"half a certificate", "log: { type: kafka, brokers: [a:1], tls: { cert_file: a.pem } }\n", ":1: log.tls: cert_file and key_file come together"},
 		{"mechanism", "log: { type: kafka, brokers: [a:1], sasl: { mechanism: GSSAPI, username: a, password_file: b } }\n", `log.sasl.mechanism: "GSSAPI" is none of PLAIN`},
 		{"user without password", "log: { type: kafka, brokers: [a:1], sasl: { mechanism: PLAIN, username: a } }\n", "username and password_file are needed"},
+		{"setting of internal_tls", "internal_tls: { ca: a.pem }\n", "unknown setting internal_tls.ca"},
+		{"internal_tls without a key", "internal_tls: { ca_file: a.pem, cert_file: a.pem }\n", "internal_tls: cert_file and key_file come together"},
 		{"setting of tls", "log: { type: kafka, brokers: [a:1], tls: { cafile: a.pem } }\n", "unknown setting log.tls.cafile; did you mean ca_file?"},
 		{"tls of the embedded log", "log: { type: embedded, tls: {} }\n", "log.tls: only for log.type kafka"},
 		{"hosts no list", "allowed_hosts: a\n", ":1: allowed_hosts: expected a list"},

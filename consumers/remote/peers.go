@@ -3,12 +3,14 @@ package remote
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -61,14 +63,20 @@ func (s Secret) Stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, 
 // Peers are the connections to other processes, by address. Safe for concurrent use.
 type Peers struct {
 	secret Secret
+	creds  credentials.TransportCredentials
 
 	mu    sync.Mutex // guards what follows
 	conns map[string]*grpc.ClientConn
 }
 
-// NewPeers returns no connection yet.
-func NewPeers(secret Secret) *Peers {
-	return &Peers{secret: secret, conns: make(map[string]*grpc.ClientConn)}
+// NewPeers returns no connection yet. With cfg, which has a certificate of this process, the others are asked for one
+// too, of the name or address that they are reached by unless it has a ServerName; nil is in the clear.
+func NewPeers(secret Secret, cfg *tls.Config) *Peers {
+	creds := insecure.NewCredentials()
+	if cfg != nil {
+		creds = credentials.NewTLS(cfg)
+	}
+	return &Peers{secret: secret, creds: creds, conns: make(map[string]*grpc.ClientConn)}
 }
 
 // Conn is the connection to an address. It connects when it is used, and again after it was
@@ -80,7 +88,7 @@ func (p *Peers) Conn(address string) (*grpc.ClientConn, error) {
 		return c, nil
 	}
 	c, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(p.secret),
+		grpc.WithTransportCredentials(p.creds), grpc.WithPerRPCCredentials(p.secret),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithReadBufferSize(64<<10), grpc.WithWriteBufferSize(64<<10),

@@ -151,7 +151,7 @@ func (c *cluster) claim(t *testing.T, claim decisions.Claim) {
 // asker is a process that asks; run has it hear of progress too.
 func (c *cluster) asker(t *testing.T, run bool) *Client {
 	t.Helper()
-	peers := NewPeers("s")
+	peers := NewPeers("s", nil)
 	t.Cleanup(peers.Close)
 	cl := New(Config{
 		Namespace: "a", Info: wal.TopicInfo{Name: "headwater.kv.a.1", Partitions: 1}, Progress: wal.NewProgress(1), Book: c.book, Peers: peers,
@@ -376,7 +376,7 @@ func TestWhoDoesNotKnowTheSecretIsRefused(t *testing.T) {
 	c := newCluster(t)
 	c.serve(t, "w")
 	cl := c.asker(t, false)
-	cl.cfg.Peers = NewPeers("guess")
+	cl.cfg.Peers = NewPeers("guess", nil)
 	t.Cleanup(cl.cfg.Peers.Close)
 	if _, err := cl.askNow(t.Context(), 0, &clusterv1.AskRequest{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("%v", err)

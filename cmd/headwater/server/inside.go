@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -51,7 +53,12 @@ func (s *Server) advertised() string {
 func newInsideServer(s *Server) *insideServer {
 	secret := s.insideSecret()
 	ctx, cancel := context.WithCancel(context.Background())
+	creds := insecure.NewCredentials()
+	if s.insideTLS != nil {
+		creds = credentials.NewTLS(s.insideTLS)
+	}
 	in := &insideServer{end: cancel, grpc: grpc.NewServer(
+		grpc.Creds(creds),
 		grpc.ChainUnaryInterceptor(secret.Unary, s.upToCaller), grpc.StreamInterceptor(secret.Stream),
 		grpc.MaxRecvMsgSize(remote.MaxMessage), grpc.MaxSendMsgSize(remote.MaxMessage),
 		grpc.ConnectionTimeout(10*time.Second), grpc.MaxConcurrentStreams(8192), grpc.NumStreamWorkers(insideWorkers),

@@ -22,6 +22,13 @@ import (
 // selfSigned is a certificate of 127.0.0.1, and a file that has it.
 func selfSigned(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
+	c, f := selfSignedFiles(t)
+	return c, f.CAFile
+}
+
+// selfSignedFiles is selfSigned as processes use it that know each other by it.
+func selfSignedFiles(t *testing.T) (tls.Certificate, *TLSFiles) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -34,11 +41,18 @@ func selfSigned(t *testing.T) (tls.Certificate, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "ca.pem")
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, keyPath := filepath.Join(t.TempDir(), "ca.pem"), filepath.Join(t.TempDir(), "key.pem")
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, path
+	if err := os.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, &TLSFiles{CAFile: path, CertFile: path, KeyFile: keyPath}
 }
 
 // TestKafkaByTLSAndSASL: brokers that want both are reached with both; with anything less the start says why.

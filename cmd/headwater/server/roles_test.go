@@ -154,7 +154,7 @@ func TestInternalListenerTakesItsClusterAlone(t *testing.T) {
 	t.Parallel()
 	c := newSplit(t, kafkaFake(t))
 	for _, secret := range []remote.Secret{"", "guess"} {
-		peers := remote.NewPeers(secret)
+		peers := remote.NewPeers(secret, nil)
 		defer peers.Close()
 		conn, err := peers.Conn(c.worker.InternalAddr())
 		if err != nil {

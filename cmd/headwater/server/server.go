@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,6 +53,9 @@ type Config struct {
 	// ReplicationFactor of topics on Kafka. 0 is 3; 1 is for development and says
 	// so in the log.
 	ReplicationFactor int
+	// InternalTLS is how processes of the cluster know each other beside their secret, and hide what they say; nil: in the clear.
+	// All of them have it, or none.
+	InternalTLS *TLSFiles
 	// Kafka is how the brokers are talked to.
 	Kafka KafkaSecurity
 	// AllowUnsafe lets topics have fewer than three replicas, and acknowledgements fewer than two.
@@ -169,6 +173,7 @@ type Server struct {
 	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
 	insideL              net.Listener
+	insideTLS            *tls.Config // nil: in the clear
 
 	run    context.Context // ends when the process stops
 	cancel context.CancelFunc
@@ -223,7 +228,10 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		if s.secret, err = s.names.Secret(ctx); err != nil {
 			return nil, err
 		}
-		s.peers = remote.NewPeers(s.insideSecret())
+		if s.insideTLS, err = cfg.InternalTLS.mutual(); err != nil {
+			return nil, fmt.Errorf("internal_tls: %w", err)
+		}
+		s.peers = remote.NewPeers(s.insideSecret(), s.insideTLS)
 		undo = append(undo, func() error { s.peers.Close(); return nil })
 	}
 	s.cache = pebble.NewCache(256 << 20)

@@ -26,12 +26,18 @@ type split struct {
 
 	abstractions, names []string // of the next worker
 	clusters            map[string]Cluster
+	tls                 *TLSFiles // of the internal listener
 }
 
 // newSplit starts a gateway and a worker on brokers, and closes them with the test.
 func newSplit(t *testing.T, brokers []string) *split {
 	t.Helper()
-	c := &split{brokers: brokers, prefix: newPrefix(), dir: t.TempDir()}
+	return startSplit(t, &split{brokers: brokers})
+}
+
+func startSplit(t *testing.T, c *split) *split {
+	t.Helper()
+	c.prefix, c.dir = newPrefix(), t.TempDir()
 	c.worker = c.open(t, Worker, c.dir)
 	c.gateway = c.open(t, Gateway, "")
 	t.Cleanup(func() {
@@ -45,7 +51,7 @@ func newSplit(t *testing.T, brokers []string) *split {
 }
 
 func (c *split) config(role Role, dir string) Config {
-	return Config{Role: role, DataDir: dir, Demo: role == Gateway, KafkaBrokers: c.brokers, ReplicationFactor: 1, AllowUnsafe: true, TopicPrefix: c.prefix, Clusters: c.clusters}
+	return Config{Role: role, DataDir: dir, Demo: role == Gateway, KafkaBrokers: c.brokers, ReplicationFactor: 1, AllowUnsafe: true, TopicPrefix: c.prefix, Clusters: c.clusters, InternalTLS: c.tls}
 }
 
 func (c *split) open(t *testing.T, role Role, dir string) *Server {

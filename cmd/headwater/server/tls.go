@@ -39,3 +39,20 @@ func (f *TLSFiles) config() (*tls.Config, error) {
 	}
 	return cfg, nil
 }
+
+// mutual is config of processes of which each is a client and a server of the others: all show a certificate, and one
+// that CAFile has not signed is refused. Of nil it is nil.
+func (f *TLSFiles) mutual() (*tls.Config, error) {
+	if f == nil {
+		return nil, nil
+	}
+	if f.CAFile == "" || f.CertFile == "" {
+		return nil, errors.New("ca_file, cert_file and key_file are needed: each process shows a certificate that ca_file has signed")
+	}
+	cfg, err := f.config()
+	if err != nil {
+		return nil, err
+	}
+	cfg.ClientCAs, cfg.ClientAuth = cfg.RootCAs, tls.RequireAndVerifyClientCert
+	return cfg, nil
+}
