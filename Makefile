@@ -60,7 +60,8 @@ test-engines: ## start real Kafka (one broker, and three), ClickHouse's engine a
 	. ./.engines/env; \
 	HEADWATER_REQUIRE_ENGINES=$(subst $(space),$(comma),$(TEST_ENGINES)); export HEADWATER_REQUIRE_ENGINES; \
 	$(GO) test -race -count=1 -p 1 -run Engine ./...; \
-	HEADWATER_TEST_ROLES=split $(GO) test -count=1 -vet=off -run 'Engine(ClickHouse|CounterEvents|Cassandra)' ./cmd/headwater/server
+	HEADWATER_TEST_ROLES=split $(GO) test -count=1 -vet=off -run 'Engine(ClickHouse|CounterEvents|Cassandra)' ./cmd/headwater/server; \
+	$(GO) test -count=1 -vet=off -run EngineTorture ./proof
 
 .PHONY: engines-up
 engines-up: ## start the test engines and leave them running; then: . ./.engines/env

@@ -16,6 +16,9 @@
 //	batch_test.go   batches that share tokens
 //	again_test.go   copies of conditional writes that were raised above others
 //	leak_test.go    nothing is left running after Close and Drain
+//	workers_test.go a gateway and workers on Cassandra: one thing after the other that may happen to them
+//	torture_test.go everything at once that may happen to a cluster (cluster_test.go, proxy_test.go): three brokers,
+//	                Cassandra, two gateways, three workers; without the race detector, for which two cores are too few
 //
 // Of counters, against a ledger that folds what was acknowledged in the order of
 // the log (counterbook, counterfold, counterverify, counterload):
@@ -40,5 +43,5 @@
 //
 // SIGKILL keeps what the operating system has buffered, so the kill tests say
 // nothing about fsync; the power-loss tests do, on Pebble's crashable memory file
-// system and not on a disk. No test here loses a machine of a Kafka cluster.
+// system and not on a disk. Brokers are killed one at a time, and Cassandra is one node, which is stopped in good order.
 package proof

@@ -100,6 +100,9 @@ const (
 // gateways, some of them through both at the same time, and read. Afterwards every effect that was acknowledged is there
 // once, in the cache and in Cassandra, and what was read has an order.
 func TestEngineTorture(t *testing.T) {
+	if len(raceFlags) > 0 {
+		t.Skip("with the race detector two cores do little else; make test-engines runs it without")
+	}
 	at := enginetest.Need(t, "HEADWATER_TEST_KAFKA3", "kafka3")
 	enginetest.Need(t, "HEADWATER_TEST_CASSANDRA", "cassandra")
 	seed, r := seedOf(t)

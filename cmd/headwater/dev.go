@@ -91,6 +91,10 @@ func runServer(ctx context.Context, out io.Writer, cfg server.Config, banner fun
 	start := time.Now()
 	defer holdHeap()()
 	s, err := server.Open(ctx, cfg)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		_, err = fmt.Fprintln(out, "stopped while it was starting")
+		return err
+	}
 	if err != nil {
 		return startError(err)
 	}

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -49,5 +53,23 @@ func TestRolesRefuseWhatCannotBeMeant(t *testing.T) {
 				t.Errorf("error is %v, not one with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestAStartThatIsStopped: who stops a process that waits for its brokers has not met a failure.
+func TestAStartThatIsStopped(t *testing.T) {
+	t.Parallel()
+	c := newGateway()
+	var out bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(io.Discard)
+	c.SetArgs([]string{"--kafka-brokers", "127.0.0.1:1", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0"})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, errors.New("stopped"))
+	defer cancel()
+	interrupted, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	context.AfterFunc(ctx, stop) // as a signal does
+	if err := c.ExecuteContext(interrupted); err != nil || !strings.Contains(out.String(), "stopped while it was starting") {
+		t.Errorf("%v, and it says %q", err, out.String())
 	}
 }

@@ -172,3 +172,29 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// unheard is a log whose first append is durable and not told to be.
+type unheard struct {
+	wal.Log
+	appends int
+}
+
+func (l *unheard) Append(ctx context.Context, d wal.Durability, entries []wal.NewEntry) []wal.Result {
+	rs := l.Log.Append(ctx, d, entries)
+	if l.appends++; l.appends == 1 {
+		rs[0] = wal.Result{Offset: wal.NoOffset, Err: wal.ErrUnknown}
+	}
+	return rs
+}
+
+// TestAClaimThatIsNotHeardOfIsMadeAgain: who has claimed knows by which epoch, and holds the partition.
+func TestAClaimThatIsNotHeardOfIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	l := decisions(t)
+	c := claimed(t, &unheard{Log: l}, 1, Claim{Process: "a"})
+	b := follow(t, l)
+	synced(t, b, 1)
+	if got, ok := b.Holder(1); !ok || got.Epoch != c.Epoch || c.Epoch != 1 {
+		t.Errorf("claimed as %+v, held by %+v", c, got)
+	}
+}

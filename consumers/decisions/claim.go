@@ -16,10 +16,8 @@ type Claim struct {
 	Process string // id of the process, another one after each start
 	Home    string // id of the data directory that it applies to
 	Address string // host:port of its internal listener; empty: it has none
-	// Epoch is the claim's offset in the decisions topic, and Time when the brokers took it there, in microseconds since 1970.
-	// They are no part of the entry.
+	// Epoch is the claim's offset in the decisions topic. It is no part of the entry.
 	Epoch wal.Offset
-	Time  int64
 }
 
 // claimVersion is the first byte of a payload.

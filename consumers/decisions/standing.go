@@ -21,8 +21,9 @@ type Standing struct {
 	Parked                 wal.Offset // wal.NoOffset for none
 	Life                   string
 
-	// Read is the entry that this is as of.
-	Read wal.Offset
+	// Read is the entry that this is as of, and ReadTime when the brokers took it, in microseconds since 1970.
+	Read     wal.Offset
+	ReadTime int64
 
 	entries int // since the newest claim
 	// claims are places where a reader may begin, the newest last; at most maxClaims.
@@ -46,7 +47,7 @@ func (s *Standing) take(e *wal.Entry) (m *Mark, claimed bool, err error) {
 		return nil, false, err
 	}
 	s.entries++
-	s.Read = e.Offset
+	s.Read, s.ReadTime = e.Offset, e.LogTime
 	switch rec.Kind {
 	case wal.KindBarrier:
 		return nil, false, nil
@@ -55,7 +56,7 @@ func (s *Standing) take(e *wal.Entry) (m *Mark, claimed bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		c.Epoch, c.Time = e.Offset, e.LogTime
+		c.Epoch = e.Offset
 		s.Claim, s.entries = c, 0
 		s.claims = append(s.claims, claimAt{e.Offset, s.To})
 		s.claims = s.claims[max(0, len(s.claims)-maxClaims):]

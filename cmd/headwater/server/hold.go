@@ -159,14 +159,14 @@ func (st *store) begin(ctx context.Context, p wal.Partition, s *decisions.Standi
 }
 
 // beginsAt is where a store begins that has nothing of p here: with the records of one token window, of what is parked, and
-// of what the shared store lacks. start is that of the log. The window ends at the claim, by the brokers' clock: by this
-// machine's, were it ahead, it would be too short.
+// of what the shared store lacks. start is that of the log. The window ends with what s is as of, the claim
+// or a mark of the last records, by the brokers' clock: by this machine's, were it ahead, it would be too short.
 func (st *store) beginsAt(ctx context.Context, p wal.Partition, s *decisions.Standing, start wal.Offset) (wal.Offset, error) {
 	if at := st.registered(); !s.Marked || at.Life == "" || at.Life != s.Life {
 		return start, nil // all of it: what the marks call applied is in other rows
 	}
 	c := st.x.ns.Config().Tokens
-	o, err := st.x.log.OffsetAt(ctx, p, s.Claim.Time-(c.Window+c.MaxDriftFuture).Microseconds())
+	o, err := st.x.log.OffsetAt(ctx, p, s.ReadTime-(c.Window+c.MaxDriftFuture).Microseconds())
 	if err != nil {
 		return start, fmt.Errorf("where the token window of partition %d begins: %w", p, err)
 	}

@@ -343,7 +343,7 @@ func TestEngineCassandraTakenFromATrimmedLog(t *testing.T) {
 		in     time.Duration
 		want   wal.Offset
 	}{{wal.NoOffset, 0, b.End}, {wal.NoOffset, time.Hour, standing.Applied + 1}, {b.End + 2, time.Hour, b.End + 2}} {
-		standing.Parked, standing.Claim.Time = w.parked, time.Now().Add(w.in).UnixMicro()
+		standing.Parked, standing.ReadTime = w.parked, time.Now().Add(w.in).UnixMicro()
 		if o, err := st.beginsAt(t.Context(), 0, &standing, b.End); err != nil || o != w.want {
 			t.Errorf("it begins at %d, %v, not at %d (parked %d, in %v)", o, err, w.want, w.parked, w.in)
 		}

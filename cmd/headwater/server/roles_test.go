@@ -235,3 +235,18 @@ func TestGatewaysAreCounted(t *testing.T) {
 	}
 	counted(1, c.gateway)
 }
+
+// TestACopyIsKnownAtAnotherGateway: what is applied every gateway knows by its token.
+func TestACopyIsKnownAtAnotherGateway(t *testing.T) {
+	t.Parallel()
+	c := newSplit(t, kafkaFake(t))
+	two := c.open(t, Gateway, "")
+	defer closeServer(t, two)
+	owned(t, c.gateway)
+	owned(t, two)
+	const put = `{"namespace":"demo-kv","id":"r","items":[{"key":"aw==","value":"MQ=="}],"token":{"key":"t"}}`
+	first := call(t, c.gateway, "KeyValue.PutItems", put)
+	is(t, "a read that waits for it", call(t, two, "KeyValue.GetItems", `{"namespace":"demo-kv","id":"r","consistency":"LATEST"}`))
+	is(t, "a copy", call(t, two, "KeyValue.PutItems", put), "result.duplicate", "YES", "result.position", fmt.Sprint(first.field(t, "result.position")))
+	refused(t, "another request", call(t, two, "KeyValue.PutItems", `{"namespace":"demo-kv","id":"r","items":[{"key":"aw==","value":"Mg=="}],"token":{"key":"t"}}`), 409, "HW-1201", "NOT_APPLIED")
+}
