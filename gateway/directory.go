@@ -1,8 +1,8 @@
 package gateway
 
 import (
-	"fmt"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"

@@ -92,7 +92,7 @@ func (l *link) now() (network, <-chan struct{}) {
 
 // lead pumps between a connection and target until one of them ends.
 func (l *link) lead(in net.Conn, target string) {
-	defer in.Close() //nolint:errcheck // it may be closed
+	defer in.Close()
 	if !l.keep(in) {
 		return
 	}
@@ -101,15 +101,15 @@ func (l *link) lead(in net.Conn, target string) {
 	if err != nil {
 		return // the client hears that its connection ended, as without a proxy
 	}
-	defer out.Close() //nolint:errcheck // it may be closed
+	defer out.Close()
 	if !l.keep(out) {
 		return
 	}
 	defer l.forget(out)
 	var wg sync.WaitGroup
 	pump := func(to, from net.Conn) {
-		defer to.Close()   //nolint:errcheck // it may be closed
-		defer from.Close() //nolint:errcheck // it may be closed
+		defer to.Close()
+		defer from.Close()
 		_, err := io.Copy(to, reader{from, l})
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			return // the other side is told by the close

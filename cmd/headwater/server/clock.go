@@ -16,10 +16,11 @@ const clockLook = 15 * time.Second
 // offClockLook is how often it is while it is off, so that it is soon seen to be set.
 const offClockLook = time.Second
 
-// firstClockLook is how often it is tried until there is a namespace by whose log it can be compared.
+// firstClockLook is how often it is tried until there is a namespace.
 const firstClockLook = 50 * time.Millisecond
 
-// watchClock compares this machine's clock with the brokers', by the log of one namespace after the other, until ctx is done.
+// watchClock compares this machine's clock with the brokers', by the decisions topic of one namespace after the other, where a
+// barrier is in nobody's way, until ctx is done.
 func (s *Server) watchClock(ctx context.Context) {
 	b, ok := s.broker.(*kafkalog.Broker)
 	if !ok {
@@ -34,12 +35,12 @@ func (s *Server) watchClock(ctx context.Context) {
 			return
 		}
 		next := firstClockLook
-		if x, p, ok := s.spaces.someLog(n); ok {
-			err := s.lookAtClock(ctx, b, x.log, p)
+		if x, p, ok := s.spaces.somePartition(n); ok {
+			err := s.lookAtClock(ctx, b, x.decisions, p)
 			if err != nil && ctx.Err() == nil {
 				s.log.Debug("this machine's clock was not compared with the brokers'", "namespace", x.entry.Name, "reason", err)
 			}
-			s.clockSeen.Store(true) // or it could not be: what keeps the log away has its own reason not to be ready
+			s.clockSeen.Store(true) // or it could not be: what keeps the brokers away has its own reason not to be ready
 			if next = clockLook; b.ClockAhead() != 0 {
 				next = offClockLook
 			}
@@ -54,8 +55,8 @@ func (s *Server) lookAtClock(ctx context.Context, b *kafkalog.Broker, l wal.Log,
 	return b.LookAtClock(ctx, l, p)
 }
 
-// someLog is the n-th partition of all that are open, beginning anew after the last.
-func (sp *spaces) someLog(n int) (*space, wal.Partition, bool) {
+// somePartition is the n-th partition of all that are open, beginning anew after the last.
+func (sp *spaces) somePartition(n int) (*space, wal.Partition, bool) {
 	open := sp.opened()
 	total := 0
 	for _, x := range open {
