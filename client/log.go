@@ -38,26 +38,104 @@ func (l *Log) Write(ctx context.Context, key string, payload []byte) (WriteResul
 
 // WriteToken is Write under a token of the caller's.
 func (l *Log) WriteToken(ctx context.Context, key string, payload []byte, token Token) (WriteResult, error) {
-	token = l.c.complete(token)
-	req := &headwaterv1.WriteToLogRequest{Namespace: l.namespace, Key: key, Payload: payload, Token: token.message()}
+	return l.WriteMessage(ctx, NewMessage{Key: key, Payload: payload, Token: token})
+}
+
+// NewMessage is a message on its way into a log.
+type NewMessage struct {
+	Key     string
+	Payload []byte
+	// Headers are what readers are told beside the payload: see headwater.v1.WriteToLogRequest for what they may be.
+	Headers map[string]string
+	Token   Token // the zero Token has the client make one
+}
+
+// WriteMessage is Write of a message with all that it may have.
+func (l *Log) WriteMessage(ctx context.Context, m NewMessage) (WriteResult, error) {
+	token := l.c.complete(m.Token)
+	req := &headwaterv1.WriteToLogRequest{Namespace: l.namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message()}
 	var res *headwaterv1.WriteToLogResponse
 	err := l.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 		if res, err = l.c.log.WriteToLog(ctx, req, opts...); err != nil {
 			return err
 		}
-		switch res.GetDurable() {
-		case headwaterv1.WriteToLogResponse_SUCCEEDED:
-			return nil
-		case headwaterv1.WriteToLogResponse_FAILED:
-			return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: NotApplied}
-		default:
-			return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: Unknown}
+		if e := notDurable(res); e != nil {
+			return e
 		}
+		return nil
 	})
 	if err != nil {
 		return WriteResult{}, err
 	}
 	return l.c.result(l.namespace, res.GetResult(), token, nil), nil
+}
+
+// notDurable is why a message is not in the log, or may not be.
+func notDurable(res *headwaterv1.WriteToLogResponse) *Error {
+	switch res.GetDurable() {
+	case headwaterv1.WriteToLogResponse_SUCCEEDED:
+		return nil
+	case headwaterv1.WriteToLogResponse_FAILED:
+		return &Error{Code: codes.Unavailable, Reason: res.GetReason(), Message: res.GetMessage(), Outcome: NotApplied}
+	default:
+		return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: Unknown}
+	}
+}
+
+// MessageResult is what became of one message of WriteMessages.
+type MessageResult struct {
+	WriteResult
+	Err error // nil: it is durable
+}
+
+// WriteMessages appends up to 1,000 messages in one request, those of one key in their order. What did not reach the log is
+// sent again, under the same tokens, until ctx ends. The error is that of a request that was refused as a whole, or the first of
+// the messages'; the results say which are durable all the same, and are nil where none was sent.
+func (l *Log) WriteMessages(ctx context.Context, ms []NewMessage) ([]MessageResult, error) {
+	out := make([]MessageResult, len(ms))
+	all := make([]*headwaterv1.LogMessage, len(ms))
+	left := make([]int, len(ms)) // what is to be sent
+	tokens := make([]Token, len(ms))
+	for i, m := range ms {
+		tokens[i], left[i] = l.c.complete(m.Token), i
+		all[i] = &headwaterv1.LogMessage{Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: tokens[i].message()}
+	}
+	sent := false
+	err := l.c.call(ctx, writesOnce, Token{}, func(ctx context.Context, opts ...grpc.CallOption) error {
+		req := &headwaterv1.WriteToLogBatchRequest{Namespace: l.namespace}
+		for _, i := range left {
+			req.Messages = append(req.Messages, all[i])
+		}
+		res, err := l.c.log.WriteToLogBatch(ctx, req, opts...)
+		if err != nil {
+			return err
+		}
+		if len(res.GetResults()) != len(left) {
+			return &Error{Code: codes.Internal, Message: "the answer is not that of the messages that were sent", Outcome: Unknown}
+		}
+		sent = true
+		var first *Error
+		again := left[:0]
+		for k, i := range left {
+			r := res.GetResults()[k]
+			e := notDurable(r)
+			if e == nil {
+				out[i] = MessageResult{WriteResult: l.c.result(l.namespace, r.GetResult(), tokens[i], nil)}
+				continue
+			}
+			if out[i].Err, again = e, append(again, i); first == nil {
+				first = e
+			}
+		}
+		if left = again; first != nil {
+			return first
+		}
+		return nil
+	})
+	if err != nil && !sent {
+		return nil, err
+	}
+	return out, err
 }
 
 // TailOptions say what is read of a log. The zero value reads all of it, from
@@ -104,6 +182,7 @@ type Message struct {
 	Key     string
 	Token   Token
 	Payload []byte
+	Headers map[string]string
 	// Position goes on behind this message; see TailOptions.Position.
 	Position string
 }
@@ -147,7 +226,7 @@ func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error]
 func messageOf(m *headwaterv1.ReadLogResponse) Message {
 	return Message{
 		Partition: int(m.GetPartition()), Offset: m.GetOffset(), Time: m.GetTime().AsTime(), Kind: m.GetKind(), Key: m.GetKey(),
-		Token: tokenOf(m.GetToken()), Payload: m.GetPayload(), Position: m.GetPosition(),
+		Token: tokenOf(m.GetToken()), Payload: m.GetPayload(), Headers: m.GetHeaders(), Position: m.GetPosition(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -114,7 +115,7 @@ func (q *Part) again(ctx context.Context, ref wal.Ref) (poison, err error) {
 		if r.AcceptedAt = r.Record.AcceptedAt; r.AcceptedAt == 0 {
 			r.AcceptedAt = r.LogTime
 		}
-		if r.Record.Kind != q.l.cfg.Kind {
+		if !slices.Contains(q.l.cfg.Kinds, r.Record.Kind) {
 			return fmt.Errorf("%w: a record of kind %s does not belong here", ErrPoison, r.Record.Kind)
 		}
 		row, last := len(by.row), by.last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/headwater-db/headwater/wal"
@@ -13,8 +14,8 @@ import (
 type LoopConfig struct {
 	Log     wal.Log // read again when parked records are redriven
 	Letters DeadLetters
-	// Kind of the abstraction's own records.
-	Kind wal.Kind
+	// Kinds of the abstraction's own records.
+	Kinds []wal.Kind
 	// Machine makes that of a partition.
 	Machine func(p *Part) Machine
 	// Clock learns of the times of versions, so that later ones are above; may be
@@ -329,12 +330,12 @@ func (q *Part) dispatch(ctx context.Context, r *Run) error {
 		}
 		return q.parkWhole(ctx, r, key, err)
 	}
-	switch rec.Kind {
-	case wal.KindBarrier:
+	switch {
+	case rec.Kind == wal.KindBarrier:
 		return nil
-	case wal.KindControl:
+	case rec.Kind == wal.KindControl:
 		return q.control(ctx, r)
-	case q.l.cfg.Kind:
+	case slices.Contains(q.l.cfg.Kinds, rec.Kind):
 		err := q.m.Record(ctx, r)
 		if !errors.Is(err, ErrPoison) {
 			return err

@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -56,6 +57,15 @@ type Machine interface {
 // ErrPoison marks a call that can never be applied by this build, as opposed to
 // one that something else stands in the way of.
 var ErrPoison = errors.New("cannot be applied")
+
+// PoisonUnlessNewer marks a payload that cannot be decoded; one of a newer build
+// stops the partition instead.
+func PoisonUnlessNewer(err error) error {
+	if errors.Is(err, wal.ErrUnknownVersion) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrPoison, err)
+}
 
 // ErrCannotFollow means that a store that follows could not do what was decided.
 // Its partition stops: it has to be built again.

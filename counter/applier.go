@@ -98,7 +98,7 @@ func NewApplier(cfg ApplierConfig) *Applier {
 		cfg.FlushCounters = 1 << 16
 	}
 	a := &Applier{}
-	cfg.Kind = wal.KindCounter
+	cfg.Kinds = []wal.Kind{wal.KindCounter}
 	cfg.Machine = func(p *consumers.Part) consumers.Machine {
 		return &machine{a: a, part: p, p: p.Partition()}
 	}

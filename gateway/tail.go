@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
 )
 
 // tail is one ReadLog.
@@ -15,8 +17,7 @@ type tail struct {
 	ns  *Namespace
 	req *headwaterv1.ReadLogRequest
 	// What is asked for; nil: all.
-	key  *string
-	kind *wal.Kind
+	key, kind *string
 
 	mu     sync.Mutex // one message at a time
 	stream headwaterv1.LogService_ReadLogServer
@@ -36,11 +37,10 @@ func (t *tail) filter(f *headwaterv1.LogFilter) error {
 	if f.Kind == nil {
 		return nil
 	}
-	kind, ok := wal.ParseKind(f.GetKind())
-	if !ok || kind == wal.KindBarrier {
+	if !wal.KnownKind(f.GetKind()) || f.GetKind() == wal.KindBarrier.String() {
 		return apierrors.New(apierrors.BadSelection, "filter.kind %.32q is not a kind of records; use kv, counter, message or control", f.GetKind())
 	}
-	t.kind = &kind
+	t.kind = f.Kind
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (t *tail) refused(ctx context.Context, entries []wal.Entry) (map[wal.Offset
 
 // skip leaves out what the caller did not ask for, and the log's own records.
 func (t *tail) skip(rec *wal.Record) bool {
-	return rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind != *t.kind || t.key != nil && keyOf(rec) != *t.key
+	return rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind.String() != *t.kind || t.key != nil && keyOf(rec) != *t.key
 }
 
 // pass leaves a record out. Nobody comes back to it.
@@ -120,16 +120,28 @@ func (t *tail) pass(e *wal.Entry) {
 // keyOf is the key of a record as its writer gave it: none, of a message that was
 // written without one and is routed by its token.
 func keyOf(rec *wal.Record) string {
-	if rec.Kind == wal.KindMessage && string(rec.RoutingKey) == string(rec.Token.Nonce[:]) {
+	if isMessage(rec) && string(rec.RoutingKey) == string(rec.Token.Nonce[:]) {
 		return ""
 	}
 	return string(rec.RoutingKey)
 }
 
+func isMessage(rec *wal.Record) bool {
+	return rec.Kind == wal.KindMessage || rec.Kind == wal.KindEnvelope
+}
+
 func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	m := &headwaterv1.ReadLogResponse{
-		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(),
-		Key: keyOf(rec), Payload: append([]byte(nil), rec.Payload...),
+		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(), Key: keyOf(rec),
+	}
+	if isMessage(rec) {
+		b, err := delivery.DecodeBody(rec)
+		if err != nil {
+			return &wal.CorruptError{Topic: t.ns.Name, Partition: e.Partition, Offset: e.Offset, Detail: err.Error()}
+		}
+		m.Payload, m.Headers = bytes.Clone(b.Payload), headersMessage(b.Headers)
+	} else {
+		m.Payload = bytes.Clone(rec.Payload)
 	}
 	if !rec.Token.IsZero() {
 		m.Token = tokenMessage(rec.Token, nil)

@@ -39,7 +39,7 @@ type Applier struct {
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
 func NewApplier(cfg ApplierConfig) *Applier {
 	a := &Applier{cfg: cfg}
-	cfg.Kind = wal.KindKV
+	cfg.Kinds = []wal.Kind{wal.KindKV}
 	cfg.Machine = a.machine
 	a.Loop = consumers.NewLoop(cfg.LoopConfig)
 	return a
@@ -65,7 +65,7 @@ func (a *Applier) machine(p *consumers.Part) consumers.Machine {
 // Record implements consumers.Machine: each call is decided by itself.
 func (m *machine) Record(ctx context.Context, r *consumers.Run) error {
 	if err := DecodePayload(r.Record.Payload, &m.payload); err != nil {
-		return poisonUnlessNewer(err)
+		return consumers.PoisonUnlessNewer(err)
 	}
 	settings, err := m.a.cfg.Settings(r.Record.NamespaceVersion)
 	if err != nil {
@@ -95,7 +95,7 @@ func (m *machine) Record(ctx context.Context, r *consumers.Run) error {
 func (m *machine) Again(ctx context.Context, r *consumers.Run, index int) error {
 	var payload Payload
 	if err := DecodePayload(r.Record.Payload, &payload); err != nil {
-		return poisonUnlessNewer(err)
+		return consumers.PoisonUnlessNewer(err)
 	}
 	settings, err := m.a.cfg.Settings(r.Record.NamespaceVersion)
 	if err != nil {

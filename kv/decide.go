@@ -289,15 +289,6 @@ func (m *machine) effect(r *consumers.Run, c *Call, e *TokenEntry, n wal.Nonce) 
 	}
 }
 
-// poisonUnlessNewer marks a payload that cannot be decoded; one of a newer build
-// stops the partition instead.
-func poisonUnlessNewer(err error) error {
-	if errors.Is(err, wal.ErrUnknownVersion) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", consumers.ErrPoison, err)
-}
-
 // appendDecided writes how a call was decided: outcome (1), version time (8), and
 // of a failed condition the version that it met.
 func appendDecided(dst []byte, e *TokenEntry) []byte {

@@ -36,7 +36,7 @@ type Applier struct {
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
 func NewApplier(cfg ApplierConfig) *Applier {
 	a := &Applier{cfg: cfg}
-	cfg.Kind = wal.KindTimeSeries
+	cfg.Kinds = []wal.Kind{wal.KindTimeSeries}
 	cfg.Machine = a.machine
 	a.Loop = consumers.NewLoop(cfg.LoopConfig)
 	return a

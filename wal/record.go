@@ -23,12 +23,13 @@ const (
 	KindCounter    Kind = 17 // counter calls; payload in package counter
 	KindTimeSeries Kind = 18 // events of time series; payload in package timeseries
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's
+	KindEnvelope   Kind = 33 // the same with more than a payload; see package wal/delivery
 )
 
-// kindNames are the kinds of the registry, by their names.
+// kindNames are the kinds of the registry, by their names. To readers a message is one, whatever it is written with.
 var kindNames = map[Kind]string{
 	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter", KindClaim: "claim", KindMark: "mark",
-	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message",
+	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message", KindEnvelope: "message",
 }
 
 func (k Kind) String() string {
@@ -38,14 +39,14 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind-%d", uint16(k))
 }
 
-// ParseKind is the kind of a name, as String gives it; false when there is none.
-func ParseKind(name string) (Kind, bool) {
-	for k, n := range kindNames {
+// KnownKind reports whether a kind has a name, as String gives it.
+func KnownKind(name string) bool {
+	for _, n := range kindNames {
 		if n == name {
-			return k, true
+			return true
 		}
 	}
-	return 0, false
+	return false
 }
 
 // Record is one entry of the log, decoded. Slices of a decoded record point into

@@ -61,6 +61,7 @@ const (
 	BadQuery       = "HW-1047"
 	BadAggregation = "HW-1048"
 	TooManyGroups  = "HW-1049"
+	BadHeader      = "HW-1050"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -305,6 +306,9 @@ var reasons = []Reason{
 	{ID: TooManyGroups, Code: codes.ResourceExhausted, HTTP: 413,
 		Title: "there are more groups than the limit",
 		Do:    "Ask for a larger limit, a shorter interval, longer buckets or fewer labels; with order_by the first groups are answered."},
+	{ID: BadHeader, Code: codes.InvalidArgument,
+		Title: "header of a message is not valid",
+		Do:    `Send at most 64, 16 KiB in all: names of 1 to 128 letters, digits, "-", "_" and ".", values of up to 4 KiB of UTF-8 without line breaks.`},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

@@ -14,12 +14,12 @@ import (
 
 // laterFields are fields of requests, by message.
 var laterFields = map[string][]string{
-	"WriteToLogRequest":  {"headers", "targets", "lifecycle"},
+	"WriteToLogRequest":  {"targets", "lifecycle"},
 	"MutateItemsRequest": {"add", "event", "message"}, // of its mutations
 }
 
 // laterHeaders are those of POST /v1/log, as prefixes.
-var laterHeaders = []string{"Headwater-Delay", "Headwater-Target", "Headwater-Header-"}
+var laterHeaders = []string{"Headwater-Delay", "Headwater-Target"}
 
 // rpcPath reports whether a path has the form of an RPC's.
 func rpcPath(path string) bool {

@@ -21,13 +21,11 @@ func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
 		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`, ""},
 		{"POST", write, `{"namespace": "n", "targets": ["x"]}`, ""},
 		{"POST", write, `{"namespace": "n", "lifecycle": {"delay": "10s"}}`, ""},
-		{"POST", write, `{"namespace": "n", "headers": {"k": "v"}}`, ""},
 		{"POST", mutate, `{"mutations": [{"add": {"namespace": "n", "counter": "c", "delta": 1}}]}`, ""},
 		{"POST", mutate, `{"mutations": [{"event": {"namespace": "n"}}]}`, ""},
 		{"POST", mutate, `{"mutations": [{"message": {"namespace": "n"}}]}`, ""},
 		{"POST", "/v1/log/n/k", "x", "Headwater-Delay"},
 		{"POST", "/v1/log/n/k", "x", "Headwater-Target"},
-		{"POST", "/v1/log/n/k", "x", "Headwater-Header-Color"},
 	} {
 		header := []string{}
 		if c.header != "" {

@@ -102,6 +102,7 @@ func plainLogPaths(paths object, s schemas) {
 		"description": "Durable.", "headers": position(),
 		"content": object{"application/json": object{"schema": s.message((&headwaterv1.WriteToLogResponse{}).ProtoReflect().Descriptor())}},
 	}, "200")
+	write["description"] = "A header Headwater-Header-NAME: VALUE of the request is the header NAME of the message."
 	write["requestBody"] = object{"required": true, "description": "The payload.", "content": rawBody()}
 	paths["/v1/log/{namespace}/{key}"] = object{"post": write}
 	paths["/v1/log/{namespace}"] = object{"get": operation("readMessages", tag, "Read messages, one object a line", []object{

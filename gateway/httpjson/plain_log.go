@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -62,6 +63,10 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 	if err != nil {
 		return err
 	}
+	headers, err := messageHeaders(x.r.Header)
+	if err != nil {
+		return err
+	}
 	timeout, err := x.deadline()
 	if err != nil {
 		return err
@@ -76,7 +81,7 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 	ctx, cancel := x.context(headwaterv1.LogService_WriteToLog_FullMethodName, timeout)
 	defer cancel()
 	res, err := invoke(ctx, x, srv, headwaterv1.LogService_WriteToLog_FullMethodName,
-		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token}, srv.WriteToLog)
+		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token, Headers: headers}, srv.WriteToLog)
 	if err != nil {
 		return err
 	}
@@ -92,6 +97,27 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 	default:
 		return apierrors.New(apierrors.AppendUnknown, "the message may be in the log: %s; send it again with the same token", res.GetMessage()).ForWrite(apierrors.Unknown, res.GetResult().GetToken())
 	}
+}
+
+// messageHeader begins the name of a header of the request that is a header of the message.
+const messageHeader = "Headwater-Header-"
+
+// messageHeaders are those of the message. Their names are as HTTP has them: Trace-Id, whatever the case they came in.
+func messageHeaders(h http.Header) (map[string]string, error) {
+	var m map[string]string
+	for name, values := range h {
+		of, ok := strings.CutPrefix(name, messageHeader)
+		switch {
+		case !ok:
+			continue
+		case len(values) > 1:
+			return nil, apierrors.New(apierrors.BadParameter, "header %s is there %d times; send it once", clip(name), len(values))
+		case m == nil:
+			m = make(map[string]string)
+		}
+		m[of] = values[0]
+	}
+	return m, nil
 }
 
 func (x *exchange) readLog(srv headwaterv1.LogServiceServer, namespace string) error {

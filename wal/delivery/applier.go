@@ -27,7 +27,7 @@ type Applier struct {
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
 func NewApplier(cfg ApplierConfig) *Applier {
 	a := &Applier{cfg: cfg}
-	cfg.Kind = wal.KindMessage
+	cfg.Kinds = []wal.Kind{wal.KindMessage, wal.KindEnvelope}
 	cfg.Machine = func(p *consumers.Part) consumers.Machine {
 		return &machine{consumers.NewBatched(p, cfg.Store, cfg.Store.Begin, nil), a}
 	}
@@ -55,6 +55,9 @@ func (m *machine) Again(ctx context.Context, r *consumers.Run, _ int) error {
 
 func (m *machine) message(ctx context.Context, r *consumers.Run) error {
 	rec := &r.Record
+	if _, err := DecodeBody(rec); err != nil {
+		return consumers.PoisonUnlessNewer(err)
+	}
 	if rec.Token.IsZero() { // it can have no copies
 		return nil
 	}

@@ -2,8 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -37,6 +35,7 @@ func NewDB(cfg DBConfig) *DB {
 type Message struct {
 	Key     string // "": it is spread by its token, which a copy carries too
 	Payload []byte
+	Headers []Header // of HeadersOf
 	// Token with a zero Nonce is made by the server, as is a zero GenerationTime.
 	Token wal.Token
 }
@@ -50,24 +49,29 @@ type Written struct {
 	Unsure    bool // whether it is a copy, or which one came first, is not known; see wal.Stream.Unsure
 }
 
+// record is that of a message whose token is complete.
+func (db *DB) record(m *Message, opts *consumers.FrontOptions) *wal.Record {
+	rec := &wal.Record{RoutingKey: []byte(m.Key), Token: m.Token, NamespaceVersion: opts.Version, AcceptedAt: db.Now().UnixMicro()}
+	if m.Key == "" {
+		rec.RoutingKey = m.Token.Nonce[:]
+	}
+	rec.RequestHash = hashOf(rec.RoutingKey, m.Payload, m.Headers)
+	rec.Kind, rec.Payload = (&Body{Payload: m.Payload, Headers: m.Headers}).encode()
+	return rec
+}
+
 // Write appends a message and returns when it is durable. Errors that wrap
 // wal.ErrUnknown leave open whether it was appended: send it again with the Token
 // that is returned. Others say that it was not: wal.ErrTokenReused, *wal.DriftError,
 // wal.ErrTokensFull, *consumers.ParkedError, those of wal.Stream.Append.
 func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 	opts := db.options()
+	_, err := db.Complete(&m.Token, &opts)
 	w := Written{Token: m.Token, Offset: wal.NoOffset}
-	if _, err := db.Complete(&w.Token, &opts); err != nil {
+	if err != nil {
 		return w, err
 	}
-	rec := &wal.Record{
-		Kind: wal.KindMessage, RoutingKey: []byte(m.Key), Token: w.Token, NamespaceVersion: opts.Version,
-		AcceptedAt: db.Now().UnixMicro(), Payload: m.Payload,
-	}
-	if m.Key == "" {
-		rec.RoutingKey = w.Token.Nonce[:]
-	}
-	rec.RequestHash = hashOf(rec)
+	rec := db.record(m, &opts)
 	w.Partition = db.Stream.PartitionOf(rec.RoutingKey)
 	id := wal.IDOf(rec.RoutingKey, w.Token.Nonce)
 	if err := db.QueueFullUnlessKnown(ctx, w.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); err != nil {
@@ -75,15 +79,13 @@ func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 	}
 	c, unknown, err := db.Claim(ctx, w.Partition, id, w.Token.GenerationTime, rec.RequestHash, &opts, true)
 	switch {
-	case err != nil && unknown && !errors.Is(err, wal.ErrUnknown):
-		return w, fmt.Errorf("%w: %w", wal.ErrUnknown, err)
 	case err != nil:
-		return w, err
+		return w, openIf(unknown, err)
 	case c.First != nil:
-		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.First.Offset, c.First.Time
+		w.copyOf(c.First.Offset, c.First.Time)
 		w.Unsure = db.Stream.Unsure(w.Partition, c.First)
 	case c.Known != nil:
-		w.Duplicate, w.Offset, w.Token.GenerationTime = true, c.Known.Offset, c.Known.Time
+		w.copyOf(c.Known.Offset, c.Known.Time)
 	default:
 		w.Offset, err = db.Stream.Append(ctx, w.Partition, rec, c.Own)
 		w.Unsure = err == nil && db.Stream.Unsure(w.Partition, c.Own)
@@ -110,16 +112,20 @@ func (db *DB) Refused(ctx context.Context, p wal.Partition, from, to wal.Offset)
 
 // messageForm is the version of the canonical form of a message:
 //
-//	key blob | payload blob
+//	key blob | payload blob | (header's name blob | header's value blob)...
 //
 // where a blob is its length as a varint and its bytes. The key of a message without
-// one is its nonce. Nothing else that a message carries belongs to what its token is
-// used for.
+// one is its nonce; headers are in order of their names. Nothing else that a message
+// carries belongs to what its token is used for.
 const messageForm = 1
 
-func hashOf(rec *wal.Record) wal.Hash {
+func hashOf(key, payload []byte, headers []Header) wal.Hash {
 	return wal.HashOf(messageForm, func(x *wal.Hasher) {
-		x.Blob(rec.RoutingKey)
-		x.Blob(rec.Payload)
+		x.Blob(key)
+		x.Blob(payload)
+		for _, h := range headers {
+			x.Blob([]byte(h.Name))
+			x.Blob([]byte(h.Value))
+		}
 	})
 }

@@ -16,7 +16,13 @@
 // It does not deliver: readers follow the log with ReadLog. It does not look into
 // payloads. Tokens are remembered for the namespace's window and no longer.
 //
-// # Format of the payload of a wal.KindMessage record
+// # Format of the payload of a record
 //
-// The payload is the caller's bytes and nothing else.
+// That of a wal.KindMessage is the caller's bytes and nothing else. A message with more than that is a
+// wal.KindEnvelope: one version byte, 1, and a protobuf of
+//
+//	1  bytes     the caller's payload
+//	2  repeated  a header: 1 its name, 2 its value
+//
+// A field that a build does not know stops the partition, since it may change what is to be done with the message.
 package delivery

@@ -73,7 +73,7 @@ func (x WriteToLogResponse_Durable) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WriteToLogResponse_Durable.Descriptor instead.
 func (WriteToLogResponse_Durable) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{1, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type DeadLetter_Disposition int32
@@ -130,7 +130,7 @@ func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeadLetter_Disposition.Descriptor instead.
 func (DeadLetter_Disposition) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{6, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type WriteToLogRequest struct {
@@ -141,7 +141,11 @@ type WriteToLogRequest struct {
 	Key     string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	// 4 and 5 are for target and lifecycle.
-	Token         *IdempotencyToken `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
+	Token *IdempotencyToken `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
+	// What readers are told beside the payload. At most 64, of names that differ in
+	// more than case: 1 to 128 letters, digits, "-", "_" and "."; values of up to
+	// 4 KiB of UTF-8 without control characters; 16 KiB in all.
+	Headers       map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +208,192 @@ func (x *WriteToLogRequest) GetToken() *IdempotencyToken {
 	return nil
 }
 
+func (x *WriteToLogRequest) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+// A WriteToLogBatchRequest is taken message by message; one that is bad in itself
+// refuses all of them before the log.
+type WriteToLogBatchRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// 1 to 1,000. Those of one key are appended in their order.
+	Messages []*LogMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Covers the messages that bring none: that of message i is made of it and i, so
+	// that the same batch sent again is the same messages.
+	Token         *IdempotencyToken `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteToLogBatchRequest) Reset() {
+	*x = WriteToLogBatchRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteToLogBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteToLogBatchRequest) ProtoMessage() {}
+
+func (x *WriteToLogBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteToLogBatchRequest.ProtoReflect.Descriptor instead.
+func (*WriteToLogBatchRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WriteToLogBatchRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WriteToLogBatchRequest) GetMessages() []*LogMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *WriteToLogBatchRequest) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// LogMessage is a WriteToLogRequest without its namespace.
+type LogMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Token         *IdempotencyToken      `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	Headers       map[string]string      `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogMessage) Reset() {
+	*x = LogMessage{}
+	mi := &file_headwater_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogMessage) ProtoMessage() {}
+
+func (x *LogMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogMessage.ProtoReflect.Descriptor instead.
+func (*LogMessage) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LogMessage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LogMessage) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *LogMessage) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *LogMessage) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+type WriteToLogBatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of the messages, in their order.
+	Results       []*WriteToLogResponse `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteToLogBatchResponse) Reset() {
+	*x = WriteToLogBatchResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteToLogBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteToLogBatchResponse) ProtoMessage() {}
+
+func (x *WriteToLogBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteToLogBatchResponse.ProtoReflect.Descriptor instead.
+func (*WriteToLogBatchResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WriteToLogBatchResponse) GetResults() []*WriteToLogResponse {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 type WriteToLogResponse struct {
 	state   protoimpl.MessageState     `protogen:"open.v1"`
 	Durable WriteToLogResponse_Durable `protobuf:"varint,1,opt,name=durable,proto3,enum=headwater.v1.WriteToLogResponse_Durable" json:"durable,omitempty"`
@@ -219,7 +409,7 @@ type WriteToLogResponse struct {
 
 func (x *WriteToLogResponse) Reset() {
 	*x = WriteToLogResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[1]
+	mi := &file_headwater_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -231,7 +421,7 @@ func (x *WriteToLogResponse) String() string {
 func (*WriteToLogResponse) ProtoMessage() {}
 
 func (x *WriteToLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[1]
+	mi := &file_headwater_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -244,7 +434,7 @@ func (x *WriteToLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteToLogResponse.ProtoReflect.Descriptor instead.
 func (*WriteToLogResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WriteToLogResponse) GetDurable() WriteToLogResponse_Durable {
@@ -291,7 +481,7 @@ type LogStart struct {
 
 func (x *LogStart) Reset() {
 	*x = LogStart{}
-	mi := &file_headwater_v1_log_proto_msgTypes[2]
+	mi := &file_headwater_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +493,7 @@ func (x *LogStart) String() string {
 func (*LogStart) ProtoMessage() {}
 
 func (x *LogStart) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[2]
+	mi := &file_headwater_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +506,7 @@ func (x *LogStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart.ProtoReflect.Descriptor instead.
 func (*LogStart) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LogStart) GetStart() isLogStart_Start {
@@ -407,7 +597,7 @@ type LogFilter struct {
 
 func (x *LogFilter) Reset() {
 	*x = LogFilter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	mi := &file_headwater_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +609,7 @@ func (x *LogFilter) String() string {
 func (*LogFilter) ProtoMessage() {}
 
 func (x *LogFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	mi := &file_headwater_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +622,7 @@ func (x *LogFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogFilter.ProtoReflect.Descriptor instead.
 func (*LogFilter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LogFilter) GetKey() string {
@@ -462,7 +652,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[4]
+	mi := &file_headwater_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +664,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[4]
+	mi := &file_headwater_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +677,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReadLogRequest) GetNamespace() string {
@@ -530,14 +720,16 @@ type ReadLogResponse struct {
 	Token   *IdempotencyToken `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
 	Payload []byte            `protobuf:"bytes,7,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Start there to go on after this message.
-	Position      string `protobuf:"bytes,8,opt,name=position,proto3" json:"position,omitempty"`
+	Position string `protobuf:"bytes,8,opt,name=position,proto3" json:"position,omitempty"`
+	// Those of WriteToLogRequest.
+	Headers       map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[5]
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +741,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[5]
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +754,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReadLogResponse) GetPartition() int32 {
@@ -621,6 +813,13 @@ func (x *ReadLogResponse) GetPosition() string {
 	return ""
 }
 
+func (x *ReadLogResponse) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 // DeadLetter is one mutation that had no effect and whose caller may not know.
 type DeadLetter struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -649,7 +848,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +860,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +873,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -794,7 +993,7 @@ type DeadLetterSelection struct {
 
 func (x *DeadLetterSelection) Reset() {
 	*x = DeadLetterSelection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +1005,7 @@ func (x *DeadLetterSelection) String() string {
 func (*DeadLetterSelection) ProtoMessage() {}
 
 func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +1018,7 @@ func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterSelection.ProtoReflect.Descriptor instead.
 func (*DeadLetterSelection) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeadLetterSelection) GetReason() string {
@@ -877,7 +1076,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1088,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1101,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListDeadLettersRequest) GetNamespace() string {
@@ -946,7 +1145,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1157,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1170,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -1004,7 +1203,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1215,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1228,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RedriveDeadLettersRequest) GetNamespace() string {
@@ -1083,7 +1282,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1294,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1307,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RedriveDeadLettersResponse) GetJob() string {
@@ -1158,7 +1357,7 @@ type DropDeadLettersRequest struct {
 
 func (x *DropDeadLettersRequest) Reset() {
 	*x = DropDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1369,7 @@ func (x *DropDeadLettersRequest) String() string {
 func (*DropDeadLettersRequest) ProtoMessage() {}
 
 func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1382,7 @@ func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DropDeadLettersRequest) GetNamespace() string {
@@ -1222,7 +1421,7 @@ type DropDeadLettersResponse struct {
 
 func (x *DropDeadLettersResponse) Reset() {
 	*x = DropDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1433,7 @@ func (x *DropDeadLettersResponse) String() string {
 func (*DropDeadLettersResponse) ProtoMessage() {}
 
 func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1446,7 @@ func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DropDeadLettersResponse) GetJob() string {
@@ -1293,7 +1492,7 @@ type LogStart_Earliest struct {
 
 func (x *LogStart_Earliest) Reset() {
 	*x = LogStart_Earliest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1504,7 @@ func (x *LogStart_Earliest) String() string {
 func (*LogStart_Earliest) ProtoMessage() {}
 
 func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1517,7 @@ func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Earliest.ProtoReflect.Descriptor instead.
 func (*LogStart_Earliest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{2, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type LogStart_Latest struct {
@@ -1329,7 +1528,7 @@ type LogStart_Latest struct {
 
 func (x *LogStart_Latest) Reset() {
 	*x = LogStart_Latest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1540,7 @@ func (x *LogStart_Latest) String() string {
 func (*LogStart_Latest) ProtoMessage() {}
 
 func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,19 +1553,38 @@ func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Latest.ProtoReflect.Descriptor instead.
 func (*LogStart_Latest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{2, 1}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5, 1}
 }
 
 var File_headwater_v1_log_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\x93\x01\n" +
+	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\x97\x02\n" +
 	"\x11WriteToLogRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\fR\apayload\x124\n" +
-	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\x89\x02\n" +
+	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12F\n" +
+	"\aheaders\x18\a \x03(\v2,.headwater.v1.WriteToLogRequest.HeadersEntryR\aheaders\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x01\n" +
+	"\x16WriteToLogBatchRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x124\n" +
+	"\bmessages\x18\x02 \x03(\v2\x18.headwater.v1.LogMessageR\bmessages\x124\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\xeb\x01\n" +
+	"\n" +
+	"LogMessage\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x124\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12?\n" +
+	"\aheaders\x18\x04 \x03(\v2%.headwater.v1.LogMessage.HeadersEntryR\aheaders\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x17WriteToLogBatchResponse\x12:\n" +
+	"\aresults\x18\x01 \x03(\v2 .headwater.v1.WriteToLogResponseR\aresults\"\x89\x02\n" +
 	"\x12WriteToLogResponse\x12B\n" +
 	"\adurable\x18\x01 \x01(\x0e2(.headwater.v1.WriteToLogResponse.DurableR\adurable\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x121\n" +
@@ -1396,7 +1614,7 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12*\n" +
 	"\x04from\x18\x02 \x01(\v2\x16.headwater.v1.LogStartR\x04from\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12/\n" +
-	"\x06filter\x18\x04 \x01(\v2\x17.headwater.v1.LogFilterR\x06filter\"\x89\x02\n" +
+	"\x06filter\x18\x04 \x01(\v2\x17.headwater.v1.LogFilterR\x06filter\"\x8b\x03\n" +
 	"\x0fReadLogResponse\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12.\n" +
@@ -1405,7 +1623,11 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x124\n" +
 	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x18\n" +
 	"\apayload\x18\a \x01(\fR\apayload\x12\x1a\n" +
-	"\bposition\x18\b \x01(\tR\bposition\"\x91\x04\n" +
+	"\bposition\x18\b \x01(\tR\bposition\x12D\n" +
+	"\aheaders\x18\t \x03(\v2*.headwater.v1.ReadLogResponse.HeadersEntryR\aheaders\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -1474,11 +1696,12 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
-	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xda\x03\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xba\x04\n" +
 	"\n" +
 	"LogService\x12O\n" +
 	"\n" +
-	"WriteToLog\x12\x1f.headwater.v1.WriteToLogRequest\x1a .headwater.v1.WriteToLogResponse\x12M\n" +
+	"WriteToLog\x12\x1f.headwater.v1.WriteToLogRequest\x1a .headwater.v1.WriteToLogResponse\x12^\n" +
+	"\x0fWriteToLogBatch\x12$.headwater.v1.WriteToLogBatchRequest\x1a%.headwater.v1.WriteToLogBatchResponse\x12M\n" +
 	"\aReadLog\x12\x1c.headwater.v1.ReadLogRequest\x1a\x1d.headwater.v1.ReadLogResponse\"\x03\x90\x02\x010\x01\x12c\n" +
 	"\x0fListDeadLetters\x12$.headwater.v1.ListDeadLettersRequest\x1a%.headwater.v1.ListDeadLettersResponse\"\x03\x90\x02\x01\x12g\n" +
 	"\x12RedriveDeadLetters\x12'.headwater.v1.RedriveDeadLettersRequest\x1a(.headwater.v1.RedriveDeadLettersResponse\x12^\n" +
@@ -1497,66 +1720,81 @@ func file_headwater_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_headwater_v1_log_proto_goTypes = []any{
 	(WriteToLogResponse_Durable)(0),    // 0: headwater.v1.WriteToLogResponse.Durable
 	(DeadLetter_Disposition)(0),        // 1: headwater.v1.DeadLetter.Disposition
 	(*WriteToLogRequest)(nil),          // 2: headwater.v1.WriteToLogRequest
-	(*WriteToLogResponse)(nil),         // 3: headwater.v1.WriteToLogResponse
-	(*LogStart)(nil),                   // 4: headwater.v1.LogStart
-	(*LogFilter)(nil),                  // 5: headwater.v1.LogFilter
-	(*ReadLogRequest)(nil),             // 6: headwater.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),            // 7: headwater.v1.ReadLogResponse
-	(*DeadLetter)(nil),                 // 8: headwater.v1.DeadLetter
-	(*DeadLetterSelection)(nil),        // 9: headwater.v1.DeadLetterSelection
-	(*ListDeadLettersRequest)(nil),     // 10: headwater.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 11: headwater.v1.ListDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),  // 12: headwater.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil), // 13: headwater.v1.RedriveDeadLettersResponse
-	(*DropDeadLettersRequest)(nil),     // 14: headwater.v1.DropDeadLettersRequest
-	(*DropDeadLettersResponse)(nil),    // 15: headwater.v1.DropDeadLettersResponse
-	(*LogStart_Earliest)(nil),          // 16: headwater.v1.LogStart.Earliest
-	(*LogStart_Latest)(nil),            // 17: headwater.v1.LogStart.Latest
-	(*IdempotencyToken)(nil),           // 18: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),                // 19: headwater.v1.WriteResult
-	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
+	(*WriteToLogBatchRequest)(nil),     // 3: headwater.v1.WriteToLogBatchRequest
+	(*LogMessage)(nil),                 // 4: headwater.v1.LogMessage
+	(*WriteToLogBatchResponse)(nil),    // 5: headwater.v1.WriteToLogBatchResponse
+	(*WriteToLogResponse)(nil),         // 6: headwater.v1.WriteToLogResponse
+	(*LogStart)(nil),                   // 7: headwater.v1.LogStart
+	(*LogFilter)(nil),                  // 8: headwater.v1.LogFilter
+	(*ReadLogRequest)(nil),             // 9: headwater.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),            // 10: headwater.v1.ReadLogResponse
+	(*DeadLetter)(nil),                 // 11: headwater.v1.DeadLetter
+	(*DeadLetterSelection)(nil),        // 12: headwater.v1.DeadLetterSelection
+	(*ListDeadLettersRequest)(nil),     // 13: headwater.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 14: headwater.v1.ListDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),  // 15: headwater.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 16: headwater.v1.RedriveDeadLettersResponse
+	(*DropDeadLettersRequest)(nil),     // 17: headwater.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),    // 18: headwater.v1.DropDeadLettersResponse
+	nil,                                // 19: headwater.v1.WriteToLogRequest.HeadersEntry
+	nil,                                // 20: headwater.v1.LogMessage.HeadersEntry
+	(*LogStart_Earliest)(nil),          // 21: headwater.v1.LogStart.Earliest
+	(*LogStart_Latest)(nil),            // 22: headwater.v1.LogStart.Latest
+	nil,                                // 23: headwater.v1.ReadLogResponse.HeadersEntry
+	(*IdempotencyToken)(nil),           // 24: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),                // 25: headwater.v1.WriteResult
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
 }
 var file_headwater_v1_log_proto_depIdxs = []int32{
-	18, // 0: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
-	0,  // 1: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
-	19, // 2: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
-	16, // 3: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
-	17, // 4: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
-	20, // 5: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
-	4,  // 6: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
-	5,  // 7: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
-	20, // 8: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
-	18, // 9: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
-	1,  // 10: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
-	20, // 11: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	20, // 12: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
-	20, // 13: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
-	9,  // 14: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	8,  // 15: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
-	9,  // 16: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	8,  // 17: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	9,  // 18: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	8,  // 19: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	2,  // 20: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	6,  // 21: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	10, // 22: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	12, // 23: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	14, // 24: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	3,  // 25: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	7,  // 26: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	11, // 27: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	13, // 28: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	15, // 29: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 0: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
+	19, // 1: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
+	4,  // 2: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
+	24, // 3: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
+	24, // 4: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
+	20, // 5: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
+	6,  // 6: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
+	0,  // 7: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
+	25, // 8: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
+	21, // 9: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
+	22, // 10: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
+	26, // 11: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
+	7,  // 12: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
+	8,  // 13: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
+	26, // 14: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
+	24, // 15: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
+	23, // 16: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
+	1,  // 17: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
+	26, // 18: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	26, // 19: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
+	26, // 20: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
+	12, // 21: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	11, // 22: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
+	12, // 23: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	11, // 24: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	12, // 25: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	11, // 26: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	2,  // 27: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	3,  // 28: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
+	9,  // 29: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	13, // 30: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	15, // 31: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	17, // 32: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	6,  // 33: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	5,  // 34: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
+	10, // 35: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	14, // 36: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	16, // 37: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	18, // 38: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	33, // [33:39] is the sub-list for method output_type
+	27, // [27:33] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }
@@ -1565,23 +1803,23 @@ func file_headwater_v1_log_proto_init() {
 		return
 	}
 	file_headwater_v1_common_proto_init()
-	file_headwater_v1_log_proto_msgTypes[2].OneofWrappers = []any{
+	file_headwater_v1_log_proto_msgTypes[5].OneofWrappers = []any{
 		(*LogStart_Earliest_)(nil),
 		(*LogStart_Latest_)(nil),
 		(*LogStart_Position)(nil),
 		(*LogStart_Time)(nil),
 	}
-	file_headwater_v1_log_proto_msgTypes[3].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[7].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[8].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[6].OneofWrappers = []any{}
 	file_headwater_v1_log_proto_msgTypes[10].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[11].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_log_proto_rawDesc), len(file_headwater_v1_log_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

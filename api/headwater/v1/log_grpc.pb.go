@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	LogService_WriteToLog_FullMethodName         = "/headwater.v1.LogService/WriteToLog"
+	LogService_WriteToLogBatch_FullMethodName    = "/headwater.v1.LogService/WriteToLogBatch"
 	LogService_ReadLog_FullMethodName            = "/headwater.v1.LogService/ReadLog"
 	LogService_ListDeadLetters_FullMethodName    = "/headwater.v1.LogService/ListDeadLetters"
 	LogService_RedriveDeadLetters_FullMethodName = "/headwater.v1.LogService/RedriveDeadLetters"
@@ -35,6 +36,8 @@ const (
 type LogServiceClient interface {
 	// WriteToLog appends one message and answers when the log has it.
 	WriteToLog(ctx context.Context, in *WriteToLogRequest, opts ...grpc.CallOption) (*WriteToLogResponse, error)
+	// WriteToLogBatch appends several messages, each with an outcome of its own.
+	WriteToLogBatch(ctx context.Context, in *WriteToLogBatchRequest, opts ...grpc.CallOption) (*WriteToLogBatchResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
@@ -61,6 +64,16 @@ func (c *logServiceClient) WriteToLog(ctx context.Context, in *WriteToLogRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WriteToLogResponse)
 	err := c.cc.Invoke(ctx, LogService_WriteToLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) WriteToLogBatch(ctx context.Context, in *WriteToLogBatchRequest, opts ...grpc.CallOption) (*WriteToLogBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WriteToLogBatchResponse)
+	err := c.cc.Invoke(ctx, LogService_WriteToLogBatch_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +138,8 @@ func (c *logServiceClient) DropDeadLetters(ctx context.Context, in *DropDeadLett
 type LogServiceServer interface {
 	// WriteToLog appends one message and answers when the log has it.
 	WriteToLog(context.Context, *WriteToLogRequest) (*WriteToLogResponse, error)
+	// WriteToLogBatch appends several messages, each with an outcome of its own.
+	WriteToLogBatch(context.Context, *WriteToLogBatchRequest) (*WriteToLogBatchResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
@@ -149,6 +164,9 @@ type UnimplementedLogServiceServer struct{}
 
 func (UnimplementedLogServiceServer) WriteToLog(context.Context, *WriteToLogRequest) (*WriteToLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WriteToLog not implemented")
+}
+func (UnimplementedLogServiceServer) WriteToLogBatch(context.Context, *WriteToLogBatchRequest) (*WriteToLogBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WriteToLogBatch not implemented")
 }
 func (UnimplementedLogServiceServer) ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLog not implemented")
@@ -197,6 +215,24 @@ func _LogService_WriteToLog_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LogServiceServer).WriteToLog(ctx, req.(*WriteToLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_WriteToLogBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WriteToLogBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).WriteToLogBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_WriteToLogBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).WriteToLogBatch(ctx, req.(*WriteToLogBatchRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -276,6 +312,10 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WriteToLog",
 			Handler:    _LogService_WriteToLog_Handler,
+		},
+		{
+			MethodName: "WriteToLogBatch",
+			Handler:    _LogService_WriteToLogBatch_Handler,
 		},
 		{
 			MethodName: "ListDeadLetters",

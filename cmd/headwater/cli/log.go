@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,15 +20,16 @@ func logCommand() *cobra.Command {
 
 // payloadLine is a message in JSON. What tail prints, write reads.
 type payloadLine struct {
-	Partition     int        `json:"partition"`
-	Offset        int64      `json:"offset"`
-	Time          *time.Time `json:"time,omitempty"`
-	Kind          string     `json:"kind,omitempty"`
-	Key           string     `json:"key"`
-	Payload       *string    `json:"payload,omitempty"`
-	PayloadBase64 *string    `json:"payloadBase64,omitempty"`
-	Token         string     `json:"token,omitempty"`
-	Position      string     `json:"position,omitempty"`
+	Partition     int               `json:"partition"`
+	Offset        int64             `json:"offset"`
+	Time          *time.Time        `json:"time,omitempty"`
+	Kind          string            `json:"kind,omitempty"`
+	Key           string            `json:"key"`
+	Payload       *string           `json:"payload,omitempty"`
+	PayloadBase64 *string           `json:"payloadBase64,omitempty"`
+	Headers       map[string]string `json:"headers,omitempty"`
+	Token         string            `json:"token,omitempty"`
+	Position      string            `json:"position,omitempty"`
 }
 
 func logWriteCommand() *cobra.Command {
@@ -42,7 +44,8 @@ line, and written one after another:
 
   {"key": "order/7", "payload": "paid"}
 
-payloadBase64 takes the place of payload where that is not text. With --token KEY
+payloadBase64 takes the place of payload where that is not text, and "headers" is
+an object of strings. With --token KEY
 the token of a line is KEY and its number, so that a load that was cut short can
 be run again.`,
 		Args: Args(func(cmd *cobra.Command, a []string) error {
@@ -53,10 +56,18 @@ be run again.`,
 		}),
 	}
 	token := cmd.Flags().String("token", "", "name of this write: with the same name it happens once")
+	headers := cmd.Flags().StringArray("header", nil, "NAME=VALUE that readers are told beside the payload; may be repeated")
 	many := func(_ *cobra.Command, a []string) bool { return len(a) == 1 }
 	cmd.RunE = verb(many, func(s *session, a []string) error {
 		log := s.Log(a[0])
+		hs, err := headersOf(*headers)
+		if err != nil {
+			return err
+		}
 		if len(a) == 1 {
+			if hs != nil {
+				return usagef("--header: messages from standard input have headers of their own")
+			}
 			return s.load("messages written", true, func(n int, b []byte) (func() (func() error, error), error) {
 				return logLine(s, log, *token, n, b)
 			})
@@ -65,13 +76,29 @@ be run again.`,
 		if err != nil {
 			return err
 		}
-		r, err := log.WriteToken(s.ctx, a[1], payload, client.Token{Key: *token})
+		r, err := log.WriteMessage(s.ctx, client.NewMessage{Key: a[1], Payload: payload, Headers: hs, Token: client.Token{Key: *token}})
 		if err != nil {
 			return err
 		}
 		return s.wrote(&r)
 	})
 	return cmd
+}
+
+// headersOf reads NAME=VALUE.
+func headersOf(all []string) (map[string]string, error) {
+	var m map[string]string
+	for _, h := range all {
+		name, value, ok := strings.Cut(h, "=")
+		if _, twice := m[name]; !ok || name == "" || twice {
+			return nil, usagef("--header %q: use NAME=VALUE, each name once", h)
+		}
+		if m == nil {
+			m = make(map[string]string)
+		}
+		m[name] = value
+	}
+	return m, nil
 }
 
 func logLine(s *session, log *client.Log, token string, n int, b []byte) (func() (func() error, error), error) {
@@ -85,7 +112,7 @@ func logLine(s *session, log *client.Log, token string, n int, b []byte) (func()
 	}
 	t := lineToken(s, token, n)
 	return func() (func() error, error) {
-		r, err := log.WriteToken(s.ctx, l.Key, payload, t)
+		r, err := log.WriteMessage(s.ctx, client.NewMessage{Key: l.Key, Payload: payload, Headers: l.Headers, Token: t})
 		return func() error {
 			if !s.json {
 				return nil
@@ -161,7 +188,7 @@ func (s *session) message(m *client.Message) error {
 	}
 	p := s.text(m.Payload)
 	l := payloadLine{
-		Partition: m.Partition, Offset: m.Offset, Time: &m.Time, Kind: m.Kind, Key: m.Key, Payload: p.Text, PayloadBase64: p.Bytes, Position: m.Position,
+		Partition: m.Partition, Offset: m.Offset, Time: &m.Time, Kind: m.Kind, Key: m.Key, Payload: p.Text, PayloadBase64: p.Bytes, Headers: m.Headers, Position: m.Position,
 	}
 	if !m.Token.IsZero() {
 		l.Token = m.Token.String()

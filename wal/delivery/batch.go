@@ -1,0 +1,118 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Outcome is what became of one message of WriteAll; Err is as of Write.
+type Outcome struct {
+	Written
+	Err error
+}
+
+// NonceOf is the nonce of message i of a batch that has a nonce.
+func NonceOf(batch wal.Nonce, i int) (n wal.Nonce) {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32(append([]byte("message of a batch\x00"), batch[:]...), uint32(i)))
+	copy(n[:], sum[:])
+	return n
+}
+
+// WriteAll is Write of several messages, which share a call to the log. Those of one key are appended in their order. Each has
+// an outcome of its own.
+func (db *DB) WriteAll(ctx context.Context, ms []*Message) []Outcome {
+	opts := db.options()
+	w := &batch{db: db, ms: ms, out: make([]Outcome, len(ms)), recs: make([]*wal.Record, len(ms))}
+	asks := make([]consumers.Asking[TokenEntry], 0, len(ms))
+	of := make([]int, 0, len(ms))
+	for i, m := range ms {
+		o := &w.out[i]
+		_, o.Err = db.Complete(&m.Token, &opts)
+		if o.Written = (Written{Token: m.Token, Offset: wal.NoOffset}); o.Err != nil {
+			continue
+		}
+		rec := db.record(m, &opts)
+		o.Partition = db.Stream.PartitionOf(rec.RoutingKey)
+		id := wal.IDOf(rec.RoutingKey, m.Token.Nonce)
+		if o.Err = db.QueueFullUnlessKnown(ctx, o.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); o.Err != nil {
+			continue
+		}
+		w.recs[i] = rec
+		asks = append(asks, consumers.Asking[TokenEntry]{TokenAt: consumers.TokenAt{Partition: o.Partition, ID: id}, Generated: m.Token.GenerationTime, Hash: rec.RequestHash})
+		of = append(of, i)
+	}
+	// It waits for no copy of one message while it holds others: two batches would wait for each other.
+	db.ClaimAll(ctx, asks, &opts, false)
+	var later []int
+	for k := range asks {
+		if !w.claimed(of[k], &asks[k]) {
+			later = append(later, of[k])
+		}
+	}
+	w.append(ctx)
+	for _, i := range later { // a copy is on its way: it may be one of this batch
+		w.out[i].Written, w.out[i].Err = db.Write(ctx, ms[i])
+	}
+	return w.out
+}
+
+// batch is one WriteAll on its way.
+type batch struct {
+	db   *DB
+	ms   []*Message
+	out  []Outcome
+	recs []*wal.Record
+	as   []wal.Appending
+	of   []int // the message of each
+}
+
+// claimed takes what became of the claim of message i. It is false where another copy is on its way.
+func (w *batch) claimed(i int, a *consumers.Asking[TokenEntry]) bool {
+	o, c := &w.out[i], &a.Claim
+	switch {
+	case a.Err != nil:
+		o.Err = openIf(a.Unknown, a.Err)
+	case c.Own != nil:
+		w.as = append(w.as, wal.Appending{Partition: o.Partition, Record: w.recs[i], Reservations: []*wal.Reservation{c.Own}, Weight: 1})
+		w.of = append(w.of, i)
+	case c.First != nil:
+		o.copyOf(c.First.Offset, c.First.Time)
+		o.Unsure = w.db.Stream.Unsure(o.Partition, c.First)
+	case c.Known != nil:
+		o.copyOf(c.Known.Offset, c.Known.Time)
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *batch) append(ctx context.Context) {
+	if len(w.as) == 0 {
+		return
+	}
+	w.db.Stream.AppendAll(ctx, w.as)
+	for k := range w.as {
+		a, o := &w.as[k], &w.out[w.of[k]]
+		o.Offset, o.Err = a.Offset, a.Err
+		o.Unsure = a.Err == nil && w.db.Stream.Unsure(a.Partition, a.Reservations[0])
+	}
+}
+
+// copyOf notes where an earlier copy is.
+func (w *Written) copyOf(o wal.Offset, time int64) {
+	w.Duplicate, w.Offset, w.Token.GenerationTime = true, o, time
+}
+
+// openIf says of an error that an earlier copy may have been taken.
+func openIf(unknown bool, err error) error {
+	if unknown && !errors.Is(err, wal.ErrUnknown) {
+		return fmt.Errorf("%w: %w", wal.ErrUnknown, err)
+	}
+	return err
+}

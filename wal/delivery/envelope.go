@@ -1,0 +1,166 @@
+package delivery
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/headwater-db/headwater/wal"
+)
+
+// Limits of the headers of a message.
+const (
+	MaxHeaders     = 64
+	MaxHeaderName  = 128
+	MaxHeaderValue = 4 << 10
+	MaxHeaderBytes = 16 << 10 // names and values of all
+)
+
+// Header is what a message tells beside its payload.
+type Header struct{ Name, Value string }
+
+// Body is what the record of a message holds. Its Payload may point into the record.
+type Body struct {
+	Payload []byte
+	Headers []Header // by name
+}
+
+// HeaderError says which header of a message cannot be taken.
+type HeaderError struct{ Name, Why string }
+
+func (e *HeaderError) Error() string { return fmt.Sprintf("header %.140q %s", e.Name, e.Why) }
+
+// HeadersOf checks headers and puts them in order. *HeaderError.
+func HeadersOf(m map[string]string) ([]Header, error) {
+	if len(m) == 0 {
+		return nil, nil
+	}
+	hs, size := make([]Header, 0, len(m)), 0
+	for name, value := range m {
+		size += len(name) + len(value)
+		hs = append(hs, Header{name, value})
+	}
+	slices.SortFunc(hs, func(a, b Header) int { return cmp.Compare(a.Name, b.Name) })
+	folded := make(map[string]bool, len(hs))
+	for _, h := range hs {
+		switch {
+		case len(h.Name) == 0 || len(h.Name) > MaxHeaderName:
+			return nil, &HeaderError{h.Name, fmt.Sprintf("has a name of %d bytes; it may have 1 to %d", len(h.Name), MaxHeaderName)}
+		case strings.IndexFunc(h.Name, notInName) >= 0:
+			return nil, &HeaderError{h.Name, `has a name with other characters than letters, digits, "-", "_" and "."`}
+		case len(h.Value) > MaxHeaderValue:
+			return nil, &HeaderError{h.Name, fmt.Sprintf("has %d bytes; it may have %d", len(h.Value), MaxHeaderValue)}
+		case !utf8.ValidString(h.Value) || strings.IndexFunc(h.Value, control) >= 0:
+			return nil, &HeaderError{h.Name, "has a line break, another control character, or bytes that are not UTF-8"}
+		case folded[strings.ToLower(h.Name)]:
+			return nil, &HeaderError{h.Name, "differs from another one in case alone"}
+		}
+		folded[strings.ToLower(h.Name)] = true
+	}
+	switch {
+	case len(hs) > MaxHeaders:
+		return nil, &HeaderError{hs[MaxHeaders].Name, fmt.Sprintf("is one of %d; a message may have %d", len(hs), MaxHeaders)}
+	case size > MaxHeaderBytes:
+		return nil, &HeaderError{hs[0].Name, fmt.Sprintf("and the others have %d bytes; they may have %d", size, MaxHeaderBytes)}
+	}
+	return hs, nil
+}
+
+func notInName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+}
+
+func control(r rune) bool { return r < ' ' || r == 0x7f }
+
+const (
+	bodyPayload = 1
+	bodyHeader  = 2 // repeated: name, value
+
+	headerName  = 1
+	headerValue = 2
+)
+
+// bodyVersion is the first byte of the payload of a wal.KindEnvelope record.
+const bodyVersion = 1
+
+// encode returns the kind and the payload of the record of b.
+func (b *Body) encode() (wal.Kind, []byte) {
+	if len(b.Headers) == 0 {
+		return wal.KindMessage, b.Payload
+	}
+	dst := make([]byte, 0, len(b.Payload)+64*len(b.Headers)+16)
+	dst = append(dst, bodyVersion)
+	dst = appendField(dst, bodyPayload, b.Payload)
+	var one []byte
+	for _, h := range b.Headers {
+		one = appendField(one[:0], headerName, h.Name)
+		one = appendField(one, headerValue, h.Value)
+		dst = appendField(dst, bodyHeader, one)
+	}
+	return wal.KindEnvelope, dst
+}
+
+func appendField[T string | []byte](dst []byte, num protowire.Number, v T) []byte {
+	dst = protowire.AppendTag(dst, num, protowire.BytesType)
+	return append(protowire.AppendVarint(dst, uint64(len(v))), v...)
+}
+
+// DecodeBody reads what the record of a message holds. wal.ErrUnknownVersion of what a newer build wrote, wal.ErrMalformed.
+func DecodeBody(rec *wal.Record) (b Body, err error) {
+	if rec.Kind == wal.KindMessage {
+		return Body{Payload: rec.Payload}, nil
+	}
+	p := rec.Payload
+	if len(p) == 0 || p[0] != bodyVersion {
+		return b, fmt.Errorf("%w: the envelope of a message", wal.ErrUnknownVersion)
+	}
+	err = eachField(p[1:], func(num protowire.Number, v []byte) error {
+		switch num {
+		case bodyPayload:
+			b.Payload = v
+		case bodyHeader:
+			var h Header
+			if err := eachField(v, func(num protowire.Number, v []byte) error {
+				switch num {
+				case headerName:
+					h.Name = string(v)
+				case headerValue:
+					h.Value = string(v)
+				default:
+					return fmt.Errorf("%w: field %d of a header", wal.ErrUnknownVersion, num)
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			b.Headers = append(b.Headers, h)
+		default: // it may change what is to be done with the message
+			return fmt.Errorf("%w: field %d of the envelope of a message", wal.ErrUnknownVersion, num)
+		}
+		return nil
+	})
+	return b, err
+}
+
+// eachField calls f with each field of b, all of which are bytes.
+func eachField(b []byte, f func(num protowire.Number, v []byte) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 || typ != protowire.BytesType {
+			return fmt.Errorf("%w envelope of a message", wal.ErrMalformed)
+		}
+		v, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return fmt.Errorf("%w envelope of a message: %w", wal.ErrMalformed, protowire.ParseError(m))
+		}
+		if err := f(num, v); err != nil {
+			return err
+		}
+		b = b[n+m:]
+	}
+	return nil
+}
