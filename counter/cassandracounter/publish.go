@@ -101,6 +101,7 @@ func (w *sender) end(err error) error {
 }
 
 func (w *sender) flush() error {
+	w.s.yield(w.ctx)
 	g, ctx := errgroup.WithContext(w.ctx)
 	g.SetLimit(inFlight)
 	for _, all := range w.groups {

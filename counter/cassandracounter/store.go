@@ -38,12 +38,15 @@ type Config struct {
 	// Life names the rows where several directories share them; empty: they are this directory's alone, and its name is
 	// made with it.
 	Life string
+	// Yield, where it is set, is asked before each piece that Publish sends: it returns when there is nothing more urgent to do.
+	Yield func(ctx context.Context)
 }
 
 // Store is a counter.SharedStore: Local, and what is published of it.
 type Store struct {
 	Local
-	rows *cassandrastore.Rows
+	rows  *cassandrastore.Rows
+	yield func(ctx context.Context)
 }
 
 var (
@@ -60,7 +63,10 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Local: cfg.Local, rows: r}, nil
+	if cfg.Yield == nil {
+		cfg.Yield = func(context.Context) {}
+	}
+	return &Store{Local: cfg.Local, rows: r, yield: cfg.Yield}, nil
 }
 
 func (s *Store) of(p wal.Partition) *rows { return &rows{s.rows, p} }

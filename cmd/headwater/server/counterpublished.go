@@ -29,7 +29,7 @@ func (b *counterBackend) openPublished(cfg pebblestore.Config) (ledger, error) {
 	place := b.st.registered()
 	s, err := cassandracounter.New(cassandracounter.Config{
 		Local: local, Dir: cfg.Dir, Partitions: cfg.Partitions, Cluster: cluster,
-		Dataset: cmp.Or(place.Dataset, conf.Dataset, x.entry.Name), Life: place.Life,
+		Dataset: cmp.Or(place.Dataset, conf.Dataset, x.entry.Name), Life: place.Life, Yield: x.s.taking.yield,
 	})
 	if err != nil {
 		return nil, errors.Join(err, local.Close())

@@ -272,7 +272,20 @@ func (x *space) tend(ctx context.Context, p wal.Partition) {
 }
 
 // claimNow holds p, if what is known here of who may is new enough.
-func (x *space) claimNow(ctx context.Context, p wal.Partition) error {
+func (x *space) claimNow(ctx context.Context, p wal.Partition) (err error) {
+	taken := x.s.taking.begin()
+	defer func() {
+		if err != nil || !x.holds(p) {
+			taken()
+			return
+		}
+		x.work.Go(func() {
+			defer taken()
+			ctx, cancel := context.WithTimeout(x.run, takingMost)
+			defer cancel()
+			_ = x.progress.Wait(ctx, p, x.claims.Standing(p).To) // however it ends, others may go on
+		})
+	}()
 	if x.group != nil {
 		if !x.wasOurs(p) {
 			if err := x.prepare(ctx, p); errors.Is(err, consumers.ErrStoreAway) {

@@ -156,6 +156,7 @@ type Server struct {
 	spaces   *spaces
 	groups   *groups
 	gateways *gateways
+	taking   taking
 	sweep    *retention.Sweeper
 	jobs     *jobs
 	gate     *gateway.Server // nil of a Worker
