@@ -52,6 +52,11 @@ func newCluster(t *testing.T, shape clusterShape) *cluster {
 		"namespace: " + spreadLog + "\nabstraction: log\nlog: {partitions: 1}\n",
 		exactDoc + "storage: [{role: PRIMARY, type: " + cassandraType + "}]\n", boundDoc + "storage: [{role: PRIMARY, type: " + cassandraType + "}]\n",
 	}, shape.docs...)
+	if long() { // what was written at the beginning is sent again at the end
+		for i := range docs {
+			docs[i] += "tokens: {window: 2h, max_drift_past: 1h}\n"
+		}
+	}
 	at, keyspace := enginetest.Keyspace(t)
 	config := cassandraFile(t, at, keyspace, docs...)
 	applySchema(t, config)
