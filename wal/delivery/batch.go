@@ -28,24 +28,15 @@ func NonceOf(batch wal.Nonce, i int) (n wal.Nonce) {
 // an outcome of its own.
 func (db *DB) WriteAll(ctx context.Context, ms []*Message) []Outcome {
 	opts := db.options()
-	w := &batch{db: db, ms: ms, out: make([]Outcome, len(ms)), recs: make([]*wal.Record, len(ms))}
+	w := &batch{db: db, out: make([]Outcome, len(ms)), recs: make([]*wal.Record, len(ms))}
 	asks := make([]consumers.Asking[TokenEntry], 0, len(ms))
 	of := make([]int, 0, len(ms))
 	for i, m := range ms {
 		o := &w.out[i]
-		_, o.Err = db.Complete(&m.Token, &opts)
-		if o.Written = (Written{Token: m.Token, Offset: wal.NoOffset}); o.Err != nil {
-			continue
+		var ask consumers.Asking[TokenEntry]
+		if o.Written, ask, w.recs[i], o.Err = db.prepare(ctx, m, &opts); o.Err == nil {
+			asks, of = append(asks, ask), append(of, i)
 		}
-		rec := db.record(m, &opts)
-		o.Partition = db.Stream.PartitionOf(rec.RoutingKey)
-		id := wal.IDOf(rec.RoutingKey, m.Token.Nonce)
-		if o.Err = db.QueueFullUnlessKnown(ctx, o.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); o.Err != nil {
-			continue
-		}
-		w.recs[i] = rec
-		asks = append(asks, consumers.Asking[TokenEntry]{TokenAt: consumers.TokenAt{Partition: o.Partition, ID: id}, Generated: m.Token.GenerationTime, Hash: rec.RequestHash})
-		of = append(of, i)
 	}
 	// It waits for no copy of one message while it holds others: two batches would wait for each other.
 	db.ClaimAll(ctx, asks, &opts, false)
@@ -65,7 +56,6 @@ func (db *DB) WriteAll(ctx context.Context, ms []*Message) []Outcome {
 // batch is one WriteAll on its way.
 type batch struct {
 	db   *DB
-	ms   []*Message
 	out  []Outcome
 	recs []*wal.Record
 	as   []wal.Appending
@@ -81,13 +71,8 @@ func (w *batch) claimed(i int, a *consumers.Asking[TokenEntry]) bool {
 	case c.Own != nil:
 		w.as = append(w.as, wal.Appending{Partition: o.Partition, Record: w.recs[i], Reservations: []*wal.Reservation{c.Own}, Weight: 1})
 		w.of = append(w.of, i)
-	case c.First != nil:
-		o.copyOf(c.First.Offset, c.First.Time)
-		o.Unsure = w.db.Stream.Unsure(o.Partition, c.First)
-	case c.Known != nil:
-		o.copyOf(c.Known.Offset, c.Known.Time)
 	default:
-		return false
+		return o.copyOf(w.db.Stream, c)
 	}
 	return true
 }
@@ -102,11 +87,6 @@ func (w *batch) append(ctx context.Context) {
 		o.Offset, o.Err = a.Offset, a.Err
 		o.Unsure = a.Err == nil && w.db.Stream.Unsure(a.Partition, a.Reservations[0])
 	}
-}
-
-// copyOf notes where an earlier copy is.
-func (w *Written) copyOf(o wal.Offset, time int64) {
-	w.Duplicate, w.Offset, w.Token.GenerationTime = true, o, time
 }
 
 // openIf says of an error that an earlier copy may have been taken.

@@ -66,31 +66,48 @@ func (db *DB) record(m *Message, opts *consumers.FrontOptions) *wal.Record {
 // wal.ErrTokensFull, *consumers.ParkedError, those of wal.Stream.Append.
 func (db *DB) Write(ctx context.Context, m *Message) (Written, error) {
 	opts := db.options()
-	_, err := db.Complete(&m.Token, &opts)
-	w := Written{Token: m.Token, Offset: wal.NoOffset}
+	w, ask, rec, err := db.prepare(ctx, m, &opts)
 	if err != nil {
 		return w, err
 	}
-	rec := db.record(m, &opts)
-	w.Partition = db.Stream.PartitionOf(rec.RoutingKey)
-	id := wal.IDOf(rec.RoutingKey, w.Token.Nonce)
-	if err := db.QueueFullUnlessKnown(ctx, w.Partition, rec.RoutingKey, id, rec.RequestHash, &opts); err != nil {
-		return w, err
-	}
-	c, unknown, err := db.Claim(ctx, w.Partition, id, w.Token.GenerationTime, rec.RequestHash, &opts, true)
+	c, unknown, err := db.Claim(ctx, ask.Partition, ask.ID, ask.Generated, ask.Hash, &opts, true)
 	switch {
 	case err != nil:
 		return w, openIf(unknown, err)
-	case c.First != nil:
-		w.copyOf(c.First.Offset, c.First.Time)
-		w.Unsure = db.Stream.Unsure(w.Partition, c.First)
-	case c.Known != nil:
-		w.copyOf(c.Known.Offset, c.Known.Time)
+	case w.copyOf(db.Stream, &c):
 	default:
 		w.Offset, err = db.Stream.Append(ctx, w.Partition, rec, c.Own)
 		w.Unsure = err == nil && db.Stream.Unsure(w.Partition, c.Own)
 	}
 	return w, err
+}
+
+// prepare completes a message, and makes its record and the question whether it is a copy.
+func (db *DB) prepare(ctx context.Context, m *Message, opts *consumers.FrontOptions) (w Written, ask consumers.Asking[TokenEntry], rec *wal.Record, err error) {
+	_, err = db.Complete(&m.Token, opts)
+	w = Written{Token: m.Token, Offset: wal.NoOffset}
+	if err != nil {
+		return w, ask, nil, err
+	}
+	rec = db.record(m, opts)
+	w.Partition = db.Stream.PartitionOf(rec.RoutingKey)
+	ask.TokenAt = consumers.TokenAt{Partition: w.Partition, ID: wal.IDOf(rec.RoutingKey, m.Token.Nonce)}
+	ask.Generated, ask.Hash = m.Token.GenerationTime, rec.RequestHash
+	return w, ask, rec, db.QueueFullUnlessKnown(ctx, w.Partition, rec.RoutingKey, ask.ID, ask.Hash, opts)
+}
+
+// copyOf notes where an earlier copy is, if a claim has found one.
+func (w *Written) copyOf(s *wal.Stream, c *consumers.Claim[TokenEntry]) bool {
+	switch {
+	case c.First != nil:
+		w.Offset, w.Token.GenerationTime, w.Unsure = c.First.Offset, c.First.Time, s.Unsure(w.Partition, c.First)
+	case c.Known != nil:
+		w.Offset, w.Token.GenerationTime = c.Known.Offset, c.Known.Time
+	default:
+		return false
+	}
+	w.Duplicate = true
+	return true
 }
 
 // Refused returns which messages of from <= o < to do not count: copies of an
