@@ -64,7 +64,6 @@ func newCluster(t *testing.T, shape clusterShape) *cluster {
 		"--kafka-replication-factor", fmt.Sprint(shape.replicas), "--allow-unsafe", "--admin", "127.0.0.1:0", "--log-level", "warn",
 		"--kafka-topic-prefix", fmt.Sprintf("proof%d", time.Now().UnixNano()),
 	}}
-	c.first = []string{"--config", config, "--kafka-brokers", shape.brokers}
 	if shape.proxied != "" {
 		c.kafka, c.cassandra = newLink(t), newLink(t)
 		var brokers []string
@@ -107,12 +106,6 @@ func (c *cluster) launchGateway(at string, more ...string) *process {
 }
 
 func (c *cluster) startWorker(i int) {
-	c.launchWorker(i)
-	c.workers[i].waitReady(c.t)
-}
-
-// launchWorker does not wait for it.
-func (c *cluster) launchWorker(i int) {
 	args := append([]string{"consume", "--data-dir", c.dirs[i], "--internal", "127.0.0.1:0", "--kafka-session-timeout", c.session.String()}, c.flags...)
 	switch { // of a flag that is there twice the last counts
 	case i == 0:
@@ -121,6 +114,7 @@ func (c *cluster) launchWorker(i int) {
 		args = append(args, "--test-clock-ahead", []string{"", "30s", "-30s"}[i])
 	}
 	c.workers[i] = launchAs(c.t, args...)
+	c.workers[i].waitReady(c.t)
 }
 
 // connect makes a connection to each gateway.

@@ -34,13 +34,18 @@ func (g *groups) of(e *namespace.Entry) (*membership, error) {
 		return nil, errors.New("the log has no consumer groups")
 	}
 	m, err := b.JoinGroup(kafkalog.GroupConfig{
-		Name: cmp.Or(g.s.cfg.TopicPrefix, "headwater") + ".workers." + string(e.Config.Abstraction), Session: g.s.cfg.SessionTimeout,
+		Name: g.s.groupName("workers." + string(e.Config.Abstraction)), Session: g.s.cfg.SessionTimeout,
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.all[e.Config.Abstraction] = m
 	return m, nil
+}
+
+// groupName is that of a consumer group of this installation.
+func (s *Server) groupName(of string) string {
+	return cmp.Or(s.cfg.TopicPrefix, "headwater") + "." + of
 }
 
 func (g *groups) members() (all []*membership) {

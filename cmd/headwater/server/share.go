@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -36,7 +35,7 @@ func (g *gateways) join() error {
 	return nil
 }
 
-func (g *gateways) name() string { return cmp.Or(g.s.cfg.TopicPrefix, "headwater") + ".gateways" }
+func (g *gateways) name() string { return g.s.groupName("gateways") }
 
 // Load is how many there are, as of the last look.
 func (g *gateways) Load() int64 { return g.n.Load() }
