@@ -15,6 +15,7 @@ import (
 
 	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // TestCountersOverPowerLoss takes what a power loss would leave of log and store at
@@ -43,7 +44,7 @@ func counterPowerLosses(t *testing.T, seed uint64, every int64, most int) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	began := time.Now()
 	b := &ledger{}
-	mem := vfs.NewCrashableMem()
+	mem := failtest.NewMemory()
 	var (
 		mu      sync.Mutex // guards crashes and rng
 		crashes []crash

@@ -15,6 +15,7 @@ import (
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // crash is what a power loss would have left, and what callers knew then.
@@ -60,7 +61,7 @@ func TestPowerLoss(t *testing.T) {
 func powerLosses(t *testing.T, seed uint64, every int64, most int) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	b := &book{}
-	mem := vfs.NewCrashableMem()
+	mem := failtest.NewMemory()
 	var (
 		mu      sync.Mutex // guards crashes and rng
 		crashes []crash

@@ -13,6 +13,7 @@ import (
 
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/pebblefail"
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // TestPowerLossIsNoDamage loses power before each operation on the file system,
@@ -20,7 +21,7 @@ import (
 // begins new manifests: none of it may be called damage.
 func TestPowerLossIsNoDamage(t *testing.T) {
 	t.Parallel()
-	mem := vfs.NewCrashableMem()
+	mem := failtest.NewMemory()
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	var mu sync.Mutex
 	crashes := 0

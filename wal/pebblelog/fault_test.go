@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // faultFS calls hook before every operation that writes or syncs.
@@ -319,7 +320,7 @@ func TestPowerLossAtEverySync(t *testing.T) {
 		on      atomic.Bool
 		count   atomic.Int64
 	)
-	mem := vfs.NewCrashableMem()
+	mem := failtest.NewMemory()
 	rng := rand.New(rand.NewPCG(7, 11))
 	every := int64(2)
 	if longTests {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwater-db/headwater/wal/pebblefail/failtest"
 )
 
 // TestCommitsInTheBackgroundLoseNoEntry fills one change while the batch of the
@@ -31,7 +33,7 @@ func TestCommitsInTheBackgroundLoseNoEntry(t *testing.T) {
 	// evicted is the first commit that is not gone after a commit.
 	horizon := func(commit int) int64 { return logTime(commit)&^(second-1) - kept*second }
 	rng := rand.New(rand.NewPCG(1, 2))
-	fs := vfs.NewCrashableMem()
+	fs := failtest.NewMemory()
 	s := open(t, fs, 20_000) // for three buckets: not enough at times
 	defer s.close()
 	s.tab.SetWindow(1)
