@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/headwater-db/headwater/consumers/decisions"
 	"github.com/headwater-db/headwater/consumers/remote"
 	"github.com/headwater-db/headwater/wal"
@@ -50,8 +52,8 @@ func (x *space) own() decisions.Claim {
 }
 
 // claim says that this process holds the partitions that it is to apply, and goes on to do so until the namespace is
-// closed. A namespace without a home, which any process may apply for itself, is claimed once, and only by one that
-// others can ask: the last one is.
+// closed. A namespace without a home, which any process may apply for itself, is claimed only by one that others can ask:
+// by the last one that has opened it, and then by the one that the group of its abstraction has for each partition.
 func (x *space) claim(ctx context.Context) error {
 	if x.decisions == nil || !x.hasHome() && x.s.advertised() == "" {
 		return nil
@@ -60,11 +62,28 @@ func (x *space) claim(ctx context.Context) error {
 	if x.holding != nil {
 		return x.claimHeld(ctx)
 	}
+	if err := x.claimEach(ctx, func(wal.Partition) bool { return true }); err != nil || x.s.cfg.Role != Worker {
+		return err
+	}
+	g, err := x.s.groups.of(x.entry)
+	if err != nil {
+		return err
+	}
+	x.work.Go(func() { x.claimAssigned(x.run, g) })
+	return nil
+}
+
+// claimEach claims the partitions that are wanted, side by side.
+func (x *space) claimEach(ctx context.Context, wanted func(p wal.Partition) bool) error {
 	n := x.log.Info().Partitions
 	errs := make(chan error, n)
-	for i := range n {
+	for p := range wal.Partition(n) {
+		if !wanted(p) {
+			errs <- nil
+			continue
+		}
 		go func() {
-			_, err := decisions.Append(ctx, x.decisions, wal.Partition(i), x.own())
+			_, err := decisions.Append(ctx, x.decisions, p, x.own())
 			errs <- err
 		}()
 	}
@@ -73,6 +92,35 @@ func (x *space) claim(ctx context.Context) error {
 		all = errors.Join(all, <-errs)
 	}
 	return all
+}
+
+// claimAssigned claims the partitions of a namespace without a home that the group has for this process and another one
+// holds, until ctx is done: that one may be gone.
+func (x *space) claimAssigned(ctx context.Context, g *membership) {
+	g.Add(x.entry.Topic)
+	defer g.Remove(x.entry.Topic)
+	bo := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	for ctx.Err() == nil {
+		claimed, assigned := x.claims.Changed(), g.Changed()
+		var again <-chan time.Time
+		err := x.claimEach(ctx, func(p wal.Partition) bool {
+			c, ok := x.claims.Holder(p)
+			return g.Assigned(x.entry.Topic, p) && (!ok || c.Process != x.s.process)
+		})
+		if err != nil && ctx.Err() == nil {
+			x.s.log.Warn("partitions cannot be claimed yet; it is tried again", "namespace", x.ns.Name, "reason", err)
+			again = time.After(bo.NextBackOff())
+		} else {
+			bo.Reset()
+		}
+		select {
+		case <-claimed:
+		case <-assigned:
+		case <-again:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // claimHeld is claim of a namespace whose partitions other processes may take: those of a home are claimed before it
