@@ -102,6 +102,8 @@ type WriteResult struct {
 	Duplicate  Duplicate
 	// Versions of the items that were put, in order; for IfVersion.
 	Versions []string
+	// MessageID names a message, for Log.Message and its receivers.
+	MessageID string
 }
 
 func (c *Client) result(namespace string, m *headwaterv1.WriteResult, token Token, versions []string) WriteResult {

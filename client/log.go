@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -47,13 +48,21 @@ type NewMessage struct {
 	Payload []byte
 	// Headers are what readers are told beside the payload: see headwater.v1.WriteToLogRequest for what they may be.
 	Headers map[string]string
-	Token   Token // the zero Token has the client make one
+	// Targets are names of the namespace's document; none: those that are default there.
+	Targets []string
+	// Delay is how long after the log has it a message is delivered, DeliverAt when. One of them at most is set; none:
+	// at once.
+	Delay     time.Duration
+	DeliverAt time.Time
+	Token     Token // the zero Token has the client make one
 }
 
 // WriteMessage is Write of a message with all that it may have.
 func (l *Log) WriteMessage(ctx context.Context, m NewMessage) (WriteResult, error) {
 	token := l.c.complete(m.Token)
-	req := &headwaterv1.WriteToLogRequest{Namespace: l.namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message()}
+	req := &headwaterv1.WriteToLogRequest{
+		Namespace: l.namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle(),
+	}
 	var res *headwaterv1.WriteToLogResponse
 	err := l.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 		if res, err = l.c.log.WriteToLog(ctx, req, opts...); err != nil {
@@ -67,7 +76,24 @@ func (l *Log) WriteMessage(ctx context.Context, m NewMessage) (WriteResult, erro
 	if err != nil {
 		return WriteResult{}, err
 	}
-	return l.c.result(l.namespace, res.GetResult(), token, nil), nil
+	out := l.c.result(l.namespace, res.GetResult(), token, nil)
+	out.MessageID = res.GetMessageId()
+	return out, nil
+}
+
+// lifecycle is when the message is delivered.
+func (m *NewMessage) lifecycle() *headwaterv1.MessageLifecycle {
+	if m.Delay == 0 && m.DeliverAt.IsZero() {
+		return nil
+	}
+	out := &headwaterv1.MessageLifecycle{}
+	if m.Delay != 0 {
+		out.Delay = durationpb.New(m.Delay)
+	}
+	if !m.DeliverAt.IsZero() {
+		out.DeliverAt = timestamppb.New(m.DeliverAt)
+	}
+	return out
 }
 
 // notDurable is why a message is not in the log, or may not be.
@@ -98,7 +124,7 @@ func (l *Log) WriteMessages(ctx context.Context, ms []NewMessage) ([]MessageResu
 	tokens := make([]Token, len(ms))
 	for i, m := range ms {
 		tokens[i], left[i] = l.c.complete(m.Token), i
-		all[i] = &headwaterv1.LogMessage{Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: tokens[i].message()}
+		all[i] = &headwaterv1.LogMessage{Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: tokens[i].message(), Targets: m.Targets, Lifecycle: m.lifecycle()}
 	}
 	sent := false
 	err := l.c.call(ctx, writesOnce, Token{}, func(ctx context.Context, opts ...grpc.CallOption) error {
@@ -121,6 +147,7 @@ func (l *Log) WriteMessages(ctx context.Context, ms []NewMessage) ([]MessageResu
 			e := notDurable(r)
 			if e == nil {
 				out[i] = MessageResult{WriteResult: l.c.result(l.namespace, r.GetResult(), tokens[i], nil)}
+				out[i].MessageID = r.GetMessageId()
 				continue
 			}
 			if out[i].Err, again = e, append(again, i); first == nil {

@@ -19,6 +19,13 @@ func (k *Parking) Refuse(l DeadLetter) {
 	k.keep(&l)
 }
 
+// RefuseLater is Refuse of a mutation that was decided before: the record at says that nothing comes of it after all.
+func (k *Parking) RefuseLater(l DeadLetter, at wal.Offset) {
+	l.Ref.Partition = k.cfg.Partition
+	l.Disposition, l.At = Refused, at
+	k.keep(&l)
+}
+
 func (k *Parking) keep(l *DeadLetter) { k.letters = append(k.letters, *l) }
 
 // Forget takes back the letters that are not written of the record at o, which is

@@ -2,9 +2,11 @@ package docs
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,6 +69,9 @@ func scrape(t *testing.T, cfg server.Config) map[string]string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer hook.Close()
+	cfg.Namespaces = append(cfg.Namespaces, fmt.Sprintf("namespace: hooks\nabstraction: log\ndelivery: {targets: [{name: hook, http: {url: %q}}], allow: {private_addresses: true}}\n", hook.URL))
 	s, err := server.Open(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +96,7 @@ func scrape(t *testing.T, cfg server.Config) map[string]string {
 	if _, err := c.KV("demo-kv").Put(ctx, "id", "key", []byte("value")); err != nil {
 		t.Fatal(err)
 	}
+	deliverOne(ctx, t, c.Log("hooks"))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminAddr()+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +115,27 @@ func scrape(t *testing.T, cfg server.Config) map[string]string {
 		t.Fatal(err)
 	}
 	return metricsIn(string(body))
+}
+
+// deliverOne writes a message and returns when it is delivered.
+func deliverOne(ctx context.Context, t *testing.T, log *client.Log) {
+	t.Helper()
+	r, err := log.WriteMessage(ctx, client.NewMessage{Key: "k", Payload: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		m, err := log.Message(ctx, r.MessageID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.State == "DELIVERED" {
+			return
+		}
+		<-again.C
+	}
 }
 
 func metricsIn(text string) map[string]string {

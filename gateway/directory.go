@@ -249,10 +249,10 @@ func (d *Directory) timeSeries(ctx context.Context, name string) (*Namespace, er
 	return n, err
 }
 
-func (d *Directory) messages(ctx context.Context, name string) (*Namespace, error) {
+func (d *Directory) messages(ctx context.Context, name, method string) (*Namespace, error) {
 	n, err := d.lookup(ctx, name)
 	if err == nil && n.Messages == nil {
-		return nil, wrongAbstraction(n, "WriteToLog")
+		return nil, wrongAbstraction(n, method)
 	}
 	return n, err
 }

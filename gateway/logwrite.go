@@ -17,8 +17,8 @@ const (
 	MaxLogKey = 1024
 	// MaxMessages bounds WriteToLogBatch.
 	MaxMessages = 1000
-	// envelopeRoom is what a record has beside a payload of the largest size: its key, token and headers.
-	envelopeRoom = 4096 + delivery.MaxHeaderBytes + 16*delivery.MaxHeaders
+	// envelopeRoom is what a record has beside a payload of the largest size: its key, token, headers and targets.
+	envelopeRoom = 8192 + delivery.MaxHeaderBytes + 16*delivery.MaxHeaders
 )
 
 // WriteToLog puts a message into a log namespace. The answer says SUCCEEDED when
@@ -29,7 +29,7 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	refuse := func(err error) (*headwaterv1.WriteToLogResponse, error) {
 		return nil, forWrite(err, false, req.GetToken())
 	}
-	ns, err := s.dir.messages(ctx, req.GetNamespace())
+	ns, err := s.dir.messages(ctx, req.GetNamespace(), "WriteToLog")
 	if err != nil {
 		return refuse(err)
 	}
@@ -56,7 +56,7 @@ func (s *Log) WriteToLogBatch(ctx context.Context, req *headwaterv1.WriteToLogBa
 	refuse := func(err error) (*headwaterv1.WriteToLogBatchResponse, error) {
 		return nil, forWrite(err, false, req.GetToken())
 	}
-	ns, err := s.dir.messages(ctx, req.GetNamespace())
+	ns, err := s.dir.messages(ctx, req.GetNamespace(), "WriteToLogBatch")
 	if err != nil {
 		return refuse(err)
 	}
@@ -110,6 +110,8 @@ type messageRequest interface {
 	GetKey() string
 	GetPayload() []byte
 	GetHeaders() map[string]string
+	GetTargets() []string
+	GetLifecycle() *headwaterv1.MessageLifecycle
 	GetToken() *headwaterv1.IdempotencyToken
 }
 
@@ -129,7 +131,11 @@ func message(ns *Namespace, q messageRequest) (*delivery.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &delivery.Message{Key: q.GetKey(), Payload: q.GetPayload(), Headers: headers, Token: tok}, nil
+	m := &delivery.Message{Key: q.GetKey(), Body: delivery.Body{Payload: q.GetPayload(), Headers: headers, Targets: q.GetTargets()}, Token: tok}
+	if err := checkTargets(ns, m.Targets); err != nil {
+		return nil, err
+	}
+	return m, lifecycle(ns, q.GetLifecycle(), &m.Body)
 }
 
 // written is the answer to a message. sent is the token that came with it.
@@ -138,6 +144,7 @@ func written(ns *Namespace, w *delivery.Written, err error, sent *headwaterv1.Id
 	switch {
 	case err == nil:
 		res.Durable = headwaterv1.WriteToLogResponse_SUCCEEDED
+		res.MessageId = ns.messageID(w.Partition, w.Offset)
 		res.Result.Position, res.Result.Durability, res.Result.Duplicate = ns.Stream.Position(w.Partition, w.Offset), ns.durability(), duplicateOf(w.Duplicate, w.Unsure)
 	case errors.Is(err, wal.ErrUnknown):
 		res.Durable, res.Result.Duplicate = headwaterv1.WriteToLogResponse_UNKNOWN, headwaterv1.WriteResult_UNKNOWN

@@ -127,6 +127,9 @@ func TestAbsentIsNotZero(t *testing.T) {
 	list := func(more string) string {
 		return `{"namespace": "counts"` + more + `}`
 	}
+	words := func(more string) string {
+		return `{"namespace": "words"` + more + `}`
+	}
 	add := func(delta int, bounds string) string {
 		return fmt.Sprintf(`{"namespace": "counts", "counter": "bound", "delta": %d, "bounds": {%s}}`, delta, bounds)
 	}
@@ -163,6 +166,9 @@ func TestAbsentIsNotZero(t *testing.T) {
 		{"headwater.v1.DeadLetterSelection.key", "LogService.ListDeadLetters", letters(""), letters(`"key": ""`), count("deadLetters"), "1", "0"},
 		{"headwater.v1.DeadLetterSelection.target", "LogService.ListDeadLetters", letters(""), letters(`"target": ""`), count("deadLetters"), "1", "1"}, // those of no delivery
 		{"headwater.v1.ListDeadLettersRequest.page_size", "LogService.ListDeadLetters", list(""), list(`, "pageSize": 0`), count("deadLetters"), "1", apierrors.BadPageSize},
+		{"headwater.v1.ListDelayedRequest.key", "LogService.ListDelayed", words(""), words(`, "key": ""`), count("messages"), "0", apierrors.BadLogKey},
+		{"headwater.v1.ListDelayedRequest.page_size", "LogService.ListDelayed", words(""), words(`, "pageSize": 0`), count("messages"), "0", apierrors.BadPageSize},
+		{"headwater.v1.CancelDelayedRequest.Selection.key", "LogService.CancelDelayed", words(`, "selection": {}`), words(`, "selection": {"key": ""}`), count(""), apierrors.BadMessageID, apierrors.BadLogKey},
 		{"headwater.v1.RedriveDeadLettersRequest.rate", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "rate": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.RedriveDeadLettersRequest.max", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "max": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.ListNamespacesRequest.page_size", "NamespaceService.ListNamespaces", `{}`, `{"pageSize": 0}`, count("namespaces"), "0", apierrors.BadPageSize},

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
@@ -204,7 +203,7 @@ func (r *room) openLog(n *Namespace, progress *wal.Progress) consumers.Applier {
 	})
 	a := delivery.NewApplier(delivery.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{Log: n.Stream.Log(), Letters: n.Letters, Applied: consumers.AdvanceOf(progress), Clock: &r.clock, Ledger: store}, Store: store,
-		Window: func(uint64) (time.Duration, error) { return c.Tokens.Window, nil },
+		Rules: func(uint64) (*delivery.Rules, error) { return &delivery.Rules{Window: c.Tokens.Window}, nil },
 	})
 	owner := delivery.NewLocal(progress)
 	owner.SetAll(&delivery.Replica{Store: store, Applier: a})

@@ -107,7 +107,7 @@ func (t *tail) refused(ctx context.Context, entries []wal.Entry) (map[wal.Offset
 
 // skip leaves out what the caller did not ask for, and the log's own records.
 func (t *tail) skip(rec *wal.Record) bool {
-	return rec.Kind == wal.KindBarrier || t.kind != nil && rec.Kind.String() != *t.kind || t.key != nil && keyOf(rec) != *t.key
+	return rec.Kind == wal.KindBarrier || rec.Kind == wal.KindDelivery && t.kind == nil || t.kind != nil && rec.Kind.String() != *t.kind || t.key != nil && keyOf(rec) != *t.key
 }
 
 // pass leaves a record out. Nobody comes back to it.

@@ -51,6 +51,8 @@ type Config struct {
 	// TimeSeries and Lifecycle are zero unless Abstraction is TimeSeries.
 	TimeSeries TimeSeriesConfig `json:"timeseries,omitzero"`
 	Lifecycle  LifecycleConfig  `json:"lifecycle,omitzero"`
+	// Delivery is zero unless Abstraction is Log.
+	Delivery DeliveryConfig `json:"delivery,omitzero"`
 	// DeadLetters is how long they are kept.
 	DeadLetters DeadLetterConfig `json:"dead_letters,omitzero"`
 }

@@ -149,6 +149,7 @@ func (c *Config) settings() []setting {
 	if c.Abstraction == Counter {
 		ss = append(ss, c.Counter.settings()...)
 	}
+	ss = append(ss, c.Delivery.settings()...)
 	if c.Abstraction == TimeSeries {
 		ss = append(ss, c.TimeSeries.settings()...)
 		if c.Lifecycle.CloseAfter > 0 {
@@ -255,6 +256,14 @@ func (c *Config) Marshal() string {
 		if strings.HasPrefix(s.path, "storage.") {
 			if child(root, "storage") == nil {
 				add(root, "storage", c.storageNode())
+			}
+			continue
+		}
+		if strings.HasPrefix(s.path, "delivery.targets.") {
+			if child(root, "delivery") == nil {
+				d := &yaml.Node{Kind: yaml.MappingNode}
+				add(root, "delivery", d)
+				add(d, "targets", c.Delivery.targetsNode())
 			}
 			continue
 		}

@@ -27,6 +27,9 @@ type Defaults struct {
 	// Clusters are those that the process is configured with: name to type, as in main:
 	// clickhouse. Nil: not known, any is let pass.
 	Clusters map[string]string
+	// Secrets are the names of those that the process is configured with. Nil: not known, any
+	// is let pass.
+	Secrets map[string]bool
 }
 
 // Document is a namespace document as it was written, read and found valid.
@@ -36,8 +39,7 @@ type Document struct {
 
 	// The parts that no abstraction of this build acts on. Parse refuses them,
 	// so here they are zero; they are read so that a mistake in them is found.
-	Access   []Grant
-	Delivery DeliverySettings
+	Access []Grant
 
 	lines map[string]int
 }
@@ -49,29 +51,6 @@ func (d *Document) Sets(path string) bool { _, ok := d.lines[path]; return ok }
 type Grant struct {
 	Principal string
 	Grants    []string // read, write, delete, admin
-}
-
-// DeliverySettings is the delivery block.
-type DeliverySettings struct {
-	Target      TargetSettings
-	Retry       RetrySettings
-	DeadLetters bool
-}
-
-// TargetSettings is where messages go: exactly one of the four.
-type TargetSettings struct {
-	Namespace, KafkaTopic   string
-	HTTPURL                 string
-	HTTPHeaders             map[string]string
-	GRPCAddress, GRPCMethod string
-}
-
-// RetrySettings is how often and how fast a delivery is tried again.
-type RetrySettings struct {
-	Initial    time.Duration
-	Multiplier float64
-	Max        time.Duration
-	Attempts   int64 // 0: without an end
 }
 
 var nameRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,47}$`)
@@ -115,6 +94,7 @@ func Parse(doc string, def Defaults) (*Document, error) {
 	r.finish()
 	w.clusters = def.Clusters
 	w.validate(d)
+	w.validateDelivery(d.Config.Abstraction, &r.delivery, def.Secrets)
 	if err := w.err(); err != nil {
 		return nil, err
 	}

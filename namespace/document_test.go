@@ -257,9 +257,10 @@ func TestMarshalIsADocumentOfTheSameConfig(t *testing.T) {
 func TestDiffSeesEveryField(t *testing.T) {
 	t.Parallel()
 	for doc, least := range map[string]int{
-		"namespace: a\nabstraction: kv\nowners: [x]\n":                                                                                     25,
-		"namespace: a\nabstraction: counter\nowners: [x]\ncounter: {floor: 1, ceiling: 2}\n":                                               29,
-		"namespace: a\nabstraction: timeseries\nowners: [x]\ntimeseries: {blocked: [b]}\nlifecycle: {close_after: 1h, delete_after: 2h}\n": 29,
+		"namespace: a\nabstraction: kv\nowners: [x]\n":                                                                                                                                      25,
+		"namespace: a\nabstraction: counter\nowners: [x]\ncounter: {floor: 1, ceiling: 2}\n":                                                                                                29,
+		"namespace: a\nabstraction: timeseries\nowners: [x]\ntimeseries: {blocked: [b]}\nlifecycle: {close_after: 1h, delete_after: 2h}\n":                                                  29,
+		"namespace: a\nabstraction: log\nowners: [x]\ndelivery: {targets: [{name: x, http: {url: 'http://example.com/', method: PUT, headers: {a: b}, secret: s}}], allow: {hosts: [h]}}\n": 40,
 	} {
 		t.Run(mustParse(t, doc).Name+" "+string(mustParse(t, doc).Abstraction), func(t *testing.T) {
 			t.Parallel()
@@ -290,7 +291,8 @@ func diffSeesEveryField(t *testing.T, d *Config, least int) {
 			return
 		}
 		if path == ".Version" || d.Abstraction != KV && strings.HasPrefix(path, ".KV.") || d.Abstraction != Counter && strings.HasPrefix(path, ".Counter.") ||
-			d.Abstraction != TimeSeries && (strings.HasPrefix(path, ".TimeSeries.") || strings.HasPrefix(path, ".Lifecycle.")) {
+			d.Abstraction != TimeSeries && (strings.HasPrefix(path, ".TimeSeries.") || strings.HasPrefix(path, ".Lifecycle.")) ||
+			d.Abstraction != Log && strings.HasPrefix(path, ".Delivery.") || d.Abstraction == Log && strings.HasPrefix(path, ".SLO.") {
 			return // not in force for it
 		}
 		fields++
@@ -303,6 +305,10 @@ func diffSeesEveryField(t *testing.T, d *Config, least int) {
 			v.SetInt(v.Int() + 1)
 		case reflect.Bool:
 			v.SetBool(!v.Bool())
+		case reflect.Float64:
+			v.SetFloat(v.Float() + 1)
+		case reflect.Map:
+			v.Set(reflect.ValueOf(map[string]string{"a": "other"}))
 		default:
 			t.Fatalf("%s: what is a %s?", path, v.Kind())
 		}
@@ -313,7 +319,7 @@ func diffSeesEveryField(t *testing.T, d *Config, least int) {
 	}
 	c := *d
 	c.Owners, c.Storage, c.Counter.Windows = slices.Clone(c.Owners), slices.Clone(c.Storage), slices.Clone(c.Counter.Windows)
-	c.TimeSeries.Blocked = slices.Clone(c.TimeSeries.Blocked)
+	c.TimeSeries.Blocked, c.Delivery.Targets, c.Delivery.Allow.Hosts = slices.Clone(c.TimeSeries.Blocked), slices.Clone(c.Delivery.Targets), slices.Clone(c.Delivery.Allow.Hosts)
 	if c.Counter.Floor != nil {
 		floor, ceiling := *c.Counter.Floor, *c.Counter.Ceiling
 		c.Counter.Floor, c.Counter.Ceiling = &floor, &ceiling

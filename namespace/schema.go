@@ -41,7 +41,7 @@ var knownPaths = []string{
 	"timeseries.index", "timeseries.blocked",
 	"lifecycle.close_after", "lifecycle.delete_after",
 	"dead_letters", "dead_letters.retention", "dead_letters.max_bytes",
-	"delivery.target", "delivery.retry", "delivery.dead_letters",
+	"delivery.targets", "delivery.retry", "delivery.keep_done", "delivery.allow",
 }
 
 // raw holds the values whose text is not their type in Config, until finish.
@@ -57,6 +57,7 @@ type raw struct {
 	series      TimeSeriesConfig
 	buckets     int64
 	lifecycle   LifecycleConfig
+	delivery    rawDelivery
 }
 
 // defaultDeadLetters is how long dead letters are kept unless a document says.
@@ -64,7 +65,7 @@ var defaultDeadLetters = DeadLetterConfig{Retention: 720 * time.Hour, MaxBytes: 
 
 func newRaw(d *Document) *raw {
 	return &raw{d: d, order: "ascending", consistency: readYourWrites, partitions: int64(d.Config.Partitions), chunk: mib, letters: defaultDeadLetters, counter: CounterConfig{Accuracy: "eventual", EventRetention: 720 * time.Hour},
-		series: TimeSeriesConfig{Slice: 24 * time.Hour, Bucket: time.Hour, AcceptFuture: 5 * time.Second}, buckets: 4}
+		series: TimeSeriesConfig{Slice: 24 * time.Hour, Bucket: time.Hour, AcceptFuture: 5 * time.Second}, buckets: 4, delivery: newRawDelivery()}
 }
 
 // finish fills in what depends on the abstraction.
@@ -88,6 +89,7 @@ func (r *raw) finish() {
 	case TimeSeries:
 		r.finishSeries()
 	case Log:
+		r.finishDelivery()
 	default:
 		return
 	}
@@ -189,7 +191,7 @@ func documentSchema(r *raw) reader {
 			field{"retention", duration(&r.letters.Retention, time.Minute, tenYears, true)},
 			field{"max_bytes", size(&r.letters.MaxBytes, mib, tib, true)},
 		)},
-		field{"delivery", deliverySchema(&d.Delivery)},
+		field{"delivery", deliverySchema(&r.delivery)},
 	)
 }
 
@@ -222,24 +224,5 @@ func timeSeriesSchema(r *raw) reader {
 		field{"accept_future", duration(&t.AcceptFuture, time.Second, millionHours, true)},
 		field{"index", texts(&t.Index, maxIndexKeys, 256)},
 		field{"blocked", texts(&t.Blocked, 10_000, 1024)},
-	)
-}
-
-func deliverySchema(d *DeliverySettings) reader {
-	t := &d.Target
-	return mapping(
-		field{"target", mapping(
-			field{"namespace", text(&t.Namespace, 1, 48)},
-			field{"kafka_topic", text(&t.KafkaTopic, 1, 249)},
-			field{"http", mapping(field{"url", text(&t.HTTPURL, 1, 2048)}, field{"headers", textMap(&t.HTTPHeaders, 32, 1024)})},
-			field{"grpc", mapping(field{"address", text(&t.GRPCAddress, 1, 256)}, field{"method", text(&t.GRPCMethod, 1, 256)})},
-		)},
-		field{"retry", mapping(
-			field{"initial", duration(&d.Retry.Initial, time.Millisecond, time.Hour, false)},
-			field{"multiplier", number(&d.Retry.Multiplier, 1, 100)},
-			field{"max", duration(&d.Retry.Max, time.Millisecond, 24*time.Hour, false)},
-			field{"attempts", integer(&d.Retry.Attempts, 0, 1_000_000)},
-		)},
-		field{"dead_letters", boolean(&d.DeadLetters)},
 	)
 }

@@ -75,9 +75,6 @@ func (w *walker) validateBuild(d *Document) {
 	if c.Abstraction != Log {
 		return
 	}
-	if w.sets("delivery") {
-		w.at("delivery", "", "is not in this build; readers follow the log with ReadLog")
-	}
 	if w.sets("slo") {
 		w.at("slo", "", "a log namespace does not act on it; leave it out")
 	}

@@ -16,6 +16,7 @@
 //	batch_test.go   batches that share tokens
 //	again_test.go   copies of conditional writes that were raised above others
 //	leak_test.go    nothing is left running after Close and Drain
+//	delivery_test.go kills while messages are delivered, tried again and cancelled
 //	workers_test.go a gateway and workers on Cassandra: one thing after the other that may happen to them
 //	torture_test.go everything at once that may happen to a cluster (cluster_test.go, proxy_test.go): three brokers,
 //	                Cassandra, two gateways, three workers; without the race detector, for which two cores are too few

@@ -152,7 +152,7 @@ func openPipeline(fs vfs.FS, now func() time.Time) (_ *pipeline, err error) {
 	}
 	messages := delivery.NewApplier(delivery.ApplierConfig{
 		LoopConfig: consumers.LoopConfig{Log: m.Stream.Log(), Letters: m.Letters, Applied: consumers.AdvanceOf(progress), Clock: &p.clock, Ledger: p.messages}, Store: p.messages,
-		Window: func(uint64) (time.Duration, error) { return window, nil }})
+		Rules: func(uint64) (*delivery.Rules, error) { return &delivery.Rules{Window: window}, nil }})
 	owner := delivery.NewLocal(progress)
 	owner.SetAll(&delivery.Replica{Store: p.messages, Applier: messages})
 	m.Applier = owner

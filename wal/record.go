@@ -24,12 +24,14 @@ const (
 	KindTimeSeries Kind = 18 // events of time series; payload in package timeseries
 	KindMessage    Kind = 32 // a message of a log namespace; the payload is the caller's
 	KindEnvelope   Kind = 33 // the same with more than a payload; see package wal/delivery
+	KindDelivery   Kind = 34 // what becomes of messages that wait to be delivered; see package wal/delivery
 )
 
 // kindNames are the kinds of the registry, by their names. To readers a message is one, whatever it is written with.
 var kindNames = map[Kind]string{
 	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter", KindClaim: "claim", KindMark: "mark",
 	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message", KindEnvelope: "message",
+	KindDelivery: "delivery",
 }
 
 func (k Kind) String() string {

@@ -62,6 +62,9 @@ const (
 	BadAggregation = "HW-1048"
 	TooManyGroups  = "HW-1049"
 	BadHeader      = "HW-1050"
+	BadTarget      = "HW-1051"
+	BadLifecycle   = "HW-1052"
+	BadMessageID   = "HW-1053"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -74,6 +77,7 @@ const (
 	ReservationNotFound = "HW-1108"
 	StoreNotFound       = "HW-1109"
 	JobNotFound         = "HW-1110"
+	MessageNotFound     = "HW-1111"
 
 	// Conflicts with what is there.
 	TokenReused              = "HW-1201"
@@ -309,6 +313,15 @@ var reasons = []Reason{
 	{ID: BadHeader, Code: codes.InvalidArgument,
 		Title: "header of a message is not valid",
 		Do:    `Send at most 64, 16 KiB in all: names of 1 to 128 letters, digits, "-", "_" and ".", values of up to 4 KiB of UTF-8 without line breaks.`},
+	{ID: BadTarget, Code: codes.InvalidArgument,
+		Title: "target of a message is not valid",
+		Do:    "Name targets of the namespace's document (delivery.targets), each once, at most 16; none: those that are default."},
+	{ID: BadLifecycle, Code: codes.InvalidArgument,
+		Title: "time of a message's delivery is not valid",
+		Do:    "Send delay or deliver_at, at most ten years ahead, and no time that has long passed; the namespace needs targets."},
+	{ID: BadMessageID, Code: codes.InvalidArgument,
+		Title: "message is not named as one is",
+		Do:    "Send message_id as WriteToLog answered it, or the token of the message, with its key where it has one."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},
@@ -339,6 +352,9 @@ var reasons = []Reason{
 	{ID: JobNotFound, Code: codes.NotFound,
 		Title: "no such job",
 		Do:    "Look at `headwater jobs`; jobs that ended are forgotten after a while and with the process."},
+	{ID: MessageNotFound, Code: codes.NotFound,
+		Title: "nothing is known of the message",
+		Do:    "It went to no target, or ended longer ago than delivery.keep_done; of a token also: it is older than tokens.window. ReadLog may still have it."},
 	{ID: TokenReused, Code: codes.AlreadyExists,
 		Title: "token was used for another request",
 		Do:    "Make a new token for a new request; send a retry unchanged."},

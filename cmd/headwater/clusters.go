@@ -103,3 +103,31 @@ func (c *configFile) checkCluster(n *yaml.Node, cl server.Cluster) {
 		c.wrong(n, "clusters.%s.%w", n.Value, err)
 	}
 }
+
+// secretList reads the setting secrets: files by name.
+func (c *configFile) secretList(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		c.wrong(n, "secrets: expected secrets, each as `name: { file: ... }`")
+		return
+	}
+	c.secrets = make(map[string]string)
+	for i := 0; i < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if _, twice := c.secrets[k.Value]; twice {
+			c.wrong(k, "secret %.64q is there twice", k.Value)
+			continue
+		}
+		if !clusterName.MatchString(k.Value) {
+			c.wrong(k, "%.80q is not a secret's name; it takes 1 to 64 of a-z, 0-9 and -, beginning with a letter", k.Value)
+			continue
+		}
+		var file string
+		c.mapping(v, "secrets."+k.Value+".", map[string]string{"file": ""}, func(_, _ string, v *yaml.Node) {
+			c.text("secrets."+k.Value+".file", v, &file)
+		})
+		if file == "" {
+			c.wrong(k, "secrets.%s.file: is missing; it takes the path of a file", k.Value)
+		}
+		c.secrets[k.Value] = file
+	}
+}

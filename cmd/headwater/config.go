@@ -29,7 +29,7 @@ var (
 		"allowed_hosts": "allowed-hosts",
 		"drain_delay":   "drain-delay", "shutdown_timeout": "shutdown-timeout", "start_timeout": "start-timeout", "free_space_floor": "free-space-floor", "verify_interval": "verify-interval", "log_level": "log-level",
 		"internal": "internal", "advertise": "advertise", "abstractions": "abstractions",
-		"log": "", "clusters": "", "internal_tls": "",
+		"log": "", "clusters": "", "internal_tls": "", "secrets": "",
 	}
 	logSettings = map[string]string{
 		"brokers": "kafka-brokers", "replication_factor": "kafka-replication-factor", "topic_prefix": "kafka-topic-prefix",
@@ -50,6 +50,7 @@ type configFile struct {
 	logType string // log.type
 	// clusters and kafka are what the flags have no place for.
 	clusters map[string]server.Cluster
+	secrets  map[string]string
 	kafka    server.KafkaSecurity
 	internal *server.TLSFiles
 	errs     []error
@@ -80,7 +81,7 @@ func readConfig(path string, flags *pflag.FlagSet, cfg *server.Config) error {
 			c.errs = append(c.errs, errors.Join(fmt.Errorf("%s: log.type is kafka and there are no brokers; set log.brokers or --kafka-brokers", path), err))
 		}
 	}
-	cfg.Clusters, cfg.Kafka, cfg.InternalTLS = c.clusters, c.kafka, c.internal
+	cfg.Clusters, cfg.Kafka, cfg.InternalTLS, cfg.Secrets = c.clusters, c.kafka, c.internal, c.secrets
 	return errors.Join(c.errs...)
 }
 
@@ -126,6 +127,8 @@ func (c *configFile) setting(key, flag string, v *yaml.Node) {
 	switch key {
 	case "clusters":
 		c.clusterList(v)
+	case "secrets":
+		c.secretList(v)
 	case "log":
 		c.log(v)
 	case "internal_tls":

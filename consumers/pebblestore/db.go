@@ -105,11 +105,12 @@ func (d *DB) Sync() error {
 // nothing of the iterator; its error ends the walk and is returned.
 func (d *DB) Each(table byte, p wal.Partition, do func(*pebble.Iterator) error) error {
 	lo, hi := Span(table, p)
-	return d.each(lo, hi, do)
+	return d.Range(lo, hi, do)
 }
 
 // each is Each of the keys of lo <= key < hi.
-func (d *DB) each(lo, hi []byte, do func(*pebble.Iterator) error) (err error) {
+// Range calls do with each row of lo <= key < hi, until it returns an error, which is returned as it is.
+func (d *DB) Range(lo, hi []byte, do func(*pebble.Iterator) error) (err error) {
 	it, err := d.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func (s *Store[S, E]) Exceptions(
 		return nil
 	}
 	var stop error
-	err := s.DB.each(appendExceptionKey(nil, p, from), appendExceptionKey(nil, p, to), func(it *pebble.Iterator) error {
+	err := s.DB.Range(appendExceptionKey(nil, p, from), appendExceptionKey(nil, p, to), func(it *pebble.Iterator) error {
 		if ctx.Err() != nil {
 			stop = context.Cause(ctx)
 			return stop

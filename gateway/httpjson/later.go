@@ -1,7 +1,6 @@
 package httpjson
 
 import (
-	"net/http"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -14,12 +13,9 @@ import (
 
 // laterFields are fields of requests, by message.
 var laterFields = map[string][]string{
-	"WriteToLogRequest":  {"targets", "lifecycle"},
-	"MutateItemsRequest": {"add", "event", "message"}, // of its mutations
+	"WriteToLogRequest":  {"target", "replace", "originalWriteTime"}, // the last two of its lifecycle
+	"MutateItemsRequest": {"add", "event", "message"},                // of its mutations
 }
-
-// laterHeaders are those of POST /v1/log, as prefixes.
-var laterHeaders = []string{"Headwater-Delay", "Headwater-Target"}
 
 // rpcPath reports whether a path has the form of an RPC's.
 func rpcPath(path string) bool {
@@ -45,18 +41,6 @@ func laterField(m proto.Message, err error) error {
 	for _, f := range laterFields[string(m.ProtoReflect().Descriptor().Name())] {
 		if f == name {
 			return apierrors.Wrap(apierrors.NotOffered, err, "%s is not in this build; send the request without it, or use a server that has it", name)
-		}
-	}
-	return nil
-}
-
-// laterHeader refuses the headers of a message that this build would pass over.
-func laterHeader(h http.Header) error {
-	for name := range h {
-		for _, p := range laterHeaders {
-			if strings.HasPrefix(name, p) {
-				return apierrors.New(apierrors.NotOffered, "header %s is not in this build; send the message without it, or use a server that has it", clip(name))
-			}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -56,7 +57,8 @@ func (x *exchange) plainLog(srv headwaterv1.LogServiceServer, escaped []string) 
 }
 
 func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key string) error {
-	if err := laterHeader(x.r.Header); err != nil {
+	targets, lifecycle, err := messageDelivery(x.r.Header)
+	if err != nil {
 		return err
 	}
 	token, err := x.plainToken()
@@ -81,7 +83,7 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 	ctx, cancel := x.context(headwaterv1.LogService_WriteToLog_FullMethodName, timeout)
 	defer cancel()
 	res, err := invoke(ctx, x, srv, headwaterv1.LogService_WriteToLog_FullMethodName,
-		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token, Headers: headers}, srv.WriteToLog)
+		&headwaterv1.WriteToLogRequest{Namespace: namespace, Key: key, Payload: payload, Token: token, Headers: headers, Targets: targets, Lifecycle: lifecycle}, srv.WriteToLog)
 	if err != nil {
 		return err
 	}
@@ -97,6 +99,38 @@ func (x *exchange) writeLog(srv headwaterv1.LogServiceServer, namespace, key str
 	default:
 		return apierrors.New(apierrors.AppendUnknown, "the message may be in the log: %s; send it again with the same token", res.GetMessage()).ForWrite(apierrors.Unknown, res.GetResult().GetToken())
 	}
+}
+
+// The headers of the request that say how the message is delivered.
+const (
+	targetHeader    = "Headwater-Target"
+	delayHeader     = "Headwater-Delay"
+	deliverAtHeader = "Headwater-Deliver-At"
+)
+
+// messageDelivery is how the message is delivered.
+func messageDelivery(h http.Header) (targets []string, l *headwaterv1.MessageLifecycle, err error) {
+	bad := func(name, how string) error {
+		return apierrors.New(apierrors.BadParameter, "header %s is %s; %s", name, clip(strings.Join(h[name], ", ")), how)
+	}
+	if v := h[delayHeader]; len(v) > 0 {
+		d, err := time.ParseDuration(v[0])
+		if err != nil || len(v) > 1 {
+			return nil, nil, bad(delayHeader, "write it once, as in 90s or 24h")
+		}
+		l = &headwaterv1.MessageLifecycle{Delay: durationpb.New(d)}
+	}
+	if v := h[deliverAtHeader]; len(v) > 0 {
+		at, err := time.Parse(time.RFC3339Nano, v[0])
+		if err != nil || len(v) > 1 {
+			return nil, nil, bad(deliverAtHeader, "write it once, as in 2026-01-31T12:00:00Z")
+		}
+		if l == nil {
+			l = &headwaterv1.MessageLifecycle{}
+		}
+		l.DeliverAt = timestamppb.New(at)
+	}
+	return h[targetHeader], l, nil
 }
 
 // messageHeader begins the name of a header of the request that is a header of the message.

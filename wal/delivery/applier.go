@@ -2,6 +2,9 @@ package delivery
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/headwater-db/headwater/consumers"
@@ -12,9 +15,42 @@ import (
 type ApplierConfig struct {
 	consumers.LoopConfig
 	Store Store
-	// Window returns the token window of a namespace version. An error is transient:
-	// the record waits until the version is known.
-	Window func(version uint64) (time.Duration, error)
+	// Rules returns those of a namespace version. An error is transient: the record
+	// waits until the version is known.
+	Rules func(version uint64) (*Rules, error)
+	// Next is told of deliveries that may begin now, or have another time than before. In the
+	// goroutine of the partition; nil: nobody delivers.
+	Next func(p wal.Partition, next []Delivery)
+}
+
+// Rules are what a version of a namespace's document says of its messages. They are not changed.
+type Rules struct {
+	Window  time.Duration // of tokens
+	Targets []Target
+}
+
+// Target is where messages may go, by a name of its own.
+type Target struct {
+	Name    string
+	Ordered bool // the messages of a key one after the other
+	Default bool // those too that name no target
+}
+
+// Aims are the targets of a message. names are known.
+func (r *Rules) Aims(names []string) (as []Aim, err error) {
+	for i := range r.Targets {
+		if t := &r.Targets[i]; len(names) == 0 && t.Default {
+			as = append(as, Aim{t.Name, t.Ordered})
+		}
+	}
+	for _, name := range names {
+		i := slices.IndexFunc(r.Targets, func(t Target) bool { return t.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("the namespace has no target %.64q", name)
+		}
+		as = append(as, Aim{name, r.Targets[i].Ordered})
+	}
+	return as, nil
 }
 
 // Applier decides which messages count: the loop that all abstractions share, with
@@ -27,23 +63,49 @@ type Applier struct {
 // NewApplier returns an applier that has no partitions yet; see Loop.Assign.
 func NewApplier(cfg ApplierConfig) *Applier {
 	a := &Applier{cfg: cfg}
-	cfg.Kinds = []wal.Kind{wal.KindMessage, wal.KindEnvelope}
+	cfg.Kinds = []wal.Kind{wal.KindMessage, wal.KindEnvelope, wal.KindDelivery}
 	cfg.Machine = func(p *consumers.Part) consumers.Machine {
-		return &machine{consumers.NewBatched(p, cfg.Store, cfg.Store.Begin, nil), a}
+		m := &machine{a: a, p: p.Partition()}
+		m.Batched = consumers.NewBatched(p, cfg.Store, cfg.Store.Begin, func() { m.used = nil })
+		return m
 	}
 	a.Loop = consumers.NewLoop(cfg.LoopConfig)
 	return a
 }
 
 // machine is the rules of one partition: a message counts unless its token was
-// used before.
+// used before, and goes into the outbox where it has targets.
 type machine struct {
 	consumers.Batched[TokenEntry, Batch]
-	a *Applier
+	a    *Applier
+	p    wal.Partition
+	used Batch // the open batch, where it has changed what waits
 }
+
+// outbox is the open batch, to change what waits.
+func (m *machine) outbox() Batch {
+	m.used = m.Open()
+	return m.used
+}
+
+// Commit implements consumers.Machine.
+func (m *machine) Commit(ctx context.Context, st *consumers.State) error {
+	used := m.used
+	err := m.Batched.Commit(ctx, st)
+	if err == nil && used != nil && m.a.cfg.Next != nil {
+		m.a.cfg.Next(m.p, used.Next())
+	}
+	return err
+}
+
+// Save implements consumers.Machine.
+func (m *machine) Save(ctx context.Context, st *consumers.State) error { return m.Commit(ctx, st) }
 
 // Record implements consumers.Machine.
 func (m *machine) Record(ctx context.Context, r *consumers.Run) error {
+	if r.Record.Kind == wal.KindDelivery {
+		return m.event(ctx, r)
+	}
 	keys := [1][]byte{r.Record.RoutingKey}
 	return r.Call(ctx, 0, keys[:], func(ctx context.Context) error { return m.message(ctx, r) })
 }
@@ -55,18 +117,24 @@ func (m *machine) Again(ctx context.Context, r *consumers.Run, _ int) error {
 
 func (m *machine) message(ctx context.Context, r *consumers.Run) error {
 	rec := &r.Record
-	if _, err := DecodeBody(rec); err != nil {
+	body, err := DecodeBody(rec)
+	if err != nil {
 		return consumers.PoisonUnlessNewer(err)
 	}
-	if rec.Token.IsZero() { // it can have no copies
-		return nil
-	}
-	window, err := m.a.cfg.Window(rec.NamespaceVersion)
+	rules, err := m.a.cfg.Rules(rec.NamespaceVersion)
 	if err != nil {
 		return err
 	}
+	aims, err := rules.Aims(body.Targets)
+	if err != nil {
+		return fmt.Errorf("%w: %w", consumers.ErrPoison, err)
+	}
+	if rec.Token.IsZero() { // it can have no copies
+		m.add(r, &body, aims)
+		return nil
+	}
 	id := wal.IDOf(rec.RoutingKey, rec.Token.Nonce)
-	v, err := r.Judge(ctx, 0, rec.RoutingKey, rec.Token, id, rec.RequestHash, window.Microseconds())
+	v, err := r.Judge(ctx, 0, rec.RoutingKey, rec.Token, id, rec.RequestHash, rules.Window.Microseconds())
 	if err != nil || v != consumers.Fresh {
 		return err
 	}
@@ -74,19 +142,35 @@ func (m *machine) message(ctx context.Context, r *consumers.Run) error {
 	r.Observe(rec.Token.GenerationTime)
 	m.SaveToken(id, &TokenEntry{ID: id, Hash: rec.RequestHash, Offset: r.Entry.Offset, LogTime: r.LogTime, Time: rec.Token.GenerationTime})
 	r.CountApplied(1)
+	m.add(r, &body, aims)
 	return nil
 }
 
-// Sweep forgets the tokens that are out of the window, by log time. It runs in the
+// add puts a message that counts into the outbox.
+func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
+	if len(aims) == 0 {
+		return
+	}
+	r.Changed()
+	rec := &r.Record
+	m.outbox().Add(&Pending{
+		Offset: r.Entry.Offset, LogTime: r.LogTime, Due: body.Due(r.LogTime), Key: rec.RoutingKey, Keyless: string(rec.RoutingKey) == string(rec.Token.Nonce[:]),
+		Token: rec.Token, Payload: body.Payload, Headers: body.Headers, Aims: aims,
+	})
+}
+
+// Sweep forgets the tokens that are out of the window, by log time, and what ended before
+// ended, in microseconds since 1970. more: there is more of that. It runs in the
 // partition's goroutine, between batches; see consumers.Runner.Do.
-func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration) error {
+func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, ended int64) (more bool, err error) {
 	part := a.Part(p)
 	if part == nil {
-		return consumers.ErrNotAssigned
+		return false, consumers.ErrNotAssigned
 	}
+	horizon := part.State().LogTime - window.Microseconds()
 	if part.Parking().Len() > 0 { // a parked record may be older than anything
-		return nil
+		horizon = math.MinInt64
 	}
-	_, err := a.cfg.Store.Sweep(ctx, p, part.State().LogTime-window.Microseconds())
-	return err
+	_, more, err = a.cfg.Store.Sweep(ctx, p, horizon, ended)
+	return more, err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Outcome is what became of one message of WriteAll; Err is as of Write.
-type Outcome struct {
+// WriteOutcome is what became of one message of WriteAll; Err is as of Write.
+type WriteOutcome struct {
 	Written
 	Err error
 }
@@ -26,9 +26,9 @@ func NonceOf(batch wal.Nonce, i int) (n wal.Nonce) {
 
 // WriteAll is Write of several messages, which share a call to the log. Those of one key are appended in their order. Each has
 // an outcome of its own.
-func (db *DB) WriteAll(ctx context.Context, ms []*Message) []Outcome {
+func (db *DB) WriteAll(ctx context.Context, ms []*Message) []WriteOutcome {
 	opts := db.options()
-	w := &batch{db: db, out: make([]Outcome, len(ms)), recs: make([]*wal.Record, len(ms))}
+	w := &batch{db: db, out: make([]WriteOutcome, len(ms)), recs: make([]*wal.Record, len(ms))}
 	asks := make([]consumers.Asking[TokenEntry], 0, len(ms))
 	of := make([]int, 0, len(ms))
 	for i, m := range ms {
@@ -56,7 +56,7 @@ func (db *DB) WriteAll(ctx context.Context, ms []*Message) []Outcome {
 // batch is one WriteAll on its way.
 type batch struct {
 	db   *DB
-	out  []Outcome
+	out  []WriteOutcome
 	recs []*wal.Record
 	as   []wal.Appending
 	of   []int // the message of each

@@ -33,9 +33,8 @@ func NewDB(cfg DBConfig) *DB {
 
 // Message is a message on its way in.
 type Message struct {
-	Key     string // "": it is spread by its token, which a copy carries too
-	Payload []byte
-	Headers []Header // of HeadersOf
+	Key  string // "": it is spread by its token, which a copy carries too
+	Body        // Headers of HeadersOf
 	// Token with a zero Nonce is made by the server, as is a zero GenerationTime.
 	Token wal.Token
 }
@@ -55,8 +54,8 @@ func (db *DB) record(m *Message, opts *consumers.FrontOptions) *wal.Record {
 	if m.Key == "" {
 		rec.RoutingKey = m.Token.Nonce[:]
 	}
-	rec.RequestHash = hashOf(rec.RoutingKey, m.Payload, m.Headers)
-	rec.Kind, rec.Payload = (&Body{Payload: m.Payload, Headers: m.Headers}).encode()
+	rec.RequestHash = hashOf(rec.RoutingKey, &m.Body)
+	rec.Kind, rec.Payload = m.encode()
 	return rec
 }
 
@@ -130,19 +129,31 @@ func (db *DB) Refused(ctx context.Context, p wal.Partition, from, to wal.Offset)
 // messageForm is the version of the canonical form of a message:
 //
 //	key blob | payload blob | (header's name blob | header's value blob)...
+//	  [ | empty blob | targets | target's name blob... | delay | deliver_at ]
 //
 // where a blob is its length as a varint and its bytes. The key of a message without
-// one is its nonce; headers are in order of their names. Nothing else that a message
-// carries belongs to what its token is used for.
+// one is its nonce; headers are in order of their names, none of which is empty. What is
+// in brackets is there where a message says itself how it is delivered, times in
+// microseconds. Nothing else that a message carries belongs to what its token is used for.
 const messageForm = 1
 
-func hashOf(key, payload []byte, headers []Header) wal.Hash {
+func hashOf(key []byte, b *Body) wal.Hash {
 	return wal.HashOf(messageForm, func(x *wal.Hasher) {
 		x.Blob(key)
-		x.Blob(payload)
-		for _, h := range headers {
+		x.Blob(b.Payload)
+		for _, h := range b.Headers {
 			x.Blob([]byte(h.Name))
 			x.Blob([]byte(h.Value))
 		}
+		if !b.asks() {
+			return
+		}
+		x.Blob(nil)
+		x.Uint(uint64(len(b.Targets)))
+		for _, t := range b.Targets {
+			x.Blob([]byte(t))
+		}
+		x.Int(b.Delay.Microseconds())
+		x.Int(b.DeliverAt)
 	})
 }

@@ -1,7 +1,7 @@
 // Package delivery is the log offered as a product: callers' own messages, written
 // through the API and read back in order. It holds what a log namespace adds to its
 // topic: DB, which the gateway calls, the applier that decides once which messages
-// count, and the contract of the store that remembers it.
+// count, the contract of the store that remembers it, and what brings messages to targets.
 //
 // # What it guarantees
 //
@@ -11,10 +11,18 @@
 // is decided about tokens lies in the store, on disk, with the position that it is
 // as of.
 //
+// A message that goes to targets stays in the Outbox of the store until each has it, or is given up with a dead
+// letter, or is cancelled. Sender brings it there, at least once: an attempt of which nothing was written down is made
+// again. It does not begin before the message is due by the log's clock. Of an ordered target the messages of a key
+// come one after the other, by their time and then by their place in the log. What becomes of a message against its
+// course, a cancel and a death, is decided by a record of its partition (Event): of a cancel and an attempt one is
+// first, since an attempt at a delayed message is written down, and synced, before it is made.
+//
 // # What it does not
 //
-// It does not deliver: readers follow the log with ReadLog. It does not look into
-// payloads. Tokens are remembered for the namespace's window and no longer.
+// It does not look into payloads. Tokens are remembered for the namespace's window and no longer. What was delivered
+// is known in the store alone: a store that is made again from the log delivers what the log has once more, under the
+// same ids and tokens.
 //
 // # Format of the payload of a record
 //
@@ -23,6 +31,10 @@
 //
 //	1  bytes     the caller's payload
 //	2  repeated  a header: 1 its name, 2 its value
+//	3  repeated  the name of a target
+//	4  bytes     the delay in microseconds, 8 bytes, big-endian
+//	5  bytes     when it is delivered, microseconds since 1970, the same
 //
 // A field that a build does not know stops the partition, since it may change what is to be done with the message.
+// That of a wal.KindDelivery is the JSON of an Event.
 package delivery

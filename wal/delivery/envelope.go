@@ -2,9 +2,11 @@ package delivery
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -27,6 +29,27 @@ type Header struct{ Name, Value string }
 type Body struct {
 	Payload []byte
 	Headers []Header // by name
+	// Targets are where it goes; none: to those that the namespace's document calls default.
+	Targets []string
+	// Delay is how long after the log has it, DeliverAt when, in microseconds since 1970.
+	// One of them at most is set; none: at once.
+	Delay     time.Duration
+	DeliverAt int64
+}
+
+// plain reports whether there is nothing but a payload.
+func (b *Body) plain() bool { return len(b.Headers) == 0 && !b.asks() }
+
+// asks reports whether the message says itself how it is delivered.
+func (b *Body) asks() bool { return len(b.Targets) > 0 || b.Delay != 0 || b.DeliverAt != 0 }
+
+// Due is when a message is to be delivered whose record the log appended at logTime, both in
+// microseconds since 1970.
+func (b *Body) Due(logTime int64) int64 {
+	if b.DeliverAt != 0 {
+		return max(b.DeliverAt, logTime)
+	}
+	return logTime + b.Delay.Microseconds()
 }
 
 // HeaderError says which header of a message cannot be taken.
@@ -79,6 +102,9 @@ func control(r rune) bool { return r < ' ' || r == 0x7f }
 const (
 	bodyPayload = 1
 	bodyHeader  = 2 // repeated: name, value
+	bodyTarget  = 3 // repeated: its name
+	bodyDelay   = 4 // microseconds, 8 bytes, big-endian
+	bodyAt      = 5 // the same, since 1970
 
 	headerName  = 1
 	headerValue = 2
@@ -89,7 +115,7 @@ const bodyVersion = 1
 
 // encode returns the kind and the payload of the record of b.
 func (b *Body) encode() (wal.Kind, []byte) {
-	if len(b.Headers) == 0 {
+	if b.plain() {
 		return wal.KindMessage, b.Payload
 	}
 	dst := make([]byte, 0, len(b.Payload)+64*len(b.Headers)+16)
@@ -100,6 +126,15 @@ func (b *Body) encode() (wal.Kind, []byte) {
 		one = appendField(one[:0], headerName, h.Name)
 		one = appendField(one, headerValue, h.Value)
 		dst = appendField(dst, bodyHeader, one)
+	}
+	for _, t := range b.Targets {
+		dst = appendField(dst, bodyTarget, t)
+	}
+	if b.Delay != 0 {
+		dst = appendField(dst, bodyDelay, binary.BigEndian.AppendUint64(nil, uint64(b.Delay.Microseconds())))
+	}
+	if b.DeliverAt != 0 {
+		dst = appendField(dst, bodyAt, binary.BigEndian.AppendUint64(nil, uint64(b.DeliverAt)))
 	}
 	return wal.KindEnvelope, dst
 }
@@ -138,6 +173,18 @@ func DecodeBody(rec *wal.Record) (b Body, err error) {
 				return err
 			}
 			b.Headers = append(b.Headers, h)
+		case bodyTarget:
+			b.Targets = append(b.Targets, string(v))
+		case bodyDelay, bodyAt:
+			if len(v) != 8 {
+				return fmt.Errorf("%w time in the envelope of a message: %d bytes", wal.ErrMalformed, len(v))
+			}
+			at := int64(binary.BigEndian.Uint64(v))
+			if num == bodyAt {
+				b.DeliverAt = at
+			} else {
+				b.Delay = time.Duration(at) * time.Microsecond
+			}
 		default: // it may change what is to be done with the message
 			return fmt.Errorf("%w: field %d of the envelope of a message", wal.ErrUnknownVersion, num)
 		}

@@ -32,7 +32,8 @@ func TestFormatOfAnEnvelope(t *testing.T) {
 	}{
 		"nothing":           {"", wal.ErrUnknownVersion},
 		"a newer version":   {"\x02\x0a\x04paid", wal.ErrUnknownVersion},
-		"an unknown field":  {want + "\x1a\x01x", wal.ErrUnknownVersion},
+		"an unknown field":  {want + "\x7a\x01x", wal.ErrUnknownVersion},
+		"a short time":      {want + "\x22\x01x", wal.ErrMalformed},
 		"one of a header":   {"\x01\x12\x03\x1a\x01x", wal.ErrUnknownVersion},
 		"a cut field":       {want[:len(want)-1], wal.ErrMalformed},
 		"a number":          {"\x01\x08\x01", wal.ErrMalformed},

@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
@@ -13,6 +15,11 @@ type Owner interface {
 	// Refused calls f with each offset of from <= o < to whose message does not count.
 	// The partition must be applied up to there.
 	Refused(ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset)) error
+	// Status and Delayed are those of Outbox.
+	Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error)
+	Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error)
+	// Cancelled returns what the cancel at o came to, which is applied.
+	Cancelled(ctx context.Context, p wal.Partition, o wal.Offset) (done, late int64, err error)
 }
 
 // Replica is the store of a namespace, with the applier that writes it and knows what
@@ -59,4 +66,46 @@ func (l *Local) Refused(ctx context.Context, p wal.Partition, from, to wal.Offse
 		}
 		return nil
 	})
+}
+
+// Status implements Owner.
+func (l *Local) Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return Status{}, false, err
+	}
+	return r.Store.Status(ctx, p, o)
+}
+
+// Delayed implements Owner.
+func (l *Local) Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Delayed(ctx, p, key, due, o, before, limit)
+}
+
+// Cancelled implements Owner.
+func (l *Local) Cancelled(ctx context.Context, p wal.Partition, at wal.Offset) (done, late int64, err error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = r.Store.Exceptions(ctx, p, at, at+1, func(o wal.Offset, row []byte) error {
+		ds, err := consumers.DecodeDecisions(nil, o, row)
+		for _, d := range ds {
+			if d.What != WasCancelled {
+				continue
+			}
+			a, n := binary.Uvarint(d.Data)
+			b, m := binary.Uvarint(d.Data[max(n, 0):])
+			if n <= 0 || m <= 0 {
+				return fmt.Errorf("%w: what a cancel came to, at %d", wal.ErrCorrupt, o)
+			}
+			done, late = int64(a), int64(b)
+		}
+		return err
+	})
+	return done, late, err
 }

@@ -20,19 +20,24 @@ type TokenEntry struct {
 func (e TokenEntry) Request() (wal.Hash, int64) { return e.Hash, e.LogTime }
 
 // Batch is what one batch of the applier changes.
-type Batch = consumers.Batch[consumers.State, TokenEntry]
+type Batch interface {
+	consumers.Batch[consumers.State, TokenEntry]
+	OutboxBatch
+}
 
 // Store is the ledger of one log namespace, all its partitions: the messages
 // themselves are in the log. It is written by one applier per partition, through
 // Batch, and by Sweep in the same goroutine.
 type Store interface {
 	consumers.Ledger[TokenEntry]
+	Outbox
 
 	// Begin starts a batch of changes of one partition. One batch per partition is
 	// open at a time.
 	Begin(p wal.Partition) Batch
 
 	// Sweep evicts the tokens of records older than horizon, microseconds of log
-	// time, about, and returns how many.
-	Sweep(ctx context.Context, p wal.Partition, horizon int64) (tokens int64, err error)
+	// time, about, and returns how many. What ended before ended, in microseconds
+	// since 1970, is forgotten; more: there is more of it than one call removes.
+	Sweep(ctx context.Context, p wal.Partition, horizon, ended int64) (tokens int64, more bool, err error)
 }

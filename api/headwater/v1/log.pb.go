@@ -9,6 +9,7 @@ package headwaterv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -73,7 +74,68 @@ func (x WriteToLogResponse_Durable) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WriteToLogResponse_Durable.Descriptor instead.
 func (WriteToLogResponse_Durable) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5, 0}
+}
+
+type GetMessageResponse_State int32
+
+const (
+	GetMessageResponse_STATE_UNSPECIFIED GetMessageResponse_State = 0
+	// No attempt has begun.
+	GetMessageResponse_PENDING    GetMessageResponse_State = 1
+	GetMessageResponse_DELIVERING GetMessageResponse_State = 2
+	// All targets have it.
+	GetMessageResponse_DELIVERED GetMessageResponse_State = 3
+	// A target will not get it, and no attempt is to come. It is a dead letter.
+	GetMessageResponse_DEAD      GetMessageResponse_State = 4
+	GetMessageResponse_CANCELLED GetMessageResponse_State = 5
+)
+
+// Enum value maps for GetMessageResponse_State.
+var (
+	GetMessageResponse_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "PENDING",
+		2: "DELIVERING",
+		3: "DELIVERED",
+		4: "DEAD",
+		5: "CANCELLED",
+	}
+	GetMessageResponse_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"PENDING":           1,
+		"DELIVERING":        2,
+		"DELIVERED":         3,
+		"DEAD":              4,
+		"CANCELLED":         5,
+	}
+)
+
+func (x GetMessageResponse_State) Enum() *GetMessageResponse_State {
+	p := new(GetMessageResponse_State)
+	*p = x
+	return p
+}
+
+func (x GetMessageResponse_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetMessageResponse_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_log_proto_enumTypes[1].Descriptor()
+}
+
+func (GetMessageResponse_State) Type() protoreflect.EnumType {
+	return &file_headwater_v1_log_proto_enumTypes[1]
+}
+
+func (x GetMessageResponse_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetMessageResponse_State.Descriptor instead.
+func (GetMessageResponse_State) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type DeadLetter_Disposition int32
@@ -117,11 +179,11 @@ func (x DeadLetter_Disposition) String() string {
 }
 
 func (DeadLetter_Disposition) Descriptor() protoreflect.EnumDescriptor {
-	return file_headwater_v1_log_proto_enumTypes[1].Descriptor()
+	return file_headwater_v1_log_proto_enumTypes[2].Descriptor()
 }
 
 func (DeadLetter_Disposition) Type() protoreflect.EnumType {
-	return &file_headwater_v1_log_proto_enumTypes[1]
+	return &file_headwater_v1_log_proto_enumTypes[2]
 }
 
 func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
@@ -130,7 +192,7 @@ func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeadLetter_Disposition.Descriptor instead.
 func (DeadLetter_Disposition) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type WriteToLogRequest struct {
@@ -140,8 +202,12 @@ type WriteToLogRequest struct {
 	// partition.
 	Key     string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
-	// 4 and 5 are for target and lifecycle.
-	Token *IdempotencyToken `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
+	// The names of targets of the namespace's document, at most 16; none: to those that
+	// are default there.
+	Targets []string `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
+	// When it is delivered; absent: at once.
+	Lifecycle *MessageLifecycle `protobuf:"bytes,5,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`
+	Token     *IdempotencyToken `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
 	// What readers are told beside the payload. At most 64, of names that differ in
 	// more than case: 1 to 128 letters, digits, "-", "_" and "."; values of up to
 	// 4 KiB of UTF-8 without control characters; 16 KiB in all.
@@ -197,6 +263,20 @@ func (x *WriteToLogRequest) GetKey() string {
 func (x *WriteToLogRequest) GetPayload() []byte {
 	if x != nil {
 		return x.Payload
+	}
+	return nil
+}
+
+func (x *WriteToLogRequest) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *WriteToLogRequest) GetLifecycle() *MessageLifecycle {
+	if x != nil {
+		return x.Lifecycle
 	}
 	return nil
 }
@@ -287,6 +367,8 @@ type LogMessage struct {
 	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	Token         *IdempotencyToken      `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	Headers       map[string]string      `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Targets       []string               `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty"`
+	Lifecycle     *MessageLifecycle      `protobuf:"bytes,6,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -349,6 +431,75 @@ func (x *LogMessage) GetHeaders() map[string]string {
 	return nil
 }
 
+func (x *LogMessage) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *LogMessage) GetLifecycle() *MessageLifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
+// MessageLifecycle is when a message is delivered: one field at most is set. No earlier, by
+// the log's clock, and at most ten years ahead.
+type MessageLifecycle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// After the log has it.
+	Delay         *durationpb.Duration   `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	DeliverAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deliver_at,json=deliverAt,proto3" json:"deliver_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageLifecycle) Reset() {
+	*x = MessageLifecycle{}
+	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageLifecycle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageLifecycle) ProtoMessage() {}
+
+func (x *MessageLifecycle) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageLifecycle.ProtoReflect.Descriptor instead.
+func (*MessageLifecycle) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MessageLifecycle) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *MessageLifecycle) GetDeliverAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeliverAt
+	}
+	return nil
+}
+
 type WriteToLogBatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Those of the messages, in their order.
@@ -359,7 +510,7 @@ type WriteToLogBatchResponse struct {
 
 func (x *WriteToLogBatchResponse) Reset() {
 	*x = WriteToLogBatchResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	mi := &file_headwater_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +522,7 @@ func (x *WriteToLogBatchResponse) String() string {
 func (*WriteToLogBatchResponse) ProtoMessage() {}
 
 func (x *WriteToLogBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[3]
+	mi := &file_headwater_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +535,7 @@ func (x *WriteToLogBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteToLogBatchResponse.ProtoReflect.Descriptor instead.
 func (*WriteToLogBatchResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WriteToLogBatchResponse) GetResults() []*WriteToLogResponse {
@@ -402,14 +553,16 @@ type WriteToLogResponse struct {
 	// The token is always set; position, durability and duplicate when it succeeded.
 	Result *WriteResult `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
 	// The code of what stood in the way when it failed: HW-1503.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Names the message, for GetMessage and for its receivers. Set when it succeeded.
+	MessageId     string `protobuf:"bytes,5,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteToLogResponse) Reset() {
 	*x = WriteToLogResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[4]
+	mi := &file_headwater_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +574,7 @@ func (x *WriteToLogResponse) String() string {
 func (*WriteToLogResponse) ProtoMessage() {}
 
 func (x *WriteToLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[4]
+	mi := &file_headwater_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +587,7 @@ func (x *WriteToLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteToLogResponse.ProtoReflect.Descriptor instead.
 func (*WriteToLogResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WriteToLogResponse) GetDurable() WriteToLogResponse_Durable {
@@ -465,6 +618,483 @@ func (x *WriteToLogResponse) GetReason() string {
 	return ""
 }
 
+func (x *WriteToLogResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// A GetMessageRequest names a message by its id, or by its token as long as that is
+// remembered.
+type GetMessageRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	MessageId string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Token     *IdempotencyToken      `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// That of the message, where it is named by its token: a token is one of its key's.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMessageRequest) Reset() {
+	*x = GetMessageRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMessageRequest) ProtoMessage() {}
+
+func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
+func (*GetMessageRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetMessageRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *GetMessageRequest) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *GetMessageRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type GetMessageResponse struct {
+	state protoimpl.MessageState   `protogen:"open.v1"`
+	State GetMessageResponse_State `protobuf:"varint,1,opt,name=state,proto3,enum=headwater.v1.GetMessageResponse_State" json:"state,omitempty"`
+	// When it was to be delivered.
+	Due           *timestamppb.Timestamp       `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"`
+	Targets       []*GetMessageResponse_Target `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	MessageId     string                       `protobuf:"bytes,4,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	WrittenAt     *timestamppb.Timestamp       `protobuf:"bytes,5,opt,name=written_at,json=writtenAt,proto3" json:"written_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMessageResponse) Reset() {
+	*x = GetMessageResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMessageResponse) ProtoMessage() {}
+
+func (x *GetMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMessageResponse.ProtoReflect.Descriptor instead.
+func (*GetMessageResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetMessageResponse) GetState() GetMessageResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return GetMessageResponse_STATE_UNSPECIFIED
+}
+
+func (x *GetMessageResponse) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *GetMessageResponse) GetTargets() []*GetMessageResponse_Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *GetMessageResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *GetMessageResponse) GetWrittenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WrittenAt
+	}
+	return nil
+}
+
+type ListDelayedRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Included.
+	DueAfter *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_after,json=dueAfter,proto3" json:"due_after,omitempty"`
+	// Excluded.
+	DueBefore *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=due_before,json=dueBefore,proto3" json:"due_before,omitempty"`
+	// Empty: messages without one.
+	Key *string `protobuf:"bytes,4,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	// 1 to 1,000; absent: 100.
+	PageSize      *int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDelayedRequest) Reset() {
+	*x = ListDelayedRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDelayedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDelayedRequest) ProtoMessage() {}
+
+func (x *ListDelayedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDelayedRequest.ProtoReflect.Descriptor instead.
+func (*ListDelayedRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListDelayedRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListDelayedRequest) GetDueAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueAfter
+	}
+	return nil
+}
+
+func (x *ListDelayedRequest) GetDueBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueBefore
+	}
+	return nil
+}
+
+func (x *ListDelayedRequest) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *ListDelayedRequest) GetPageSize() int32 {
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDelayedRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type DelayedMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=due,proto3" json:"due,omitempty"`
+	WrittenAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=written_at,json=writtenAt,proto3" json:"written_at,omitempty"`
+	Targets       []string               `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DelayedMessage) Reset() {
+	*x = DelayedMessage{}
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DelayedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DelayedMessage) ProtoMessage() {}
+
+func (x *DelayedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DelayedMessage.ProtoReflect.Descriptor instead.
+func (*DelayedMessage) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DelayedMessage) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *DelayedMessage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DelayedMessage) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *DelayedMessage) GetWrittenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WrittenAt
+	}
+	return nil
+}
+
+func (x *DelayedMessage) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+type ListDelayedResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Messages []*DelayedMessage      `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDelayedResponse) Reset() {
+	*x = ListDelayedResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDelayedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDelayedResponse) ProtoMessage() {}
+
+func (x *ListDelayedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDelayedResponse.ProtoReflect.Descriptor instead.
+func (*ListDelayedResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListDelayedResponse) GetMessages() []*DelayedMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ListDelayedResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type CancelDelayedRequest struct {
+	state         protoimpl.MessageState          `protogen:"open.v1"`
+	Namespace     string                          `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Selection     *CancelDelayedRequest_Selection `protobuf:"bytes,2,opt,name=selection,proto3" json:"selection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDelayedRequest) Reset() {
+	*x = CancelDelayedRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDelayedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDelayedRequest) ProtoMessage() {}
+
+func (x *CancelDelayedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDelayedRequest.ProtoReflect.Descriptor instead.
+func (*CancelDelayedRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelDelayedRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *CancelDelayedRequest) GetSelection() *CancelDelayedRequest_Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+type CancelDelayedResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Cancelled int64                  `protobuf:"varint,1,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	// Of which an attempt had begun, or which had ended.
+	TooLate       int64 `protobuf:"varint,2,opt,name=too_late,json=tooLate,proto3" json:"too_late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDelayedResponse) Reset() {
+	*x = CancelDelayedResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDelayedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDelayedResponse) ProtoMessage() {}
+
+func (x *CancelDelayedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDelayedResponse.ProtoReflect.Descriptor instead.
+func (*CancelDelayedResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CancelDelayedResponse) GetCancelled() int64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+func (x *CancelDelayedResponse) GetTooLate() int64 {
+	if x != nil {
+		return x.TooLate
+	}
+	return 0
+}
+
 // LogStart is where a reader begins. Exactly one field is set.
 type LogStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -481,7 +1111,7 @@ type LogStart struct {
 
 func (x *LogStart) Reset() {
 	*x = LogStart{}
-	mi := &file_headwater_v1_log_proto_msgTypes[5]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +1123,7 @@ func (x *LogStart) String() string {
 func (*LogStart) ProtoMessage() {}
 
 func (x *LogStart) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[5]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +1136,7 @@ func (x *LogStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart.ProtoReflect.Descriptor instead.
 func (*LogStart) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LogStart) GetStart() isLogStart_Start {
@@ -597,7 +1227,7 @@ type LogFilter struct {
 
 func (x *LogFilter) Reset() {
 	*x = LogFilter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +1239,7 @@ func (x *LogFilter) String() string {
 func (*LogFilter) ProtoMessage() {}
 
 func (x *LogFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[6]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +1252,7 @@ func (x *LogFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogFilter.ProtoReflect.Descriptor instead.
 func (*LogFilter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogFilter) GetKey() string {
@@ -652,7 +1282,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +1294,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[7]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +1307,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadLogRequest) GetNamespace() string {
@@ -729,7 +1359,7 @@ type ReadLogResponse struct {
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +1371,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +1384,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadLogResponse) GetPartition() int32 {
@@ -848,7 +1478,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1490,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1503,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -993,7 +1623,7 @@ type DeadLetterSelection struct {
 
 func (x *DeadLetterSelection) Reset() {
 	*x = DeadLetterSelection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1635,7 @@ func (x *DeadLetterSelection) String() string {
 func (*DeadLetterSelection) ProtoMessage() {}
 
 func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1648,7 @@ func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterSelection.ProtoReflect.Descriptor instead.
 func (*DeadLetterSelection) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeadLetterSelection) GetReason() string {
@@ -1076,7 +1706,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1718,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1731,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDeadLettersRequest) GetNamespace() string {
@@ -1145,7 +1775,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1787,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1800,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -1203,7 +1833,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1845,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1858,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RedriveDeadLettersRequest) GetNamespace() string {
@@ -1282,7 +1912,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1924,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1937,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RedriveDeadLettersResponse) GetJob() string {
@@ -1357,7 +1987,7 @@ type DropDeadLettersRequest struct {
 
 func (x *DropDeadLettersRequest) Reset() {
 	*x = DropDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1999,7 @@ func (x *DropDeadLettersRequest) String() string {
 func (*DropDeadLettersRequest) ProtoMessage() {}
 
 func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +2012,7 @@ func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DropDeadLettersRequest) GetNamespace() string {
@@ -1421,7 +2051,7 @@ type DropDeadLettersResponse struct {
 
 func (x *DropDeadLettersResponse) Reset() {
 	*x = DropDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[16]
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +2063,7 @@ func (x *DropDeadLettersResponse) String() string {
 func (*DropDeadLettersResponse) ProtoMessage() {}
 
 func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[16]
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +2076,7 @@ func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DropDeadLettersResponse) GetJob() string {
@@ -1484,6 +2114,145 @@ func (x *DropDeadLettersResponse) GetSamples() []*DeadLetter {
 	return nil
 }
 
+type GetMessageResponse_Target struct {
+	state    protoimpl.MessageState   `protogen:"open.v1"`
+	Name     string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State    GetMessageResponse_State `protobuf:"varint,2,opt,name=state,proto3,enum=headwater.v1.GetMessageResponse_State" json:"state,omitempty"`
+	Attempts int32                    `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Of the last attempt, where it failed.
+	LastError     string                 `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	DeliveredAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMessageResponse_Target) Reset() {
+	*x = GetMessageResponse_Target{}
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMessageResponse_Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMessageResponse_Target) ProtoMessage() {}
+
+func (x *GetMessageResponse_Target) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMessageResponse_Target.ProtoReflect.Descriptor instead.
+func (*GetMessageResponse_Target) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7, 0}
+}
+
+func (x *GetMessageResponse_Target) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetMessageResponse_Target) GetState() GetMessageResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return GetMessageResponse_STATE_UNSPECIFIED
+}
+
+func (x *GetMessageResponse_Target) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *GetMessageResponse_Target) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *GetMessageResponse_Target) GetDeliveredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeliveredAt
+	}
+	return nil
+}
+
+// Exactly one field is set, but for the key of a token.
+type CancelDelayedRequest_Selection struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Token     *IdempotencyToken      `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// All messages of a key; with token: that of its message.
+	Key           *string `protobuf:"bytes,3,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDelayedRequest_Selection) Reset() {
+	*x = CancelDelayedRequest_Selection{}
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDelayedRequest_Selection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDelayedRequest_Selection) ProtoMessage() {}
+
+func (x *CancelDelayedRequest_Selection) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDelayedRequest_Selection.ProtoReflect.Descriptor instead.
+func (*CancelDelayedRequest_Selection) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11, 0}
+}
+
+func (x *CancelDelayedRequest_Selection) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *CancelDelayedRequest_Selection) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CancelDelayedRequest_Selection) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
 type LogStart_Earliest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1492,7 +2261,7 @@ type LogStart_Earliest struct {
 
 func (x *LogStart_Earliest) Reset() {
 	*x = LogStart_Earliest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +2273,7 @@ func (x *LogStart_Earliest) String() string {
 func (*LogStart_Earliest) ProtoMessage() {}
 
 func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +2286,7 @@ func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Earliest.ProtoReflect.Descriptor instead.
 func (*LogStart_Earliest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type LogStart_Latest struct {
@@ -1528,7 +2297,7 @@ type LogStart_Latest struct {
 
 func (x *LogStart_Latest) Reset() {
 	*x = LogStart_Latest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +2309,7 @@ func (x *LogStart_Latest) String() string {
 func (*LogStart_Latest) ProtoMessage() {}
 
 func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,18 +2322,20 @@ func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Latest.ProtoReflect.Descriptor instead.
 func (*LogStart_Latest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{5, 1}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13, 1}
 }
 
 var File_headwater_v1_log_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\x97\x02\n" +
+	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\xef\x02\n" +
 	"\x11WriteToLogRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
-	"\apayload\x18\x03 \x01(\fR\apayload\x124\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12\x18\n" +
+	"\atargets\x18\x04 \x03(\tR\atargets\x12<\n" +
+	"\tlifecycle\x18\x05 \x01(\v2\x1e.headwater.v1.MessageLifecycleR\tlifecycle\x124\n" +
 	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12F\n" +
 	"\aheaders\x18\a \x03(\v2,.headwater.v1.WriteToLogRequest.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
@@ -1573,29 +2344,101 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x16WriteToLogBatchRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x124\n" +
 	"\bmessages\x18\x02 \x03(\v2\x18.headwater.v1.LogMessageR\bmessages\x124\n" +
-	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\xeb\x01\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\"\xc3\x02\n" +
 	"\n" +
 	"LogMessage\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x124\n" +
 	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12?\n" +
-	"\aheaders\x18\x04 \x03(\v2%.headwater.v1.LogMessage.HeadersEntryR\aheaders\x1a:\n" +
+	"\aheaders\x18\x04 \x03(\v2%.headwater.v1.LogMessage.HeadersEntryR\aheaders\x12\x18\n" +
+	"\atargets\x18\x05 \x03(\tR\atargets\x12<\n" +
+	"\tlifecycle\x18\x06 \x01(\v2\x1e.headwater.v1.MessageLifecycleR\tlifecycle\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x10MessageLifecycle\x12/\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x129\n" +
+	"\n" +
+	"deliver_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tdeliverAt\"U\n" +
 	"\x17WriteToLogBatchResponse\x12:\n" +
-	"\aresults\x18\x01 \x03(\v2 .headwater.v1.WriteToLogResponseR\aresults\"\x89\x02\n" +
+	"\aresults\x18\x01 \x03(\v2 .headwater.v1.WriteToLogResponseR\aresults\"\xa8\x02\n" +
 	"\x12WriteToLogResponse\x12B\n" +
 	"\adurable\x18\x01 \x01(\x0e2(.headwater.v1.WriteToLogResponse.DurableR\adurable\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x121\n" +
 	"\x06result\x18\x03 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"J\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x05 \x01(\tR\tmessageId\"J\n" +
 	"\aDurable\x12\x17\n" +
 	"\x13DURABLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tSUCCEEDED\x10\x01\x12\n" +
 	"\n" +
 	"\x06FAILED\x10\x02\x12\v\n" +
-	"\aUNKNOWN\x10\x03\"\xf1\x01\n" +
+	"\aUNKNOWN\x10\x03\"\x98\x01\n" +
+	"\x11GetMessageRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x124\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"\xd9\x04\n" +
+	"\x12GetMessageResponse\x12<\n" +
+	"\x05state\x18\x01 \x01(\x0e2&.headwater.v1.GetMessageResponse.StateR\x05state\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12A\n" +
+	"\atargets\x18\x03 \x03(\v2'.headwater.v1.GetMessageResponse.TargetR\atargets\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x04 \x01(\tR\tmessageId\x129\n" +
+	"\n" +
+	"written_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\twrittenAt\x1a\xd4\x01\n" +
+	"\x06Target\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
+	"\x05state\x18\x02 \x01(\x0e2&.headwater.v1.GetMessageResponse.StateR\x05state\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\x05R\battempts\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x04 \x01(\tR\tlastError\x12=\n" +
+	"\fdelivered_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdeliveredAt\"c\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aPENDING\x10\x01\x12\x0e\n" +
+	"\n" +
+	"DELIVERING\x10\x02\x12\r\n" +
+	"\tDELIVERED\x10\x03\x12\b\n" +
+	"\x04DEAD\x10\x04\x12\r\n" +
+	"\tCANCELLED\x10\x05\"\x94\x02\n" +
+	"\x12ListDelayedRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x127\n" +
+	"\tdue_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdueAfter\x129\n" +
+	"\n" +
+	"due_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdueBefore\x12\x15\n" +
+	"\x03key\x18\x04 \x01(\tH\x00R\x03key\x88\x01\x01\x12 \n" +
+	"\tpage_size\x18\x05 \x01(\x05H\x01R\bpageSize\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageTokenB\x06\n" +
+	"\x04_keyB\f\n" +
+	"\n" +
+	"_page_size\"\xc4\x01\n" +
+	"\x0eDelayedMessage\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12,\n" +
+	"\x03due\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x129\n" +
+	"\n" +
+	"written_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\twrittenAt\x12\x18\n" +
+	"\atargets\x18\x05 \x03(\tR\atargets\"w\n" +
+	"\x13ListDelayedResponse\x128\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1c.headwater.v1.DelayedMessageR\bmessages\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x81\x02\n" +
+	"\x14CancelDelayedRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12J\n" +
+	"\tselection\x18\x02 \x01(\v2,.headwater.v1.CancelDelayedRequest.SelectionR\tselection\x1a\x7f\n" +
+	"\tSelection\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x124\n" +
+	"\x05token\x18\x02 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x15\n" +
+	"\x03key\x18\x03 \x01(\tH\x00R\x03key\x88\x01\x01B\x06\n" +
+	"\x04_key\"P\n" +
+	"\x15CancelDelayedResponse\x12\x1c\n" +
+	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\x12\x19\n" +
+	"\btoo_late\x18\x02 \x01(\x03R\atooLate\"\xf1\x01\n" +
 	"\bLogStart\x12=\n" +
 	"\bearliest\x18\x01 \x01(\v2\x1f.headwater.v1.LogStart.EarliestH\x00R\bearliest\x127\n" +
 	"\x06latest\x18\x02 \x01(\v2\x1d.headwater.v1.LogStart.LatestH\x00R\x06latest\x12\x1c\n" +
@@ -1696,12 +2539,16 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
-	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xba\x04\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xc3\x06\n" +
 	"\n" +
 	"LogService\x12O\n" +
 	"\n" +
 	"WriteToLog\x12\x1f.headwater.v1.WriteToLogRequest\x1a .headwater.v1.WriteToLogResponse\x12^\n" +
-	"\x0fWriteToLogBatch\x12$.headwater.v1.WriteToLogBatchRequest\x1a%.headwater.v1.WriteToLogBatchResponse\x12M\n" +
+	"\x0fWriteToLogBatch\x12$.headwater.v1.WriteToLogBatchRequest\x1a%.headwater.v1.WriteToLogBatchResponse\x12T\n" +
+	"\n" +
+	"GetMessage\x12\x1f.headwater.v1.GetMessageRequest\x1a .headwater.v1.GetMessageResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vListDelayed\x12 .headwater.v1.ListDelayedRequest\x1a!.headwater.v1.ListDelayedResponse\"\x03\x90\x02\x01\x12X\n" +
+	"\rCancelDelayed\x12\".headwater.v1.CancelDelayedRequest\x1a#.headwater.v1.CancelDelayedResponse\x12M\n" +
 	"\aReadLog\x12\x1c.headwater.v1.ReadLogRequest\x1a\x1d.headwater.v1.ReadLogResponse\"\x03\x90\x02\x010\x01\x12c\n" +
 	"\x0fListDeadLetters\x12$.headwater.v1.ListDeadLettersRequest\x1a%.headwater.v1.ListDeadLettersResponse\"\x03\x90\x02\x01\x12g\n" +
 	"\x12RedriveDeadLetters\x12'.headwater.v1.RedriveDeadLettersRequest\x1a(.headwater.v1.RedriveDeadLettersResponse\x12^\n" +
@@ -1719,82 +2566,118 @@ func file_headwater_v1_log_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_log_proto_rawDescData
 }
 
-var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_headwater_v1_log_proto_goTypes = []any{
-	(WriteToLogResponse_Durable)(0),    // 0: headwater.v1.WriteToLogResponse.Durable
-	(DeadLetter_Disposition)(0),        // 1: headwater.v1.DeadLetter.Disposition
-	(*WriteToLogRequest)(nil),          // 2: headwater.v1.WriteToLogRequest
-	(*WriteToLogBatchRequest)(nil),     // 3: headwater.v1.WriteToLogBatchRequest
-	(*LogMessage)(nil),                 // 4: headwater.v1.LogMessage
-	(*WriteToLogBatchResponse)(nil),    // 5: headwater.v1.WriteToLogBatchResponse
-	(*WriteToLogResponse)(nil),         // 6: headwater.v1.WriteToLogResponse
-	(*LogStart)(nil),                   // 7: headwater.v1.LogStart
-	(*LogFilter)(nil),                  // 8: headwater.v1.LogFilter
-	(*ReadLogRequest)(nil),             // 9: headwater.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),            // 10: headwater.v1.ReadLogResponse
-	(*DeadLetter)(nil),                 // 11: headwater.v1.DeadLetter
-	(*DeadLetterSelection)(nil),        // 12: headwater.v1.DeadLetterSelection
-	(*ListDeadLettersRequest)(nil),     // 13: headwater.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 14: headwater.v1.ListDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),  // 15: headwater.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil), // 16: headwater.v1.RedriveDeadLettersResponse
-	(*DropDeadLettersRequest)(nil),     // 17: headwater.v1.DropDeadLettersRequest
-	(*DropDeadLettersResponse)(nil),    // 18: headwater.v1.DropDeadLettersResponse
-	nil,                                // 19: headwater.v1.WriteToLogRequest.HeadersEntry
-	nil,                                // 20: headwater.v1.LogMessage.HeadersEntry
-	(*LogStart_Earliest)(nil),          // 21: headwater.v1.LogStart.Earliest
-	(*LogStart_Latest)(nil),            // 22: headwater.v1.LogStart.Latest
-	nil,                                // 23: headwater.v1.ReadLogResponse.HeadersEntry
-	(*IdempotencyToken)(nil),           // 24: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),                // 25: headwater.v1.WriteResult
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(WriteToLogResponse_Durable)(0),        // 0: headwater.v1.WriteToLogResponse.Durable
+	(GetMessageResponse_State)(0),          // 1: headwater.v1.GetMessageResponse.State
+	(DeadLetter_Disposition)(0),            // 2: headwater.v1.DeadLetter.Disposition
+	(*WriteToLogRequest)(nil),              // 3: headwater.v1.WriteToLogRequest
+	(*WriteToLogBatchRequest)(nil),         // 4: headwater.v1.WriteToLogBatchRequest
+	(*LogMessage)(nil),                     // 5: headwater.v1.LogMessage
+	(*MessageLifecycle)(nil),               // 6: headwater.v1.MessageLifecycle
+	(*WriteToLogBatchResponse)(nil),        // 7: headwater.v1.WriteToLogBatchResponse
+	(*WriteToLogResponse)(nil),             // 8: headwater.v1.WriteToLogResponse
+	(*GetMessageRequest)(nil),              // 9: headwater.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),             // 10: headwater.v1.GetMessageResponse
+	(*ListDelayedRequest)(nil),             // 11: headwater.v1.ListDelayedRequest
+	(*DelayedMessage)(nil),                 // 12: headwater.v1.DelayedMessage
+	(*ListDelayedResponse)(nil),            // 13: headwater.v1.ListDelayedResponse
+	(*CancelDelayedRequest)(nil),           // 14: headwater.v1.CancelDelayedRequest
+	(*CancelDelayedResponse)(nil),          // 15: headwater.v1.CancelDelayedResponse
+	(*LogStart)(nil),                       // 16: headwater.v1.LogStart
+	(*LogFilter)(nil),                      // 17: headwater.v1.LogFilter
+	(*ReadLogRequest)(nil),                 // 18: headwater.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),                // 19: headwater.v1.ReadLogResponse
+	(*DeadLetter)(nil),                     // 20: headwater.v1.DeadLetter
+	(*DeadLetterSelection)(nil),            // 21: headwater.v1.DeadLetterSelection
+	(*ListDeadLettersRequest)(nil),         // 22: headwater.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),        // 23: headwater.v1.ListDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),      // 24: headwater.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil),     // 25: headwater.v1.RedriveDeadLettersResponse
+	(*DropDeadLettersRequest)(nil),         // 26: headwater.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),        // 27: headwater.v1.DropDeadLettersResponse
+	nil,                                    // 28: headwater.v1.WriteToLogRequest.HeadersEntry
+	nil,                                    // 29: headwater.v1.LogMessage.HeadersEntry
+	(*GetMessageResponse_Target)(nil),      // 30: headwater.v1.GetMessageResponse.Target
+	(*CancelDelayedRequest_Selection)(nil), // 31: headwater.v1.CancelDelayedRequest.Selection
+	(*LogStart_Earliest)(nil),              // 32: headwater.v1.LogStart.Earliest
+	(*LogStart_Latest)(nil),                // 33: headwater.v1.LogStart.Latest
+	nil,                                    // 34: headwater.v1.ReadLogResponse.HeadersEntry
+	(*IdempotencyToken)(nil),               // 35: headwater.v1.IdempotencyToken
+	(*durationpb.Duration)(nil),            // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),          // 37: google.protobuf.Timestamp
+	(*WriteResult)(nil),                    // 38: headwater.v1.WriteResult
 }
 var file_headwater_v1_log_proto_depIdxs = []int32{
-	24, // 0: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
-	19, // 1: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
-	4,  // 2: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
-	24, // 3: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
-	24, // 4: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
-	20, // 5: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
-	6,  // 6: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
-	0,  // 7: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
-	25, // 8: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
-	21, // 9: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
-	22, // 10: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
-	26, // 11: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
-	7,  // 12: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
-	8,  // 13: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
-	26, // 14: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
-	24, // 15: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
-	23, // 16: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
-	1,  // 17: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
-	26, // 18: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	26, // 19: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
-	26, // 20: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
-	12, // 21: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	11, // 22: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
-	12, // 23: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	11, // 24: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	12, // 25: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	11, // 26: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	2,  // 27: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	3,  // 28: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
-	9,  // 29: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	13, // 30: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	15, // 31: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	17, // 32: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	6,  // 33: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	5,  // 34: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
-	10, // 35: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	14, // 36: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	16, // 37: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	18, // 38: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	6,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	35, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
+	28, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
+	5,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
+	35, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
+	35, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
+	29, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
+	6,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	36, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
+	37, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
+	8,  // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
+	0,  // 11: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
+	38, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
+	35, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
+	1,  // 14: headwater.v1.GetMessageResponse.state:type_name -> headwater.v1.GetMessageResponse.State
+	37, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
+	30, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
+	37, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
+	37, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
+	37, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
+	37, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
+	37, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
+	12, // 22: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
+	31, // 23: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
+	32, // 24: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
+	33, // 25: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
+	37, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
+	16, // 27: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
+	17, // 28: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
+	37, // 29: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
+	35, // 30: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
+	34, // 31: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
+	2,  // 32: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
+	37, // 33: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	37, // 34: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
+	37, // 35: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
+	21, // 36: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	20, // 37: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
+	21, // 38: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	20, // 39: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	21, // 40: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	20, // 41: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	1,  // 42: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
+	37, // 43: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
+	35, // 44: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
+	3,  // 45: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	4,  // 46: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
+	9,  // 47: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
+	11, // 48: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
+	14, // 49: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
+	18, // 50: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	22, // 51: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	24, // 52: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	26, // 53: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	8,  // 54: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	7,  // 55: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
+	10, // 56: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
+	13, // 57: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
+	15, // 58: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
+	19, // 59: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	23, // 60: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	25, // 61: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	27, // 62: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	54, // [54:63] is the sub-list for method output_type
+	45, // [45:54] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }
@@ -1803,23 +2686,25 @@ func file_headwater_v1_log_proto_init() {
 		return
 	}
 	file_headwater_v1_common_proto_init()
-	file_headwater_v1_log_proto_msgTypes[5].OneofWrappers = []any{
+	file_headwater_v1_log_proto_msgTypes[8].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[13].OneofWrappers = []any{
 		(*LogStart_Earliest_)(nil),
 		(*LogStart_Latest_)(nil),
 		(*LogStart_Position)(nil),
 		(*LogStart_Time)(nil),
 	}
-	file_headwater_v1_log_proto_msgTypes[6].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[10].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[11].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[13].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[14].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[18].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[19].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[21].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_log_proto_rawDesc), len(file_headwater_v1_log_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   22,
+			NumEnums:      3,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	LogService_WriteToLog_FullMethodName         = "/headwater.v1.LogService/WriteToLog"
 	LogService_WriteToLogBatch_FullMethodName    = "/headwater.v1.LogService/WriteToLogBatch"
+	LogService_GetMessage_FullMethodName         = "/headwater.v1.LogService/GetMessage"
+	LogService_ListDelayed_FullMethodName        = "/headwater.v1.LogService/ListDelayed"
+	LogService_CancelDelayed_FullMethodName      = "/headwater.v1.LogService/CancelDelayed"
 	LogService_ReadLog_FullMethodName            = "/headwater.v1.LogService/ReadLog"
 	LogService_ListDeadLetters_FullMethodName    = "/headwater.v1.LogService/ListDeadLetters"
 	LogService_RedriveDeadLetters_FullMethodName = "/headwater.v1.LogService/RedriveDeadLetters"
@@ -38,6 +41,12 @@ type LogServiceClient interface {
 	WriteToLog(ctx context.Context, in *WriteToLogRequest, opts ...grpc.CallOption) (*WriteToLogResponse, error)
 	// WriteToLogBatch appends several messages, each with an outcome of its own.
 	WriteToLogBatch(ctx context.Context, in *WriteToLogBatchRequest, opts ...grpc.CallOption) (*WriteToLogBatchResponse, error)
+	// GetMessage tells how far a message is that targets are to get.
+	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
+	// ListDelayed lists the messages that were given a delay and have not ended, by the time that they are due.
+	ListDelayed(ctx context.Context, in *ListDelayedRequest, opts ...grpc.CallOption) (*ListDelayedResponse, error)
+	// CancelDelayed has messages not delivered that were given a delay and of which no attempt has begun.
+	CancelDelayed(ctx context.Context, in *CancelDelayedRequest, opts ...grpc.CallOption) (*CancelDelayedResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
@@ -74,6 +83,36 @@ func (c *logServiceClient) WriteToLogBatch(ctx context.Context, in *WriteToLogBa
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WriteToLogBatchResponse)
 	err := c.cc.Invoke(ctx, LogService_WriteToLogBatch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMessageResponse)
+	err := c.cc.Invoke(ctx, LogService_GetMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) ListDelayed(ctx context.Context, in *ListDelayedRequest, opts ...grpc.CallOption) (*ListDelayedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDelayedResponse)
+	err := c.cc.Invoke(ctx, LogService_ListDelayed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) CancelDelayed(ctx context.Context, in *CancelDelayedRequest, opts ...grpc.CallOption) (*CancelDelayedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelDelayedResponse)
+	err := c.cc.Invoke(ctx, LogService_CancelDelayed_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +179,12 @@ type LogServiceServer interface {
 	WriteToLog(context.Context, *WriteToLogRequest) (*WriteToLogResponse, error)
 	// WriteToLogBatch appends several messages, each with an outcome of its own.
 	WriteToLogBatch(context.Context, *WriteToLogBatchRequest) (*WriteToLogBatchResponse, error)
+	// GetMessage tells how far a message is that targets are to get.
+	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
+	// ListDelayed lists the messages that were given a delay and have not ended, by the time that they are due.
+	ListDelayed(context.Context, *ListDelayedRequest) (*ListDelayedResponse, error)
+	// CancelDelayed has messages not delivered that were given a delay and of which no attempt has begun.
+	CancelDelayed(context.Context, *CancelDelayedRequest) (*CancelDelayedResponse, error)
 	// ReadLog streams messages, each partition in order. With follow it does not
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
@@ -167,6 +212,15 @@ func (UnimplementedLogServiceServer) WriteToLog(context.Context, *WriteToLogRequ
 }
 func (UnimplementedLogServiceServer) WriteToLogBatch(context.Context, *WriteToLogBatchRequest) (*WriteToLogBatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WriteToLogBatch not implemented")
+}
+func (UnimplementedLogServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
+}
+func (UnimplementedLogServiceServer) ListDelayed(context.Context, *ListDelayedRequest) (*ListDelayedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDelayed not implemented")
+}
+func (UnimplementedLogServiceServer) CancelDelayed(context.Context, *CancelDelayedRequest) (*CancelDelayedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelDelayed not implemented")
 }
 func (UnimplementedLogServiceServer) ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLog not implemented")
@@ -233,6 +287,60 @@ func _LogService_WriteToLogBatch_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LogServiceServer).WriteToLogBatch(ctx, req.(*WriteToLogBatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).GetMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_GetMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).GetMessage(ctx, req.(*GetMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_ListDelayed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDelayedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).ListDelayed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_ListDelayed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).ListDelayed(ctx, req.(*ListDelayedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_CancelDelayed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelDelayedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).CancelDelayed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_CancelDelayed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).CancelDelayed(ctx, req.(*CancelDelayedRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -316,6 +424,18 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WriteToLogBatch",
 			Handler:    _LogService_WriteToLogBatch_Handler,
+		},
+		{
+			MethodName: "GetMessage",
+			Handler:    _LogService_GetMessage_Handler,
+		},
+		{
+			MethodName: "ListDelayed",
+			Handler:    _LogService_ListDelayed_Handler,
+		},
+		{
+			MethodName: "CancelDelayed",
+			Handler:    _LogService_CancelDelayed_Handler,
 		},
 		{
 			MethodName: "ListDeadLetters",

@@ -61,10 +61,11 @@ type writeLine struct {
 	Durability client.Durability `json:"durability"`
 	Duplicate  client.Duplicate  `json:"duplicate"`
 	Token      string            `json:"token"`
+	MessageID  string            `json:"messageId,omitempty"`
 }
 
 func writeLineOf(r *client.WriteResult) writeLine {
-	return writeLine{Versions: r.Versions, Position: r.Position, Durability: r.Durability, Duplicate: r.Duplicate, Token: r.Token.String()}
+	return writeLine{Versions: r.Versions, Position: r.Position, Durability: r.Durability, Duplicate: r.Duplicate, Token: r.Token.String(), MessageID: r.MessageID}
 }
 
 // wrote prints an acknowledged write.

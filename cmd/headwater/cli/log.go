@@ -14,7 +14,7 @@ import (
 
 func logCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "log", Short: "Write to a log namespace, read the log of any namespace"})
-	cmd.AddCommand(logWriteCommand(), logTailCommand())
+	cmd.AddCommand(logWriteCommand(), logTailCommand(), logMessageCommand(), logDelayedCommand(), logCancelCommand())
 	return cmd
 }
 
@@ -28,6 +28,9 @@ type payloadLine struct {
 	Payload       *string           `json:"payload,omitempty"`
 	PayloadBase64 *string           `json:"payloadBase64,omitempty"`
 	Headers       map[string]string `json:"headers,omitempty"`
+	Targets       []string          `json:"targets,omitempty"`
+	Delay         string            `json:"delay,omitempty"`
+	DeliverAt     *time.Time        `json:"deliverAt,omitempty"`
 	Token         string            `json:"token,omitempty"`
 	Position      string            `json:"position,omitempty"`
 }
@@ -44,8 +47,9 @@ line, and written one after another:
 
   {"key": "order/7", "payload": "paid"}
 
-payloadBase64 takes the place of payload where that is not text, and "headers" is
-an object of strings. With --token KEY
+payloadBase64 takes the place of payload where that is not text, "headers" is
+an object of strings, "targets" a list of names, "delay" a text such as "90s" and
+"deliverAt" a time. With --token KEY
 the token of a line is KEY and its number, so that a load that was cut short can
 be run again.`,
 		Args: Args(func(cmd *cobra.Command, a []string) error {
@@ -57,6 +61,8 @@ be run again.`,
 	}
 	token := cmd.Flags().String("token", "", "name of this write: with the same name it happens once")
 	headers := cmd.Flags().StringArray("header", nil, "NAME=VALUE that readers are told beside the payload; may be repeated")
+	var when lifecycleFlags
+	when.add(cmd)
 	many := func(_ *cobra.Command, a []string) bool { return len(a) == 1 }
 	cmd.RunE = verb(many, func(s *session, a []string) error {
 		log := s.Log(a[0])
@@ -68,6 +74,9 @@ be run again.`,
 			if hs != nil {
 				return usagef("--header: messages from standard input have headers of their own")
 			}
+			if when.given() {
+				return usagef("--target, --delay, --deliver-at: messages from standard input have their own")
+			}
 			return s.load("messages written", true, func(n int, b []byte) (func() (func() error, error), error) {
 				return logLine(s, log, *token, n, b)
 			})
@@ -76,7 +85,11 @@ be run again.`,
 		if err != nil {
 			return err
 		}
-		r, err := log.WriteMessage(s.ctx, client.NewMessage{Key: a[1], Payload: payload, Headers: hs, Token: client.Token{Key: *token}})
+		m := client.NewMessage{Key: a[1], Payload: payload, Headers: hs, Token: client.Token{Key: *token}}
+		if err := when.into(&m); err != nil {
+			return err
+		}
+		r, err := log.WriteMessage(s.ctx, m)
 		if err != nil {
 			return err
 		}
@@ -110,9 +123,17 @@ func logLine(s *session, log *client.Log, token string, n int, b []byte) (func()
 	if err != nil {
 		return nil, err
 	}
-	t := lineToken(s, token, n)
+	m := client.NewMessage{Key: l.Key, Payload: payload, Headers: l.Headers, Targets: l.Targets, Token: lineToken(s, token, n)}
+	if l.Delay != "" {
+		if m.Delay, err = time.ParseDuration(l.Delay); err != nil {
+			return nil, usagef("delay %q: write it as in 90s or 24h", l.Delay)
+		}
+	}
+	if l.DeliverAt != nil {
+		m.DeliverAt = *l.DeliverAt
+	}
 	return func() (func() error, error) {
-		r, err := log.WriteMessage(s.ctx, client.NewMessage{Key: l.Key, Payload: payload, Headers: l.Headers, Token: t})
+		r, err := log.WriteMessage(s.ctx, m)
 		return func() error {
 			if !s.json {
 				return nil

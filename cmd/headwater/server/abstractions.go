@@ -21,7 +21,7 @@ type abstraction struct {
 	// forgets: its store holds nothing that is older than a token window, and nothing
 	// that does not follow from the log. The log is trimmed below the window only, so
 	// the store goes on wherever the log begins; and it has no home: any process may
-	// keep one of its own.
+	// keep one of its own. It is otherwise where messages wait in it to be delivered.
 	forgets bool
 }
 
@@ -73,7 +73,12 @@ func (f asker) noteTokens(n int64) { f.db.NoteUsage(n) }
 
 // hasHome reports whether the stores of the namespace are in one data directory and no
 // other.
-func (x *space) hasHome() bool { return !abstractions[x.entry.Config.Abstraction].forgets }
+func (x *space) hasHome() bool { return hasHome(x.entry) }
+
+// hasHome reports whether a namespace is to have one. A log namespace does once it has targets, and keeps it.
+func hasHome(e *namespace.Entry) bool {
+	return !abstractions[e.Config.Abstraction].forgets || len(e.Config.Delivery.Targets) > 0 || e.Owner != ""
+}
 
 // openFront makes what takes the calls of the namespace.
 func (x *space) openFront() error {

@@ -3,11 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"time"
+	"sync/atomic"
 
 	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
 	"github.com/headwater-db/headwater/wal/delivery/deliveryremote"
@@ -51,6 +52,10 @@ type deliveryBackend struct {
 	st      *store
 	pebble  *pebbledelivery.Store
 	applier *delivery.Applier
+	sender  *delivery.Sender
+	rules   atomic.Pointer[rules] // the last that were asked for
+	// reconfigure has room for one.
+	reconfigure chan struct{}
 }
 
 func (b *deliveryBackend) open(cfg pebblestore.Config) (l ledger, err error) {
@@ -59,17 +64,34 @@ func (b *deliveryBackend) open(cfg pebblestore.Config) (l ledger, err error) {
 }
 
 func (b *deliveryBackend) load() *consumers.Loop {
-	b.applier = delivery.NewApplier(delivery.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Window: b.window})
+	b.reconfigure = make(chan struct{}, 1)
+	b.sender = b.newSender()
+	b.applier = delivery.NewApplier(delivery.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Rules: b.rulesAt, Next: b.sender.Next})
 	return b.applier.Loop
 }
 
-// window is that of the version that a record was accepted under.
-func (b *deliveryBackend) window(version uint64) (time.Duration, error) {
+// rulesAt are those of the version that a record was accepted under.
+func (b *deliveryBackend) rulesAt(version uint64) (*delivery.Rules, error) {
 	c, err := b.st.x.configAt(version)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return c.Tokens.Window, nil
+	if r := b.rules.Load(); r != nil && r.config == c { // each record asks
+		return &r.Rules, nil
+	}
+	r := &rules{config: c, Rules: delivery.Rules{Window: c.Tokens.Window}}
+	for i := range c.Delivery.Targets {
+		t := &c.Delivery.Targets[i]
+		r.Targets = append(r.Targets, delivery.Target{Name: t.Name, Ordered: t.Ordered, Default: t.Default})
+	}
+	b.rules.Store(r)
+	return &r.Rules, nil
+}
+
+// rules are those of a document.
+type rules struct {
+	config *namespace.Config
+	delivery.Rules
 }
 
 // save: every batch is saved as it is applied.
@@ -90,10 +112,9 @@ func (b *deliveryBackend) serve(p wal.Partition) {
 	b.st.x.front.(*deliveryFront).Set(p, &delivery.Replica{Store: b.pebble, Applier: b.applier})
 }
 
-func (b *deliveryBackend) run(context.Context) {}
-
 func (b *deliveryBackend) sweep(ctx context.Context, p wal.Partition, _ int) (more bool, err error) {
-	return false, b.applier.Sweep(ctx, p, b.st.x.ns.Config().Tokens.Window)
+	c := b.st.x.ns.Config()
+	return b.applier.Sweep(ctx, p, c.Tokens.Window, b.st.x.s.broker.Now().Add(-c.Delivery.KeepDone).UnixMicro())
 }
 
 // due: tokens are forgotten by log time, which an idle log does not move on.

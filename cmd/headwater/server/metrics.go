@@ -16,6 +16,8 @@ type spaceMetrics struct {
 	lagRecords, lagSeconds, parked, tokens, version, trimSeconds, left, conflicts, wide *prometheus.Desc
 
 	cacheRequests, cacheBytes, cacheEvicted *prometheus.Desc
+
+	overdue, failing *prometheus.Desc
 }
 
 func newSpaceMetrics(s *Server) *spaceMetrics {
@@ -36,12 +38,15 @@ func newSpaceMetrics(s *Server) *spaceMetrics {
 
 		cacheRequests: d("headwater_cache_requests_total", "Reads of a namespace with a CACHE: hit needed no query of the other server, miss did, unkept is a miss whose answer was not kept because a write came meanwhile.", "namespace", "result"),
 		cacheBytes:    d("headwater_cache_bytes", "What the CACHE of a namespace holds, about.", "namespace"),
-		cacheEvicted:  d("headwater_cache_evicted_total", "Records that left the CACHE of a namespace for want of room or by its ttl.", "namespace"),
+		overdue:       d("headwater_delivery_overdue_seconds", "How long ago the oldest message was due that a target has not; 0 when none is.", "namespace", "target"),
+		failing:       d("headwater_delivery_failing", "Attempts at a target that have failed in a row.", "namespace", "target"),
+
+		cacheEvicted: d("headwater_cache_evicted_total", "Records that left the CACHE of a namespace for want of room or by its ttl.", "namespace"),
 	}
 }
 
 func (m *spaceMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts, m.wide, m.cacheRequests, m.cacheBytes, m.cacheEvicted} {
+	for _, d := range []*prometheus.Desc{m.lagRecords, m.lagSeconds, m.parked, m.tokens, m.version, m.trimSeconds, m.left, m.conflicts, m.wide, m.cacheRequests, m.cacheBytes, m.cacheEvicted, m.overdue, m.failing} {
 		ch <- d
 	}
 }
@@ -50,6 +55,12 @@ func (m *spaceMetrics) Collect(ch chan<- prometheus.Metric) {
 	now := m.s.broker.Now()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for name, sender := range m.s.spaces.delivering() {
+		for _, l := range sender.States(context.Background()) {
+			gauge(m.overdue, max(l.Overdue, 0).Seconds(), name, l.Target)
+			gauge(m.failing, float64(l.Failed), name, l.Target)
+		}
 	}
 	for _, n := range m.s.spaces.dir.All() {
 		gauge(m.version, float64(n.Config().Version), n.Name)

@@ -26,7 +26,7 @@ func (s *Server) release(ctx context.Context, req *headwaterv1.ReleaseNamespaceR
 		return nil, fmt.Errorf("release namespace %s: %w", name, namespace.ErrConfirm)
 	case !s.shared():
 		return nil, notReleasable("the log of namespace %s is in the data directory of this process, and no other directory has it; restore the directory from a copy", name)
-	case e.Config.Abstraction == namespace.Log:
+	case !hasHome(e):
 		return nil, notReleasable("namespace %s has no home: the store of a log namespace follows from its log, and every process serves it", name)
 	case req.GetUndo():
 		return s.takeBack(ctx, req, e, by)
@@ -106,6 +106,9 @@ func (s *Server) nextHome(ctx context.Context, e *namespace.Entry) (*headwaterv1
 		return out, nil
 	}
 	out.Next = fmt.Sprintf("the next data directory rebuilds its store from the log, which is whole: %d records in %d partitions", records, log.Info().Partitions)
+	if e.Config.Abstraction == namespace.Log {
+		out.Next += "; what they say is delivered again, under its tokens"
+	}
 	return out, nil
 }
 
@@ -135,6 +138,9 @@ func (sp *spaces) turned(x *space, e *namespace.Entry) bool {
 	if x.group != nil {
 		return !sp.s.spreads(e)
 	}
+	if sp.s.cfg.Role.applies() && x.front != nil && hasHome(e) && !x.hasHome() {
+		return true
+	}
 	if x.front != nil && !x.keeps() {
 		return false
 	}
@@ -154,7 +160,7 @@ func (sp *spaces) turn(wait context.Context, x *space, e *namespace.Entry) {
 	}
 	why, state := owned, "stopped"
 	if owned == nil {
-		why, state = fmt.Errorf("namespace %s is being opened, as its former home was released: %w", e.Name, wal.ErrUnavailable), "retrying"
+		why, state = fmt.Errorf("namespace %s is being opened again, as its home has changed: %w", e.Name, wal.ErrUnavailable), "retrying"
 	}
 	stand := sp.standIn(e, why, state)
 	sp.mu.Lock()

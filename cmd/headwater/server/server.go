@@ -73,6 +73,8 @@ type Config struct {
 	SessionTimeout time.Duration
 	// Clusters are the servers beside this one that stores may be on, by name.
 	Clusters map[string]Cluster
+	// Secrets are files by the names that documents have for them.
+	Secrets map[string]string
 	// Demo makes the demo namespaces where they do not exist.
 	Demo bool
 	// Namespaces are documents applied where the name does not exist yet.
@@ -170,6 +172,7 @@ type Server struct {
 	schemas  sync.Map // of string to error: the clusters without the tables of this build
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
+	deliveries  *deliveryMetrics
 
 	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
@@ -195,6 +198,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.run, s.cancel = context.WithCancel(context.Background())
 	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.countLetter = newLetterCount(s.reg)
+	s.deliveries = newDeliveryMetrics(s.reg)
 	var undo []func() error
 	defer func() {
 		if err != nil {
@@ -317,7 +321,7 @@ func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) 
 	}
 	*undo = append(*undo, s.broker.Close)
 	s.names, err = namespace.Open(ctx, namespace.Options{
-		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions, Clusters: s.clusterTypes()},
+		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions, Clusters: s.clusterTypes(), Secrets: s.secretNames()},
 	})
 	if err != nil {
 		return fmt.Errorf("open the namespace registry: %w", err)

@@ -171,6 +171,9 @@ func (x *space) configure(e *namespace.Entry) {
 	}
 	for _, st := range x.all() {
 		st.ledger.SetTokenWindow(e.Config.Tokens.Window)
+		if b, ok := st.backend.(*deliveryBackend); ok {
+			b.configured()
+		}
 	}
 	x.setCaches(e.Config)
 	x.changedStores()

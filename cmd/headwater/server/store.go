@@ -336,8 +336,11 @@ func (st *store) stopped(p wal.Partition, err error) {
 // closes the store.
 func (st *store) stop(ctx context.Context) error {
 	var err error
+	if h, ok := st.backend.(halting); ok {
+		err = h.halt()
+	}
 	if st.cancel != nil {
-		err = st.runner.StopAll(ctx)
+		err = errors.Join(err, st.runner.StopAll(ctx))
 		st.cancel()
 		st.work.Wait()
 		st.x.siblings.Remove(st.loop)

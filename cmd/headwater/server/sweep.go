@@ -202,6 +202,15 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 		if floor < f.Durable {
 			f.Durable, slowest = floor, st
 		}
+		if w, ok := st.backend.(waiting); ok {
+			o, err := w.oldest(ctx, p)
+			if err != nil {
+				return false, err
+			}
+			if o != wal.NoOffset && int64(o) < f.Durable {
+				f.Durable, slowest = int64(o), st
+			}
+		}
 	}
 	if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
 		f.Parked = int64(lowest)

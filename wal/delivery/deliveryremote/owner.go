@@ -34,6 +34,62 @@ func (o *Owner) Refused(ctx context.Context, p wal.Partition, from, to wal.Offse
 	return nil
 }
 
+// Status implements delivery.Owner.
+func (o *Owner) Status(ctx context.Context, p wal.Partition, at wal.Offset) (s delivery.Status, known bool, err error) {
+	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogStatus{LogStatus: int64(at)}})
+	m := resp.GetLogStatus()
+	if err != nil || m == nil {
+		return s, false, err
+	}
+	s = delivery.Status{Offset: wal.Offset(m.GetOffset()), LogTime: m.GetLogTime(), Due: m.GetDue()}
+	for _, t := range m.GetTargets() {
+		s.Targets = append(s.Targets, delivery.TargetStatus{
+			Target: t.GetName(), State: delivery.TargetState(t.GetState()), Attempts: int(t.GetAttempts()), Begun: t.GetBegun(), Error: t.GetError(), At: t.GetAt(),
+		})
+	}
+	return s, true, nil
+}
+
+func statusMessage(s *delivery.Status) *clusterv1.LogStatus {
+	m := &clusterv1.LogStatus{Offset: int64(s.Offset), LogTime: s.LogTime, Due: s.Due}
+	for i := range s.Targets {
+		t := &s.Targets[i]
+		m.Targets = append(m.Targets, &clusterv1.LogStatus_Target{
+			Name: t.Target, State: int32(t.State), Attempts: int32(t.Attempts), Begun: t.Begun, Error: t.Error, At: t.At,
+		})
+	}
+	return m
+}
+
+// Delayed implements delivery.Owner. Of a target it tells the name.
+func (o *Owner) Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, at wal.Offset, before int64, limit int) (out []delivery.Pending, err error) {
+	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogDelayed{LogDelayed: &clusterv1.LogDelayed{
+		Key: key, Due: due, Offset: int64(at), Before: before, Limit: int32(limit),
+	}}})
+	for _, m := range resp.GetLogDelayed().GetMessages() {
+		one := delivery.Pending{Offset: wal.Offset(m.GetOffset()), LogTime: m.GetLogTime(), Due: m.GetDue(), Key: m.GetKey(), Keyless: m.GetKeyless()}
+		for _, t := range m.GetTargets() {
+			one.Aims = append(one.Aims, delivery.Aim{Target: t})
+		}
+		out = append(out, one)
+	}
+	return out, err
+}
+
+func pendingMessage(m *delivery.Pending) *clusterv1.LogPending_Message {
+	out := &clusterv1.LogPending_Message{Offset: int64(m.Offset), LogTime: m.LogTime, Due: m.Due, Key: m.Key, Keyless: m.Keyless}
+	for _, a := range m.Aims {
+		out.Targets = append(out.Targets, a.Target)
+	}
+	return out
+}
+
+// Cancelled implements delivery.Owner.
+func (o *Owner) Cancelled(ctx context.Context, p wal.Partition, at wal.Offset) (done, late int64, err error) {
+	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogCancelled{LogCancelled: int64(at)}})
+	return resp.GetLogCancelled().GetCancelled(), resp.GetLogCancelled().GetTooLate(), err
+}
+
 // Token is what l knows of a token, as it is sent; nil: nothing.
 func Token(ctx context.Context, l *delivery.Local, p wal.Partition, id wal.TokenID) (*clusterv1.TokenEntry, error) {
 	e, ok, err := l.Token(ctx, p, id)
@@ -45,15 +101,34 @@ func Token(ctx context.Context, l *delivery.Local, p wal.Partition, id wal.Token
 
 // Answer answers what an Owner asks, from l.
 func Answer(ctx context.Context, l *delivery.Local, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
-	q, ok := req.GetQuestion().(*clusterv1.AskRequest_LogRefused)
-	if !ok {
-		return nil, fmt.Errorf("%w question: %T is none of messages", wal.ErrMalformed, req.GetQuestion())
+	p := wal.Partition(req.GetPartition())
+	switch q := req.GetQuestion().(type) {
+	case *clusterv1.AskRequest_LogRefused:
+		out := &clusterv1.Offsets{}
+		err := l.Refused(ctx, p, wal.Offset(q.LogRefused.GetFrom()), wal.Offset(q.LogRefused.GetTo()), func(at wal.Offset) {
+			out.Offsets = append(out.Offsets, int64(at))
+		})
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogRefused{LogRefused: out}}, err
+	case *clusterv1.AskRequest_LogStatus:
+		s, known, err := l.Status(ctx, p, wal.Offset(q.LogStatus))
+		if err != nil || !known {
+			return &clusterv1.AskResponse{}, err
+		}
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogStatus{LogStatus: statusMessage(&s)}}, nil
+	case *clusterv1.AskRequest_LogDelayed:
+		d := q.LogDelayed
+		ms, err := l.Delayed(ctx, p, d.Key, d.GetDue(), wal.Offset(d.GetOffset()), d.GetBefore(), int(d.GetLimit()))
+		out := &clusterv1.LogPending{}
+		for i := range ms {
+			out.Messages = append(out.Messages, pendingMessage(&ms[i]))
+		}
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogDelayed{LogDelayed: out}}, err
+	case *clusterv1.AskRequest_LogCancelled:
+		done, late, err := l.Cancelled(ctx, p, wal.Offset(q.LogCancelled))
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogCancelled{LogCancelled: &clusterv1.LogCancelled{Cancelled: done, TooLate: late}}}, err
+	default:
+		return nil, fmt.Errorf("%w question: %T is none of messages", wal.ErrMalformed, q)
 	}
-	out := &clusterv1.Offsets{}
-	err := l.Refused(ctx, wal.Partition(req.GetPartition()), wal.Offset(q.LogRefused.GetFrom()), wal.Offset(q.LogRefused.GetTo()), func(at wal.Offset) {
-		out.Offsets = append(out.Offsets, int64(at))
-	})
-	return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogRefused{LogRefused: out}}, err
 }
 
 func entryFrom(id wal.TokenID, m *clusterv1.TokenEntry) (e delivery.TokenEntry, err error) {

@@ -1,7 +1,6 @@
 package pebbledelivery
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -19,8 +18,11 @@ const (
 // Config says where a store is and what it may use.
 type Config = pebblestore.Config
 
+// state is how far a partition is applied.
+type state = consumers.State
+
 // ledger is what every store on Pebble has.
-type ledger = pebblestore.Store[consumers.State, delivery.TokenEntry]
+type ledger = pebblestore.Store[state, delivery.TokenEntry]
 
 // Store is a delivery.Store on a Pebble instance of its own.
 type Store struct{ *ledger }
@@ -30,10 +32,10 @@ var _ delivery.Store = (*Store)(nil)
 // Open opens the store in cfg.Dir and makes it if there is none; see
 // pebblestore.Open.
 func Open(cfg Config) (*Store, error) {
-	l, err := pebblestore.Open(cfg, pebblestore.Layout[consumers.State, delivery.TokenEntry]{
+	l, err := pebblestore.Open(cfg, pebblestore.Layout[state, delivery.TokenEntry]{
 		Name: "log store", Version: formatVersion, BatchBytes: batchBytes,
-		Fresh:  consumers.State{Applied: wal.NoOffset},
-		Common: func(st *consumers.State) *consumers.State { return st },
+		Fresh:  state{Applied: wal.NoOffset},
+		Common: func(st *state) *state { return st },
 		TokenOf: func(e *delivery.TokenEntry) pebblestore.Token {
 			return pebblestore.Token{ID: e.ID, LogTime: e.LogTime, Offset: e.Offset}
 		},
@@ -43,17 +45,6 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	return &Store{l}, nil
-}
-
-// Begin implements delivery.Store.
-func (s *Store) Begin(p wal.Partition) delivery.Batch {
-	b := s.ledger.Begin(p)
-	return &b
-}
-
-// Sweep implements delivery.Store.
-func (s *Store) Sweep(ctx context.Context, p wal.Partition, horizon int64) (int64, error) {
-	return s.ledger.Sweep(ctx, p, horizon, 1, func(*pebblestore.Sweep[consumers.State]) error { return nil })
 }
 
 const tokenLen = 16 + 8 + 8 + 8

@@ -51,7 +51,9 @@ func TestLedger(t *testing.T) {
 			cfg.FS = cfg.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(seed, 1))})
 			return open(t, cfg)
 		},
-		Begin: func(l testLedger, p wal.Partition) delivery.Batch { return l.(*testStore).Begin(p) },
+		Begin: func(l testLedger, p wal.Partition) consumers.Batch[consumers.State, delivery.TokenEntry] {
+			return l.(*testStore).Begin(p)
+		},
 		Fresh: consumers.State{Applied: wal.NoOffset},
 		State: func(st consumers.State, _ int) consumers.State { return st },
 		Saved: func(l testLedger, p wal.Partition) (consumers.State, error) {
@@ -62,7 +64,7 @@ func TestLedger(t *testing.T) {
 		},
 		Key: func(e *delivery.TokenEntry) (wal.TokenID, wal.Offset) { return e.ID, e.Offset },
 		Evict: func(l testLedger, p wal.Partition, horizon int64) (int, error) {
-			n, err := l.(*testStore).Sweep(context.Background(), p, horizon)
+			n, _, err := l.(*testStore).Sweep(context.Background(), p, horizon, 0)
 			return int(n), err
 		},
 	})

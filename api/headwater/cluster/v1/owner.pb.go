@@ -256,6 +256,9 @@ type AskRequest struct {
 	//	*AskRequest_TsMeasure
 	//	*AskRequest_TsAggregate
 	//	*AskRequest_LogRefused
+	//	*AskRequest_LogStatus
+	//	*AskRequest_LogDelayed
+	//	*AskRequest_LogCancelled
 	Question      isAskRequest_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,6 +498,33 @@ func (x *AskRequest) GetLogRefused() *LogRefused {
 	return nil
 }
 
+func (x *AskRequest) GetLogStatus() int64 {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_LogStatus); ok {
+			return x.LogStatus
+		}
+	}
+	return 0
+}
+
+func (x *AskRequest) GetLogDelayed() *LogDelayed {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_LogDelayed); ok {
+			return x.LogDelayed
+		}
+	}
+	return nil
+}
+
+func (x *AskRequest) GetLogCancelled() int64 {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_LogCancelled); ok {
+			return x.LogCancelled
+		}
+	}
+	return 0
+}
+
 type isAskRequest_Question interface {
 	isAskRequest_Question()
 }
@@ -571,6 +601,18 @@ type AskRequest_LogRefused struct {
 	LogRefused *LogRefused `protobuf:"bytes,50,opt,name=log_refused,json=logRefused,proto3,oneof"`
 }
 
+type AskRequest_LogStatus struct {
+	LogStatus int64 `protobuf:"varint,51,opt,name=log_status,json=logStatus,proto3,oneof"` // the offset of a message
+}
+
+type AskRequest_LogDelayed struct {
+	LogDelayed *LogDelayed `protobuf:"bytes,52,opt,name=log_delayed,json=logDelayed,proto3,oneof"`
+}
+
+type AskRequest_LogCancelled struct {
+	LogCancelled int64 `protobuf:"varint,53,opt,name=log_cancelled,json=logCancelled,proto3,oneof"` // the offset of the record that cancels
+}
+
 func (*AskRequest_Token) isAskRequest_Question() {}
 
 func (*AskRequest_Parked) isAskRequest_Question() {}
@@ -606,6 +648,12 @@ func (*AskRequest_TsMeasure) isAskRequest_Question() {}
 func (*AskRequest_TsAggregate) isAskRequest_Question() {}
 
 func (*AskRequest_LogRefused) isAskRequest_Question() {}
+
+func (*AskRequest_LogStatus) isAskRequest_Question() {}
+
+func (*AskRequest_LogDelayed) isAskRequest_Question() {}
+
+func (*AskRequest_LogCancelled) isAskRequest_Question() {}
 
 type AskPartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -914,6 +962,9 @@ type AskResponse struct {
 	//	*AskResponse_TsSlices
 	//	*AskResponse_TsGroups
 	//	*AskResponse_LogRefused
+	//	*AskResponse_LogStatus
+	//	*AskResponse_LogDelayed
+	//	*AskResponse_LogCancelled
 	Answer        isAskResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1116,6 +1167,33 @@ func (x *AskResponse) GetLogRefused() *Offsets {
 	return nil
 }
 
+func (x *AskResponse) GetLogStatus() *LogStatus {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_LogStatus); ok {
+			return x.LogStatus
+		}
+	}
+	return nil
+}
+
+func (x *AskResponse) GetLogDelayed() *LogPending {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_LogDelayed); ok {
+			return x.LogDelayed
+		}
+	}
+	return nil
+}
+
+func (x *AskResponse) GetLogCancelled() *LogCancelled {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_LogCancelled); ok {
+			return x.LogCancelled
+		}
+	}
+	return nil
+}
+
 type isAskResponse_Answer interface {
 	isAskResponse_Answer()
 }
@@ -1188,6 +1266,18 @@ type AskResponse_LogRefused struct {
 	LogRefused *Offsets `protobuf:"bytes,50,opt,name=log_refused,json=logRefused,proto3,oneof"`
 }
 
+type AskResponse_LogStatus struct {
+	LogStatus *LogStatus `protobuf:"bytes,51,opt,name=log_status,json=logStatus,proto3,oneof"` // absent: not known
+}
+
+type AskResponse_LogDelayed struct {
+	LogDelayed *LogPending `protobuf:"bytes,52,opt,name=log_delayed,json=logDelayed,proto3,oneof"`
+}
+
+type AskResponse_LogCancelled struct {
+	LogCancelled *LogCancelled `protobuf:"bytes,53,opt,name=log_cancelled,json=logCancelled,proto3,oneof"`
+}
+
 func (*AskResponse_Token) isAskResponse_Answer() {}
 
 func (*AskResponse_Parked) isAskResponse_Answer() {}
@@ -1221,6 +1311,12 @@ func (*AskResponse_TsSlices) isAskResponse_Answer() {}
 func (*AskResponse_TsGroups) isAskResponse_Answer() {}
 
 func (*AskResponse_LogRefused) isAskResponse_Answer() {}
+
+func (*AskResponse_LogStatus) isAskResponse_Answer() {}
+
+func (*AskResponse_LogDelayed) isAskResponse_Answer() {}
+
+func (*AskResponse_LogCancelled) isAskResponse_Answer() {}
 
 // TokenQuestion asks what a token did.
 type TokenQuestion struct {
@@ -3287,6 +3383,248 @@ func (x *LogRefused) GetTo() int64 {
 	return 0
 }
 
+// LogDelayed asks for delayed messages; see delivery.Outbox.
+type LogDelayed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	Due           int64                  `protobuf:"varint,2,opt,name=due,proto3" json:"due,omitempty"`
+	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Before        int64                  `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"`
+	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogDelayed) Reset() {
+	*x = LogDelayed{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogDelayed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogDelayed) ProtoMessage() {}
+
+func (x *LogDelayed) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogDelayed.ProtoReflect.Descriptor instead.
+func (*LogDelayed) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *LogDelayed) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LogDelayed) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *LogDelayed) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogDelayed) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *LogDelayed) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// LogStatus is delivery.Status.
+type LogStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	LogTime       int64                  `protobuf:"varint,2,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"`
+	Due           int64                  `protobuf:"varint,3,opt,name=due,proto3" json:"due,omitempty"`
+	Targets       []*LogStatus_Target    `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogStatus) Reset() {
+	*x = LogStatus{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogStatus) ProtoMessage() {}
+
+func (x *LogStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogStatus.ProtoReflect.Descriptor instead.
+func (*LogStatus) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *LogStatus) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogStatus) GetLogTime() int64 {
+	if x != nil {
+		return x.LogTime
+	}
+	return 0
+}
+
+func (x *LogStatus) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *LogStatus) GetTargets() []*LogStatus_Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+type LogPending struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      []*LogPending_Message  `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogPending) Reset() {
+	*x = LogPending{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogPending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogPending) ProtoMessage() {}
+
+func (x *LogPending) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogPending.ProtoReflect.Descriptor instead.
+func (*LogPending) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *LogPending) GetMessages() []*LogPending_Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type LogCancelled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cancelled     int64                  `protobuf:"varint,1,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	TooLate       int64                  `protobuf:"varint,2,opt,name=too_late,json=tooLate,proto3" json:"too_late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogCancelled) Reset() {
+	*x = LogCancelled{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogCancelled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogCancelled) ProtoMessage() {}
+
+func (x *LogCancelled) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogCancelled.ProtoReflect.Descriptor instead.
+func (*LogCancelled) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *LogCancelled) GetCancelled() int64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+func (x *LogCancelled) GetTooLate() int64 {
+	if x != nil {
+		return x.TooLate
+	}
+	return 0
+}
+
 type Offsets struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offsets       []int64                `protobuf:"varint,1,rep,packed,name=offsets,proto3" json:"offsets,omitempty"`
@@ -3296,7 +3634,7 @@ type Offsets struct {
 
 func (x *Offsets) Reset() {
 	*x = Offsets{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[39]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3646,7 @@ func (x *Offsets) String() string {
 func (*Offsets) ProtoMessage() {}
 
 func (x *Offsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[39]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3659,7 @@ func (x *Offsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offsets.ProtoReflect.Descriptor instead.
 func (*Offsets) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{39}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Offsets) GetOffsets() []int64 {
@@ -3351,7 +3689,7 @@ type TSQuery struct {
 
 func (x *TSQuery) Reset() {
 	*x = TSQuery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[40]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3701,7 @@ func (x *TSQuery) String() string {
 func (*TSQuery) ProtoMessage() {}
 
 func (x *TSQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[40]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3714,7 @@ func (x *TSQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSQuery.ProtoReflect.Descriptor instead.
 func (*TSQuery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{40}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TSQuery) GetSeries() []byte {
@@ -3466,7 +3804,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[41]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3816,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[41]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3829,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{41}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Mark) GetTime() int64 {
@@ -3518,7 +3856,7 @@ type OpenSlices struct {
 
 func (x *OpenSlices) Reset() {
 	*x = OpenSlices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3530,7 +3868,7 @@ func (x *OpenSlices) String() string {
 func (*OpenSlices) ProtoMessage() {}
 
 func (x *OpenSlices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3543,7 +3881,7 @@ func (x *OpenSlices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSlices.ProtoReflect.Descriptor instead.
 func (*OpenSlices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{42}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OpenSlices) GetBounded() bool {
@@ -3573,7 +3911,7 @@ type TSPage struct {
 
 func (x *TSPage) Reset() {
 	*x = TSPage{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +3923,7 @@ func (x *TSPage) String() string {
 func (*TSPage) ProtoMessage() {}
 
 func (x *TSPage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +3936,7 @@ func (x *TSPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSPage.ProtoReflect.Descriptor instead.
 func (*TSPage) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TSPage) GetEvents() []*Event {
@@ -3648,7 +3986,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3998,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +4011,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Event) GetSeries() []byte {
@@ -3716,7 +4054,7 @@ type TSSearch struct {
 
 func (x *TSSearch) Reset() {
 	*x = TSSearch{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +4066,7 @@ func (x *TSSearch) String() string {
 func (*TSSearch) ProtoMessage() {}
 
 func (x *TSSearch) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +4079,7 @@ func (x *TSSearch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSearch.ProtoReflect.Descriptor instead.
 func (*TSSearch) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TSSearch) GetQuery() *TSQuery {
@@ -3776,7 +4114,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3788,7 +4126,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3801,7 +4139,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Place) GetTime() int64 {
@@ -3842,7 +4180,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +4192,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +4205,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Condition) GetOp() uint32 {
@@ -3940,7 +4278,7 @@ type TSFound struct {
 
 func (x *TSFound) Reset() {
 	*x = TSFound{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3952,7 +4290,7 @@ func (x *TSFound) String() string {
 func (*TSFound) ProtoMessage() {}
 
 func (x *TSFound) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3965,7 +4303,7 @@ func (x *TSFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSFound.ProtoReflect.Descriptor instead.
 func (*TSFound) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TSFound) GetEvents() []*Event {
@@ -4027,7 +4365,7 @@ type TSList struct {
 
 func (x *TSList) Reset() {
 	*x = TSList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4039,7 +4377,7 @@ func (x *TSList) String() string {
 func (*TSList) ProtoMessage() {}
 
 func (x *TSList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4052,7 +4390,7 @@ func (x *TSList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSList.ProtoReflect.Descriptor instead.
 func (*TSList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TSList) GetPrefix() []byte {
@@ -4121,7 +4459,7 @@ type TSSeries struct {
 
 func (x *TSSeries) Reset() {
 	*x = TSSeries{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4471,7 @@ func (x *TSSeries) String() string {
 func (*TSSeries) ProtoMessage() {}
 
 func (x *TSSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4484,7 @@ func (x *TSSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSeries.ProtoReflect.Descriptor instead.
 func (*TSSeries) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TSSeries) GetSeries() []*Series {
@@ -4174,7 +4512,7 @@ type Series struct {
 
 func (x *Series) Reset() {
 	*x = Series{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4186,7 +4524,7 @@ func (x *Series) String() string {
 func (*Series) ProtoMessage() {}
 
 func (x *Series) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4199,7 +4537,7 @@ func (x *Series) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Series.ProtoReflect.Descriptor instead.
 func (*Series) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Series) GetName() []byte {
@@ -4232,7 +4570,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4244,7 +4582,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4257,7 +4595,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Slices) GetSlices() []*Slice {
@@ -4281,7 +4619,7 @@ type Slice struct {
 
 func (x *Slice) Reset() {
 	*x = Slice{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4631,7 @@ func (x *Slice) String() string {
 func (*Slice) ProtoMessage() {}
 
 func (x *Slice) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4644,7 @@ func (x *Slice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slice.ProtoReflect.Descriptor instead.
 func (*Slice) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Slice) GetStart() int64 {
@@ -4372,7 +4710,7 @@ type TSAggregate struct {
 
 func (x *TSAggregate) Reset() {
 	*x = TSAggregate{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4384,7 +4722,7 @@ func (x *TSAggregate) String() string {
 func (*TSAggregate) ProtoMessage() {}
 
 func (x *TSAggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4397,7 +4735,7 @@ func (x *TSAggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSAggregate.ProtoReflect.Descriptor instead.
 func (*TSAggregate) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TSAggregate) GetSeries() []byte {
@@ -4495,7 +4833,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4507,7 +4845,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4520,7 +4858,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Aggregation) GetOp() uint32 {
@@ -4542,6 +4880,174 @@ func (x *Aggregation) GetQ() float64 {
 		return x.Q
 	}
 	return 0
+}
+
+type LogStatus_Target struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         int32                  `protobuf:"varint,2,opt,name=state,proto3" json:"state,omitempty"`
+	Attempts      int32                  `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Begun         bool                   `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	At            int64                  `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogStatus_Target) Reset() {
+	*x = LogStatus_Target{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogStatus_Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogStatus_Target) ProtoMessage() {}
+
+func (x *LogStatus_Target) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogStatus_Target.ProtoReflect.Descriptor instead.
+func (*LogStatus_Target) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{40, 0}
+}
+
+func (x *LogStatus_Target) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LogStatus_Target) GetState() int32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *LogStatus_Target) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *LogStatus_Target) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
+func (x *LogStatus_Target) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogStatus_Target) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+type LogPending_Message struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	LogTime       int64                  `protobuf:"varint,2,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"`
+	Due           int64                  `protobuf:"varint,3,opt,name=due,proto3" json:"due,omitempty"`
+	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Keyless       bool                   `protobuf:"varint,5,opt,name=keyless,proto3" json:"keyless,omitempty"`
+	Targets       []string               `protobuf:"bytes,6,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogPending_Message) Reset() {
+	*x = LogPending_Message{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogPending_Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogPending_Message) ProtoMessage() {}
+
+func (x *LogPending_Message) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogPending_Message.ProtoReflect.Descriptor instead.
+func (*LogPending_Message) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{41, 0}
+}
+
+func (x *LogPending_Message) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogPending_Message) GetLogTime() int64 {
+	if x != nil {
+		return x.LogTime
+	}
+	return 0
+}
+
+func (x *LogPending_Message) GetDue() int64 {
+	if x != nil {
+		return x.Due
+	}
+	return 0
+}
+
+func (x *LogPending_Message) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LogPending_Message) GetKeyless() bool {
+	if x != nil {
+		return x.Keyless
+	}
+	return false
+}
+
+func (x *LogPending_Message) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
 }
 
 var File_headwater_cluster_v1_owner_proto protoreflect.FileDescriptor
@@ -4567,8 +5073,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x12\x1f\n" +
 	"\vlive_tokens\x18\a \x01(\x03R\n" +
 	"liveTokens\x12%\n" +
-	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\x87\n" +
-	"\n" +
+	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\x94\v\n" +
 	"\n" +
 	"AskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12 \n" +
@@ -4596,7 +5101,12 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"ts_measure\x18, \x01(\bH\x00R\ttsMeasure\x12F\n" +
 	"\fts_aggregate\x18- \x01(\v2!.headwater.cluster.v1.TSAggregateH\x00R\vtsAggregate\x12C\n" +
 	"\vlog_refused\x182 \x01(\v2 .headwater.cluster.v1.LogRefusedH\x00R\n" +
-	"logRefusedB\n" +
+	"logRefused\x12\x1f\n" +
+	"\n" +
+	"log_status\x183 \x01(\x03H\x00R\tlogStatus\x12C\n" +
+	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogDelayedH\x00R\n" +
+	"logDelayed\x12%\n" +
+	"\rlog_cancelled\x185 \x01(\x03H\x00R\flogCancelledB\n" +
 	"\n" +
 	"\bquestion\"E\n" +
 	"\x0fAskPartsRequest\x122\n" +
@@ -4620,7 +5130,8 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"partitions\x18\x01 \x03(\v2\x1f.headwater.cluster.v1.PartitionR\n" +
 	"partitions\x12\x14\n" +
 	"\x05known\x18\x02 \x03(\rR\x05known\x12:\n" +
-	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xdf\b\n" +
+	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xb1\n" +
+	"\n" +
 	"\vAskResponse\x12=\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1f.headwater.cluster.v1.PartitionR\tpartition\x128\n" +
 	"\x05token\x18\n" +
@@ -4642,7 +5153,12 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\tts_slices\x18+ \x01(\v2\x1c.headwater.cluster.v1.SlicesH\x00R\btsSlices\x12\x1d\n" +
 	"\tts_groups\x18- \x01(\fH\x00R\btsGroups\x12@\n" +
 	"\vlog_refused\x182 \x01(\v2\x1d.headwater.cluster.v1.OffsetsH\x00R\n" +
-	"logRefusedB\b\n" +
+	"logRefused\x12@\n" +
+	"\n" +
+	"log_status\x183 \x01(\v2\x1f.headwater.cluster.v1.LogStatusH\x00R\tlogStatus\x12C\n" +
+	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogPendingH\x00R\n" +
+	"logDelayed\x12I\n" +
+	"\rlog_cancelled\x185 \x01(\v2\".headwater.cluster.v1.LogCancelledH\x00R\flogCancelledB\b\n" +
 	"\x06answer\"\x1f\n" +
 	"\rTokenQuestion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"\x99\x03\n" +
@@ -4818,7 +5334,40 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\n" +
 	"LogRefused\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"#\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\x83\x01\n" +
+	"\n" +
+	"LogDelayed\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\fH\x00R\x03key\x88\x01\x01\x12\x10\n" +
+	"\x03due\x18\x02 \x01(\x03R\x03due\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limitB\x06\n" +
+	"\x04_key\"\x9f\x02\n" +
+	"\tLogStatus\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x19\n" +
+	"\blog_time\x18\x02 \x01(\x03R\alogTime\x12\x10\n" +
+	"\x03due\x18\x03 \x01(\x03R\x03due\x12@\n" +
+	"\atargets\x18\x04 \x03(\v2&.headwater.cluster.v1.LogStatus.TargetR\atargets\x1a\x8a\x01\n" +
+	"\x06Target\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\x05R\x05state\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\x05R\battempts\x12\x14\n" +
+	"\x05begun\x18\x04 \x01(\bR\x05begun\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12\x0e\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\"\xe9\x01\n" +
+	"\n" +
+	"LogPending\x12D\n" +
+	"\bmessages\x18\x01 \x03(\v2(.headwater.cluster.v1.LogPending.MessageR\bmessages\x1a\x94\x01\n" +
+	"\aMessage\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x19\n" +
+	"\blog_time\x18\x02 \x01(\x03R\alogTime\x12\x10\n" +
+	"\x03due\x18\x03 \x01(\x03R\x03due\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\x12\x18\n" +
+	"\akeyless\x18\x05 \x01(\bR\akeyless\x12\x18\n" +
+	"\atargets\x18\x06 \x03(\tR\atargets\"G\n" +
+	"\fLogCancelled\x12\x1c\n" +
+	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\x12\x19\n" +
+	"\btoo_late\x18\x02 \x01(\x03R\atooLate\"#\n" +
 	"\aOffsets\x12\x18\n" +
 	"\aoffsets\x18\x01 \x03(\x03R\aoffsets\"\xd1\x02\n" +
 	"\aTSQuery\x12\x16\n" +
@@ -4939,7 +5488,7 @@ func file_headwater_cluster_v1_owner_proto_rawDescGZIP() []byte {
 	return file_headwater_cluster_v1_owner_proto_rawDescData
 }
 
-var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*FollowRequest)(nil),       // 0: headwater.cluster.v1.FollowRequest
 	(*FollowResponse)(nil),      // 1: headwater.cluster.v1.FollowResponse
@@ -4980,23 +5529,29 @@ var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*CounterRecount)(nil),      // 36: headwater.cluster.v1.CounterRecount
 	(*Recount)(nil),             // 37: headwater.cluster.v1.Recount
 	(*LogRefused)(nil),          // 38: headwater.cluster.v1.LogRefused
-	(*Offsets)(nil),             // 39: headwater.cluster.v1.Offsets
-	(*TSQuery)(nil),             // 40: headwater.cluster.v1.TSQuery
-	(*Mark)(nil),                // 41: headwater.cluster.v1.Mark
-	(*OpenSlices)(nil),          // 42: headwater.cluster.v1.OpenSlices
-	(*TSPage)(nil),              // 43: headwater.cluster.v1.TSPage
-	(*Event)(nil),               // 44: headwater.cluster.v1.Event
-	(*TSSearch)(nil),            // 45: headwater.cluster.v1.TSSearch
-	(*Place)(nil),               // 46: headwater.cluster.v1.Place
-	(*Condition)(nil),           // 47: headwater.cluster.v1.Condition
-	(*TSFound)(nil),             // 48: headwater.cluster.v1.TSFound
-	(*TSList)(nil),              // 49: headwater.cluster.v1.TSList
-	(*TSSeries)(nil),            // 50: headwater.cluster.v1.TSSeries
-	(*Series)(nil),              // 51: headwater.cluster.v1.Series
-	(*Slices)(nil),              // 52: headwater.cluster.v1.Slices
-	(*Slice)(nil),               // 53: headwater.cluster.v1.Slice
-	(*TSAggregate)(nil),         // 54: headwater.cluster.v1.TSAggregate
-	(*Aggregation)(nil),         // 55: headwater.cluster.v1.Aggregation
+	(*LogDelayed)(nil),          // 39: headwater.cluster.v1.LogDelayed
+	(*LogStatus)(nil),           // 40: headwater.cluster.v1.LogStatus
+	(*LogPending)(nil),          // 41: headwater.cluster.v1.LogPending
+	(*LogCancelled)(nil),        // 42: headwater.cluster.v1.LogCancelled
+	(*Offsets)(nil),             // 43: headwater.cluster.v1.Offsets
+	(*TSQuery)(nil),             // 44: headwater.cluster.v1.TSQuery
+	(*Mark)(nil),                // 45: headwater.cluster.v1.Mark
+	(*OpenSlices)(nil),          // 46: headwater.cluster.v1.OpenSlices
+	(*TSPage)(nil),              // 47: headwater.cluster.v1.TSPage
+	(*Event)(nil),               // 48: headwater.cluster.v1.Event
+	(*TSSearch)(nil),            // 49: headwater.cluster.v1.TSSearch
+	(*Place)(nil),               // 50: headwater.cluster.v1.Place
+	(*Condition)(nil),           // 51: headwater.cluster.v1.Condition
+	(*TSFound)(nil),             // 52: headwater.cluster.v1.TSFound
+	(*TSList)(nil),              // 53: headwater.cluster.v1.TSList
+	(*TSSeries)(nil),            // 54: headwater.cluster.v1.TSSeries
+	(*Series)(nil),              // 55: headwater.cluster.v1.Series
+	(*Slices)(nil),              // 56: headwater.cluster.v1.Slices
+	(*Slice)(nil),               // 57: headwater.cluster.v1.Slice
+	(*TSAggregate)(nil),         // 58: headwater.cluster.v1.TSAggregate
+	(*Aggregation)(nil),         // 59: headwater.cluster.v1.Aggregation
+	(*LogStatus_Target)(nil),    // 60: headwater.cluster.v1.LogStatus.Target
+	(*LogPending_Message)(nil),  // 61: headwater.cluster.v1.LogPending.Message
 }
 var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	2,  // 0: headwater.cluster.v1.FollowResponse.partitions:type_name -> headwater.cluster.v1.Partition
@@ -5011,73 +5566,79 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	30, // 9: headwater.cluster.v1.AskRequest.counter_list:type_name -> headwater.cluster.v1.CounterList
 	33, // 10: headwater.cluster.v1.AskRequest.counter_series:type_name -> headwater.cluster.v1.CounterSeries
 	36, // 11: headwater.cluster.v1.AskRequest.counter_recount:type_name -> headwater.cluster.v1.CounterRecount
-	40, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
-	45, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
-	49, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
-	54, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
+	44, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
+	49, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
+	53, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
+	58, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
 	38, // 16: headwater.cluster.v1.AskRequest.log_refused:type_name -> headwater.cluster.v1.LogRefused
-	3,  // 17: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
-	9,  // 18: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
-	7,  // 19: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
-	2,  // 20: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
-	11, // 21: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
-	2,  // 22: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
-	11, // 23: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
-	13, // 24: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
-	16, // 25: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
-	19, // 26: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
-	22, // 27: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
-	25, // 28: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
-	29, // 29: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
-	31, // 30: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
-	34, // 31: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
-	37, // 32: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
-	43, // 33: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
-	48, // 34: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
-	50, // 35: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
-	52, // 36: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
-	39, // 37: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
-	14, // 38: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
-	13, // 39: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
-	18, // 40: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
-	20, // 41: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
-	23, // 42: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
-	20, // 43: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
-	28, // 44: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
-	28, // 45: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
-	32, // 46: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
-	28, // 47: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
-	35, // 48: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
-	28, // 49: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
-	41, // 50: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
-	42, // 51: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
-	44, // 52: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
-	41, // 53: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
-	40, // 54: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
-	47, // 55: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
-	46, // 56: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
-	47, // 57: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
-	44, // 58: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
-	46, // 59: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
-	42, // 60: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
-	51, // 61: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
-	53, // 62: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
-	47, // 63: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
-	42, // 64: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
-	55, // 65: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
-	0,  // 66: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
-	3,  // 67: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
-	4,  // 68: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
-	6,  // 69: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
-	1,  // 70: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
-	9,  // 71: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
-	5,  // 72: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
-	8,  // 73: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
-	70, // [70:74] is the sub-list for method output_type
-	66, // [66:70] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	39, // 17: headwater.cluster.v1.AskRequest.log_delayed:type_name -> headwater.cluster.v1.LogDelayed
+	3,  // 18: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
+	9,  // 19: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
+	7,  // 20: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
+	2,  // 21: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
+	11, // 22: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
+	2,  // 23: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
+	11, // 24: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
+	13, // 25: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
+	16, // 26: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
+	19, // 27: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
+	22, // 28: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
+	25, // 29: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
+	29, // 30: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
+	31, // 31: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
+	34, // 32: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
+	37, // 33: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
+	47, // 34: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
+	52, // 35: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
+	54, // 36: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
+	56, // 37: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
+	43, // 38: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
+	40, // 39: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
+	41, // 40: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
+	42, // 41: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
+	14, // 42: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
+	13, // 43: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
+	18, // 44: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
+	20, // 45: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
+	23, // 46: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
+	20, // 47: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
+	28, // 48: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
+	28, // 49: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
+	32, // 50: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
+	28, // 51: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
+	35, // 52: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
+	28, // 53: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
+	60, // 54: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
+	61, // 55: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
+	45, // 56: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
+	46, // 57: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
+	48, // 58: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
+	45, // 59: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
+	44, // 60: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
+	51, // 61: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
+	50, // 62: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
+	51, // 63: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
+	48, // 64: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
+	50, // 65: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
+	46, // 66: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
+	55, // 67: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
+	57, // 68: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
+	51, // 69: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
+	46, // 70: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
+	59, // 71: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
+	0,  // 72: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
+	3,  // 73: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
+	4,  // 74: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
+	6,  // 75: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
+	1,  // 76: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
+	9,  // 77: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
+	5,  // 78: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
+	8,  // 79: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
+	76, // [76:80] is the sub-list for method output_type
+	72, // [72:76] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_headwater_cluster_v1_owner_proto_init() }
@@ -5104,6 +5665,9 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskRequest_TsMeasure)(nil),
 		(*AskRequest_TsAggregate)(nil),
 		(*AskRequest_LogRefused)(nil),
+		(*AskRequest_LogStatus)(nil),
+		(*AskRequest_LogDelayed)(nil),
+		(*AskRequest_LogCancelled)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[9].OneofWrappers = []any{
 		(*AskResponse_Token)(nil),
@@ -5123,15 +5687,19 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskResponse_TsSlices)(nil),
 		(*AskResponse_TsGroups)(nil),
 		(*AskResponse_LogRefused)(nil),
+		(*AskResponse_LogStatus)(nil),
+		(*AskResponse_LogDelayed)(nil),
+		(*AskResponse_LogCancelled)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[20].OneofWrappers = []any{}
+	file_headwater_cluster_v1_owner_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_cluster_v1_owner_proto_rawDesc), len(file_headwater_cluster_v1_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   56,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

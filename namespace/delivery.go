@@ -1,0 +1,323 @@
+package namespace
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/textproto"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/headwater-db/headwater/wal/delivery/endpoint"
+)
+
+// DeliveryConfig is where the messages of a log namespace go; zero: nowhere.
+type DeliveryConfig struct {
+	Targets []TargetConfig `json:"targets,omitempty"`
+	Retry   RetryConfig    `json:"retry,omitzero"`
+	// KeepDone is how long is known what came of a message, after its end.
+	KeepDone time.Duration `json:"keep_done,omitempty"`
+	Allow    AllowConfig   `json:"allow,omitzero"`
+}
+
+// TargetConfig is one place where messages go.
+type TargetConfig struct {
+	Name string     `json:"name"`
+	HTTP HTTPTarget `json:"http,omitzero"`
+	// Ordered: the messages of a key one after the other.
+	Ordered bool `json:"ordered,omitempty"`
+	// Default: messages that name no target go there too.
+	Default     bool          `json:"default,omitempty"`
+	Timeout     time.Duration `json:"timeout"` // of an attempt
+	Concurrency int           `json:"concurrency"`
+	Rate        int           `json:"rate,omitempty"` // attempts a second; 0: no limit
+}
+
+// HTTPTarget is an HTTP endpoint.
+type HTTPTarget struct {
+	URL     string            `json:"url"`
+	Method  string            `json:"method,omitempty"` // empty: POST
+	Headers map[string]string `json:"headers,omitempty"`
+	Secret  string            `json:"secret,omitempty"` // its name in the process configuration
+}
+
+// RetryConfig is how often and how fast a delivery is tried again.
+type RetryConfig struct {
+	Initial    time.Duration `json:"initial"`
+	Multiplier float64       `json:"multiplier"`
+	Max        time.Duration `json:"max"`
+	Attempts   int64         `json:"attempts,omitempty"` // 0: without an end
+	Age        time.Duration `json:"age,omitempty"`      // 0: without an end
+}
+
+// AllowConfig is where messages may go.
+type AllowConfig struct {
+	// Hosts may have an address that is not of the public internet.
+	Hosts            []string `json:"hosts,omitempty"`
+	PrivateAddresses bool     `json:"private_addresses,omitempty"` // so may all
+}
+
+const (
+	maxTargets     = 16
+	maxAllowed     = 256
+	maxConcurrency = 1024
+)
+
+// rawDelivery is the delivery block as it is written.
+type rawDelivery struct {
+	targets []rawTarget
+	retry   RetryConfig
+	keep    time.Duration
+	allow   AllowConfig
+}
+
+type rawTarget struct {
+	TargetConfig
+	onDead            string
+	concurrency, rate int64
+	namespace         string
+	kafka             struct{ cluster, topic string }
+	grpc              struct{ address, method, secret string }
+}
+
+var onDeadWords = []string{"continue", "park"}
+
+// methodWords are those of which a request has a body.
+var methodWords = []string{"POST", "PUT", "PATCH"}
+
+func newRawDelivery() rawDelivery {
+	return rawDelivery{retry: RetryConfig{Initial: 100 * time.Millisecond, Multiplier: 2, Max: time.Minute}, keep: 24 * time.Hour}
+}
+
+func deliverySchema(r *rawDelivery) reader {
+	return mapping(
+		field{"targets", list(maxTargets, func(n int) { r.targets = make([]rawTarget, n) }, func(i int) reader {
+			t := &r.targets[i]
+			t.Ordered, t.Default, t.Timeout, t.concurrency, t.onDead = true, true, 10*time.Second, 16, "continue"
+			return mapping(
+				field{"name", text(&t.Name, 1, 48)},
+				field{"http", mapping(
+					field{"url", text(&t.HTTP.URL, 1, 2048)},
+					field{"method", oneOf(&t.HTTP.Method, methodWords...)},
+					field{"headers", textMap(&t.HTTP.Headers, 32, 1024)},
+					field{"secret", text(&t.HTTP.Secret, 1, 64)},
+				)},
+				field{"namespace", text(&t.namespace, 1, 48)},
+				field{"kafka", mapping(field{"cluster", text(&t.kafka.cluster, 1, 64)}, field{"topic", text(&t.kafka.topic, 1, 249)})},
+				field{"grpc", mapping(
+					field{"address", text(&t.grpc.address, 1, 256)}, field{"method", text(&t.grpc.method, 1, 256)}, field{"secret", text(&t.grpc.secret, 1, 64)},
+				)},
+				field{"ordered", boolean(&t.Ordered)},
+				field{"default", boolean(&t.Default)},
+				field{"on_dead", oneOf(&t.onDead, onDeadWords...)},
+				field{"timeout", duration(&t.Timeout, 10*time.Millisecond, 10*time.Minute, false)},
+				field{"concurrency", integer(&t.concurrency, 1, maxConcurrency)},
+				field{"rate", integer(&t.rate, 0, 1_000_000)},
+			)
+		})},
+		field{"retry", mapping(
+			field{"initial", duration(&r.retry.Initial, time.Millisecond, time.Hour, false)},
+			field{"multiplier", number(&r.retry.Multiplier, 1, 100)},
+			field{"max", duration(&r.retry.Max, time.Millisecond, 24*time.Hour, false)},
+			field{"attempts", integer(&r.retry.Attempts, 0, 1_000_000)},
+			field{"age", duration(&r.retry.Age, time.Second, tenYears, true)},
+		)},
+		field{"keep_done", duration(&r.keep, time.Second, tenYears, true)},
+		field{"allow", mapping(
+			field{"hosts", texts(&r.allow.Hosts, maxAllowed, 253)},
+			field{"private_addresses", boolean(&r.allow.PrivateAddresses)},
+		)},
+	)
+}
+
+// finishDelivery fills in the delivery block.
+func (r *raw) finishDelivery() {
+	if !r.d.Sets("delivery") {
+		return
+	}
+	d := DeliveryConfig{Retry: r.delivery.retry, KeepDone: r.delivery.keep, Allow: r.delivery.allow}
+	for i := range r.delivery.targets {
+		t := &r.delivery.targets[i]
+		t.Concurrency, t.Rate = int(t.concurrency), int(t.rate)
+		d.Targets = append(d.Targets, t.TargetConfig)
+	}
+	r.d.Config.Delivery = d
+}
+
+// validateDelivery checks what belongs together in the delivery block.
+func (w *walker) validateDelivery(a Abstraction, r *rawDelivery, secrets map[string]bool) {
+	if !w.sets("delivery") || a != Log { // which is reported
+		return
+	}
+	if len(r.targets) == 0 && !w.reported("delivery.targets") {
+		w.at("delivery", "", "has no targets; name where messages go, or leave it out: readers follow the log with ReadLog")
+	}
+	if r.retry.Max < r.retry.Initial {
+		w.at("delivery.retry.max", formatDuration(r.retry.Initial), "%s is below initial, which is %s", formatDuration(r.retry.Max), formatDuration(r.retry.Initial))
+	}
+	for i, h := range r.allow.Hosts {
+		if strings.ContainsAny(h, "/@ ") || strings.Contains(h, ":") && !isIPv6(h) {
+			w.at(fmt.Sprintf("delivery.allow.hosts[%d]", i), "", "%s is not a host; write a name or an address, without scheme and port", quote(h))
+		}
+	}
+	names := make(map[string]bool)
+	for i := range r.targets {
+		t, path := &r.targets[i], fmt.Sprintf("delivery.targets[%d]", i)
+		switch {
+		case w.reported(path + ".name"):
+		case t.Name == "":
+			w.at(path, "", "has no name; messages choose a target by it")
+		case !nameRE.MatchString(t.Name):
+			w.at(path+".name", "", "%s is not a target's name; it takes 1 to 48 of a-z, 0-9 and -, beginning with a letter", quote(t.Name))
+		case names[t.Name]:
+			w.at(path+".name", "", "there is a target %s already; give each a name of its own", t.Name)
+		}
+		names[t.Name] = true
+		for _, other := range []string{"namespace", "kafka", "grpc"} {
+			if w.sets(path + "." + other) {
+				w.at(path+"."+other, "", "a target of this kind is not in this build; it has http")
+			}
+		}
+		if t.onDead == "park" {
+			w.at(path+".on_dead", "continue", "park is not in this build; a message that is given up becomes a dead letter, and its key goes on")
+		}
+		switch {
+		case w.sets(path + ".http"):
+			w.validateHTTP(path+".http", &t.HTTP, &r.allow, secrets)
+		case !w.sets(path+".namespace") && !w.sets(path+".kafka") && !w.sets(path+".grpc") && !w.reported(path):
+			w.at(path, "", "has no place to go to; give it http: { url: ... }")
+		}
+	}
+}
+
+var headerNameRE = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
+
+func (w *walker) validateHTTP(path string, t *HTTPTarget, allow *AllowConfig, secrets map[string]bool) {
+	u, err := url.Parse(t.URL)
+	switch {
+	case w.reported(path + ".url"):
+	case t.URL == "":
+		w.at(path, "", "has no url")
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		w.at(path+".url", "", "is not a URL of HTTP; write it as in https://orders.example.com/events")
+	case u.User != nil:
+		w.at(path+".url", "", "has credentials, which GetNamespace would show; sign what is sent with secret, or let the receiver tell by the address")
+	case u.Fragment != "":
+		w.at(path+".url", "", "has a fragment, which is not sent; leave it out")
+	case !portOK(u.Port()):
+		w.at(path+".url", "", "port %s does not exist", quote(u.Port()))
+	case !allow.Allows(u.Hostname()) && endpoint.PrivateHost(u.Hostname()):
+		w.at(path+".url", "", "%s is not an address of the public internet; allow it with delivery.allow: { hosts: [%s] }", u.Hostname(), u.Hostname())
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
+		switch canonical := textproto.CanonicalMIMEHeaderKey(name); {
+		case !headerNameRE.MatchString(name):
+			w.at(path+".headers", "", "%s is not a header's name", quote(name))
+		case !endpoint.MaySet(name):
+			w.at(path+".headers", "", "%s is set by every delivery, or is the connection's; leave it out", canonical)
+		case strings.ContainsFunc(t.Headers[name], func(r rune) bool { return r < ' ' || r == 0x7f }):
+			w.at(path+".headers", "", "the value of %s has a line break or another control character", name)
+		case canonical == "Authorization", canonical == "Cookie", canonical == "Proxy-Authorization":
+			w.at(path+".headers", "", "%s would be shown by GetNamespace; sign what is sent with secret", canonical)
+		}
+	}
+	if t.Secret != "" && secrets != nil && !secrets[t.Secret] {
+		w.at(path+".secret", "", "this server is configured with no secret %s; give it in secrets of the process's configuration: secrets: { %s: { file: ... } }", quote(t.Secret), t.Secret)
+	}
+}
+
+func portOK(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+func isIPv6(h string) bool {
+	a, err := netip.ParseAddr(h)
+	return err == nil && a.Is6()
+}
+
+// Allows reports whether a host may have any address.
+func (a *AllowConfig) Allows(host string) bool {
+	return a.PrivateAddresses || slices.ContainsFunc(a.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+func (d *DeliveryConfig) settings() (ss []setting) {
+	if len(d.Targets) == 0 {
+		return nil
+	}
+	for i := range d.Targets {
+		t := &d.Targets[i]
+		p := "delivery.targets." + t.Name // a name stands for its place in the list; see Marshal
+		ss = append(ss, setting{path: p + ".http.url", value: t.HTTP.URL, words: true})
+		if t.HTTP.Method != "" {
+			ss = append(ss, setting{path: p + ".http.method", value: t.HTTP.Method, words: true})
+		}
+		for _, name := range slices.Sorted(maps.Keys(t.HTTP.Headers)) {
+			ss = append(ss, setting{path: p + ".http.headers." + name, value: t.HTTP.Headers[name], words: true})
+		}
+		if t.HTTP.Secret != "" {
+			ss = append(ss, setting{path: p + ".http.secret", value: t.HTTP.Secret, words: true})
+		}
+		ss = append(ss,
+			setting{path: p + ".ordered", value: strconv.FormatBool(t.Ordered)},
+			setting{path: p + ".default", value: strconv.FormatBool(t.Default)},
+			setting{path: p + ".timeout", value: formatDuration(t.Timeout)},
+			setting{path: p + ".concurrency", value: strconv.Itoa(t.Concurrency)},
+			setting{path: p + ".rate", value: strconv.Itoa(t.Rate)},
+		)
+	}
+	ss = append(ss,
+		setting{path: "delivery.retry.initial", value: formatDuration(d.Retry.Initial)},
+		setting{path: "delivery.retry.multiplier", value: strconv.FormatFloat(d.Retry.Multiplier, 'g', -1, 64)},
+		setting{path: "delivery.retry.max", value: formatDuration(d.Retry.Max)},
+		setting{path: "delivery.retry.attempts", value: strconv.FormatInt(d.Retry.Attempts, 10)},
+		setting{path: "delivery.retry.age", value: formatDuration(d.Retry.Age)},
+		setting{path: "delivery.keep_done", value: formatDuration(d.KeepDone)},
+	)
+	if len(d.Allow.Hosts) > 0 {
+		ss = append(ss, setting{path: "delivery.allow.hosts", value: strings.Join(d.Allow.Hosts, ", "), list: d.Allow.Hosts})
+	}
+	return append(ss, setting{path: "delivery.allow.private_addresses", value: strconv.FormatBool(d.Allow.PrivateAddresses)})
+}
+
+func scalarNode(v string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: v} }
+
+func (d *DeliveryConfig) targetsNode() *yaml.Node {
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range d.Targets {
+		t := &d.Targets[i]
+		m, h := &yaml.Node{Kind: yaml.MappingNode}, &yaml.Node{Kind: yaml.MappingNode}
+		add(m, "name", str(t.Name))
+		add(h, "url", str(t.HTTP.URL))
+		if t.HTTP.Method != "" {
+			add(h, "method", str(t.HTTP.Method))
+		}
+		if len(t.HTTP.Headers) > 0 {
+			hs := &yaml.Node{Kind: yaml.MappingNode}
+			for _, name := range slices.Sorted(maps.Keys(t.HTTP.Headers)) {
+				add(hs, name, str(t.HTTP.Headers[name]))
+			}
+			add(h, "headers", hs)
+		}
+		if t.HTTP.Secret != "" {
+			add(h, "secret", str(t.HTTP.Secret))
+		}
+		add(m, "http", h)
+		add(m, "ordered", scalarNode(strconv.FormatBool(t.Ordered)))
+		add(m, "default", scalarNode(strconv.FormatBool(t.Default)))
+		add(m, "timeout", scalarNode(formatDuration(t.Timeout)))
+		add(m, "concurrency", scalarNode(strconv.Itoa(t.Concurrency)))
+		add(m, "rate", scalarNode(strconv.Itoa(t.Rate)))
+		list.Content = append(list.Content, m)
+	}
+	return list
+}

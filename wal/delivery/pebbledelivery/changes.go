@@ -1,0 +1,319 @@
+package pebbledelivery
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
+)
+
+// changes are what an open batch makes of the messages of one partition. Of a key that has an order
+// one delivery is in tableDue, its head: the first by due and offset, or one of which an attempt was
+// made before that one came.
+type changes struct {
+	db *pebblestore.DB
+	p  wal.Partition
+	w  *pebble.Batch
+
+	// What the batch has changed, as the store does not know it yet.
+	heads  map[string]*delivery.Delivery // by headKey; nil: there is none
+	status map[wal.Offset]*delivery.Status
+	gone   map[string]bool // keys of tableQueue
+
+	next []delivery.Delivery
+	err  error // the first
+}
+
+func newChanges(db *pebblestore.DB, p wal.Partition, w *pebble.Batch) *changes {
+	return &changes{
+		db: db, p: p, w: w, heads: make(map[string]*delivery.Delivery), status: make(map[wal.Offset]*delivery.Status), gone: make(map[string]bool),
+	}
+}
+
+func (c *changes) fail(err error) bool {
+	if c.err == nil {
+		c.err = err
+	}
+	return c.err != nil
+}
+
+func (c *changes) set(key, value []byte) { c.fail(c.w.Set(key, value, nil)) }
+
+func (c *changes) remove(key []byte) { c.fail(c.w.Delete(key, nil)) }
+
+// add puts a message that is to be delivered.
+func (c *changes) add(m *delivery.Pending) {
+	c.set(offsetKey(tableMessage, c.p, m.Offset), appendMessage(nil, m))
+	if m.Delayed() {
+		c.set(delayedKey(c.p, m.Due, m.Offset), nil)
+		c.set(byKeyKey(c.p, m.Key, m.Due, m.Offset), nil)
+	}
+	for _, a := range m.Aims {
+		c.enqueue(deliveryOf(m, a))
+	}
+}
+
+// deliveryOf is that of a message of which nothing came yet.
+func deliveryOf(m *delivery.Pending, a delivery.Aim) *delivery.Delivery {
+	d := &delivery.Delivery{Target: a.Target, Offset: m.Offset, At: m.Due, Due: m.Due, Ordered: a.Ordered && !m.Keyless, Delayed: m.Delayed()}
+	if d.Ordered {
+		d.Key = m.Key
+	}
+	return d
+}
+
+func (c *changes) enqueue(d *delivery.Delivery) {
+	if !d.Ordered {
+		c.putDue(d)
+		return
+	}
+	c.set(queueKey(c.p, d.Target, d.Key, d.Due, d.Offset), []byte{flagsOf(d)})
+	h := c.head(d.Target, d.Key)
+	switch {
+	case h == nil:
+	case h.Attempts > 0 || h.Marked || h.Due < d.Due || h.Due == d.Due && h.Offset < d.Offset:
+		return
+	default:
+		c.remove(dueKey(c.p, h.Target, h.At, h.Offset))
+	}
+	c.lead(d)
+}
+
+// putDue has a delivery come at its time.
+func (c *changes) putDue(d *delivery.Delivery) {
+	c.set(dueKey(c.p, d.Target, d.At, d.Offset), appendDelivery(nil, d))
+	c.next = append(c.next, *d)
+}
+
+// lead makes a delivery the head of its key.
+func (c *changes) lead(d *delivery.Delivery) {
+	k := headKey(c.p, d.Target, d.Key)
+	c.heads[string(k)] = d
+	c.set(k, appendHead(nil, d))
+	c.putDue(d)
+}
+
+// head is that of a key, nil where nothing of it waits.
+func (c *changes) head(target string, key []byte) *delivery.Delivery {
+	k := headKey(c.p, target, key)
+	if h, ok := c.heads[string(k)]; ok {
+		return h
+	}
+	var h *delivery.Delivery
+	_, err := c.db.View(k, func(v []byte) error {
+		d, err := decodeHead(target, v)
+		h = &d
+		return err
+	})
+	if c.fail(err) {
+		return nil
+	}
+	return h
+}
+
+// put writes a delivery again whose row was at another time.
+func (c *changes) put(d *delivery.Delivery, was int64) {
+	if was != d.At {
+		c.remove(dueKey(c.p, d.Target, was, d.Offset))
+	}
+	if d.Ordered {
+		c.lead(d)
+	} else {
+		c.putDue(d)
+	}
+}
+
+// take takes a delivery away, and has the next of its key come.
+func (c *changes) take(d *delivery.Delivery) {
+	if !d.Ordered {
+		c.remove(dueKey(c.p, d.Target, d.At, d.Offset))
+		return
+	}
+	k := queueKey(c.p, d.Target, d.Key, d.Due, d.Offset)
+	c.remove(k)
+	c.gone[string(k)] = true
+	h := c.head(d.Target, d.Key)
+	if h == nil {
+		return
+	}
+	if h.Offset != d.Offset {
+		c.next = append(c.next, *h) // which may have been passed over
+		return
+	}
+	c.remove(dueKey(c.p, h.Target, h.At, h.Offset))
+	next, err := c.first(d.Target, d.Key)
+	switch {
+	case c.fail(err):
+	case next != nil:
+		c.lead(next)
+	default:
+		k := headKey(c.p, d.Target, d.Key)
+		c.heads[string(k)] = nil
+		c.remove(k)
+	}
+}
+
+// first is the delivery of a key that is due first, of those that the batch has not added.
+func (c *changes) first(target string, key []byte) (d *delivery.Delivery, err error) {
+	lo := queuePrefix(c.p, target, key)
+	err = c.db.Range(lo, pebblestore.Successor(lo), func(it *pebble.Iterator) error {
+		if c.gone[string(it.Key())] {
+			return nil
+		}
+		due, o, err := placeOf(it.Key())
+		if err != nil {
+			return err
+		}
+		v := it.Value()
+		d = &delivery.Delivery{Target: target, Offset: o, At: due, Due: due, Ordered: true, Key: bytes.Clone(key), Delayed: len(v) > 0 && v[0]&flagDelayed != 0}
+		return errEnough
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return d, err
+}
+
+// statusOf is what is known of a message, nil where nothing is.
+func (c *changes) statusOf(o wal.Offset) *delivery.Status {
+	if s, ok := c.status[o]; ok {
+		return s
+	}
+	s, err := readStatus(c.db, c.p, o)
+	if c.fail(err) {
+		return nil
+	}
+	c.status[o] = s
+	return s
+}
+
+// waiting is what is known of a delivery that has not ended, nil where there is none.
+func (c *changes) waiting(o wal.Offset, target string) (*delivery.Status, *delivery.TargetStatus) {
+	s := c.statusOf(o)
+	if s == nil {
+		return nil, nil
+	}
+	for i := range s.Targets {
+		if t := &s.Targets[i]; t.Target == target && t.State == delivery.Waiting {
+			return s, t
+		}
+	}
+	return nil, nil
+}
+
+// noted saves a status, and ends the message when all its deliveries have ended.
+func (c *changes) noted(s *delivery.Status, now int64) {
+	c.set(offsetKey(tableStatus, c.p, s.Offset), appendStatus(nil, s))
+	if !s.Ended() {
+		return
+	}
+	c.set(endedKey(c.p, now, s.Offset), nil)
+	k := offsetKey(tableMessage, c.p, s.Offset)
+	if s.Due > s.LogTime {
+		_, err := c.db.View(k, func(v []byte) error {
+			m, err := decodeMessage(s.Offset, v, false)
+			c.remove(byKeyKey(c.p, m.Key, m.Due, m.Offset))
+			return err
+		})
+		c.fail(err)
+		c.remove(delayedKey(c.p, s.Due, s.Offset))
+	}
+	c.remove(k)
+}
+
+// settle writes down what came of an attempt.
+func (c *changes) settle(o *delivery.Outcome) {
+	s, t := c.waiting(o.Offset, o.Target)
+	if t == nil {
+		o.Gone = true
+		return
+	}
+	d := o.Delivery
+	switch o.What {
+	case delivery.Begins:
+		if h := c.headIfOrdered(&d); h != nil && h.Offset != d.Offset { // one that is due before it has come
+			o.Gone = true
+			c.next = append(c.next, *h)
+			return
+		}
+		d.Marked, t.Begun = true, true
+		c.put(&d, d.At)
+	case delivery.Fails:
+		t.Attempts++
+		t.Error, t.At, t.Begun = o.Error, o.Now, true
+		was := d.At
+		d.Attempts, d.At, d.Marked = t.Attempts, o.Next, true
+		if h := c.headIfOrdered(&d); h != nil && h.Offset != d.Offset {
+			c.next = append(c.next, *h)
+			break
+		}
+		c.put(&d, was)
+	case delivery.Succeeds:
+		t.Attempts++
+		t.State, t.Error, t.At = delivery.Delivered, "", o.Now
+		c.take(&d)
+	}
+	c.noted(s, o.Now)
+}
+
+// headIfOrdered is the head of a delivery's key, nil where it is in no order.
+func (c *changes) headIfOrdered(d *delivery.Delivery) *delivery.Delivery {
+	if !d.Ordered {
+		return nil
+	}
+	return c.head(d.Target, d.Key)
+}
+
+// message is one that has not ended, without its payload; nil: it has.
+func (c *changes) message(o wal.Offset) (m *delivery.Pending) {
+	_, err := c.db.View(offsetKey(tableMessage, c.p, o), func(v []byte) (err error) {
+		m, err = decodeMessage(o, v, false)
+		return err
+	})
+	if c.fail(err) {
+		return nil
+	}
+	return m
+}
+
+// cancel takes a message away of which no attempt has begun.
+func (c *changes) cancel(o wal.Offset, now int64) bool {
+	s, m := c.statusOf(o), c.message(o)
+	if s == nil || m == nil || !m.Delayed() {
+		return false
+	}
+	for i := range s.Targets {
+		if t := &s.Targets[i]; t.State != delivery.Waiting || t.Begun {
+			return false
+		}
+	}
+	for i, a := range m.Aims {
+		s.Targets[i].State, s.Targets[i].At = delivery.Cancelled, now
+		c.take(deliveryOf(m, a))
+	}
+	c.noted(s, now)
+	return true
+}
+
+// kill ends a delivery for good.
+func (c *changes) kill(x *delivery.Death) bool {
+	s, t := c.waiting(x.Offset, x.Target)
+	m := c.message(x.Offset)
+	if t == nil || m == nil {
+		return false
+	}
+	for _, a := range m.Aims {
+		if a.Target == x.Target {
+			d := deliveryOf(m, a)
+			d.At = x.At
+			c.take(d)
+		}
+	}
+	t.State, t.Attempts, t.Error, t.At = delivery.Dead, x.Attempts, x.Reason, x.Now
+	c.noted(s, x.Now)
+	return true
+}

@@ -1,0 +1,234 @@
+package pebbledelivery
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
+)
+
+// batch is a delivery.Batch. It keeps its changes until Commit or Abort.
+type batch struct {
+	pebblestore.Batch[state, delivery.TokenEntry]
+	s *Store
+	p wal.Partition
+	c *changes
+}
+
+// Begin implements delivery.Store.
+func (s *Store) Begin(p wal.Partition) delivery.Batch {
+	return &batch{Batch: s.ledger.Begin(p), s: s, p: p}
+}
+
+func (b *batch) changes() *changes {
+	if b.c == nil {
+		b.c = newChanges(b.s.DB, b.p, b.W)
+	}
+	return b.c
+}
+
+// in does f where the batch can be added to, inside of the store.
+func (b *batch) in(f func(c *changes) bool) bool {
+	if !b.Ready() {
+		return false
+	}
+	if err := b.s.Enter(context.Background(), b.p); err != nil {
+		b.SetErr(err)
+		return false
+	}
+	defer b.s.Leave()
+	c := b.changes()
+	ok := f(c)
+	if c.err != nil {
+		b.SetErr(b.s.DB.ReadError("read what waits", b.p, c.err))
+	}
+	return ok && c.err == nil
+}
+
+// Add implements delivery.OutboxBatch.
+func (b *batch) Add(m *delivery.Pending) { b.in(func(c *changes) bool { c.add(m); return true }) }
+
+// Cancel implements delivery.OutboxBatch.
+func (b *batch) Cancel(o wal.Offset, now int64) bool {
+	return b.in(func(c *changes) bool { return c.cancel(o, now) })
+}
+
+// Kill implements delivery.OutboxBatch.
+func (b *batch) Kill(d *delivery.Death) bool {
+	return b.in(func(c *changes) bool { return c.kill(d) })
+}
+
+// Next implements delivery.OutboxBatch.
+func (b *batch) Next() []delivery.Delivery {
+	if b.c == nil {
+		return nil
+	}
+	return b.c.next
+}
+
+// read does f inside of the store.
+func (s *Store) read(ctx context.Context, what string, p wal.Partition, f func() error) error {
+	if err := s.Enter(ctx, p); err != nil {
+		return err
+	}
+	defer s.Leave()
+	if err := f(); err != nil {
+		return s.DB.ReadError(what, p, err)
+	}
+	return nil
+}
+
+// walk calls f with the rows of lo <= key < hi until it returns errEnough.
+func (s *Store) walk(lo, hi []byte, f func(k, v []byte) error) error {
+	err := s.DB.Range(lo, hi, func(it *pebble.Iterator) error {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		return f(it.Key(), v)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// Due implements delivery.Outbox.
+func (s *Store) Due(ctx context.Context, p wal.Partition, target string, at int64, o wal.Offset, limit int) (ds []delivery.Delivery, err error) {
+	prefix := targetKey(tableDue, p, target)
+	lo := dueKey(p, target, at, o+1)
+	err = s.read(ctx, "read what is due", p, func() error {
+		return s.walk(lo, pebblestore.Successor(prefix), func(k, v []byte) error {
+			if len(ds) >= limit {
+				return errEnough
+			}
+			at, o, err := placeOf(k)
+			if err != nil {
+				return err
+			}
+			d, err := decodeDelivery(target, at, o, v)
+			ds = append(ds, d)
+			return err
+		})
+	})
+	return ds, err
+}
+
+// Pending implements delivery.Outbox.
+func (s *Store) Pending(ctx context.Context, p wal.Partition, o wal.Offset) (m *delivery.Pending, there bool, err error) {
+	err = s.read(ctx, "read a message", p, func() error {
+		there, err = s.DB.View(offsetKey(tableMessage, p, o), func(v []byte) error {
+			m, err = decodeMessage(o, v, true)
+			return err
+		})
+		return err
+	})
+	return m, there && err == nil, err
+}
+
+// readStatus is what is known of a message, nil where nothing is.
+func readStatus(db *pebblestore.DB, p wal.Partition, o wal.Offset) (s *delivery.Status, err error) {
+	there, err := db.View(offsetKey(tableStatus, p, o), func(v []byte) (err error) {
+		s, err = decodeStatus(o, v)
+		return err
+	})
+	if there || err != nil {
+		return s, err
+	}
+	_, err = db.View(offsetKey(tableMessage, p, o), func(v []byte) error {
+		m, err := decodeMessage(o, v, false)
+		s = statusFrom(m)
+		return err
+	})
+	return s, err
+}
+
+// Status implements delivery.Outbox.
+func (s *Store) Status(ctx context.Context, p wal.Partition, o wal.Offset) (st delivery.Status, known bool, err error) {
+	err = s.read(ctx, "read what came of a message", p, func() error {
+		got, err := readStatus(s.DB, p, o)
+		if got != nil {
+			st, known = *got, true
+		}
+		return err
+	})
+	return st, known && err == nil, err
+}
+
+// Settle implements delivery.Outbox.
+func (s *Store) Settle(ctx context.Context, p wal.Partition, outcomes []delivery.Outcome) (next []delivery.Delivery, err error) {
+	_, err = s.ledger.Sweep(ctx, p, math.MinInt64, 1, func(sw *pebblestore.Sweep[state]) error {
+		c := newChanges(s.DB, p, sw.W)
+		for i := range outcomes {
+			c.settle(&outcomes[i])
+		}
+		next = c.next
+		return c.err
+	})
+	return next, err
+}
+
+// Delayed implements delivery.Outbox.
+func (s *Store) Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) (ms []delivery.Pending, err error) {
+	lo, hi := delayedKey(p, due, o+1), delayedKey(p, before, 0)
+	if key != nil {
+		lo, hi = byKeyKey(p, key, due, o+1), byKeyKey(p, key, before, 0)
+	}
+	err = s.read(ctx, "list delayed messages", p, func() error {
+		return s.walk(lo, hi, func(k, _ []byte) error {
+			if len(ms) >= limit {
+				return errEnough
+			}
+			_, o, err := placeOf(k)
+			if err != nil {
+				return err
+			}
+			_, err = s.DB.View(offsetKey(tableMessage, p, o), func(v []byte) error { // it may have ended since
+				m, err := decodeMessage(o, v, false)
+				ms = append(ms, *m)
+				return err
+			})
+			return err
+		})
+	})
+	return ms, err
+}
+
+// Oldest implements delivery.Outbox.
+func (s *Store) Oldest(ctx context.Context, p wal.Partition) (o wal.Offset, err error) {
+	o = wal.NoOffset
+	lo, hi := pebblestore.Span(tableMessage, p)
+	err = s.read(ctx, "find the oldest message", p, func() error {
+		return s.walk(lo, hi, func(k, _ []byte) error {
+			o = wal.Offset(numberAt(k, len(k)-8))
+			return errEnough
+		})
+	})
+	return o, err
+}
+
+// sweepRows is how many messages one sweep forgets.
+const sweepRows = 5000
+
+// Sweep implements delivery.Store.
+func (s *Store) Sweep(ctx context.Context, p wal.Partition, horizon, ended int64) (tokens int64, more bool, err error) {
+	lo, _ := pebblestore.Span(tableEnded, p)
+	tokens, err = s.ledger.Sweep(ctx, p, horizon, sweepRows, func(sw *pebblestore.Sweep[state]) error {
+		return s.walk(lo, endedKey(p, max(ended, 0), 0), func(k, _ []byte) error {
+			ok, err := sw.Look()
+			if err != nil {
+				return err
+			}
+			if more = !ok; more {
+				return errEnough
+			}
+			return errors.Join(sw.W.Delete(k, nil), sw.W.Delete(offsetKey(tableStatus, p, wal.Offset(numberAt(k, len(k)-8))), nil))
+		})
+	})
+	return tokens, more, err
+}
