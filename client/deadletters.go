@@ -31,7 +31,7 @@ type DeadLetter struct {
 	// Index is which mutation of its record, -1 for the whole record.
 	Index int
 	Key   string
-	// Reason is a word: poison, bad_control, bound, overflow, token_conflict or too_old.
+	// Reason is a word: poison, bad_control, bound, overflow, token_conflict, too_old or undeliverable.
 	Reason string
 	// Disposition is REFUSED, PARKED, REDRIVEN or DROPPED.
 	Disposition string

@@ -81,7 +81,7 @@ func (t *tally) add(l *DeadLetter) (copied bool) {
 // isFirst reports whether a letter is the first of its mutation.
 func isFirst(l *DeadLetter) bool {
 	if l.Target != "" { // whose attempts are those to deliver it
-		return l.Disposition == Refused
+		return l.Disposition == Parked && l.By == ""
 	}
 	return l.Attempts <= 1 && (l.Disposition == Refused || l.Disposition == Parked)
 }

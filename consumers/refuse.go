@@ -19,10 +19,9 @@ func (k *Parking) Refuse(l DeadLetter) {
 	k.keep(&l)
 }
 
-// RefuseLater is Refuse of a mutation that was decided before: the record at says that nothing comes of it after all.
-func (k *Parking) RefuseLater(l DeadLetter, at wal.Offset) {
-	l.Ref.Partition = k.cfg.Partition
-	l.Disposition, l.At = Refused, at
+// Later keeps the letter of a mutation that was decided before: the record at says what becomes of it after all.
+func (k *Parking) Later(l DeadLetter, at wal.Offset) {
+	l.Ref.Partition, l.At = k.cfg.Partition, at
 	k.keep(&l)
 }
 

@@ -161,10 +161,10 @@ func (r *Run) Letter(index int, key []byte, reason, detail string) {
 	r.letter(DeadLetter{Ref: r.Ref(index), Key: bytes.Clone(key), Reason: reason, Detail: detail, LogTime: r.LogTime})
 }
 
-// LetterOf keeps a dead letter of an earlier record, of which the record in hand says that nothing comes of it.
+// LetterOf keeps a dead letter of an earlier record, of which the record in hand says what becomes of it.
 func (r *Run) LetterOf(l DeadLetter) {
 	if !r.Part.st.Follows {
-		r.Part.parking.RefuseLater(l, r.Entry.Offset)
+		r.Part.parking.Later(l, r.Entry.Offset)
 	}
 }
 

@@ -147,6 +147,9 @@ func (n *Namespace) stands(ctx context.Context, l *consumers.DeadLetter) (bool, 
 	if l.Disposition != consumers.Parked || n.Applier == nil || l.At > n.Stream.Progress().Applied(l.Ref.Partition) {
 		return true, nil
 	}
+	if l.Target != "" {
+		return n.isDead(ctx, l)
+	}
 	q, ok, err := n.parkedQueue(ctx, l.Ref.Partition, l.Key)
 	return ok && q.Refs[0] == l.Ref && q.At == l.At, err
 }
@@ -288,8 +291,13 @@ func (s *Log) parked(ctx context.Context, name string, selected *headwaterv1.Dea
 			}
 		}
 	}
+	dead, err := ns.deadDeliveries(ctx, sel)
+	if err != nil {
+		return nil, nil, fromDomain(err)
+	}
+	parked = append(parked, dead...)
 	slices.SortFunc(parked, func(a, b consumers.DeadLetter) int {
-		return cmp.Or(cmp.Compare(a.LogTime, b.LogTime), a.Ref.Compare(b.Ref))
+		return cmp.Or(cmp.Compare(a.LogTime, b.LogTime), a.Ref.Compare(b.Ref), cmp.Compare(a.Target, b.Target))
 	})
 	if err := s.known(ctx, ns, sel, parked); err != nil {
 		return nil, nil, err
@@ -341,6 +349,9 @@ func (s *Log) newControls(ns *Namespace, op consumers.ControlOp, n int) *control
 // send appends a control record, waits for it, and reports whether the letter is
 // parked no longer.
 func (c *controls) send(ctx context.Context, now time.Time, l *consumers.DeadLetter) (gone bool, err error) {
+	if l.Target != "" {
+		return c.sendDelivery(ctx, l)
+	}
 	payload, err := consumers.EncodeControl(&consumers.Control{Op: c.op, Key: l.Key, Ref: l.Ref, By: c.job.GetId()})
 	if err != nil {
 		return false, err

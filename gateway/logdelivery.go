@@ -187,7 +187,7 @@ func targetState(t *delivery.TargetStatus) headwaterv1.GetMessageResponse_State 
 	switch {
 	case t.State == delivery.Delivered:
 		return headwaterv1.GetMessageResponse_DELIVERED
-	case t.State == delivery.Dead:
+	case t.State == delivery.Dead, t.State == delivery.Dropped:
 		return headwaterv1.GetMessageResponse_DEAD
 	case t.State == delivery.Cancelled:
 		return headwaterv1.GetMessageResponse_CANCELLED

@@ -159,10 +159,10 @@ func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
 	})
 }
 
-// Sweep forgets the tokens that are out of the window, by log time, and what ended before
-// ended, in microseconds since 1970. more: there is more of that. It runs in the
+// Sweep forgets the tokens that are out of the window, by log time, what ended before
+// ended, in microseconds since 1970, and what died before dead. more: there is more of that. It runs in the
 // partition's goroutine, between batches; see consumers.Runner.Do.
-func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, ended int64) (more bool, err error) {
+func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, ended, dead int64) (more bool, err error) {
 	part := a.Part(p)
 	if part == nil {
 		return false, consumers.ErrNotAssigned
@@ -171,6 +171,6 @@ func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Durati
 	if part.Parking().Len() > 0 { // a parked record may be older than anything
 		horizon = math.MinInt64
 	}
-	_, more, err = a.cfg.Store.Sweep(ctx, p, horizon, ended)
+	_, more, err = a.cfg.Store.Sweep(ctx, p, horizon, ended, dead)
 	return more, err
 }

@@ -18,6 +18,10 @@ const (
 	EventCancel = "cancel"
 	// EventDead: a target will not get a message.
 	EventDead = "dead"
+	// EventRedrive: it is to be delivered after all.
+	EventRedrive = "redrive"
+	// EventDrop: it never will.
+	EventDrop = "drop"
 )
 
 // Event is the payload of a KindDelivery record: what becomes of messages is decided by its place in the log. It stands in
@@ -27,11 +31,12 @@ type Event struct {
 	// Offset is that of the message; of a cancel without one, all of Key are meant.
 	Offset *wal.Offset `json:"offset,omitempty"`
 	Key    []byte      `json:"key,omitempty"`
-	// Of a death: the target, the time that its delivery had, how many attempts were made, and why there are no more.
-	Target   string `json:"target,omitempty"`
-	At       int64  `json:"at,omitempty"` // microseconds since 1970
-	Attempts int    `json:"attempts,omitempty"`
-	Reason   string `json:"reason,omitempty"`
+	// Of all but a cancel: the target. Of a death: the time that its delivery had, and why there are no more attempts.
+	Target string `json:"target,omitempty"`
+	At     int64  `json:"at,omitempty"` // microseconds since 1970
+	Reason string `json:"reason,omitempty"`
+	// By is the job that redrives or drops.
+	By string `json:"by,omitempty"`
 }
 
 func (e *Event) encode() ([]byte, error) {
@@ -42,14 +47,17 @@ func (e *Event) encode() ([]byte, error) {
 	return b, nil
 }
 
+// ofDeliveries is what is said of one delivery.
+var ofDeliveries = []string{EventDead, EventRedrive, EventDrop}
+
 func decodeEvent(b []byte) (e Event, err error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return e, fmt.Errorf("%w delivery record: %w", wal.ErrMalformed, err)
 	}
 	switch {
 	case e.What == EventCancel && (e.Offset != nil || e.Key != nil):
-	case e.What == EventDead && e.Offset != nil:
-	case e.What != EventCancel && e.What != EventDead:
+	case e.What != EventCancel && e.Offset != nil && slices.Contains(ofDeliveries, e.What):
+	case e.What != EventCancel && !slices.Contains(ofDeliveries, e.What):
 		return e, fmt.Errorf("%w: a delivery record that says %q", wal.ErrUnknownVersion, e.What)
 	default:
 		return e, fmt.Errorf("%w delivery record: %s of nothing", wal.ErrMalformed, e.What)
@@ -71,8 +79,8 @@ func (m *machine) event(ctx context.Context, r *consumers.Run) error {
 	}
 	r.Changed()
 	switch {
-	case e.What == EventDead:
-		return m.died(ctx, r, &e)
+	case e.What != EventCancel:
+		return m.became(ctx, r, &e)
 	case e.Offset != nil:
 		return m.cancelOne(ctx, r, *e.Offset)
 	default:
@@ -132,18 +140,31 @@ func (m *machine) cancelKey(ctx context.Context, r *consumers.Run, key []byte) e
 	}
 }
 
-// died gives a delivery up, with a letter that has the message.
-func (m *machine) died(ctx context.Context, r *consumers.Run, e *Event) error {
+// became gives a delivery up, has it wait again, or drops it, with a letter that has the message.
+func (m *machine) became(ctx context.Context, r *consumers.Run, e *Event) error {
 	p, there, err := m.a.cfg.Store.Pending(ctx, m.p, *e.Offset)
+	if err == nil && !there {
+		p, there, err = m.a.cfg.Store.Buried(ctx, m.p, *e.Offset)
+	}
 	if err != nil || !there {
 		return err
 	}
-	if !m.outbox().Kill(&Death{Offset: *e.Offset, Target: e.Target, At: e.At, Attempts: e.Attempts, Reason: e.Reason, Now: r.LogTime}) {
+	var t *TargetStatus
+	var d consumers.Disposition
+	switch e.What {
+	case EventDead:
+		t, d = m.outbox().Kill(&Death{Offset: *e.Offset, Target: e.Target, At: e.At, Reason: e.Reason, Now: r.LogTime}), consumers.Parked
+	case EventRedrive:
+		t, d = m.outbox().Redrive(*e.Offset, e.Target, r.LogTime, e.By), consumers.Redriven
+	default:
+		t, d = m.outbox().Drop(*e.Offset, e.Target, r.LogTime, e.By), consumers.Dropped
+	}
+	if t == nil { // done before
 		return nil
 	}
 	r.LetterOf(consumers.DeadLetter{
-		Ref: wal.Ref{Partition: m.p, Offset: *e.Offset}, Key: p.Key, Target: e.Target, Reason: ReasonUndeliverable, Detail: e.Reason,
-		Attempts: e.Attempts, LogTime: r.LogTime, Record: p.record(),
+		Ref: wal.Ref{Partition: m.p, Offset: *e.Offset}, Key: p.Key, Target: e.Target, Reason: ReasonUndeliverable, Disposition: d,
+		Detail: t.Error, Attempts: t.Attempts, LogTime: r.LogTime, Record: p.record(), By: t.By,
 	})
 	return nil
 }
@@ -215,4 +236,12 @@ func (db *DB) Delayed(ctx context.Context, p wal.Partition, key []byte, due int6
 		return nil, err
 	}
 	return db.owner.Delayed(ctx, p, key, due, o, before, limit)
+}
+
+// Dead is Outbox.Dead, once what was acknowledged here is applied.
+func (db *DB) Dead(ctx context.Context, p wal.Partition, behind DeadPlace, limit int) ([]DeadDelivery, error) {
+	if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
+		return nil, err
+	}
+	return db.owner.Dead(ctx, p, behind, limit)
 }

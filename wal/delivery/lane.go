@@ -234,14 +234,18 @@ func (l *lane) take(p wal.Partition, d *Delivery, now time.Time) (flies, takes b
 	return false, true
 }
 
-// landed says that a delivery is settled.
-func (l *lane) landed(p wal.Partition, d *Delivery) {
+// landed says that no attempt is made at a delivery any more. settled: what came of it is written down; else it is looked
+// at again, when the partition is delivered here.
+func (l *lane) landed(p wal.Partition, d *Delivery, settled bool) {
 	l.mu.Lock()
 	delete(l.parts[p].flying, d.Offset)
 	if d.Ordered {
 		delete(l.busy, string(d.Key))
 	}
 	l.mu.Unlock()
+	if !settled {
+		l.lower(p, d.At)
+	}
 	l.rouse()
 }
 
@@ -271,7 +275,7 @@ func (l *lane) start(ctx context.Context, p wal.Partition, d *Delivery, work *sy
 		if d.Delayed && !d.Marked {
 			if !l.s.settle(ctx, p, Outcome{Delivery: *d, What: Begins, Now: l.s.cfg.Now().UnixMicro()}) {
 				l.stood(nil, false)
-				l.landed(p, d)
+				l.landed(p, d, false)
 				return
 			}
 			d.Marked = true
@@ -287,36 +291,33 @@ func (l *lane) attempt(ctx context.Context, p wal.Partition, d *Delivery) {
 			l.s.cfg.Logger.Warn("a message cannot be read; it is tried again", "target", l.cfg.Name, "partition", uint32(p), "offset", int64(d.Offset), "reason", err)
 		}
 		l.stood(err, err != nil)
-		l.landed(p, d)
-		if err != nil {
-			l.lower(p, d.At)
-		}
+		l.landed(p, d, err == nil)
 		return
 	}
 	err = l.deliver(ctx, p, d, m)
 	now := l.s.cfg.Now()
 	if err != nil && ctx.Err() != nil { // the process ends, or the lane: the receiver may have it
 		l.stood(nil, false)
-		l.landed(p, d)
+		l.landed(p, d, false)
 		return
 	}
 	l.stood(err, true)
 	if err == nil {
 		l.s.cfg.Observe(l.cfg.Name, "delivered", now.Sub(time.UnixMicro(d.Due)))
-		l.s.settle(ctx, p, Outcome{Delivery: *d, What: Succeeds, Now: now.UnixMicro()})
-		l.landed(p, d)
+		l.landed(p, d, l.s.settle(ctx, p, Outcome{Delivery: *d, What: Succeeds, Now: now.UnixMicro()}))
 		return
 	}
 	next, giveUp := l.cfg.Retry.after(d, err, now)
 	if giveUp != "" {
 		l.s.cfg.Observe(l.cfg.Name, "dead", 0)
-		l.s.dead(ctx, p, &Event{What: EventDead, Offset: &d.Offset, Key: m.Key, Target: d.Target, At: d.At, Attempts: d.Attempts + 1, Reason: clipError(giveUp)})
-		l.landed(p, d)
+		e := &Event{What: EventDead, Offset: &d.Offset, Key: m.Key, Target: d.Target, At: d.At, Reason: clipError(giveUp)}
+		l.landed(p, d, l.s.dead(ctx, p, e))
 		return
 	}
 	l.s.cfg.Observe(l.cfg.Name, "retried", 0)
-	l.s.settle(ctx, p, Outcome{Delivery: *d, What: Fails, Next: next.UnixMicro(), Error: clipError(err.Error()), Now: now.UnixMicro()})
-	l.landed(p, d)
+	l.landed(p, d, l.s.settle(ctx, p, Outcome{
+		Delivery: *d, What: Fails, Next: next.UnixMicro(), Error: clipError(err.Error()), Now: now.UnixMicro(),
+	}))
 }
 
 func (l *lane) deliver(ctx context.Context, p wal.Partition, d *Delivery, m *Pending) error {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"slices"
 
 	"github.com/headwater-db/headwater/wal"
 )
@@ -51,6 +52,7 @@ const (
 	Delivered
 	Dead
 	Cancelled
+	Dropped // it was Dead, and is not to be redriven
 )
 
 // TargetStatus is what is known of one delivery.
@@ -62,6 +64,8 @@ type TargetStatus struct {
 	// Error is that of the last attempt that failed, At when the state was reached, microseconds since 1970.
 	Error string
 	At    int64
+	// By is the job that redrove it last.
+	By string
 }
 
 // Status is what is known of a message, until a time after its end.
@@ -73,13 +77,11 @@ type Status struct {
 }
 
 // Ended reports whether nothing more is to be done.
-func (s *Status) Ended() bool {
-	for i := range s.Targets {
-		if s.Targets[i].State == Waiting {
-			return false
-		}
-	}
-	return true
+func (s *Status) Ended() bool { return !s.Has(Waiting) }
+
+// Has reports whether a delivery is in a state.
+func (s *Status) Has(state TargetState) bool {
+	return slices.ContainsFunc(s.Targets, func(t TargetStatus) bool { return t.State == state })
 }
 
 // What Outcome.What says.
@@ -103,14 +105,30 @@ type Outcome struct {
 	Gone bool
 }
 
+// DeadPlace is where a dead delivery stands among those of a partition.
+type DeadPlace struct {
+	At     int64
+	Offset wal.Offset
+	Target string
+}
+
+// DeadDelivery is one that was given up, and can be redriven.
+type DeadDelivery struct {
+	Offset wal.Offset
+	Key    []byte
+	TargetStatus
+}
+
+// Place is that of the delivery.
+func (d *DeadDelivery) Place() DeadPlace { return DeadPlace{d.At, d.Offset, d.Target} }
+
 // Death is a delivery that is given up.
 type Death struct {
-	Offset   wal.Offset
-	Target   string
-	At       int64 // of its row: Delivery.At
-	Attempts int
-	Reason   string
-	Now      int64 // log time of the record that says so
+	Offset wal.Offset
+	Target string
+	At     int64 // of its row: Delivery.At
+	Reason string
+	Now    int64 // log time of the record that says so
 }
 
 // OutboxBatch is the part of a batch that changes what waits.
@@ -120,8 +138,14 @@ type OutboxBatch interface {
 	// Cancel takes a message away of which no attempt has begun, by the log time of the record that says so, and
 	// reports whether it did. What was added before must be committed.
 	Cancel(o wal.Offset, now int64) bool
-	// Kill ends a delivery for good, and reports whether it waited. What was added before must be committed.
-	Kill(d *Death) bool
+	// Kill gives a delivery up, and returns what is known of it; nil: it did not wait. What was added before must be
+	// committed.
+	Kill(d *Death) *TargetStatus
+	// Redrive has a dead delivery wait again, at once and in its place among those of its key, for a job. nil: it is not dead. What was added before
+	// must be committed.
+	Redrive(o wal.Offset, target string, now int64, by string) *TargetStatus
+	// Drop gives a dead delivery up for good. nil: it is not dead. What was added before must be committed.
+	Drop(o wal.Offset, target string, now int64, by string) *TargetStatus
 	// Next are the deliveries that may begin once the batch is committed, or have another time than before.
 	Next() []Delivery
 }
@@ -142,6 +166,10 @@ type Outbox interface {
 	// Delayed returns up to limit messages whose time is due behind (due, o) and below before, by time and
 	// then offset. key, where it is not nil, is the routing key of them all.
 	Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error)
+	// Buried returns a message of which a delivery is dead and none waits.
+	Buried(ctx context.Context, p wal.Partition, o wal.Offset) (*Pending, bool, error)
+	// Dead returns up to limit dead deliveries behind a place, by the time of their death.
+	Dead(ctx context.Context, p wal.Partition, behind DeadPlace, limit int) ([]DeadDelivery, error)
 	// Oldest is the lowest offset of a message that has not ended, wal.NoOffset where there is none.
 	Oldest(ctx context.Context, p wal.Partition) (wal.Offset, error)
 }

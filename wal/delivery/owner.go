@@ -15,9 +15,10 @@ type Owner interface {
 	// Refused calls f with each offset of from <= o < to whose message does not count.
 	// The partition must be applied up to there.
 	Refused(ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset)) error
-	// Status and Delayed are those of Outbox.
+	// Status, Delayed and Dead are those of Outbox.
 	Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error)
 	Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error)
+	Dead(ctx context.Context, p wal.Partition, behind DeadPlace, limit int) ([]DeadDelivery, error)
 	// Cancelled returns what the cancel at o came to, which is applied.
 	Cancelled(ctx context.Context, p wal.Partition, o wal.Offset) (done, late int64, err error)
 }
@@ -84,6 +85,15 @@ func (l *Local) Delayed(ctx context.Context, p wal.Partition, key []byte, due in
 		return nil, err
 	}
 	return r.Store.Delayed(ctx, p, key, due, o, before, limit)
+}
+
+// Dead implements Owner.
+func (l *Local) Dead(ctx context.Context, p wal.Partition, behind DeadPlace, limit int) ([]DeadDelivery, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Dead(ctx, p, behind, limit)
 }
 
 // Cancelled implements Owner.

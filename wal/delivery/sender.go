@@ -82,6 +82,9 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 			continue
 		}
 		errs = append(errs, s.end(cur))
+		if s.run.Err() != nil {
+			return errors.Join(append(errs, wal.ErrClosed)...)
+		}
 		r, err := c.Open()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open target %s: %w", c.Name, err))
@@ -134,16 +137,15 @@ const graceful = 5 * time.Second
 
 // Close begins no more attempts, and returns when those that are being made have ended, or soon after.
 func (s *Sender) Close() error {
-	s.configuring.Lock()
-	defer s.configuring.Unlock()
-	lanes := s.all()
-	for _, l := range lanes {
-		l.cancel()
-	}
 	t := time.AfterFunc(graceful, s.stop)
 	defer t.Stop()
+	for _, l := range s.all() {
+		l.cancel()
+	}
+	s.configuring.Lock() // for which a lane that is being changed may wait, until its attempts have ended
+	defer s.configuring.Unlock()
 	var errs []error
-	for _, l := range lanes {
+	for _, l := range s.all() {
 		errs = append(errs, s.end(l))
 	}
 	s.stop()
@@ -176,7 +178,8 @@ func (s *Sender) States(ctx context.Context) (out []LaneState) {
 	return out
 }
 
-// settle returns when an outcome is written down; false: there is nothing any more that it is of, or ctx is done.
+// settle returns when an outcome is written down; false: there is nothing any more that it is of, ctx is done, or another
+// process has the partition.
 func (s *Sender) settle(ctx context.Context, p wal.Partition, o Outcome) bool {
 	done := make(chan bool, 1)
 	select {
@@ -187,9 +190,9 @@ func (s *Sender) settle(ctx context.Context, p wal.Partition, o Outcome) bool {
 	return <-done
 }
 
-// dead gives a delivery up. It is tried until ctx is done.
-func (s *Sender) dead(ctx context.Context, p wal.Partition, e *Event) {
-	s.again(ctx, p, "give a delivery up", func() error { return s.cfg.Decide(ctx, p, e) })
+// dead gives a delivery up, and reports whether it could before ctx was done or another process had the partition.
+func (s *Sender) dead(ctx context.Context, p wal.Partition, e *Event) bool {
+	return s.again(ctx, p, "give a delivery up", func() error { return s.cfg.Decide(ctx, p, e) })
 }
 
 // again calls f until it returns nil or ctx is done, and reports whether it did.

@@ -38,6 +38,6 @@ type Store interface {
 
 	// Sweep evicts the tokens of records older than horizon, microseconds of log
 	// time, about, and returns how many. What ended before ended, in microseconds
-	// since 1970, is forgotten; more: there is more of it than one call removes.
-	Sweep(ctx context.Context, p wal.Partition, horizon, ended int64) (tokens int64, more bool, err error)
+	// since 1970, is forgotten, and what died before dead; more: there is more of it than one call removes.
+	Sweep(ctx context.Context, p wal.Partition, horizon, ended, dead int64) (tokens int64, more bool, err error)
 }

@@ -1460,7 +1460,8 @@ type DeadLetter struct {
 	// Which mutation of the record; -1 for the whole record.
 	MutationIndex int32  `protobuf:"varint,5,opt,name=mutation_index,json=mutationIndex,proto3" json:"mutation_index,omitempty"`
 	Key           string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
-	// A word: poison, bad_control, bound, overflow, token_conflict or too_old.
+	// A word: poison, bad_control, bound, overflow, token_conflict, too_old, or undeliverable: a
+	// target refused the message, or its attempts came to their end.
 	Reason      string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	Disposition DeadLetter_Disposition `protobuf:"varint,8,opt,name=disposition,proto3,enum=headwater.v1.DeadLetter_Disposition" json:"disposition,omitempty"`
 	Detail      string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`

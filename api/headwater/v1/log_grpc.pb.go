@@ -55,7 +55,7 @@ type LogServiceClient interface {
 	// applied.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	// RedriveDeadLetters applies parked records again, in order, under their
-	// original position and token.
+	// original position and token, and has messages that were given up delivered.
 	RedriveDeadLetters(ctx context.Context, in *RedriveDeadLettersRequest, opts ...grpc.CallOption) (*RedriveDeadLettersResponse, error)
 	// DropDeadLetters gives parked records up, so that their keys flow again.
 	DropDeadLetters(ctx context.Context, in *DropDeadLettersRequest, opts ...grpc.CallOption) (*DropDeadLettersResponse, error)
@@ -193,7 +193,7 @@ type LogServiceServer interface {
 	// applied.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	// RedriveDeadLetters applies parked records again, in order, under their
-	// original position and token.
+	// original position and token, and has messages that were given up delivered.
 	RedriveDeadLetters(context.Context, *RedriveDeadLettersRequest) (*RedriveDeadLettersResponse, error)
 	// DropDeadLetters gives parked records up, so that their keys flow again.
 	DropDeadLetters(context.Context, *DropDeadLettersRequest) (*DropDeadLettersResponse, error)

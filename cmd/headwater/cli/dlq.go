@@ -20,6 +20,7 @@ type letterFlags struct {
 	cmd          *cobra.Command
 	ids          []string
 	key, reason  string
+	target       string
 	since, until string
 }
 
@@ -27,17 +28,18 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	f.cmd = cmd
 	cmd.Flags().StringArrayVar(&f.ids, "id", nil, "this dead letter; may be repeated")
 	cmd.Flags().StringVar(&f.key, "key", "", "those of this key; \"\" is that of messages without one")
-	cmd.Flags().StringVar(&f.reason, "reason", "", "those of this reason, such as bound or poison")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "those of this reason, such as bound, poison or undeliverable")
+	cmd.Flags().StringVar(&f.target, "target", "", "those of deliveries to this target")
 	cmd.Flags().StringVar(&f.since, "since", "", "those at or after this time, or so long ago at most, such as 2h")
 	cmd.Flags().StringVar(&f.until, "until", "", "those before this time, or longer ago")
 }
 
 func (f *letterFlags) empty() bool {
-	return len(f.ids) == 0 && given(f.cmd, "key", &f.key) == nil && f.reason == "" && f.since == "" && f.until == ""
+	return len(f.ids) == 0 && given(f.cmd, "key", &f.key) == nil && f.reason == "" && f.target == "" && f.since == "" && f.until == ""
 }
 
 func (f *letterFlags) selection() (client.DeadLetterSelection, error) {
-	s := client.DeadLetterSelection{IDs: f.ids, Key: given(f.cmd, "key", &f.key), Reason: f.reason}
+	s := client.DeadLetterSelection{IDs: f.ids, Key: given(f.cmd, "key", &f.key), Reason: f.reason, Target: f.target}
 	var err error
 	if s.Since, err = moment("--since", f.since); err != nil {
 		return s, err
@@ -54,6 +56,7 @@ type letterLine struct {
 	MutationIndex int       `json:"mutationIndex"`
 	Key           string    `json:"key"`
 	Reason        string    `json:"reason"`
+	Target        string    `json:"target,omitempty"`
 	Disposition   string    `json:"disposition"`
 	Detail        string    `json:"detail"`
 	Attempts      int       `json:"attempts"`
@@ -64,7 +67,7 @@ type letterLine struct {
 
 func (s *session) letterLine(l *client.DeadLetter, payload bool) letterLine {
 	o := letterLine{
-		ID: l.ID, Partition: l.Partition, Offset: l.Offset, MutationIndex: l.Index, Key: l.Key, Reason: l.Reason,
+		ID: l.ID, Partition: l.Partition, Offset: l.Offset, MutationIndex: l.Index, Key: l.Key, Reason: l.Reason, Target: l.Target,
 		Disposition: l.Disposition, Detail: l.Detail, Attempts: l.Attempts, Time: l.Time,
 	}
 	if payload {
@@ -114,7 +117,7 @@ func dlqShowCommand() *cobra.Command {
 			}
 			out := s.rows("FIELD", "VALUE")
 			for _, f := range [][2]string{
-				{"id", l.ID}, {"disposition", l.Disposition}, {"reason", l.Reason}, {"detail", printable(l.Detail)}, {"key", printable(l.Key)},
+				{"id", l.ID}, {"disposition", l.Disposition}, {"reason", l.Reason}, {"target", printable(l.Target)}, {"detail", printable(l.Detail)}, {"key", printable(l.Key)},
 				{"partition", strconv.Itoa(l.Partition)}, {"offset", strconv.FormatInt(l.Offset, 10)}, {"mutation", strconv.Itoa(l.Index)},
 				{"attempts", strconv.Itoa(l.Attempts)}, {"time", stamp(l.Time)}, {"record", s.cell(l.Payload)},
 			} {

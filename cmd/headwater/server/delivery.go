@@ -114,7 +114,12 @@ func (b *deliveryBackend) serve(p wal.Partition) {
 
 func (b *deliveryBackend) sweep(ctx context.Context, p wal.Partition, _ int) (more bool, err error) {
 	c := b.st.x.ns.Config()
-	return b.applier.Sweep(ctx, p, c.Tokens.Window, b.st.x.s.broker.Now().Add(-c.Delivery.KeepDone).UnixMicro())
+	now := b.st.x.s.broker.Now()
+	dead := int64(0) // never, as their letters
+	if c.DeadLetters.Retention > 0 {
+		dead = now.Add(-c.DeadLetters.Retention).UnixMicro()
+	}
+	return b.applier.Sweep(ctx, p, c.Tokens.Window, now.Add(-c.Delivery.KeepDone).UnixMicro(), dead)
 }
 
 // due: tokens are forgotten by log time, which an idle log does not move on.

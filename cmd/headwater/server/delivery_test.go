@@ -224,9 +224,9 @@ func TestWhatCannotBeDeliveredIsADeadLetter(t *testing.T) {
 			told = append(told, fmt.Sprint(m["reason"], " ", m["disposition"], " ", m["target"], " ", m["attempts"], " ", m["key"], " ", m["detail"]))
 		}
 		want := []string{
-			`undeliverable REFUSED hook 1 k it answered 404 Not Found: "no such order"`,
-			`undeliverable REFUSED hook 1 k it answered 301 Moved Permanently`,
-			`undeliverable REFUSED hook 3 k 3 of 3 attempts have failed; the last one: it answered 500 Internal Server Error`,
+			`undeliverable PARKED hook 1 k it answered 404 Not Found: "no such order"`,
+			`undeliverable PARKED hook 1 k it answered 301 Moved Permanently`,
+			`undeliverable PARKED hook 3 k 3 of 3 attempts have failed; the last one: it answered 500 Internal Server Error`,
 		}
 		if !slices.Equal(told, want) {
 			t.Errorf("dead letters: %q", told)
@@ -370,4 +370,59 @@ func TestTargetsChangeWhileItRuns(t *testing.T) {
 	refused(t, "no message's id", call(t, s, "Log.GetMessage", `{"namespace":"orders","messageId":"1-2-3"}`), 400, "HW-1053", "")
 	refused(t, "a message that was never written", call(t, s, "Log.GetMessage", fmt.Sprintf(`{"namespace":"orders","messageId":"%s9"}`, first)), 404, "HW-1111", "")
 	refused(t, "of another topic", call(t, s, "Log.GetMessage", `{"namespace":"orders","messageId":"0123456789ab-0-0"}`), 404, "HW-1111", "")
+}
+
+// TestDeadDeliveriesAreRedriven, dropped, and keep their history.
+func TestDeadDeliveriesAreRedriven(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir)
+	hook := newReceiver(t)
+	hook.answers(func(_ *got, w http.ResponseWriter) { w.WriteHeader(http.StatusBadRequest) })
+	document(t, s, deliveryDoc("orders", hook.URL, "", ""))
+	ids := make(map[string]string)
+	for _, body := range []string{"one", "two", "three"} {
+		ids[body] = write(t, s, "orders", body, body)
+		until(t, body, func() bool { return stateOf(t, s, "orders", ids[body]) == "DEAD" })
+	}
+	redrive := func(selection string) reply {
+		return call(t, s, "Log.RedriveDeadLetters", `{"namespace":"orders","selection":`+selection+`}`)
+	}
+	is(t, "a dry run", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"orders","dryRun":true,"selection":{"target":"hook"}}`), "matched", "3")
+	is(t, "of another target", redrive(`{"target":"other"}`), "matched", "0")
+	is(t, "of another key", redrive(`{"key":"four"}`), "matched", "0")
+	is(t, "while it is not mended", redrive(`{"key":"one"}`), "matched", "1", "redriven", "1")
+	until(t, "dead again", func() bool { return len(hook.all()) == 4 && stateOf(t, s, "orders", ids["one"]) == "DEAD" })
+	letters := func() (told []string) {
+		t.Helper()
+		for _, l := range call(t, s, "Log.ListDeadLetters", `{"namespace":"orders"}`).field(t, "deadLetters").([]any) {
+			m := l.(map[string]any)
+			told = append(told, fmt.Sprint(m["key"], " ", m["disposition"], " ", m["attempts"]))
+		}
+		return told
+	}
+	if got, want := letters(), []string{"two PARKED 1", "three PARKED 1", "one REDRIVEN 1", "one PARKED 2"}; !slices.Equal(got, want) {
+		t.Errorf("letters: %v, want %v", got, want)
+	}
+	is(t, "drop", call(t, s, "Log.DropDeadLetters", `{"namespace":"orders","selection":{"key":"two"}}`), "matched", "1", "dropped", "1")
+	closeServer(t, s)
+	s = open(t, dir)
+	defer closeServer(t, s)
+	hook.answers(nil)
+	is(t, "mended", redrive(`{"reason":"undeliverable"}`), "matched", "2", "redriven", "2")
+	for _, body := range []string{"one", "three"} {
+		until(t, body, func() bool { return stateOf(t, s, "orders", ids[body]) == "DELIVERED" })
+	}
+	is(t, "nothing is left", redrive(`{}`), "matched", "0")
+	if st := stateOf(t, s, "orders", ids["two"]); st != "DEAD" {
+		t.Errorf("the dropped one is %s", st)
+	}
+	if got, want := letters(), []string{"one REDRIVEN 1", "two DROPPED 1", "three REDRIVEN 1", "one REDRIVEN 2"}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("letters: %v, want %v", got, want)
+	}
+	for _, g := range hook.all() {
+		if g.Get("Webhook-Id") != ids[g.body] {
+			t.Errorf("%s came under %s", g.body, g.Get("Webhook-Id"))
+		}
+	}
 }

@@ -43,20 +43,28 @@ func (o *Owner) Status(ctx context.Context, p wal.Partition, at wal.Offset) (s d
 	}
 	s = delivery.Status{Offset: wal.Offset(m.GetOffset()), LogTime: m.GetLogTime(), Due: m.GetDue()}
 	for _, t := range m.GetTargets() {
-		s.Targets = append(s.Targets, delivery.TargetStatus{
-			Target: t.GetName(), State: delivery.TargetState(t.GetState()), Attempts: int(t.GetAttempts()), Begun: t.GetBegun(), Error: t.GetError(), At: t.GetAt(),
-		})
+		s.Targets = append(s.Targets, targetFrom(t))
 	}
 	return s, true, nil
+}
+
+func targetFrom(t *clusterv1.LogStatus_Target) delivery.TargetStatus {
+	return delivery.TargetStatus{
+		Target: t.GetName(), State: delivery.TargetState(t.GetState()), Attempts: int(t.GetAttempts()), Begun: t.GetBegun(),
+		Error: t.GetError(), At: t.GetAt(), By: t.GetBy(),
+	}
+}
+
+func targetMessage(t *delivery.TargetStatus) *clusterv1.LogStatus_Target {
+	return &clusterv1.LogStatus_Target{
+		Name: t.Target, State: int32(t.State), Attempts: int32(t.Attempts), Begun: t.Begun, Error: t.Error, At: t.At, By: t.By,
+	}
 }
 
 func statusMessage(s *delivery.Status) *clusterv1.LogStatus {
 	m := &clusterv1.LogStatus{Offset: int64(s.Offset), LogTime: s.LogTime, Due: s.Due}
 	for i := range s.Targets {
-		t := &s.Targets[i]
-		m.Targets = append(m.Targets, &clusterv1.LogStatus_Target{
-			Name: t.Target, State: int32(t.State), Attempts: int32(t.Attempts), Begun: t.Begun, Error: t.Error, At: t.At,
-		})
+		m.Targets = append(m.Targets, targetMessage(&s.Targets[i]))
 	}
 	return m
 }
@@ -82,6 +90,17 @@ func pendingMessage(m *delivery.Pending) *clusterv1.LogPending_Message {
 		out.Targets = append(out.Targets, a.Target)
 	}
 	return out
+}
+
+// Dead implements delivery.Owner.
+func (o *Owner) Dead(ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int) (out []delivery.DeadDelivery, err error) {
+	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogDead{LogDead: &clusterv1.LogDeadPlace{
+		At: behind.At, Offset: int64(behind.Offset), Target: behind.Target, Limit: int32(limit),
+	}}})
+	for _, m := range resp.GetLogDead().GetDeliveries() {
+		out = append(out, delivery.DeadDelivery{Offset: wal.Offset(m.GetOffset()), Key: m.GetKey(), TargetStatus: targetFrom(m.GetStatus())})
+	}
+	return out, err
 }
 
 // Cancelled implements delivery.Owner.
@@ -123,6 +142,14 @@ func Answer(ctx context.Context, l *delivery.Local, req *clusterv1.AskRequest) (
 			out.Messages = append(out.Messages, pendingMessage(&ms[i]))
 		}
 		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogDelayed{LogDelayed: out}}, err
+	case *clusterv1.AskRequest_LogDead:
+		d := q.LogDead
+		ds, err := l.Dead(ctx, p, delivery.DeadPlace{At: d.GetAt(), Offset: wal.Offset(d.GetOffset()), Target: d.GetTarget()}, int(d.GetLimit()))
+		out := &clusterv1.LogDead{}
+		for i := range ds {
+			out.Deliveries = append(out.Deliveries, &clusterv1.LogDead_Delivery{Offset: int64(ds[i].Offset), Key: ds[i].Key, Status: targetMessage(&ds[i].TargetStatus)})
+		}
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogDead{LogDead: out}}, err
 	case *clusterv1.AskRequest_LogCancelled:
 		done, late, err := l.Cancelled(ctx, p, wal.Offset(q.LogCancelled))
 		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogCancelled{LogCancelled: &clusterv1.LogCancelled{Cancelled: done, TooLate: late}}}, err

@@ -191,14 +191,14 @@ func (c *changes) statusOf(o wal.Offset) *delivery.Status {
 	return s
 }
 
-// waiting is what is known of a delivery that has not ended, nil where there is none.
-func (c *changes) waiting(o wal.Offset, target string) (*delivery.Status, *delivery.TargetStatus) {
+// in is what is known of a delivery in a state, nil where there is none.
+func (c *changes) in(state delivery.TargetState, o wal.Offset, target string) (*delivery.Status, *delivery.TargetStatus) {
 	s := c.statusOf(o)
 	if s == nil {
 		return nil, nil
 	}
 	for i := range s.Targets {
-		if t := &s.Targets[i]; t.Target == target && t.State == delivery.Waiting {
+		if t := &s.Targets[i]; t.Target == target && t.State == state {
 			return s, t
 		}
 	}
@@ -211,8 +211,15 @@ func (c *changes) noted(s *delivery.Status, now int64) {
 	if !s.Ended() {
 		return
 	}
-	c.set(endedKey(c.p, now, s.Offset), nil)
 	k := offsetKey(tableMessage, c.p, s.Offset)
+	if s.Has(delivery.Dead) {
+		v, err := c.db.Value(k)
+		if !c.fail(err) && v != nil {
+			c.set(offsetKey(tableBuried, c.p, s.Offset), v)
+		}
+	} else {
+		c.set(endedKey(c.p, now, s.Offset), nil)
+	}
 	if s.Due > s.LogTime {
 		_, err := c.db.View(k, func(v []byte) error {
 			m, err := decodeMessage(s.Offset, v, false)
@@ -227,7 +234,7 @@ func (c *changes) noted(s *delivery.Status, now int64) {
 
 // settle writes down what came of an attempt.
 func (c *changes) settle(o *delivery.Outcome) {
-	s, t := c.waiting(o.Offset, o.Target)
+	s, t := c.in(delivery.Waiting, o.Offset, o.Target)
 	if t == nil {
 		o.Gone = true
 		return
@@ -246,7 +253,7 @@ func (c *changes) settle(o *delivery.Outcome) {
 		t.Attempts++
 		t.Error, t.At, t.Begun = o.Error, o.Now, true
 		was := d.At
-		d.Attempts, d.At, d.Marked = t.Attempts, o.Next, true
+		d.Attempts, d.At, d.Marked = d.Attempts+1, o.Next, true
 		if h := c.headIfOrdered(&d); h != nil && h.Offset != d.Offset {
 			c.next = append(c.next, *h)
 			break
@@ -299,21 +306,73 @@ func (c *changes) cancel(o wal.Offset, now int64) bool {
 	return true
 }
 
-// kill ends a delivery for good.
-func (c *changes) kill(x *delivery.Death) bool {
-	s, t := c.waiting(x.Offset, x.Target)
+// kill gives a delivery up.
+func (c *changes) kill(x *delivery.Death) *delivery.TargetStatus {
+	s, t := c.in(delivery.Waiting, x.Offset, x.Target)
 	m := c.message(x.Offset)
 	if t == nil || m == nil {
-		return false
+		return nil
 	}
+	d := deliveryOf(m, aimAt(m, x.Target))
+	d.At = x.At
+	c.take(d)
+	t.Attempts++
+	t.State, t.Error, t.At, t.Begun = delivery.Dead, x.Reason, x.Now, true
+	c.set(deadKey(c.p, t.At, s.Offset, t.Target), nil)
+	c.noted(s, x.Now)
+	return t
+}
+
+// aimAt is that of a target, which the message has.
+func aimAt(m *delivery.Pending, target string) delivery.Aim {
 	for _, a := range m.Aims {
-		if a.Target == x.Target {
-			d := deliveryOf(m, a)
-			d.At = x.At
-			c.take(d)
+		if a.Target == target {
+			return a
 		}
 	}
-	t.State, t.Attempts, t.Error, t.At = delivery.Dead, x.Attempts, x.Reason, x.Now
-	c.noted(s, x.Now)
-	return true
+	return delivery.Aim{Target: target}
+}
+
+// redrive has a dead delivery wait again.
+func (c *changes) redrive(o wal.Offset, target string, now int64, by string) *delivery.TargetStatus {
+	s, t := c.in(delivery.Dead, o, target)
+	if t == nil {
+		return nil
+	}
+	m := c.message(o)
+	if m == nil { // all its deliveries have ended
+		k := offsetKey(tableBuried, c.p, o)
+		v, err := c.db.Value(k)
+		if c.fail(err) || v == nil {
+			return nil
+		}
+		if m, err = decodeMessage(o, v, false); c.fail(err) {
+			return nil
+		}
+		c.set(offsetKey(tableMessage, c.p, o), v)
+		c.remove(k)
+	}
+	c.remove(deadKey(c.p, t.At, o, target))
+	t.State, t.At, t.By = delivery.Waiting, now, by
+	d := deliveryOf(m, aimAt(m, target))
+	d.Delayed = false // an attempt was made: nothing cancels it
+	c.enqueue(d)
+	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
+	return t
+}
+
+// drop gives a dead delivery up for good.
+func (c *changes) drop(o wal.Offset, target string, now int64, by string) *delivery.TargetStatus {
+	s, t := c.in(delivery.Dead, o, target)
+	if t == nil {
+		return nil
+	}
+	c.remove(deadKey(c.p, t.At, o, target))
+	t.State, t.At, t.By = delivery.Dropped, now, by
+	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
+	if s.Ended() && !s.Has(delivery.Dead) {
+		c.remove(offsetKey(tableBuried, c.p, o))
+		c.set(endedKey(c.p, now, o), nil)
+	}
+	return t
 }

@@ -41,6 +41,7 @@ const (
 	targetError    = 4 // bytes
 	targetAt       = 5 // varint
 	targetBegun    = 6 // varint, 1
+	targetBy       = 7 // bytes
 )
 
 func appendVarint(dst []byte, num protowire.Number, v int64) []byte {
@@ -190,6 +191,9 @@ func appendStatus(dst []byte, s *delivery.Status) []byte {
 		}
 		one = appendVarint(one, targetAt, t.At)
 		one = appendVarint(one, targetBegun, flag(t.Begun))
+		if t.By != "" {
+			one = appendBytes(one, targetBy, t.By)
+		}
 		dst = appendBytes(dst, statusTarget, one)
 	}
 	return dst
@@ -219,6 +223,8 @@ func decodeStatus(o wal.Offset, b []byte) (*delivery.Status, error) {
 					t.At = n
 				case targetBegun:
 					t.Begun = n != 0
+				case targetBy:
+					t.By = string(v)
 				default:
 					return fmt.Errorf("%w: field %d of a target", wal.ErrCorrupt, num)
 				}

@@ -14,6 +14,8 @@ const (
 	tableMessage = 'm' // offset -> a message that has not ended
 	tableStatus  = 'n' // offset -> what came of it so far; absent: nothing
 	tableEnded   = 'e' // time of the end, offset -> nothing: what is to be forgotten
+	tableBuried  = 'b' // offset -> a message that has ended with a dead delivery
+	tableDead    = 'z' // time of the death, offset, target -> nothing: dead deliveries
 	tableDue     = 'd' // target, time of the next attempt, offset -> a delivery that may be made then
 	tableQueue   = 'k' // target, key, due, offset -> flags: all deliveries of a key that have an order
 	tableHead    = 'h' // target, key -> the one of them that is in tableDue
@@ -39,6 +41,19 @@ func offsetKey(table byte, p wal.Partition, o wal.Offset) []byte {
 
 func endedKey(p wal.Partition, at int64, o wal.Offset) []byte {
 	return appendNumber(appendNumber(pebblestore.AppendTable(nil, tableEnded, p), at), o)
+}
+
+func deadKey(p wal.Partition, at int64, o wal.Offset, target string) []byte {
+	return append(appendNumber(appendNumber(pebblestore.AppendTable(nil, tableDead, p), at), o), target...)
+}
+
+// deadPlaceOf reads what deadKey wrote.
+func deadPlaceOf(k []byte) (d delivery.DeadPlace, err error) {
+	if len(k) < pebblestore.TableLen+16 {
+		return d, fmt.Errorf("%w: key of %d bytes", wal.ErrCorrupt, len(k))
+	}
+	k = k[pebblestore.TableLen:]
+	return delivery.DeadPlace{At: numberAt(k, 0), Offset: wal.Offset(numberAt(k, 8)), Target: string(k[16:])}, nil
 }
 
 func targetKey(table byte, p wal.Partition, target string) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -59,8 +60,21 @@ func (b *batch) Cancel(o wal.Offset, now int64) bool {
 }
 
 // Kill implements delivery.OutboxBatch.
-func (b *batch) Kill(d *delivery.Death) bool {
-	return b.in(func(c *changes) bool { return c.kill(d) })
+func (b *batch) Kill(d *delivery.Death) (t *delivery.TargetStatus) {
+	b.in(func(c *changes) bool { t = c.kill(d); return true })
+	return t
+}
+
+// Redrive implements delivery.OutboxBatch.
+func (b *batch) Redrive(o wal.Offset, target string, now int64, by string) (t *delivery.TargetStatus) {
+	b.in(func(c *changes) bool { t = c.redrive(o, target, now, by); return true })
+	return t
+}
+
+// Drop implements delivery.OutboxBatch.
+func (b *batch) Drop(o wal.Offset, target string, now int64, by string) (t *delivery.TargetStatus) {
+	b.in(func(c *changes) bool { t = c.drop(o, target, now, by); return true })
+	return t
 }
 
 // Next implements delivery.OutboxBatch.
@@ -120,9 +134,18 @@ func (s *Store) Due(ctx context.Context, p wal.Partition, target string, at int6
 }
 
 // Pending implements delivery.Outbox.
-func (s *Store) Pending(ctx context.Context, p wal.Partition, o wal.Offset) (m *delivery.Pending, there bool, err error) {
+func (s *Store) Pending(ctx context.Context, p wal.Partition, o wal.Offset) (*delivery.Pending, bool, error) {
+	return s.message(ctx, tableMessage, p, o)
+}
+
+// Buried implements delivery.Outbox.
+func (s *Store) Buried(ctx context.Context, p wal.Partition, o wal.Offset) (*delivery.Pending, bool, error) {
+	return s.message(ctx, tableBuried, p, o)
+}
+
+func (s *Store) message(ctx context.Context, table byte, p wal.Partition, o wal.Offset) (m *delivery.Pending, there bool, err error) {
 	err = s.read(ctx, "read a message", p, func() error {
-		there, err = s.DB.View(offsetKey(tableMessage, p, o), func(v []byte) error {
+		there, err = s.DB.View(offsetKey(table, p, o), func(v []byte) error {
 			m, err = decodeMessage(o, v, true)
 			return err
 		})
@@ -199,6 +222,56 @@ func (s *Store) Delayed(ctx context.Context, p wal.Partition, key []byte, due in
 	return ms, err
 }
 
+// Dead implements delivery.Outbox.
+func (s *Store) Dead(ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int) (ds []delivery.DeadDelivery, err error) {
+	lo := append(deadKey(p, behind.At, behind.Offset, behind.Target), 0)
+	_, hi := pebblestore.Span(tableDead, p)
+	err = s.read(ctx, "list dead deliveries", p, func() error {
+		return s.walk(lo, hi, func(k, _ []byte) error {
+			if len(ds) >= limit {
+				return errEnough
+			}
+			at, err := deadPlaceOf(k)
+			if err != nil {
+				return err
+			}
+			d, err := s.dead(p, &at)
+			if d != nil {
+				ds = append(ds, *d)
+			}
+			return err
+		})
+	})
+	return ds, err
+}
+
+// dead is the dead delivery at a place, nil where it is not any more.
+func (s *Store) dead(p wal.Partition, at *delivery.DeadPlace) (d *delivery.DeadDelivery, err error) {
+	st, err := readStatus(s.DB, p, at.Offset)
+	if st == nil || err != nil {
+		return nil, err
+	}
+	for i := range st.Targets {
+		if t := &st.Targets[i]; t.Target == at.Target && t.State == delivery.Dead {
+			d = &delivery.DeadDelivery{Offset: at.Offset, TargetStatus: *t}
+		}
+	}
+	for _, table := range []byte{tableBuried, tableMessage} {
+		if d == nil {
+			return nil, nil
+		}
+		there, err := s.DB.View(offsetKey(table, p, at.Offset), func(v []byte) error {
+			m, err := decodeMessage(at.Offset, v, false)
+			d.Key = m.Key
+			return err
+		})
+		if there || err != nil {
+			return d, err
+		}
+	}
+	return nil, nil
+}
+
 // Oldest implements delivery.Outbox.
 func (s *Store) Oldest(ctx context.Context, p wal.Partition) (o wal.Offset, err error) {
 	o = wal.NoOffset
@@ -216,19 +289,51 @@ func (s *Store) Oldest(ctx context.Context, p wal.Partition) (o wal.Offset, err 
 const sweepRows = 5000
 
 // Sweep implements delivery.Store.
-func (s *Store) Sweep(ctx context.Context, p wal.Partition, horizon, ended int64) (tokens int64, more bool, err error) {
-	lo, _ := pebblestore.Span(tableEnded, p)
+func (s *Store) Sweep(ctx context.Context, p wal.Partition, horizon, ended, dead int64) (tokens int64, more bool, err error) {
 	tokens, err = s.ledger.Sweep(ctx, p, horizon, sweepRows, func(sw *pebblestore.Sweep[state]) error {
-		return s.walk(lo, endedKey(p, max(ended, 0), 0), func(k, _ []byte) error {
-			ok, err := sw.Look()
-			if err != nil {
-				return err
+		var enough bool
+		look := func(f func(k []byte) error) func(k, v []byte) error {
+			return func(k, _ []byte) error {
+				ok, err := sw.Look()
+				if err != nil {
+					return err
+				}
+				if enough = !ok; enough {
+					return errEnough
+				}
+				return f(k)
 			}
-			if more = !ok; more {
-				return errEnough
-			}
+		}
+		lo, _ := pebblestore.Span(tableEnded, p)
+		err := s.walk(lo, endedKey(p, max(ended, 0), 0), look(func(k []byte) error {
 			return errors.Join(sw.W.Delete(k, nil), sw.W.Delete(offsetKey(tableStatus, p, wal.Offset(numberAt(k, len(k)-8))), nil))
-		})
+		}))
+		if err == nil && !enough {
+			lo, _ = pebblestore.Span(tableDead, p)
+			err = s.walk(lo, deadKey(p, max(dead, 0), 0, ""), look(func(k []byte) error { return s.forgetDead(sw.W, p, k, dead) }))
+		}
+		more = enough
+		return err
 	})
 	return tokens, more, err
+}
+
+// forgetDead forgets a dead delivery, and its message where no later one is dead and none waits.
+func (s *Store) forgetDead(w *pebble.Batch, p wal.Partition, k []byte, before int64) error {
+	at, err := deadPlaceOf(k)
+	if err != nil {
+		return err
+	}
+	st, err := readStatus(s.DB, p, at.Offset)
+	if err != nil {
+		return err
+	}
+	if st != nil && !st.Ended() { // another delivery of it waits: later
+		return nil
+	}
+	err = w.Delete(k, nil)
+	if st == nil || slices.ContainsFunc(st.Targets, func(t delivery.TargetStatus) bool { return t.State == delivery.Dead && t.At >= before }) {
+		return err
+	}
+	return errors.Join(err, w.Delete(offsetKey(tableBuried, p, at.Offset), nil), w.Delete(offsetKey(tableStatus, p, at.Offset), nil))
 }

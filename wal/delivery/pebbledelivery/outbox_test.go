@@ -26,11 +26,14 @@ type box struct {
 	// began are messages that a cancel comes too late for.
 	began map[wal.Offset]bool
 	whole map[wal.Offset]*delivery.Pending
+	dead  []*delivery.Delivery
+	// over are messages that had ended: one that is redriven is not delayed any more.
+	over map[wal.Offset]bool
 }
 
 func newBox(t *testing.T) *box {
 	s := open(t, Config{FS: vfs.NewCrashableMem(), Dir: "log", Partitions: 1, MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
-	return &box{t: t, s: s, waits: make(map[string][]*delivery.Delivery), began: make(map[wal.Offset]bool), whole: make(map[wal.Offset]*delivery.Pending)}
+	return &box{t: t, s: s, waits: make(map[string][]*delivery.Delivery), began: make(map[wal.Offset]bool), whole: make(map[wal.Offset]*delivery.Pending), over: make(map[wal.Offset]bool)}
 }
 
 func (b *box) close() {
@@ -119,6 +122,7 @@ func (b *box) check() {
 			b.t.Fatalf("message %d is there: %v, %v; want %v", o, there, err, waiting[o])
 		}
 		if !there {
+			b.over[o] = true
 			continue
 		}
 		if oldest == wal.NoOffset {
@@ -126,8 +130,17 @@ func (b *box) check() {
 		}
 		if w := b.whole[o]; string(m.Payload) != string(w.Payload) || len(m.Headers) != 1 || m.Token != w.Token || m.Due != w.Due || len(m.Aims) != len(w.Aims) {
 			b.t.Fatalf("message %d is %+v, want %+v", o, m, w)
-		} else if w.Delayed() {
+		} else if w.Delayed() && !b.over[o] {
 			delayed++
+		}
+	}
+	ds, err := b.s.Dead(ctx, 0, delivery.DeadPlace{Offset: wal.NoOffset}, 10_000)
+	if err != nil || len(ds) != len(b.dead) {
+		b.t.Fatalf("%d are dead, %v; want %d", len(ds), err, len(b.dead))
+	}
+	for i := range ds {
+		if !slices.ContainsFunc(b.dead, func(d *delivery.Delivery) bool { return d.Offset == ds[i].Offset && d.Target == ds[i].Target }) || string(ds[i].Key) != string(b.whole[ds[i].Offset].Key) {
+			b.t.Fatalf("%+v is dead", ds[i])
 		}
 	}
 	if o, err := b.s.Oldest(ctx, 0); err != nil || o != oldest {
@@ -175,6 +188,32 @@ func (b *box) settle(target string, d *delivery.Delivery, what int) {
 	case delivery.Succeeds:
 		b.ended(target, d)
 	}
+}
+
+// revive redrives or drops a dead delivery.
+func (b *box) revive(rng *rand.Rand) {
+	b.t.Helper()
+	i := rng.IntN(len(b.dead))
+	d := b.dead[i]
+	b.dead = slices.Delete(b.dead, i, i+1)
+	b.batch(func(w delivery.Batch) {
+		if rng.IntN(3) == 0 {
+			if w.Drop(d.Offset, d.Target, b.log, "job") == nil {
+				b.t.Fatalf("%+v was not there to be dropped", *d)
+			}
+			return
+		}
+		if t := w.Redrive(d.Offset, d.Target, b.log, "job"); t == nil || t.By != "job" {
+			b.t.Fatalf("%+v was not there to be redriven: %+v", *d, t)
+		}
+		d.At, d.Attempts, d.Marked, d.Delayed = d.Due, 0, false, false
+		b.waits[d.Target] = append(b.waits[d.Target], d)
+	})
+	b.batch(func(w delivery.Batch) {
+		if w.Redrive(d.Offset, d.Target, b.log, "other") != nil || w.Drop(d.Offset, d.Target, b.log, "other") != nil {
+			b.t.Fatalf("%+v is dead after it was redriven or dropped", *d)
+		}
+	})
 }
 
 // TestOutboxIsItsModel does what comes at random to an outbox and to a list.
@@ -233,12 +272,17 @@ func TestOutboxIsItsModel(t *testing.T) {
 				}
 				d := hs[rng.IntN(len(hs))]
 				b.batch(func(w delivery.Batch) {
-					if !w.Kill(&delivery.Death{Offset: d.Offset, Target: target, At: d.At, Attempts: 3, Reason: "dead", Now: b.log}) {
+					if w.Kill(&delivery.Death{Offset: d.Offset, Target: target, At: d.At, Reason: "dead", Now: b.log}) == nil {
 						t.Fatalf("%+v was not there to be killed", *d)
 					}
 				})
 				b.began[d.Offset] = true
 				b.ended(target, d)
+				b.dead = append(b.dead, d)
+			}
+			if len(b.dead) > 0 && rng.IntN(4) == 0 {
+				b.check() // which notes what has ended
+				b.revive(rng)
 			}
 			b.check()
 		}
@@ -277,7 +321,7 @@ func TestWhatEndedIsKnownForATime(t *testing.T) {
 	if !known || st.Targets[0].Attempts != 1 || st.Targets[0].At != 200 {
 		t.Errorf("the second is %+v, %v", st, known)
 	}
-	if _, more, err := b.s.Sweep(t.Context(), 0, math.MinInt64, 201); err != nil || more {
+	if _, more, err := b.s.Sweep(t.Context(), 0, math.MinInt64, 201, 0); err != nil || more {
 		t.Fatal(more, err)
 	}
 	if _, known := status(1); known {

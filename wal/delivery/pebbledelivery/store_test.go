@@ -64,7 +64,7 @@ func TestLedger(t *testing.T) {
 		},
 		Key: func(e *delivery.TokenEntry) (wal.TokenID, wal.Offset) { return e.ID, e.Offset },
 		Evict: func(l testLedger, p wal.Partition, horizon int64) (int, error) {
-			n, _, err := l.(*testStore).Sweep(context.Background(), p, horizon, 0)
+			n, _, err := l.(*testStore).Sweep(context.Background(), p, horizon, 0, 0)
 			return int(n), err
 		},
 	})

@@ -259,6 +259,7 @@ type AskRequest struct {
 	//	*AskRequest_LogStatus
 	//	*AskRequest_LogDelayed
 	//	*AskRequest_LogCancelled
+	//	*AskRequest_LogDead
 	Question      isAskRequest_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +526,15 @@ func (x *AskRequest) GetLogCancelled() int64 {
 	return 0
 }
 
+func (x *AskRequest) GetLogDead() *LogDeadPlace {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_LogDead); ok {
+			return x.LogDead
+		}
+	}
+	return nil
+}
+
 type isAskRequest_Question interface {
 	isAskRequest_Question()
 }
@@ -613,6 +623,10 @@ type AskRequest_LogCancelled struct {
 	LogCancelled int64 `protobuf:"varint,53,opt,name=log_cancelled,json=logCancelled,proto3,oneof"` // the offset of the record that cancels
 }
 
+type AskRequest_LogDead struct {
+	LogDead *LogDeadPlace `protobuf:"bytes,54,opt,name=log_dead,json=logDead,proto3,oneof"`
+}
+
 func (*AskRequest_Token) isAskRequest_Question() {}
 
 func (*AskRequest_Parked) isAskRequest_Question() {}
@@ -654,6 +668,8 @@ func (*AskRequest_LogStatus) isAskRequest_Question() {}
 func (*AskRequest_LogDelayed) isAskRequest_Question() {}
 
 func (*AskRequest_LogCancelled) isAskRequest_Question() {}
+
+func (*AskRequest_LogDead) isAskRequest_Question() {}
 
 type AskPartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -965,6 +981,7 @@ type AskResponse struct {
 	//	*AskResponse_LogStatus
 	//	*AskResponse_LogDelayed
 	//	*AskResponse_LogCancelled
+	//	*AskResponse_LogDead
 	Answer        isAskResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1194,6 +1211,15 @@ func (x *AskResponse) GetLogCancelled() *LogCancelled {
 	return nil
 }
 
+func (x *AskResponse) GetLogDead() *LogDead {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_LogDead); ok {
+			return x.LogDead
+		}
+	}
+	return nil
+}
+
 type isAskResponse_Answer interface {
 	isAskResponse_Answer()
 }
@@ -1278,6 +1304,10 @@ type AskResponse_LogCancelled struct {
 	LogCancelled *LogCancelled `protobuf:"bytes,53,opt,name=log_cancelled,json=logCancelled,proto3,oneof"`
 }
 
+type AskResponse_LogDead struct {
+	LogDead *LogDead `protobuf:"bytes,54,opt,name=log_dead,json=logDead,proto3,oneof"`
+}
+
 func (*AskResponse_Token) isAskResponse_Answer() {}
 
 func (*AskResponse_Parked) isAskResponse_Answer() {}
@@ -1317,6 +1347,8 @@ func (*AskResponse_LogStatus) isAskResponse_Answer() {}
 func (*AskResponse_LogDelayed) isAskResponse_Answer() {}
 
 func (*AskResponse_LogCancelled) isAskResponse_Answer() {}
+
+func (*AskResponse_LogDead) isAskResponse_Answer() {}
 
 // TokenQuestion asks what a token did.
 type TokenQuestion struct {
@@ -3573,6 +3605,119 @@ func (x *LogPending) GetMessages() []*LogPending_Message {
 	return nil
 }
 
+// LogDeadPlace asks for the dead deliveries behind a place; see delivery.Outbox.
+type LogDeadPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            int64                  `protobuf:"varint,1,opt,name=at,proto3" json:"at,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogDeadPlace) Reset() {
+	*x = LogDeadPlace{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogDeadPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogDeadPlace) ProtoMessage() {}
+
+func (x *LogDeadPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogDeadPlace.ProtoReflect.Descriptor instead.
+func (*LogDeadPlace) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *LogDeadPlace) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *LogDeadPlace) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogDeadPlace) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *LogDeadPlace) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type LogDead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deliveries    []*LogDead_Delivery    `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogDead) Reset() {
+	*x = LogDead{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogDead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogDead) ProtoMessage() {}
+
+func (x *LogDead) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogDead.ProtoReflect.Descriptor instead.
+func (*LogDead) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *LogDead) GetDeliveries() []*LogDead_Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
 type LogCancelled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cancelled     int64                  `protobuf:"varint,1,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
@@ -3583,7 +3728,7 @@ type LogCancelled struct {
 
 func (x *LogCancelled) Reset() {
 	*x = LogCancelled{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3740,7 @@ func (x *LogCancelled) String() string {
 func (*LogCancelled) ProtoMessage() {}
 
 func (x *LogCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[42]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3753,7 @@ func (x *LogCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogCancelled.ProtoReflect.Descriptor instead.
 func (*LogCancelled) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{42}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogCancelled) GetCancelled() int64 {
@@ -3634,7 +3779,7 @@ type Offsets struct {
 
 func (x *Offsets) Reset() {
 	*x = Offsets{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3791,7 @@ func (x *Offsets) String() string {
 func (*Offsets) ProtoMessage() {}
 
 func (x *Offsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3804,7 @@ func (x *Offsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offsets.ProtoReflect.Descriptor instead.
 func (*Offsets) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Offsets) GetOffsets() []int64 {
@@ -3689,7 +3834,7 @@ type TSQuery struct {
 
 func (x *TSQuery) Reset() {
 	*x = TSQuery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +3846,7 @@ func (x *TSQuery) String() string {
 func (*TSQuery) ProtoMessage() {}
 
 func (x *TSQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +3859,7 @@ func (x *TSQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSQuery.ProtoReflect.Descriptor instead.
 func (*TSQuery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TSQuery) GetSeries() []byte {
@@ -3804,7 +3949,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +3961,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +3974,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Mark) GetTime() int64 {
@@ -3856,7 +4001,7 @@ type OpenSlices struct {
 
 func (x *OpenSlices) Reset() {
 	*x = OpenSlices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +4013,7 @@ func (x *OpenSlices) String() string {
 func (*OpenSlices) ProtoMessage() {}
 
 func (x *OpenSlices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +4026,7 @@ func (x *OpenSlices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSlices.ProtoReflect.Descriptor instead.
 func (*OpenSlices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OpenSlices) GetBounded() bool {
@@ -3911,7 +4056,7 @@ type TSPage struct {
 
 func (x *TSPage) Reset() {
 	*x = TSPage{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +4068,7 @@ func (x *TSPage) String() string {
 func (*TSPage) ProtoMessage() {}
 
 func (x *TSPage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4081,7 @@ func (x *TSPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSPage.ProtoReflect.Descriptor instead.
 func (*TSPage) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TSPage) GetEvents() []*Event {
@@ -3986,7 +4131,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3998,7 +4143,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4011,7 +4156,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Event) GetSeries() []byte {
@@ -4054,7 +4199,7 @@ type TSSearch struct {
 
 func (x *TSSearch) Reset() {
 	*x = TSSearch{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4066,7 +4211,7 @@ func (x *TSSearch) String() string {
 func (*TSSearch) ProtoMessage() {}
 
 func (x *TSSearch) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4079,7 +4224,7 @@ func (x *TSSearch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSearch.ProtoReflect.Descriptor instead.
 func (*TSSearch) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TSSearch) GetQuery() *TSQuery {
@@ -4114,7 +4259,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4126,7 +4271,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4139,7 +4284,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Place) GetTime() int64 {
@@ -4180,7 +4325,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4337,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4350,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Condition) GetOp() uint32 {
@@ -4278,7 +4423,7 @@ type TSFound struct {
 
 func (x *TSFound) Reset() {
 	*x = TSFound{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4435,7 @@ func (x *TSFound) String() string {
 func (*TSFound) ProtoMessage() {}
 
 func (x *TSFound) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4448,7 @@ func (x *TSFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSFound.ProtoReflect.Descriptor instead.
 func (*TSFound) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TSFound) GetEvents() []*Event {
@@ -4365,7 +4510,7 @@ type TSList struct {
 
 func (x *TSList) Reset() {
 	*x = TSList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4377,7 +4522,7 @@ func (x *TSList) String() string {
 func (*TSList) ProtoMessage() {}
 
 func (x *TSList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4390,7 +4535,7 @@ func (x *TSList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSList.ProtoReflect.Descriptor instead.
 func (*TSList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TSList) GetPrefix() []byte {
@@ -4459,7 +4604,7 @@ type TSSeries struct {
 
 func (x *TSSeries) Reset() {
 	*x = TSSeries{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +4616,7 @@ func (x *TSSeries) String() string {
 func (*TSSeries) ProtoMessage() {}
 
 func (x *TSSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +4629,7 @@ func (x *TSSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSeries.ProtoReflect.Descriptor instead.
 func (*TSSeries) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TSSeries) GetSeries() []*Series {
@@ -4512,7 +4657,7 @@ type Series struct {
 
 func (x *Series) Reset() {
 	*x = Series{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4524,7 +4669,7 @@ func (x *Series) String() string {
 func (*Series) ProtoMessage() {}
 
 func (x *Series) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4537,7 +4682,7 @@ func (x *Series) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Series.ProtoReflect.Descriptor instead.
 func (*Series) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Series) GetName() []byte {
@@ -4570,7 +4715,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +4727,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +4740,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Slices) GetSlices() []*Slice {
@@ -4619,7 +4764,7 @@ type Slice struct {
 
 func (x *Slice) Reset() {
 	*x = Slice{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4631,7 +4776,7 @@ func (x *Slice) String() string {
 func (*Slice) ProtoMessage() {}
 
 func (x *Slice) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4644,7 +4789,7 @@ func (x *Slice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slice.ProtoReflect.Descriptor instead.
 func (*Slice) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Slice) GetStart() int64 {
@@ -4710,7 +4855,7 @@ type TSAggregate struct {
 
 func (x *TSAggregate) Reset() {
 	*x = TSAggregate{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +4867,7 @@ func (x *TSAggregate) String() string {
 func (*TSAggregate) ProtoMessage() {}
 
 func (x *TSAggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +4880,7 @@ func (x *TSAggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSAggregate.ProtoReflect.Descriptor instead.
 func (*TSAggregate) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TSAggregate) GetSeries() []byte {
@@ -4833,7 +4978,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4845,7 +4990,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4858,7 +5003,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Aggregation) GetOp() uint32 {
@@ -4890,13 +5035,14 @@ type LogStatus_Target struct {
 	Begun         bool                   `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
 	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	At            int64                  `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogStatus_Target) Reset() {
 	*x = LogStatus_Target{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +5054,7 @@ func (x *LogStatus_Target) String() string {
 func (*LogStatus_Target) ProtoMessage() {}
 
 func (x *LogStatus_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4966,6 +5112,13 @@ func (x *LogStatus_Target) GetAt() int64 {
 	return 0
 }
 
+func (x *LogStatus_Target) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type LogPending_Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -4980,7 +5133,7 @@ type LogPending_Message struct {
 
 func (x *LogPending_Message) Reset() {
 	*x = LogPending_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4992,7 +5145,7 @@ func (x *LogPending_Message) String() string {
 func (*LogPending_Message) ProtoMessage() {}
 
 func (x *LogPending_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5050,6 +5203,66 @@ func (x *LogPending_Message) GetTargets() []string {
 	return nil
 }
 
+type LogDead_Delivery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Status        *LogStatus_Target      `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogDead_Delivery) Reset() {
+	*x = LogDead_Delivery{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogDead_Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogDead_Delivery) ProtoMessage() {}
+
+func (x *LogDead_Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogDead_Delivery.ProtoReflect.Descriptor instead.
+func (*LogDead_Delivery) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43, 0}
+}
+
+func (x *LogDead_Delivery) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogDead_Delivery) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LogDead_Delivery) GetStatus() *LogStatus_Target {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_headwater_cluster_v1_owner_proto protoreflect.FileDescriptor
 
 const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
@@ -5073,7 +5286,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x12\x1f\n" +
 	"\vlive_tokens\x18\a \x01(\x03R\n" +
 	"liveTokens\x12%\n" +
-	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\x94\v\n" +
+	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xd5\v\n" +
 	"\n" +
 	"AskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12 \n" +
@@ -5106,7 +5319,8 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"log_status\x183 \x01(\x03H\x00R\tlogStatus\x12C\n" +
 	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogDelayedH\x00R\n" +
 	"logDelayed\x12%\n" +
-	"\rlog_cancelled\x185 \x01(\x03H\x00R\flogCancelledB\n" +
+	"\rlog_cancelled\x185 \x01(\x03H\x00R\flogCancelled\x12?\n" +
+	"\blog_dead\x186 \x01(\v2\".headwater.cluster.v1.LogDeadPlaceH\x00R\alogDeadB\n" +
 	"\n" +
 	"\bquestion\"E\n" +
 	"\x0fAskPartsRequest\x122\n" +
@@ -5130,7 +5344,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"partitions\x18\x01 \x03(\v2\x1f.headwater.cluster.v1.PartitionR\n" +
 	"partitions\x12\x14\n" +
 	"\x05known\x18\x02 \x03(\rR\x05known\x12:\n" +
-	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xb1\n" +
+	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xed\n" +
 	"\n" +
 	"\vAskResponse\x12=\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1f.headwater.cluster.v1.PartitionR\tpartition\x128\n" +
@@ -5158,7 +5372,8 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"log_status\x183 \x01(\v2\x1f.headwater.cluster.v1.LogStatusH\x00R\tlogStatus\x12C\n" +
 	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogPendingH\x00R\n" +
 	"logDelayed\x12I\n" +
-	"\rlog_cancelled\x185 \x01(\v2\".headwater.cluster.v1.LogCancelledH\x00R\flogCancelledB\b\n" +
+	"\rlog_cancelled\x185 \x01(\v2\".headwater.cluster.v1.LogCancelledH\x00R\flogCancelled\x12:\n" +
+	"\blog_dead\x186 \x01(\v2\x1d.headwater.cluster.v1.LogDeadH\x00R\alogDeadB\b\n" +
 	"\x06answer\"\x1f\n" +
 	"\rTokenQuestion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"\x99\x03\n" +
@@ -5342,19 +5557,20 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06before\x18\x04 \x01(\x03R\x06before\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x05R\x05limitB\x06\n" +
-	"\x04_key\"\x9f\x02\n" +
+	"\x04_key\"\xaf\x02\n" +
 	"\tLogStatus\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x19\n" +
 	"\blog_time\x18\x02 \x01(\x03R\alogTime\x12\x10\n" +
 	"\x03due\x18\x03 \x01(\x03R\x03due\x12@\n" +
-	"\atargets\x18\x04 \x03(\v2&.headwater.cluster.v1.LogStatus.TargetR\atargets\x1a\x8a\x01\n" +
+	"\atargets\x18\x04 \x03(\v2&.headwater.cluster.v1.LogStatus.TargetR\atargets\x1a\x9a\x01\n" +
 	"\x06Target\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\x05R\x05state\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\x05R\battempts\x12\x14\n" +
 	"\x05begun\x18\x04 \x01(\bR\x05begun\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x0e\n" +
-	"\x02at\x18\x06 \x01(\x03R\x02at\"\xe9\x01\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"\xe9\x01\n" +
 	"\n" +
 	"LogPending\x12D\n" +
 	"\bmessages\x18\x01 \x03(\v2(.headwater.cluster.v1.LogPending.MessageR\bmessages\x1a\x94\x01\n" +
@@ -5364,7 +5580,20 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\x03due\x18\x03 \x01(\x03R\x03due\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\fR\x03key\x12\x18\n" +
 	"\akeyless\x18\x05 \x01(\bR\akeyless\x12\x18\n" +
-	"\atargets\x18\x06 \x03(\tR\atargets\"G\n" +
+	"\atargets\x18\x06 \x03(\tR\atargets\"d\n" +
+	"\fLogDeadPlace\x12\x0e\n" +
+	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xc7\x01\n" +
+	"\aLogDead\x12F\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2&.headwater.cluster.v1.LogDead.DeliveryR\n" +
+	"deliveries\x1at\n" +
+	"\bDelivery\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12>\n" +
+	"\x06status\x18\x03 \x01(\v2&.headwater.cluster.v1.LogStatus.TargetR\x06status\"G\n" +
 	"\fLogCancelled\x12\x1c\n" +
 	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\x12\x19\n" +
 	"\btoo_late\x18\x02 \x01(\x03R\atooLate\"#\n" +
@@ -5488,7 +5717,7 @@ func file_headwater_cluster_v1_owner_proto_rawDescGZIP() []byte {
 	return file_headwater_cluster_v1_owner_proto_rawDescData
 }
 
-var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*FollowRequest)(nil),       // 0: headwater.cluster.v1.FollowRequest
 	(*FollowResponse)(nil),      // 1: headwater.cluster.v1.FollowResponse
@@ -5532,26 +5761,29 @@ var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*LogDelayed)(nil),          // 39: headwater.cluster.v1.LogDelayed
 	(*LogStatus)(nil),           // 40: headwater.cluster.v1.LogStatus
 	(*LogPending)(nil),          // 41: headwater.cluster.v1.LogPending
-	(*LogCancelled)(nil),        // 42: headwater.cluster.v1.LogCancelled
-	(*Offsets)(nil),             // 43: headwater.cluster.v1.Offsets
-	(*TSQuery)(nil),             // 44: headwater.cluster.v1.TSQuery
-	(*Mark)(nil),                // 45: headwater.cluster.v1.Mark
-	(*OpenSlices)(nil),          // 46: headwater.cluster.v1.OpenSlices
-	(*TSPage)(nil),              // 47: headwater.cluster.v1.TSPage
-	(*Event)(nil),               // 48: headwater.cluster.v1.Event
-	(*TSSearch)(nil),            // 49: headwater.cluster.v1.TSSearch
-	(*Place)(nil),               // 50: headwater.cluster.v1.Place
-	(*Condition)(nil),           // 51: headwater.cluster.v1.Condition
-	(*TSFound)(nil),             // 52: headwater.cluster.v1.TSFound
-	(*TSList)(nil),              // 53: headwater.cluster.v1.TSList
-	(*TSSeries)(nil),            // 54: headwater.cluster.v1.TSSeries
-	(*Series)(nil),              // 55: headwater.cluster.v1.Series
-	(*Slices)(nil),              // 56: headwater.cluster.v1.Slices
-	(*Slice)(nil),               // 57: headwater.cluster.v1.Slice
-	(*TSAggregate)(nil),         // 58: headwater.cluster.v1.TSAggregate
-	(*Aggregation)(nil),         // 59: headwater.cluster.v1.Aggregation
-	(*LogStatus_Target)(nil),    // 60: headwater.cluster.v1.LogStatus.Target
-	(*LogPending_Message)(nil),  // 61: headwater.cluster.v1.LogPending.Message
+	(*LogDeadPlace)(nil),        // 42: headwater.cluster.v1.LogDeadPlace
+	(*LogDead)(nil),             // 43: headwater.cluster.v1.LogDead
+	(*LogCancelled)(nil),        // 44: headwater.cluster.v1.LogCancelled
+	(*Offsets)(nil),             // 45: headwater.cluster.v1.Offsets
+	(*TSQuery)(nil),             // 46: headwater.cluster.v1.TSQuery
+	(*Mark)(nil),                // 47: headwater.cluster.v1.Mark
+	(*OpenSlices)(nil),          // 48: headwater.cluster.v1.OpenSlices
+	(*TSPage)(nil),              // 49: headwater.cluster.v1.TSPage
+	(*Event)(nil),               // 50: headwater.cluster.v1.Event
+	(*TSSearch)(nil),            // 51: headwater.cluster.v1.TSSearch
+	(*Place)(nil),               // 52: headwater.cluster.v1.Place
+	(*Condition)(nil),           // 53: headwater.cluster.v1.Condition
+	(*TSFound)(nil),             // 54: headwater.cluster.v1.TSFound
+	(*TSList)(nil),              // 55: headwater.cluster.v1.TSList
+	(*TSSeries)(nil),            // 56: headwater.cluster.v1.TSSeries
+	(*Series)(nil),              // 57: headwater.cluster.v1.Series
+	(*Slices)(nil),              // 58: headwater.cluster.v1.Slices
+	(*Slice)(nil),               // 59: headwater.cluster.v1.Slice
+	(*TSAggregate)(nil),         // 60: headwater.cluster.v1.TSAggregate
+	(*Aggregation)(nil),         // 61: headwater.cluster.v1.Aggregation
+	(*LogStatus_Target)(nil),    // 62: headwater.cluster.v1.LogStatus.Target
+	(*LogPending_Message)(nil),  // 63: headwater.cluster.v1.LogPending.Message
+	(*LogDead_Delivery)(nil),    // 64: headwater.cluster.v1.LogDead.Delivery
 }
 var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	2,  // 0: headwater.cluster.v1.FollowResponse.partitions:type_name -> headwater.cluster.v1.Partition
@@ -5566,79 +5798,83 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	30, // 9: headwater.cluster.v1.AskRequest.counter_list:type_name -> headwater.cluster.v1.CounterList
 	33, // 10: headwater.cluster.v1.AskRequest.counter_series:type_name -> headwater.cluster.v1.CounterSeries
 	36, // 11: headwater.cluster.v1.AskRequest.counter_recount:type_name -> headwater.cluster.v1.CounterRecount
-	44, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
-	49, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
-	53, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
-	58, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
+	46, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
+	51, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
+	55, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
+	60, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
 	38, // 16: headwater.cluster.v1.AskRequest.log_refused:type_name -> headwater.cluster.v1.LogRefused
 	39, // 17: headwater.cluster.v1.AskRequest.log_delayed:type_name -> headwater.cluster.v1.LogDelayed
-	3,  // 18: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
-	9,  // 19: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
-	7,  // 20: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
-	2,  // 21: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
-	11, // 22: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
-	2,  // 23: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
-	11, // 24: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
-	13, // 25: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
-	16, // 26: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
-	19, // 27: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
-	22, // 28: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
-	25, // 29: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
-	29, // 30: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
-	31, // 31: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
-	34, // 32: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
-	37, // 33: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
-	47, // 34: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
-	52, // 35: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
-	54, // 36: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
-	56, // 37: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
-	43, // 38: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
-	40, // 39: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
-	41, // 40: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
-	42, // 41: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
-	14, // 42: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
-	13, // 43: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
-	18, // 44: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
-	20, // 45: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
-	23, // 46: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
-	20, // 47: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
-	28, // 48: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
-	28, // 49: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
-	32, // 50: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
-	28, // 51: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
-	35, // 52: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
-	28, // 53: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
-	60, // 54: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
-	61, // 55: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
-	45, // 56: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
-	46, // 57: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
-	48, // 58: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
-	45, // 59: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
-	44, // 60: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
-	51, // 61: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
-	50, // 62: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
-	51, // 63: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
-	48, // 64: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
-	50, // 65: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
-	46, // 66: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
-	55, // 67: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
-	57, // 68: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
-	51, // 69: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
-	46, // 70: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
-	59, // 71: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
-	0,  // 72: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
-	3,  // 73: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
-	4,  // 74: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
-	6,  // 75: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
-	1,  // 76: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
-	9,  // 77: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
-	5,  // 78: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
-	8,  // 79: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
-	76, // [76:80] is the sub-list for method output_type
-	72, // [72:76] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	42, // 18: headwater.cluster.v1.AskRequest.log_dead:type_name -> headwater.cluster.v1.LogDeadPlace
+	3,  // 19: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
+	9,  // 20: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
+	7,  // 21: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
+	2,  // 22: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
+	11, // 23: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
+	2,  // 24: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
+	11, // 25: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
+	13, // 26: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
+	16, // 27: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
+	19, // 28: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
+	22, // 29: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
+	25, // 30: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
+	29, // 31: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
+	31, // 32: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
+	34, // 33: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
+	37, // 34: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
+	49, // 35: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
+	54, // 36: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
+	56, // 37: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
+	58, // 38: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
+	45, // 39: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
+	40, // 40: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
+	41, // 41: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
+	44, // 42: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
+	43, // 43: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
+	14, // 44: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
+	13, // 45: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
+	18, // 46: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
+	20, // 47: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
+	23, // 48: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
+	20, // 49: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
+	28, // 50: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
+	28, // 51: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
+	32, // 52: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
+	28, // 53: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
+	35, // 54: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
+	28, // 55: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
+	62, // 56: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
+	63, // 57: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
+	64, // 58: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
+	47, // 59: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
+	48, // 60: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
+	50, // 61: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
+	47, // 62: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
+	46, // 63: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
+	53, // 64: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
+	52, // 65: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
+	53, // 66: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
+	50, // 67: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
+	52, // 68: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
+	48, // 69: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
+	57, // 70: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
+	59, // 71: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
+	53, // 72: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
+	48, // 73: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
+	61, // 74: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
+	62, // 75: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
+	0,  // 76: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
+	3,  // 77: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
+	4,  // 78: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
+	6,  // 79: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
+	1,  // 80: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
+	9,  // 81: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
+	5,  // 82: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
+	8,  // 83: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
+	80, // [80:84] is the sub-list for method output_type
+	76, // [76:80] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_headwater_cluster_v1_owner_proto_init() }
@@ -5668,6 +5904,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskRequest_LogStatus)(nil),
 		(*AskRequest_LogDelayed)(nil),
 		(*AskRequest_LogCancelled)(nil),
+		(*AskRequest_LogDead)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[9].OneofWrappers = []any{
 		(*AskResponse_Token)(nil),
@@ -5690,6 +5927,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskResponse_LogStatus)(nil),
 		(*AskResponse_LogDelayed)(nil),
 		(*AskResponse_LogCancelled)(nil),
+		(*AskResponse_LogDead)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[20].OneofWrappers = []any{}
 	file_headwater_cluster_v1_owner_proto_msgTypes[39].OneofWrappers = []any{}
@@ -5699,7 +5937,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_cluster_v1_owner_proto_rawDesc), len(file_headwater_cluster_v1_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
