@@ -77,7 +77,8 @@ func (k *hook) wait(ctx context.Context, n int64) error {
 	return nil
 }
 
-// deliver measures messages from their first write until an HTTP endpoint has all of them, against a loop that posts the
+// deliver measures messages from their first write until an HTTP endpoint has all of them, against a loop that posts
+// the
 // same bytes to the same endpoint with as many connections.
 func deliver(ctx context.Context, h *harness) (err error) {
 	k, err := newHook(ctx)

@@ -129,7 +129,9 @@ func (n *Namespace) unknownMessage(what string) error {
 }
 
 // find returns where a message is that is named by its id or by its token.
-func (n *Namespace) find(ctx context.Context, id string, token *headwaterv1.IdempotencyToken, key string) (p wal.Partition, o wal.Offset, err error) {
+func (n *Namespace) find(
+	ctx context.Context, id string, token *headwaterv1.IdempotencyToken, key string) (p wal.Partition, o wal.Offset, err error,
+) {
 	switch {
 	case (id == "") == (token == nil):
 		return 0, 0, apierrors.New(apierrors.BadMessageID, "set exactly one of message_id and token")
@@ -155,7 +157,9 @@ func (n *Namespace) find(ctx context.Context, id string, token *headwaterv1.Idem
 }
 
 // GetMessage tells how far a message is.
-func (s *Log) GetMessage(ctx context.Context, req *headwaterv1.GetMessageRequest) (*headwaterv1.GetMessageResponse, error) {
+func (s *Log) GetMessage(
+	ctx context.Context, req *headwaterv1.GetMessageRequest) (*headwaterv1.GetMessageResponse, error,
+) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "GetMessage")
 	if err != nil {
 		return nil, err
@@ -241,7 +245,9 @@ func (d *delayedPlace) in(p wal.Partition) (due int64, o wal.Offset) {
 }
 
 // ListDelayed lists delayed messages, the soonest first.
-func (s *Log) ListDelayed(ctx context.Context, req *headwaterv1.ListDelayedRequest) (*headwaterv1.ListDelayedResponse, error) {
+func (s *Log) ListDelayed(
+	ctx context.Context, req *headwaterv1.ListDelayedRequest) (*headwaterv1.ListDelayedResponse, error,
+) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "ListDelayed")
 	if err != nil {
 		return nil, err
@@ -316,7 +322,9 @@ type placed struct {
 func (m *placed) place() *delayedPlace { return &delayedPlace{m.Due, m.partition, m.Offset} }
 
 // delayed returns the first delayed messages behind a place, of all partitions or of that of a key.
-func (n *Namespace) delayed(ctx context.Context, key *string, from *delayedPlace, before int64, limit int) (all []placed, err error) {
+func (n *Namespace) delayed(
+	ctx context.Context, key *string, from *delayedPlace, before int64, limit int) (all []placed, err error,
+) {
 	parts, routing := n.partitions(), []byte(nil)
 	if key != nil {
 		routing = []byte(*key)
@@ -344,7 +352,9 @@ func (n *Namespace) partitions() (all []wal.Partition) {
 }
 
 // CancelDelayed cancels delayed messages. Its record decides: what it came too late for is delivered.
-func (s *Log) CancelDelayed(ctx context.Context, req *headwaterv1.CancelDelayedRequest) (*headwaterv1.CancelDelayedResponse, error) {
+func (s *Log) CancelDelayed(
+	ctx context.Context, req *headwaterv1.CancelDelayedRequest) (*headwaterv1.CancelDelayedResponse, error,
+) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "CancelDelayed")
 	if err != nil {
 		return nil, forWrite(err, false, nil)

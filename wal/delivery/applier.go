@@ -162,7 +162,9 @@ func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
 // Sweep forgets the tokens that are out of the window, by log time, what ended before
 // ended, in microseconds since 1970, and what died before dead. more: there is more of that. It runs in the
 // partition's goroutine, between batches; see consumers.Runner.Do.
-func (a *Applier) Sweep(ctx context.Context, p wal.Partition, window time.Duration, ended, dead int64) (more bool, err error) {
+func (a *Applier) Sweep(
+	ctx context.Context, p wal.Partition, window time.Duration, ended, dead int64) (more bool, err error,
+) {
 	part := a.Part(p)
 	if part == nil {
 		return false, consumers.ErrNotAssigned

@@ -57,7 +57,8 @@ type Retry struct {
 // maxRetryAfter bounds what a receiver asks for.
 const maxRetryAfter = 24 * time.Hour
 
-// jitter is by how much of itself a pause is made shorter at random, so that what failed together does not come back together.
+// jitter is by how much of itself a pause is made shorter at random, so that what failed together does not come back
+// together.
 const jitter = 0.2
 
 // pause is how long after attempt number n the next one is made.

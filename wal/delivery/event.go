@@ -24,7 +24,8 @@ const (
 	EventDrop = "drop"
 )
 
-// Event is the payload of a KindDelivery record: what becomes of messages is decided by its place in the log. It stands in
+// Event is the payload of a KindDelivery record: what becomes of messages is decided by its place in the log. It
+// stands in
 // the partition of the messages.
 type Event struct {
 	What string `json:"what"`
@@ -217,7 +218,9 @@ func (db *DB) Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status
 }
 
 // Find returns where the message of a token is, as long as that is remembered. key is the caller's, "" of one without.
-func (db *DB) Find(ctx context.Context, key string, nonce wal.Nonce) (p wal.Partition, o wal.Offset, known bool, err error) {
+func (db *DB) Find(
+	ctx context.Context, key string, nonce wal.Nonce) (p wal.Partition, o wal.Offset, known bool, err error,
+) {
 	routing := []byte(key)
 	if key == "" {
 		routing = nonce[:]
@@ -231,7 +234,9 @@ func (db *DB) Find(ctx context.Context, key string, nonce wal.Nonce) (p wal.Part
 }
 
 // Delayed is Outbox.Delayed, once what was acknowledged here is applied.
-func (db *DB) Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error) {
+func (db *DB) Delayed(
+	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error,
+) {
 	if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
 		return nil, err
 	}

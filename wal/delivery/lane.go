@@ -89,7 +89,8 @@ func (l *lane) lower(p wal.Partition, at int64) {
 	l.rouse()
 }
 
-// run looks for what is due until ctx is done, and returns when its attempts have ended, which go on until the sender is
+// run looks for what is due until ctx is done, and returns when its attempts have ended, which go on until the sender
+// is
 // stopped.
 func (l *lane) run(ctx context.Context) {
 	defer close(l.ended)
@@ -234,7 +235,8 @@ func (l *lane) take(p wal.Partition, d *Delivery, now time.Time) (flies, takes b
 	return false, true
 }
 
-// landed says that no attempt is made at a delivery any more. settled: what came of it is written down; else it is looked
+// landed says that no attempt is made at a delivery any more. settled: what came of it is written down; else it is
+// looked
 // at again, when the partition is delivered here.
 func (l *lane) landed(p wal.Partition, d *Delivery, settled bool) {
 	l.mu.Lock()

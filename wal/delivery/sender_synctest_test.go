@@ -163,8 +163,9 @@ func TestNothingIsDeliveredBeforeItsTime(t *testing.T) {
 			due[body] = s.now().Add(delay).Truncate(time.Microsecond)
 			s.add([]string{"", "a", "b"}[i%3], body, delay)
 			if i%100 == 50 {
-				synctest.Wait() // no attempt is about to be made
-				s.step.Store(int64([]time.Duration{-20 * time.Second, 7 * time.Second}[i/100%2])) // the clock is set
+				// No attempt is about to be made when the clock is set.
+				synctest.Wait()
+				s.step.Store(int64([]time.Duration{-20 * time.Second, 7 * time.Second}[i/100%2]))
 			}
 		}
 		<-time.After(11 * time.Minute)

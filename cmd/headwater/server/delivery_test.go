@@ -136,7 +136,8 @@ func TestAMessageIsDelivered(t *testing.T) {
 	}
 }
 
-// TestFailuresAreTriedAgainInOrder: messages of a key come one after the other whatever fails, those of others meanwhile.
+// TestFailuresAreTriedAgainInOrder: messages of a key come one after the other whatever fails, those of others
+// meanwhile.
 func TestFailuresAreTriedAgainInOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
@@ -333,7 +334,8 @@ func TestSignedMessages(t *testing.T) {
 	}
 }
 
-// TestTargetsChangeWhileItRuns: they are added to a namespace that has none, and changed, and messages choose among several.
+// TestTargetsChangeWhileItRuns: they are added to a namespace that has none, and changed, and messages choose among
+// several.
 func TestTargetsChangeWhileItRuns(t *testing.T) {
 	t.Parallel()
 	s := start(t, t.TempDir())
