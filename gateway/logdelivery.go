@@ -130,30 +130,35 @@ func (n *Namespace) unknownMessage(what string) error {
 
 // find returns where a message is that is named by its id or by its token.
 func (n *Namespace) find(
-	ctx context.Context, id string, token *headwaterv1.IdempotencyToken, key string) (p wal.Partition, o wal.Offset, err error,
-) {
+	ctx context.Context, id string, token *headwaterv1.IdempotencyToken, key *string,
+) (p wal.Partition, o wal.Offset, err error) {
 	switch {
 	case (id == "") == (token == nil):
 		return 0, 0, apierrors.New(apierrors.BadMessageID, "set exactly one of message_id and token")
-	case id != "" && key != "":
+	case id != "" && key != nil:
 		return 0, 0, apierrors.New(apierrors.BadMessageID, "key belongs to a token; leave it out beside message_id")
 	case id != "":
 		return n.parseMessageID(id)
-	case len(key) > MaxLogKey || !utf8.ValidString(key):
-		return 0, 0, apierrors.New(apierrors.BadLogKey, "key has %d bytes; it may have %d of UTF-8", len(key), MaxLogKey)
+	case key != nil && (len(*key) > MaxLogKey || !utf8.ValidString(*key)):
+		return 0, 0, apierrors.New(apierrors.BadLogKey, "key has %d bytes; it may have %d of UTF-8", len(*key), MaxLogKey)
 	}
 	tok, err := parseToken(token)
 	if err != nil {
 		return 0, 0, err
 	}
 	if tok.Nonce == (wal.Nonce{}) {
-		return 0, 0, apierrors.New(apierrors.BadToken, "token has neither nonce nor key; send the token that the write was answered with")
+		return 0, 0, apierrors.New(apierrors.BadToken, "token has neither nonce nor key; send that of the write")
 	}
-	p, o, known, err := n.Messages.Find(ctx, key, tok.Nonce)
-	if err == nil && !known {
-		err = n.unknownMessage("with this token")
+	found, err := n.Messages.Find(ctx, key, tok.Nonce)
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case len(found) == 0:
+		return 0, 0, n.unknownMessage("with this token")
+	case len(found) > 1:
+		return 0, 0, apierrors.New(apierrors.BadMessageID, "%d messages have this token; send the key with it", len(found))
 	}
-	return p, o, err
+	return found[0].Partition, found[0].Offset, nil
 }
 
 // GetMessage tells how far a message is.
@@ -164,7 +169,7 @@ func (s *Log) GetMessage(
 	if err != nil {
 		return nil, err
 	}
-	p, o, err := ns.find(ctx, req.GetMessageId(), req.GetToken(), req.GetKey())
+	p, o, err := ns.find(ctx, req.GetMessageId(), req.GetToken(), req.Key)
 	if err != nil {
 		return nil, fromDomain(err)
 	}
@@ -363,7 +368,7 @@ func (s *Log) CancelDelayed(
 	if sel.GetMessageId() == "" && sel.GetToken() == nil && sel != nil && sel.Key != nil {
 		return s.cancelKey(ctx, ns, sel.GetKey())
 	}
-	p, o, err := ns.find(ctx, sel.GetMessageId(), sel.GetToken(), sel.GetKey())
+	p, o, err := ns.find(ctx, sel.GetMessageId(), sel.GetToken(), selectedKey(sel))
 	if err != nil {
 		return nil, forWrite(err, false, nil)
 	}
@@ -380,6 +385,14 @@ func (s *Log) CancelDelayed(
 		return &headwaterv1.CancelDelayedResponse{TooLate: 1}, nil
 	}
 	return cancelled(ns.Messages.Cancel(ctx, p, o, nil))
+}
+
+// selectedKey is nil where none is given.
+func selectedKey(sel *headwaterv1.CancelDelayedRequest_Selection) *string {
+	if sel == nil {
+		return nil
+	}
+	return sel.Key
 }
 
 func (s *Log) cancelKey(ctx context.Context, ns *Namespace, key string) (*headwaterv1.CancelDelayedResponse, error) {

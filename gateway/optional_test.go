@@ -168,6 +168,7 @@ func TestAbsentIsNotZero(t *testing.T) {
 		{"headwater.v1.ListDeadLettersRequest.page_size", "LogService.ListDeadLetters", list(""), list(`, "pageSize": 0`), count("deadLetters"), "1", apierrors.BadPageSize},
 		{"headwater.v1.ListDelayedRequest.key", "LogService.ListDelayed", words(""), words(`, "key": ""`), count("messages"), "0", apierrors.BadLogKey},
 		{"headwater.v1.ListDelayedRequest.page_size", "LogService.ListDelayed", words(""), words(`, "pageSize": 0`), count("messages"), "0", apierrors.BadPageSize},
+		{"headwater.v1.GetMessageRequest.key", "LogService.GetMessage", words(`, "messageId": "0123456789ab-0-0"`), words(`, "messageId": "0123456789ab-0-0", "key": ""`), count(""), apierrors.MessageNotFound, apierrors.BadMessageID},
 		{"headwater.v1.CancelDelayedRequest.Selection.key", "LogService.CancelDelayed", words(`, "selection": {}`), words(`, "selection": {"key": ""}`), count(""), apierrors.BadMessageID, apierrors.BadLogKey},
 		{"headwater.v1.RedriveDeadLettersRequest.rate", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "rate": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.RedriveDeadLettersRequest.max", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "max": 0`), matched, "0", apierrors.BadSelection},

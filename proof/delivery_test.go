@@ -98,10 +98,9 @@ func (p *poster) step(api headwaterv1.LogServiceClient) error {
 	return err
 }
 
-// TestDeliveryOverKills kills the binary while messages are written, delivered, tried again, and cancelled. All that
-// were
-// acknowledged arrive, in order of their key, under one id each, not before their time; those that were cancelled do
-// not.
+// TestDeliveryOverKills kills the binary while messages are written, delivered, tried again, and cancelled. All
+// that were acknowledged arrive, in order of their key, under one id each, not before their time; those that were
+// cancelled do not.
 func TestDeliveryOverKills(t *testing.T) {
 	_, r := seedOf(t)
 	rounds := 6

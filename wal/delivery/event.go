@@ -217,20 +217,39 @@ func (db *DB) Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status
 	return db.owner.Status(ctx, p, o)
 }
 
-// Find returns where the message of a token is, as long as that is remembered. key is the caller's, "" of one without.
-func (db *DB) Find(
-	ctx context.Context, key string, nonce wal.Nonce) (p wal.Partition, o wal.Offset, known bool, err error,
-) {
-	routing := []byte(key)
-	if key == "" {
-		routing = nonce[:]
+// Found is a message that a token names.
+type Found struct {
+	Partition wal.Partition
+	Offset    wal.Offset
+}
+
+// Find returns the messages of which something is known that were written under a nonce, once what was acknowledged here is
+// applied: those of every key, or that of one. "" is the key of messages without one.
+func (db *DB) Find(ctx context.Context, key *string, nonce wal.Nonce) (found []Found, err error) {
+	var id wal.TokenID
+	first, parts := wal.Partition(0), db.Stream.Info().Partitions
+	if key != nil {
+		routing := []byte(*key)
+		if *key == "" {
+			routing = nonce[:]
+		}
+		id, first, parts = wal.IDOf(routing, nonce), db.Stream.PartitionOf(routing), 1
 	}
-	p = db.Stream.PartitionOf(routing)
-	if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
-		return p, wal.NoOffset, false, err
+	for p := first; p < first+wal.Partition(parts); p++ {
+		if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
+			return nil, err
+		}
+		all, err := db.owner.Find(ctx, p, nonce)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range all {
+			if key == nil || n.ID == id {
+				found = append(found, Found{p, n.Offset})
+			}
+		}
 	}
-	e, known, err := db.owner.Token(ctx, p, wal.IDOf(routing, nonce))
-	return p, e.Offset, known, err
+	return found, nil
 }
 
 // Delayed is Outbox.Delayed, once what was acknowledged here is applied.

@@ -89,8 +89,7 @@ func (l *lane) lower(p wal.Partition, at int64) {
 	l.rouse()
 }
 
-// run looks for what is due until ctx is done, and returns when its attempts have ended, which go on until the sender
-// is
+// run looks for what is due until ctx is done, and returns when its attempts have ended. They go on until the sender is
 // stopped.
 func (l *lane) run(ctx context.Context) {
 	defer close(l.ended)
@@ -179,15 +178,15 @@ func (l *lane) begin(ctx context.Context, p wal.Partition, work *sync.WaitGroup)
 		if err != nil {
 			return lookAgain, err
 		}
-		began := 0
+		began, full := 0, false
 		passed := true // all that was looked at is in flight
 		for i := range ds {
 			d := &ds[i]
 			if d.At > now.UnixMicro() {
 				return min(time.UnixMicro(d.At).Sub(now), lookAgain), nil
 			}
-			if began == n {
-				return lookAgain, nil // one that ends wakes it
+			if full = began == n; full {
+				break
 			}
 			flies, takes := l.take(p, d, now)
 			if takes {
@@ -198,7 +197,7 @@ func (l *lane) begin(ctx context.Context, p wal.Partition, work *sync.WaitGroup)
 				l.pass(p, gen, d)
 			}
 		}
-		if len(ds) < limit || began == 0 {
+		if !full && (len(ds) < limit || began == 0) {
 			return lookAgain, nil
 		}
 	}
@@ -236,8 +235,7 @@ func (l *lane) take(p wal.Partition, d *Delivery, now time.Time) (flies, takes b
 }
 
 // landed says that no attempt is made at a delivery any more. settled: what came of it is written down; else it is
-// looked
-// at again, when the partition is delivered here.
+// looked at again, when the partition is delivered here.
 func (l *lane) landed(p wal.Partition, d *Delivery, settled bool) {
 	l.mu.Lock()
 	delete(l.parts[p].flying, d.Offset)

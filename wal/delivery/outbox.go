@@ -73,7 +73,14 @@ type Status struct {
 	Offset  wal.Offset
 	LogTime int64
 	Due     int64
+	Nonce   wal.Nonce // of the message's token
 	Targets []TargetStatus
+}
+
+// Named is a message that has a nonce; ID tells those of several keys apart.
+type Named struct {
+	Offset wal.Offset
+	ID     wal.TokenID
 }
 
 // Ended reports whether nothing more is to be done.
@@ -161,6 +168,8 @@ type Outbox interface {
 	Pending(ctx context.Context, p wal.Partition, o wal.Offset) (*Pending, bool, error)
 	// Status returns what is known of a message.
 	Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error)
+	// Find returns the messages with a nonce of which something is known: one for each key that it was used with.
+	Find(ctx context.Context, p wal.Partition, n wal.Nonce) ([]Named, error)
 	// Settle writes down what came of attempts. next are deliveries that may begin now or have another time than
 	// before. It
 	// is called in the goroutine of the partition's applier, between batches. It is durable when Sync has returned.

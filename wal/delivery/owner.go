@@ -15,10 +15,11 @@ type Owner interface {
 	// Refused calls f with each offset of from <= o < to whose message does not count.
 	// The partition must be applied up to there.
 	Refused(ctx context.Context, p wal.Partition, from, to wal.Offset, f func(o wal.Offset)) error
-	// Status, Delayed and Dead are those of Outbox.
+	// Status, Delayed, Dead and Find are those of Outbox.
 	Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error)
 	Delayed(ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error)
 	Dead(ctx context.Context, p wal.Partition, behind DeadPlace, limit int) ([]DeadDelivery, error)
+	Find(ctx context.Context, p wal.Partition, n wal.Nonce) ([]Named, error)
 	// Cancelled returns what the cancel at o came to, which is applied.
 	Cancelled(ctx context.Context, p wal.Partition, o wal.Offset) (done, late int64, err error)
 }
@@ -96,6 +97,15 @@ func (l *Local) Dead(ctx context.Context, p wal.Partition, behind DeadPlace, lim
 		return nil, err
 	}
 	return r.Store.Dead(ctx, p, behind, limit)
+}
+
+// Find implements Owner.
+func (l *Local) Find(ctx context.Context, p wal.Partition, n wal.Nonce) ([]Named, error) {
+	r, err := l.Of(p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Store.Find(ctx, p, n)
 }
 
 // Cancelled implements Owner.

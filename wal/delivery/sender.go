@@ -37,10 +37,9 @@ type SenderConfig struct {
 	Logger  *slog.Logger
 }
 
-// Sender brings the messages of a namespace to their targets: what is due, in order of its time, and after an attempt
-// that failed again. A message is delivered at least once: where the process ends between an attempt and what is
-// written
-// down of it, the next one makes it again. Safe for concurrent use.
+// Sender brings the messages of a namespace to their targets: what is due, in order of its time, and after an
+// attempt that failed again. A message is delivered at least once: where the process ends between an attempt and
+// what is written down of it, the next one makes it again. Safe for concurrent use.
 type Sender struct {
 	cfg   SenderConfig
 	parts []*settler
@@ -180,8 +179,7 @@ func (s *Sender) States(ctx context.Context) (out []LaneState) {
 }
 
 // settle returns when an outcome is written down; false: there is nothing any more that it is of, ctx is done, or
-// another
-// process has the partition.
+// another process has the partition.
 func (s *Sender) settle(ctx context.Context, p wal.Partition, o Outcome) bool {
 	done := make(chan bool, 1)
 	select {

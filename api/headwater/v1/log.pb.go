@@ -625,15 +625,15 @@ func (x *WriteToLogResponse) GetMessageId() string {
 	return ""
 }
 
-// A GetMessageRequest names a message by its id, or by its token as long as that is
-// remembered.
+// A GetMessageRequest names a message by its id or by its token.
 type GetMessageRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	MessageId string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	Token     *IdempotencyToken      `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
-	// That of the message, where it is named by its token: a token is one of its key's.
-	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// With token: that of the message. It is needed where the token was used with several keys; empty: a
+	// message without one.
+	Key           *string `protobuf:"bytes,4,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,8 +690,8 @@ func (x *GetMessageRequest) GetToken() *IdempotencyToken {
 }
 
 func (x *GetMessageRequest) GetKey() string {
-	if x != nil {
-		return x.Key
+	if x != nil && x.Key != nil {
+		return *x.Key
 	}
 	return ""
 }
@@ -2192,7 +2192,7 @@ func (x *GetMessageResponse_Target) GetDeliveredAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Exactly one field is set, but for the key of a token.
+// Exactly one field is set, but for the key of a token that was used with several.
 type CancelDelayedRequest_Selection struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
@@ -2375,13 +2375,14 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\tSUCCEEDED\x10\x01\x12\n" +
 	"\n" +
 	"\x06FAILED\x10\x02\x12\v\n" +
-	"\aUNKNOWN\x10\x03\"\x98\x01\n" +
+	"\aUNKNOWN\x10\x03\"\xa5\x01\n" +
 	"\x11GetMessageRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x02 \x01(\tR\tmessageId\x124\n" +
-	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x10\n" +
-	"\x03key\x18\x04 \x01(\tR\x03key\"\xd9\x04\n" +
+	"\x05token\x18\x03 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x15\n" +
+	"\x03key\x18\x04 \x01(\tH\x00R\x03key\x88\x01\x01B\x06\n" +
+	"\x04_key\"\xd9\x04\n" +
 	"\x12GetMessageResponse\x12<\n" +
 	"\x05state\x18\x01 \x01(\x0e2&.headwater.v1.GetMessageResponse.StateR\x05state\x12,\n" +
 	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12A\n" +
@@ -2687,6 +2688,7 @@ func file_headwater_v1_log_proto_init() {
 		return
 	}
 	file_headwater_v1_common_proto_init()
+	file_headwater_v1_log_proto_msgTypes[6].OneofWrappers = []any{}
 	file_headwater_v1_log_proto_msgTypes[8].OneofWrappers = []any{}
 	file_headwater_v1_log_proto_msgTypes[13].OneofWrappers = []any{
 		(*LogStart_Earliest_)(nil),

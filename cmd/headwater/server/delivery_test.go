@@ -121,6 +121,12 @@ func TestAMessageIsDelivered(t *testing.T) {
 	if g.body != "paid" || g.Get("Webhook-Signature") != "" {
 		t.Errorf("body %q, signature %q", g.body, g.Get("Webhook-Signature"))
 	}
+	is(t, "by its token alone", call(t, s, "Log.GetMessage", `{"namespace":"orders","token":{"key":"order-7"}}`), "state", "DELIVERED", "messageId", id)
+	refused(t, "with another key", call(t, s, "Log.GetMessage", `{"namespace":"orders","token":{"key":"order-7"},"key":"order/8"}`), 404, "HW-1111", "")
+	refused(t, "of no message", call(t, s, "Log.GetMessage", `{"namespace":"orders","token":{"key":"order-8"}}`), 404, "HW-1111", "")
+	other := write(t, s, "orders", "order%2F8", "paid", "Idempotency-Key", "order-7")
+	refused(t, "of two messages", call(t, s, "Log.GetMessage", `{"namespace":"orders","token":{"key":"order-7"}}`), 400, "HW-1053", "")
+	until(t, "delivered", func() bool { return stateOf(t, s, "orders", other) == "DELIVERED" })
 	is(t, "by its token", call(t, s, "Log.GetMessage", `{"namespace":"orders","token":{"key":"order-7"},"key":"order/7"}`), "state", "DELIVERED", "messageId", id)
 	write(t, s, "orders", "order%2F7", "paid", "Idempotency-Key", "order-7", "Headwater-Header-Trace", "abc") // a copy
 	closeServer(t, s)
@@ -128,7 +134,7 @@ func TestAMessageIsDelivered(t *testing.T) {
 	defer closeServer(t, s)
 	last := write(t, s, "orders", "order%2F7", "shipped")
 	until(t, "delivered", func() bool { return stateOf(t, s, "orders", last) == "DELIVERED" })
-	if bodies := hook.bodies(); !slices.Equal(bodies, []string{"paid", "shipped"}) {
+	if bodies := hook.bodies(); !slices.Equal(bodies, []string{"paid", "paid", "shipped"}) {
 		t.Errorf("received: %v", bodies)
 	}
 	if st := stateOf(t, s, "orders", id); st != "DELIVERED" {
@@ -282,6 +288,8 @@ func TestDelayedMessages(t *testing.T) {
 	}
 	cancel(fmt.Sprintf(`{"messageId":%q}`, now), "0", "1")
 	cancel(`{"key":"nobody's"}`, "0", "0")
+	write(t, s, "orders", "c", "called off", "Headwater-Delay", "1h", "Idempotency-Key", "call-1")
+	cancel(`{"token":{"key":"call-1"}}`, "1", "0")
 	if st := stateOf(t, s, "orders", later); st != "CANCELLED" {
 		t.Errorf("the cancelled one is %s", st)
 	}

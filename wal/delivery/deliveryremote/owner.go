@@ -107,6 +107,19 @@ func (o *Owner) Dead(
 	return out, err
 }
 
+// Find implements delivery.Owner.
+func (o *Owner) Find(ctx context.Context, p wal.Partition, n wal.Nonce) (out []delivery.Named, err error) {
+	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogFind{LogFind: n[:]}})
+	for _, m := range resp.GetLogFind().GetMessages() {
+		one := delivery.Named{Offset: wal.Offset(m.GetOffset())}
+		if copy(one.ID[:], m.GetId()) != len(one.ID) {
+			return nil, fmt.Errorf("%w identity of a message: %d bytes", wal.ErrMalformed, len(m.GetId()))
+		}
+		out = append(out, one)
+	}
+	return out, err
+}
+
 // Cancelled implements delivery.Owner.
 func (o *Owner) Cancelled(ctx context.Context, p wal.Partition, at wal.Offset) (done, late int64, err error) {
 	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogCancelled{LogCancelled: int64(at)}})
@@ -146,6 +159,15 @@ func Answer(ctx context.Context, l *delivery.Local, req *clusterv1.AskRequest) (
 			out.Messages = append(out.Messages, pendingMessage(&ms[i]))
 		}
 		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogDelayed{LogDelayed: out}}, err
+	case *clusterv1.AskRequest_LogFind:
+		var n wal.Nonce
+		copy(n[:], q.LogFind)
+		found, err := l.Find(ctx, p, n)
+		out := &clusterv1.LogNamed{}
+		for i := range found {
+			out.Messages = append(out.Messages, &clusterv1.LogNamed_Message{Offset: int64(found[i].Offset), Id: found[i].ID[:]})
+		}
+		return &clusterv1.AskResponse{Answer: &clusterv1.AskResponse_LogFind{LogFind: out}}, err
 	case *clusterv1.AskRequest_LogDead:
 		d := q.LogDead
 		ds, err := l.Dead(ctx, p, delivery.DeadPlace{At: d.GetAt(), Offset: wal.Offset(d.GetOffset()), Target: d.GetTarget()}, int(d.GetLimit()))

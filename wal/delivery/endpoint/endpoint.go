@@ -52,9 +52,8 @@ func Public(a netip.Addr) bool {
 	return true
 }
 
-// PrivateHost reports whether a host is by its name not of the public internet. Of another name the address is to be
-// looked
-// at when it is connected to.
+// PrivateHost reports whether a host is by its name not of the public internet. Of another name the address is to
+// be looked at when it is connected to.
 func PrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {

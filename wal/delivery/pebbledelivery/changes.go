@@ -48,6 +48,8 @@ func (c *changes) remove(key []byte) { c.fail(c.w.Delete(key, nil)) }
 // add puts a message that is to be delivered.
 func (c *changes) add(m *delivery.Pending) {
 	c.set(offsetKey(tableMessage, c.p, m.Offset), appendMessage(nil, m))
+	id := wal.IDOf(m.Key, m.Token.Nonce)
+	c.set(nonceKey(c.p, m.Token.Nonce, m.Offset), id[:])
 	if m.Delayed() {
 		c.set(delayedKey(c.p, m.Due, m.Offset), nil)
 		c.set(byKeyKey(c.p, m.Key, m.Due, m.Offset), nil)
@@ -220,7 +222,7 @@ func (c *changes) noted(s *delivery.Status, now int64) {
 			c.set(offsetKey(tableBuried, c.p, s.Offset), v)
 		}
 	} else {
-		c.set(endedKey(c.p, now, s.Offset), nil)
+		c.set(endedKey(c.p, now, s.Offset), s.Nonce[:])
 	}
 	if s.Due > s.LogTime {
 		_, err := c.db.View(k, func(v []byte) error {
@@ -374,7 +376,7 @@ func (c *changes) drop(o wal.Offset, target string, now int64, by string) *deliv
 	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
 	if s.Ended() && !s.Has(delivery.Dead) {
 		c.remove(offsetKey(tableBuried, c.p, o))
-		c.set(endedKey(c.p, now, o), nil)
+		c.set(endedKey(c.p, now, o), s.Nonce[:])
 	}
 	return t
 }

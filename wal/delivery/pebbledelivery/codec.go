@@ -34,6 +34,7 @@ const (
 	statusLogTime = 1 // varint
 	statusDue     = 2 // varint
 	statusTarget  = 3 // repeated
+	statusNonce   = 4 // bytes
 
 	targetName     = 1 // bytes
 	targetState    = 2 // varint
@@ -180,6 +181,7 @@ func decodeMessage(o wal.Offset, b []byte, whole bool) (*delivery.Pending, error
 func appendStatus(dst []byte, s *delivery.Status) []byte {
 	dst = appendVarint(dst, statusLogTime, s.LogTime)
 	dst = appendVarint(dst, statusDue, s.Due)
+	dst = appendBytes(dst, statusNonce, s.Nonce[:])
 	var one []byte
 	for i := range s.Targets {
 		t := &s.Targets[i]
@@ -207,6 +209,8 @@ func decodeStatus(o wal.Offset, b []byte) (*delivery.Status, error) {
 			s.LogTime = n
 		case statusDue:
 			s.Due = n
+		case statusNonce:
+			copy(s.Nonce[:], v)
 		case statusTarget:
 			var t delivery.TargetStatus
 			if err := each(v, func(num protowire.Number, n int64, v []byte) error {
@@ -243,7 +247,9 @@ func decodeStatus(o wal.Offset, b []byte) (*delivery.Status, error) {
 
 // statusFrom is that of a message of which nothing came yet.
 func statusFrom(m *delivery.Pending) *delivery.Status {
-	s := &delivery.Status{Offset: m.Offset, LogTime: m.LogTime, Due: m.Due, Targets: make([]delivery.TargetStatus, len(m.Aims))}
+	s := &delivery.Status{
+		Offset: m.Offset, LogTime: m.LogTime, Due: m.Due, Nonce: m.Token.Nonce, Targets: make([]delivery.TargetStatus, len(m.Aims)),
+	}
 	for i, a := range m.Aims {
 		s.Targets[i].Target = a.Target
 	}

@@ -13,7 +13,7 @@ import (
 const (
 	tableMessage = 'm' // offset -> a message that has not ended
 	tableStatus  = 'n' // offset -> what came of it so far; absent: nothing
-	tableEnded   = 'e' // time of the end, offset -> nothing: what is to be forgotten
+	tableEnded   = 'e' // time of the end, offset -> nonce: what is to be forgotten
 	tableBuried  = 'b' // offset -> a message that has ended with a dead delivery
 	tableDead    = 'z' // time of the death, offset, target -> nothing: dead deliveries
 	tableDue     = 'd' // target, time of the next attempt, offset -> a delivery that may be made then
@@ -21,6 +21,7 @@ const (
 	tableHead    = 'h' // target, key -> the one of them that is in tableDue
 	tableDelayed = 'w' // due, offset -> nothing: messages that were given a delay and have not ended
 	tableByKey   = 'y' // key, due, offset -> nothing: the same, by key
+	tableNonce   = 'i' // nonce of the token, offset -> its identity: messages of which something is known
 )
 
 func appendNumber[T ~int64](dst []byte, n T) []byte {
@@ -54,6 +55,14 @@ func deadPlaceOf(k []byte) (d delivery.DeadPlace, err error) {
 	}
 	k = k[pebblestore.TableLen:]
 	return delivery.DeadPlace{At: numberAt(k, 0), Offset: wal.Offset(numberAt(k, 8)), Target: string(k[16:])}, nil
+}
+
+func noncePrefix(p wal.Partition, n wal.Nonce) []byte {
+	return append(pebblestore.AppendTable(nil, tableNonce, p), n[:]...)
+}
+
+func nonceKey(p wal.Partition, n wal.Nonce, o wal.Offset) []byte {
+	return appendNumber(noncePrefix(p, n), o)
 }
 
 func targetKey(table byte, p wal.Partition, target string) []byte {

@@ -3,6 +3,7 @@ package pebbledelivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -187,6 +188,23 @@ func (s *Store) Status(ctx context.Context, p wal.Partition, o wal.Offset) (st d
 	return st, known && err == nil, err
 }
 
+// Find implements delivery.Outbox.
+func (s *Store) Find(ctx context.Context, p wal.Partition, n wal.Nonce) (found []delivery.Named, err error) {
+	lo := noncePrefix(p, n)
+	hi := append(noncePrefix(p, n), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // above every offset
+	err = s.read(ctx, "find a message", p, func() error {
+		return s.walk(lo, hi, func(k, v []byte) error {
+			one := delivery.Named{Offset: wal.Offset(numberAt(k, len(k)-8))}
+			if copy(one.ID[:], v) != len(one.ID) {
+				return fmt.Errorf("%w: identity of %d bytes", wal.ErrCorrupt, len(v))
+			}
+			found = append(found, one)
+			return nil
+		})
+	})
+	return found, err
+}
+
 // Settle implements delivery.Outbox.
 func (s *Store) Settle(
 	ctx context.Context, p wal.Partition, outcomes []delivery.Outcome) (next []delivery.Delivery, err error,
@@ -304,8 +322,8 @@ func (s *Store) Sweep(
 ) {
 	tokens, err = s.ledger.Sweep(ctx, p, horizon, sweepRows, func(sw *pebblestore.Sweep[state]) error {
 		var enough bool
-		look := func(f func(k []byte) error) func(k, v []byte) error {
-			return func(k, _ []byte) error {
+		look := func(f func(k, v []byte) error) func(k, v []byte) error {
+			return func(k, v []byte) error {
 				ok, err := sw.Look()
 				if err != nil {
 					return err
@@ -313,16 +331,19 @@ func (s *Store) Sweep(
 				if enough = !ok; enough {
 					return errEnough
 				}
-				return f(k)
+				return f(k, v)
 			}
 		}
 		lo, _ := pebblestore.Span(tableEnded, p)
-		err := s.walk(lo, endedKey(p, max(ended, 0), 0), look(func(k []byte) error {
-			return errors.Join(sw.W.Delete(k, nil), sw.W.Delete(offsetKey(tableStatus, p, wal.Offset(numberAt(k, len(k)-8))), nil))
+		err := s.walk(lo, endedKey(p, max(ended, 0), 0), look(func(k, v []byte) error {
+			var n wal.Nonce
+			copy(n[:], v)
+			o := wal.Offset(numberAt(k, len(k)-8))
+			return errors.Join(sw.W.Delete(k, nil), sw.W.Delete(offsetKey(tableStatus, p, o), nil), sw.W.Delete(nonceKey(p, n, o), nil))
 		}))
 		if err == nil && !enough {
 			lo, _ = pebblestore.Span(tableDead, p)
-			err = s.walk(lo, deadKey(p, max(dead, 0), 0, ""), look(func(k []byte) error { return s.forgetDead(sw.W, p, k, dead) }))
+			err = s.walk(lo, deadKey(p, max(dead, 0), 0, ""), look(func(k, _ []byte) error { return s.forgetDead(sw.W, p, k, dead) }))
 		}
 		more = enough
 		return err
@@ -347,5 +368,8 @@ func (s *Store) forgetDead(w *pebble.Batch, p wal.Partition, k []byte, before in
 	if st == nil || slices.ContainsFunc(st.Targets, func(t delivery.TargetStatus) bool { return t.State == delivery.Dead && t.At >= before }) {
 		return err
 	}
-	return errors.Join(err, w.Delete(offsetKey(tableBuried, p, at.Offset), nil), w.Delete(offsetKey(tableStatus, p, at.Offset), nil))
+	return errors.Join(
+		err, w.Delete(offsetKey(tableBuried, p, at.Offset), nil), w.Delete(offsetKey(tableStatus, p, at.Offset), nil),
+		w.Delete(nonceKey(p, st.Nonce, at.Offset), nil),
+	)
 }

@@ -134,6 +134,13 @@ func (b *box) check() {
 			delayed++
 		}
 	}
+	for o := range b.next {
+		found, err := b.s.Find(ctx, 0, b.whole[o].Token.Nonce)
+		want := delivery.Named{Offset: o, ID: wal.IDOf(b.whole[o].Key, b.whole[o].Token.Nonce)}
+		if err != nil || !slices.Contains(found, want) {
+			b.t.Fatalf("by its nonce message %d is found as %v, %v", o, found, err)
+		}
+	}
 	ds, err := b.s.Dead(ctx, 0, delivery.DeadPlace{Offset: wal.NoOffset}, 10_000)
 	if err != nil || len(ds) != len(b.dead) {
 		b.t.Fatalf("%d are dead, %v; want %d", len(ds), err, len(b.dead))
@@ -326,6 +333,11 @@ func TestWhatEndedIsKnownForATime(t *testing.T) {
 	}
 	if _, known := status(1); known {
 		t.Error("the second is known after its time")
+	}
+	for o, want := range []int{1, 0} {
+		if found, err := b.s.Find(t.Context(), 0, b.whole[wal.Offset(o)].Token.Nonce); err != nil || len(found) != want {
+			t.Errorf("message %d is found as %v, %v", o, found, err)
+		}
 	}
 	if _, known := status(0); !known {
 		t.Error("the first, which ended later, is not known")

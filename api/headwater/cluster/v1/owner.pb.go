@@ -260,6 +260,7 @@ type AskRequest struct {
 	//	*AskRequest_LogDelayed
 	//	*AskRequest_LogCancelled
 	//	*AskRequest_LogDead
+	//	*AskRequest_LogFind
 	Question      isAskRequest_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -535,6 +536,15 @@ func (x *AskRequest) GetLogDead() *LogDeadPlace {
 	return nil
 }
 
+func (x *AskRequest) GetLogFind() []byte {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_LogFind); ok {
+			return x.LogFind
+		}
+	}
+	return nil
+}
+
 type isAskRequest_Question interface {
 	isAskRequest_Question()
 }
@@ -627,6 +637,10 @@ type AskRequest_LogDead struct {
 	LogDead *LogDeadPlace `protobuf:"bytes,54,opt,name=log_dead,json=logDead,proto3,oneof"`
 }
 
+type AskRequest_LogFind struct {
+	LogFind []byte `protobuf:"bytes,55,opt,name=log_find,json=logFind,proto3,oneof"` // a nonce
+}
+
 func (*AskRequest_Token) isAskRequest_Question() {}
 
 func (*AskRequest_Parked) isAskRequest_Question() {}
@@ -670,6 +684,8 @@ func (*AskRequest_LogDelayed) isAskRequest_Question() {}
 func (*AskRequest_LogCancelled) isAskRequest_Question() {}
 
 func (*AskRequest_LogDead) isAskRequest_Question() {}
+
+func (*AskRequest_LogFind) isAskRequest_Question() {}
 
 type AskPartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -982,6 +998,7 @@ type AskResponse struct {
 	//	*AskResponse_LogDelayed
 	//	*AskResponse_LogCancelled
 	//	*AskResponse_LogDead
+	//	*AskResponse_LogFind
 	Answer        isAskResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1220,6 +1237,15 @@ func (x *AskResponse) GetLogDead() *LogDead {
 	return nil
 }
 
+func (x *AskResponse) GetLogFind() *LogNamed {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_LogFind); ok {
+			return x.LogFind
+		}
+	}
+	return nil
+}
+
 type isAskResponse_Answer interface {
 	isAskResponse_Answer()
 }
@@ -1308,6 +1334,10 @@ type AskResponse_LogDead struct {
 	LogDead *LogDead `protobuf:"bytes,54,opt,name=log_dead,json=logDead,proto3,oneof"`
 }
 
+type AskResponse_LogFind struct {
+	LogFind *LogNamed `protobuf:"bytes,55,opt,name=log_find,json=logFind,proto3,oneof"`
+}
+
 func (*AskResponse_Token) isAskResponse_Answer() {}
 
 func (*AskResponse_Parked) isAskResponse_Answer() {}
@@ -1349,6 +1379,8 @@ func (*AskResponse_LogDelayed) isAskResponse_Answer() {}
 func (*AskResponse_LogCancelled) isAskResponse_Answer() {}
 
 func (*AskResponse_LogDead) isAskResponse_Answer() {}
+
+func (*AskResponse_LogFind) isAskResponse_Answer() {}
 
 // TokenQuestion asks what a token did.
 type TokenQuestion struct {
@@ -3674,6 +3706,51 @@ func (x *LogDeadPlace) GetLimit() int32 {
 	return 0
 }
 
+// LogNamed are the messages with a nonce.
+type LogNamed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      []*LogNamed_Message    `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogNamed) Reset() {
+	*x = LogNamed{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogNamed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogNamed) ProtoMessage() {}
+
+func (x *LogNamed) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogNamed.ProtoReflect.Descriptor instead.
+func (*LogNamed) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *LogNamed) GetMessages() []*LogNamed_Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
 type LogDead struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deliveries    []*LogDead_Delivery    `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
@@ -3683,7 +3760,7 @@ type LogDead struct {
 
 func (x *LogDead) Reset() {
 	*x = LogDead{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3695,7 +3772,7 @@ func (x *LogDead) String() string {
 func (*LogDead) ProtoMessage() {}
 
 func (x *LogDead) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[43]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3708,7 +3785,7 @@ func (x *LogDead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogDead.ProtoReflect.Descriptor instead.
 func (*LogDead) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogDead) GetDeliveries() []*LogDead_Delivery {
@@ -3728,7 +3805,7 @@ type LogCancelled struct {
 
 func (x *LogCancelled) Reset() {
 	*x = LogCancelled{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3817,7 @@ func (x *LogCancelled) String() string {
 func (*LogCancelled) ProtoMessage() {}
 
 func (x *LogCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[44]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3830,7 @@ func (x *LogCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogCancelled.ProtoReflect.Descriptor instead.
 func (*LogCancelled) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogCancelled) GetCancelled() int64 {
@@ -3779,7 +3856,7 @@ type Offsets struct {
 
 func (x *Offsets) Reset() {
 	*x = Offsets{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3791,7 +3868,7 @@ func (x *Offsets) String() string {
 func (*Offsets) ProtoMessage() {}
 
 func (x *Offsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[45]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3804,7 +3881,7 @@ func (x *Offsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offsets.ProtoReflect.Descriptor instead.
 func (*Offsets) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{45}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Offsets) GetOffsets() []int64 {
@@ -3834,7 +3911,7 @@ type TSQuery struct {
 
 func (x *TSQuery) Reset() {
 	*x = TSQuery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3923,7 @@ func (x *TSQuery) String() string {
 func (*TSQuery) ProtoMessage() {}
 
 func (x *TSQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3936,7 @@ func (x *TSQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSQuery.ProtoReflect.Descriptor instead.
 func (*TSQuery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TSQuery) GetSeries() []byte {
@@ -3949,7 +4026,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4038,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4051,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Mark) GetTime() int64 {
@@ -4001,7 +4078,7 @@ type OpenSlices struct {
 
 func (x *OpenSlices) Reset() {
 	*x = OpenSlices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4090,7 @@ func (x *OpenSlices) String() string {
 func (*OpenSlices) ProtoMessage() {}
 
 func (x *OpenSlices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4103,7 @@ func (x *OpenSlices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSlices.ProtoReflect.Descriptor instead.
 func (*OpenSlices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OpenSlices) GetBounded() bool {
@@ -4056,7 +4133,7 @@ type TSPage struct {
 
 func (x *TSPage) Reset() {
 	*x = TSPage{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4145,7 @@ func (x *TSPage) String() string {
 func (*TSPage) ProtoMessage() {}
 
 func (x *TSPage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4158,7 @@ func (x *TSPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSPage.ProtoReflect.Descriptor instead.
 func (*TSPage) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TSPage) GetEvents() []*Event {
@@ -4131,7 +4208,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4220,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4233,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Event) GetSeries() []byte {
@@ -4199,7 +4276,7 @@ type TSSearch struct {
 
 func (x *TSSearch) Reset() {
 	*x = TSSearch{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4211,7 +4288,7 @@ func (x *TSSearch) String() string {
 func (*TSSearch) ProtoMessage() {}
 
 func (x *TSSearch) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4301,7 @@ func (x *TSSearch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSearch.ProtoReflect.Descriptor instead.
 func (*TSSearch) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TSSearch) GetQuery() *TSQuery {
@@ -4259,7 +4336,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4348,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4361,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Place) GetTime() int64 {
@@ -4325,7 +4402,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4414,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4427,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Condition) GetOp() uint32 {
@@ -4423,7 +4500,7 @@ type TSFound struct {
 
 func (x *TSFound) Reset() {
 	*x = TSFound{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4435,7 +4512,7 @@ func (x *TSFound) String() string {
 func (*TSFound) ProtoMessage() {}
 
 func (x *TSFound) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4448,7 +4525,7 @@ func (x *TSFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSFound.ProtoReflect.Descriptor instead.
 func (*TSFound) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TSFound) GetEvents() []*Event {
@@ -4510,7 +4587,7 @@ type TSList struct {
 
 func (x *TSList) Reset() {
 	*x = TSList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4522,7 +4599,7 @@ func (x *TSList) String() string {
 func (*TSList) ProtoMessage() {}
 
 func (x *TSList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4535,7 +4612,7 @@ func (x *TSList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSList.ProtoReflect.Descriptor instead.
 func (*TSList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TSList) GetPrefix() []byte {
@@ -4604,7 +4681,7 @@ type TSSeries struct {
 
 func (x *TSSeries) Reset() {
 	*x = TSSeries{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4616,7 +4693,7 @@ func (x *TSSeries) String() string {
 func (*TSSeries) ProtoMessage() {}
 
 func (x *TSSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4629,7 +4706,7 @@ func (x *TSSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSeries.ProtoReflect.Descriptor instead.
 func (*TSSeries) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TSSeries) GetSeries() []*Series {
@@ -4657,7 +4734,7 @@ type Series struct {
 
 func (x *Series) Reset() {
 	*x = Series{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4669,7 +4746,7 @@ func (x *Series) String() string {
 func (*Series) ProtoMessage() {}
 
 func (x *Series) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4682,7 +4759,7 @@ func (x *Series) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Series.ProtoReflect.Descriptor instead.
 func (*Series) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Series) GetName() []byte {
@@ -4715,7 +4792,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4727,7 +4804,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4740,7 +4817,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Slices) GetSlices() []*Slice {
@@ -4764,7 +4841,7 @@ type Slice struct {
 
 func (x *Slice) Reset() {
 	*x = Slice{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +4853,7 @@ func (x *Slice) String() string {
 func (*Slice) ProtoMessage() {}
 
 func (x *Slice) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +4866,7 @@ func (x *Slice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slice.ProtoReflect.Descriptor instead.
 func (*Slice) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Slice) GetStart() int64 {
@@ -4855,7 +4932,7 @@ type TSAggregate struct {
 
 func (x *TSAggregate) Reset() {
 	*x = TSAggregate{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +4944,7 @@ func (x *TSAggregate) String() string {
 func (*TSAggregate) ProtoMessage() {}
 
 func (x *TSAggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +4957,7 @@ func (x *TSAggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSAggregate.ProtoReflect.Descriptor instead.
 func (*TSAggregate) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TSAggregate) GetSeries() []byte {
@@ -4978,7 +5055,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4990,7 +5067,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5003,7 +5080,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Aggregation) GetOp() uint32 {
@@ -5042,7 +5119,7 @@ type LogStatus_Target struct {
 
 func (x *LogStatus_Target) Reset() {
 	*x = LogStatus_Target{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5054,7 +5131,7 @@ func (x *LogStatus_Target) String() string {
 func (*LogStatus_Target) ProtoMessage() {}
 
 func (x *LogStatus_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5133,7 +5210,7 @@ type LogPending_Message struct {
 
 func (x *LogPending_Message) Reset() {
 	*x = LogPending_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5145,7 +5222,7 @@ func (x *LogPending_Message) String() string {
 func (*LogPending_Message) ProtoMessage() {}
 
 func (x *LogPending_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5203,6 +5280,58 @@ func (x *LogPending_Message) GetTargets() []string {
 	return nil
 }
 
+type LogNamed_Message struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogNamed_Message) Reset() {
+	*x = LogNamed_Message{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogNamed_Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogNamed_Message) ProtoMessage() {}
+
+func (x *LogNamed_Message) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogNamed_Message.ProtoReflect.Descriptor instead.
+func (*LogNamed_Message) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43, 0}
+}
+
+func (x *LogNamed_Message) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LogNamed_Message) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 type LogDead_Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -5214,7 +5343,7 @@ type LogDead_Delivery struct {
 
 func (x *LogDead_Delivery) Reset() {
 	*x = LogDead_Delivery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5226,7 +5355,7 @@ func (x *LogDead_Delivery) String() string {
 func (*LogDead_Delivery) ProtoMessage() {}
 
 func (x *LogDead_Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5239,7 +5368,7 @@ func (x *LogDead_Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogDead_Delivery.ProtoReflect.Descriptor instead.
 func (*LogDead_Delivery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{43, 0}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{44, 0}
 }
 
 func (x *LogDead_Delivery) GetOffset() int64 {
@@ -5286,7 +5415,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x12\x1f\n" +
 	"\vlive_tokens\x18\a \x01(\x03R\n" +
 	"liveTokens\x12%\n" +
-	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xd5\v\n" +
+	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xf2\v\n" +
 	"\n" +
 	"AskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12 \n" +
@@ -5320,7 +5449,8 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogDelayedH\x00R\n" +
 	"logDelayed\x12%\n" +
 	"\rlog_cancelled\x185 \x01(\x03H\x00R\flogCancelled\x12?\n" +
-	"\blog_dead\x186 \x01(\v2\".headwater.cluster.v1.LogDeadPlaceH\x00R\alogDeadB\n" +
+	"\blog_dead\x186 \x01(\v2\".headwater.cluster.v1.LogDeadPlaceH\x00R\alogDead\x12\x1b\n" +
+	"\blog_find\x187 \x01(\fH\x00R\alogFindB\n" +
 	"\n" +
 	"\bquestion\"E\n" +
 	"\x0fAskPartsRequest\x122\n" +
@@ -5344,8 +5474,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"partitions\x18\x01 \x03(\v2\x1f.headwater.cluster.v1.PartitionR\n" +
 	"partitions\x12\x14\n" +
 	"\x05known\x18\x02 \x03(\rR\x05known\x12:\n" +
-	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xed\n" +
-	"\n" +
+	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xaa\v\n" +
 	"\vAskResponse\x12=\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1f.headwater.cluster.v1.PartitionR\tpartition\x128\n" +
 	"\x05token\x18\n" +
@@ -5373,7 +5502,8 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\vlog_delayed\x184 \x01(\v2 .headwater.cluster.v1.LogPendingH\x00R\n" +
 	"logDelayed\x12I\n" +
 	"\rlog_cancelled\x185 \x01(\v2\".headwater.cluster.v1.LogCancelledH\x00R\flogCancelled\x12:\n" +
-	"\blog_dead\x186 \x01(\v2\x1d.headwater.cluster.v1.LogDeadH\x00R\alogDeadB\b\n" +
+	"\blog_dead\x186 \x01(\v2\x1d.headwater.cluster.v1.LogDeadH\x00R\alogDead\x12;\n" +
+	"\blog_find\x187 \x01(\v2\x1e.headwater.cluster.v1.LogNamedH\x00R\alogFindB\b\n" +
 	"\x06answer\"\x1f\n" +
 	"\rTokenQuestion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"\x99\x03\n" +
@@ -5585,7 +5715,12 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\x03R\x02at\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xc7\x01\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x81\x01\n" +
+	"\bLogNamed\x12B\n" +
+	"\bmessages\x18\x01 \x03(\v2&.headwater.cluster.v1.LogNamed.MessageR\bmessages\x1a1\n" +
+	"\aMessage\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\xc7\x01\n" +
 	"\aLogDead\x12F\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2&.headwater.cluster.v1.LogDead.DeliveryR\n" +
@@ -5717,7 +5852,7 @@ func file_headwater_cluster_v1_owner_proto_rawDescGZIP() []byte {
 	return file_headwater_cluster_v1_owner_proto_rawDescData
 }
 
-var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*FollowRequest)(nil),       // 0: headwater.cluster.v1.FollowRequest
 	(*FollowResponse)(nil),      // 1: headwater.cluster.v1.FollowResponse
@@ -5762,28 +5897,30 @@ var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*LogStatus)(nil),           // 40: headwater.cluster.v1.LogStatus
 	(*LogPending)(nil),          // 41: headwater.cluster.v1.LogPending
 	(*LogDeadPlace)(nil),        // 42: headwater.cluster.v1.LogDeadPlace
-	(*LogDead)(nil),             // 43: headwater.cluster.v1.LogDead
-	(*LogCancelled)(nil),        // 44: headwater.cluster.v1.LogCancelled
-	(*Offsets)(nil),             // 45: headwater.cluster.v1.Offsets
-	(*TSQuery)(nil),             // 46: headwater.cluster.v1.TSQuery
-	(*Mark)(nil),                // 47: headwater.cluster.v1.Mark
-	(*OpenSlices)(nil),          // 48: headwater.cluster.v1.OpenSlices
-	(*TSPage)(nil),              // 49: headwater.cluster.v1.TSPage
-	(*Event)(nil),               // 50: headwater.cluster.v1.Event
-	(*TSSearch)(nil),            // 51: headwater.cluster.v1.TSSearch
-	(*Place)(nil),               // 52: headwater.cluster.v1.Place
-	(*Condition)(nil),           // 53: headwater.cluster.v1.Condition
-	(*TSFound)(nil),             // 54: headwater.cluster.v1.TSFound
-	(*TSList)(nil),              // 55: headwater.cluster.v1.TSList
-	(*TSSeries)(nil),            // 56: headwater.cluster.v1.TSSeries
-	(*Series)(nil),              // 57: headwater.cluster.v1.Series
-	(*Slices)(nil),              // 58: headwater.cluster.v1.Slices
-	(*Slice)(nil),               // 59: headwater.cluster.v1.Slice
-	(*TSAggregate)(nil),         // 60: headwater.cluster.v1.TSAggregate
-	(*Aggregation)(nil),         // 61: headwater.cluster.v1.Aggregation
-	(*LogStatus_Target)(nil),    // 62: headwater.cluster.v1.LogStatus.Target
-	(*LogPending_Message)(nil),  // 63: headwater.cluster.v1.LogPending.Message
-	(*LogDead_Delivery)(nil),    // 64: headwater.cluster.v1.LogDead.Delivery
+	(*LogNamed)(nil),            // 43: headwater.cluster.v1.LogNamed
+	(*LogDead)(nil),             // 44: headwater.cluster.v1.LogDead
+	(*LogCancelled)(nil),        // 45: headwater.cluster.v1.LogCancelled
+	(*Offsets)(nil),             // 46: headwater.cluster.v1.Offsets
+	(*TSQuery)(nil),             // 47: headwater.cluster.v1.TSQuery
+	(*Mark)(nil),                // 48: headwater.cluster.v1.Mark
+	(*OpenSlices)(nil),          // 49: headwater.cluster.v1.OpenSlices
+	(*TSPage)(nil),              // 50: headwater.cluster.v1.TSPage
+	(*Event)(nil),               // 51: headwater.cluster.v1.Event
+	(*TSSearch)(nil),            // 52: headwater.cluster.v1.TSSearch
+	(*Place)(nil),               // 53: headwater.cluster.v1.Place
+	(*Condition)(nil),           // 54: headwater.cluster.v1.Condition
+	(*TSFound)(nil),             // 55: headwater.cluster.v1.TSFound
+	(*TSList)(nil),              // 56: headwater.cluster.v1.TSList
+	(*TSSeries)(nil),            // 57: headwater.cluster.v1.TSSeries
+	(*Series)(nil),              // 58: headwater.cluster.v1.Series
+	(*Slices)(nil),              // 59: headwater.cluster.v1.Slices
+	(*Slice)(nil),               // 60: headwater.cluster.v1.Slice
+	(*TSAggregate)(nil),         // 61: headwater.cluster.v1.TSAggregate
+	(*Aggregation)(nil),         // 62: headwater.cluster.v1.Aggregation
+	(*LogStatus_Target)(nil),    // 63: headwater.cluster.v1.LogStatus.Target
+	(*LogPending_Message)(nil),  // 64: headwater.cluster.v1.LogPending.Message
+	(*LogNamed_Message)(nil),    // 65: headwater.cluster.v1.LogNamed.Message
+	(*LogDead_Delivery)(nil),    // 66: headwater.cluster.v1.LogDead.Delivery
 }
 var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	2,  // 0: headwater.cluster.v1.FollowResponse.partitions:type_name -> headwater.cluster.v1.Partition
@@ -5798,10 +5935,10 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	30, // 9: headwater.cluster.v1.AskRequest.counter_list:type_name -> headwater.cluster.v1.CounterList
 	33, // 10: headwater.cluster.v1.AskRequest.counter_series:type_name -> headwater.cluster.v1.CounterSeries
 	36, // 11: headwater.cluster.v1.AskRequest.counter_recount:type_name -> headwater.cluster.v1.CounterRecount
-	46, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
-	51, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
-	55, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
-	60, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
+	47, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
+	52, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
+	56, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
+	61, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
 	38, // 16: headwater.cluster.v1.AskRequest.log_refused:type_name -> headwater.cluster.v1.LogRefused
 	39, // 17: headwater.cluster.v1.AskRequest.log_delayed:type_name -> headwater.cluster.v1.LogDelayed
 	42, // 18: headwater.cluster.v1.AskRequest.log_dead:type_name -> headwater.cluster.v1.LogDeadPlace
@@ -5821,60 +5958,62 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	31, // 32: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
 	34, // 33: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
 	37, // 34: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
-	49, // 35: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
-	54, // 36: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
-	56, // 37: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
-	58, // 38: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
-	45, // 39: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
+	50, // 35: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
+	55, // 36: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
+	57, // 37: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
+	59, // 38: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
+	46, // 39: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
 	40, // 40: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
 	41, // 41: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
-	44, // 42: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
-	43, // 43: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
-	14, // 44: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
-	13, // 45: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
-	18, // 46: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
-	20, // 47: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
-	23, // 48: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
-	20, // 49: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
-	28, // 50: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
-	28, // 51: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
-	32, // 52: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
-	28, // 53: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
-	35, // 54: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
-	28, // 55: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
-	62, // 56: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
-	63, // 57: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
-	64, // 58: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
-	47, // 59: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
-	48, // 60: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
-	50, // 61: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
-	47, // 62: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
-	46, // 63: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
-	53, // 64: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
-	52, // 65: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
-	53, // 66: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
-	50, // 67: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
-	52, // 68: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
-	48, // 69: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
-	57, // 70: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
-	59, // 71: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
-	53, // 72: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
-	48, // 73: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
-	61, // 74: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
-	62, // 75: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
-	0,  // 76: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
-	3,  // 77: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
-	4,  // 78: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
-	6,  // 79: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
-	1,  // 80: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
-	9,  // 81: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
-	5,  // 82: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
-	8,  // 83: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
-	80, // [80:84] is the sub-list for method output_type
-	76, // [76:80] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	45, // 42: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
+	44, // 43: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
+	43, // 44: headwater.cluster.v1.AskResponse.log_find:type_name -> headwater.cluster.v1.LogNamed
+	14, // 45: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
+	13, // 46: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
+	18, // 47: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
+	20, // 48: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
+	23, // 49: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
+	20, // 50: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
+	28, // 51: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
+	28, // 52: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
+	32, // 53: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
+	28, // 54: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
+	35, // 55: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
+	28, // 56: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
+	63, // 57: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
+	64, // 58: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
+	65, // 59: headwater.cluster.v1.LogNamed.messages:type_name -> headwater.cluster.v1.LogNamed.Message
+	66, // 60: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
+	48, // 61: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
+	49, // 62: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
+	51, // 63: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
+	48, // 64: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
+	47, // 65: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
+	54, // 66: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
+	53, // 67: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
+	54, // 68: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
+	51, // 69: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
+	53, // 70: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
+	49, // 71: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
+	58, // 72: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
+	60, // 73: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
+	54, // 74: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
+	49, // 75: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
+	62, // 76: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
+	63, // 77: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
+	0,  // 78: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
+	3,  // 79: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
+	4,  // 80: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
+	6,  // 81: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
+	1,  // 82: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
+	9,  // 83: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
+	5,  // 84: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
+	8,  // 85: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
+	82, // [82:86] is the sub-list for method output_type
+	78, // [78:82] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_headwater_cluster_v1_owner_proto_init() }
@@ -5905,6 +6044,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskRequest_LogDelayed)(nil),
 		(*AskRequest_LogCancelled)(nil),
 		(*AskRequest_LogDead)(nil),
+		(*AskRequest_LogFind)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[9].OneofWrappers = []any{
 		(*AskResponse_Token)(nil),
@@ -5928,6 +6068,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskResponse_LogDelayed)(nil),
 		(*AskResponse_LogCancelled)(nil),
 		(*AskResponse_LogDead)(nil),
+		(*AskResponse_LogFind)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[20].OneofWrappers = []any{}
 	file_headwater_cluster_v1_owner_proto_msgTypes[39].OneofWrappers = []any{}
@@ -5937,7 +6078,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_cluster_v1_owner_proto_rawDesc), len(file_headwater_cluster_v1_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   65,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
