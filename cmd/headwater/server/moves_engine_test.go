@@ -32,6 +32,7 @@ func newSpread(t *testing.T) *spread {
 
 func newSpreadOn(t *testing.T, main Cluster) *spread {
 	t.Helper()
+	t.TempDir() // the first one: directories of the test are removed after the workers on them are closed
 	k, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
