@@ -163,8 +163,8 @@ func (n *Namespace) find(
 
 // GetMessage tells how far a message is.
 func (s *Log) GetMessage(
-	ctx context.Context, req *headwaterv1.GetMessageRequest) (*headwaterv1.GetMessageResponse, error,
-) {
+	ctx context.Context, req *headwaterv1.GetMessageRequest,
+) (*headwaterv1.GetMessageResponse, error) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "GetMessage")
 	if err != nil {
 		return nil, err
@@ -251,8 +251,8 @@ func (d *delayedPlace) in(p wal.Partition) (due int64, o wal.Offset) {
 
 // ListDelayed lists delayed messages, the soonest first.
 func (s *Log) ListDelayed(
-	ctx context.Context, req *headwaterv1.ListDelayedRequest) (*headwaterv1.ListDelayedResponse, error,
-) {
+	ctx context.Context, req *headwaterv1.ListDelayedRequest,
+) (*headwaterv1.ListDelayedResponse, error) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "ListDelayed")
 	if err != nil {
 		return nil, err
@@ -328,8 +328,8 @@ func (m *placed) place() *delayedPlace { return &delayedPlace{m.Due, m.partition
 
 // delayed returns the first delayed messages behind a place, of all partitions or of that of a key.
 func (n *Namespace) delayed(
-	ctx context.Context, key *string, from *delayedPlace, before int64, limit int) (all []placed, err error,
-) {
+	ctx context.Context, key *string, from *delayedPlace, before int64, limit int,
+) (all []placed, err error) {
 	parts, routing := n.partitions(), []byte(nil)
 	if key != nil {
 		routing = []byte(*key)
@@ -358,8 +358,8 @@ func (n *Namespace) partitions() (all []wal.Partition) {
 
 // CancelDelayed cancels delayed messages. Its record decides: what it came too late for is delivered.
 func (s *Log) CancelDelayed(
-	ctx context.Context, req *headwaterv1.CancelDelayedRequest) (*headwaterv1.CancelDelayedResponse, error,
-) {
+	ctx context.Context, req *headwaterv1.CancelDelayedRequest,
+) (*headwaterv1.CancelDelayedResponse, error) {
 	ns, err := s.dir.messages(ctx, req.GetNamespace(), "CancelDelayed")
 	if err != nil {
 		return nil, forWrite(err, false, nil)

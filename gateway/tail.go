@@ -120,7 +120,7 @@ func (t *tail) pass(e *wal.Entry) {
 // keyOf is the key of a record as its writer gave it: none, of a message that was
 // written without one and is routed by its token.
 func keyOf(rec *wal.Record) string {
-	if isMessage(rec) && string(rec.RoutingKey) == string(rec.Token.Nonce[:]) {
+	if isMessage(rec) && delivery.Keyless(rec) {
 		return ""
 	}
 	return string(rec.RoutingKey)

@@ -154,7 +154,7 @@ func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
 	r.Changed()
 	rec := &r.Record
 	m.outbox().Add(&Pending{
-		Offset: r.Entry.Offset, LogTime: r.LogTime, Due: body.Due(r.LogTime), Key: rec.RoutingKey, Keyless: string(rec.RoutingKey) == string(rec.Token.Nonce[:]),
+		Offset: r.Entry.Offset, LogTime: r.LogTime, Due: body.Due(r.LogTime), Key: rec.RoutingKey, Keyless: Keyless(rec),
 		Token: rec.Token, Payload: body.Payload, Headers: body.Headers, Aims: aims,
 	})
 }
@@ -163,8 +163,8 @@ func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
 // ended, in microseconds since 1970, and what died before dead. more: there is more of that. It runs in the
 // partition's goroutine, between batches; see consumers.Runner.Do.
 func (a *Applier) Sweep(
-	ctx context.Context, p wal.Partition, window time.Duration, ended, dead int64) (more bool, err error,
-) {
+	ctx context.Context, p wal.Partition, window time.Duration, ended, dead int64,
+) (more bool, err error) {
 	part := a.Part(p)
 	if part == nil {
 		return false, consumers.ErrNotAssigned

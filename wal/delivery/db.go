@@ -50,14 +50,24 @@ type Written struct {
 
 // record is that of a message whose token is complete.
 func (db *DB) record(m *Message, opts *consumers.FrontOptions) *wal.Record {
-	rec := &wal.Record{RoutingKey: []byte(m.Key), Token: m.Token, NamespaceVersion: opts.Version, AcceptedAt: db.Now().UnixMicro()}
-	if m.Key == "" {
-		rec.RoutingKey = m.Token.Nonce[:]
+	rec := &wal.Record{
+		RoutingKey: routingKey(m.Key, &m.Token.Nonce), Token: m.Token, NamespaceVersion: opts.Version, AcceptedAt: db.Now().UnixMicro(),
 	}
 	rec.RequestHash = hashOf(rec.RoutingKey, &m.Body)
 	rec.Kind, rec.Payload = m.encode()
 	return rec
 }
+
+// routingKey is that of a message with the caller's key; one without is spread by its nonce.
+func routingKey(key string, n *wal.Nonce) []byte {
+	if key == "" {
+		return n[:]
+	}
+	return []byte(key)
+}
+
+// Keyless reports whether the caller gave no key for a message.
+func Keyless(rec *wal.Record) bool { return string(rec.RoutingKey) == string(rec.Token.Nonce[:]) }
 
 // Write appends a message and returns when it is durable. Errors that wrap
 // wal.ErrUnknown leave open whether it was appended: send it again with the Token

@@ -25,8 +25,7 @@ const (
 )
 
 // Event is the payload of a KindDelivery record: what becomes of messages is decided by its place in the log. It
-// stands in
-// the partition of the messages.
+// stands in the partition of the messages.
 type Event struct {
 	What string `json:"what"`
 	// Offset is that of the message; of a cancel without one, all of Key are meant.
@@ -223,16 +222,13 @@ type Found struct {
 	Offset    wal.Offset
 }
 
-// Find returns the messages of which something is known that were written under a nonce, once what was acknowledged here is
-// applied: those of every key, or that of one. "" is the key of messages without one.
+// Find returns the messages of which something is known that were written under a nonce, once what was acknowledged
+// here is applied: those of every key, or that of one. "" is the key of messages without one.
 func (db *DB) Find(ctx context.Context, key *string, nonce wal.Nonce) (found []Found, err error) {
 	var id wal.TokenID
 	first, parts := wal.Partition(0), db.Stream.Info().Partitions
 	if key != nil {
-		routing := []byte(*key)
-		if *key == "" {
-			routing = nonce[:]
-		}
+		routing := routingKey(*key, &nonce)
 		id, first, parts = wal.IDOf(routing, nonce), db.Stream.PartitionOf(routing), 1
 	}
 	for p := first; p < first+wal.Partition(parts); p++ {
@@ -254,8 +250,8 @@ func (db *DB) Find(ctx context.Context, key *string, nonce wal.Nonce) (found []F
 
 // Delayed is Outbox.Delayed, once what was acknowledged here is applied.
 func (db *DB) Delayed(
-	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error,
-) {
+	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int,
+) ([]Pending, error) {
 	if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
 		return nil, err
 	}

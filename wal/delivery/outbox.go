@@ -148,9 +148,8 @@ type OutboxBatch interface {
 	// Kill gives a delivery up, and returns what is known of it; nil: it did not wait. What was added before must be
 	// committed.
 	Kill(d *Death) *TargetStatus
-	// Redrive has a dead delivery wait again, at once and in its place among those of its key, for a job. nil: it is
-	// not dead. What was added before
-	// must be committed.
+	// Redrive has a dead delivery wait again, at once and in its place among those of its key, for a job. nil: it
+	// is not dead. What was added before must be committed.
 	Redrive(o wal.Offset, target string, now int64, by string) *TargetStatus
 	// Drop gives a dead delivery up for good. nil: it is not dead. What was added before must be committed.
 	Drop(o wal.Offset, target string, now int64, by string) *TargetStatus
@@ -171,8 +170,8 @@ type Outbox interface {
 	// Find returns the messages with a nonce of which something is known: one for each key that it was used with.
 	Find(ctx context.Context, p wal.Partition, n wal.Nonce) ([]Named, error)
 	// Settle writes down what came of attempts. next are deliveries that may begin now or have another time than
-	// before. It
-	// is called in the goroutine of the partition's applier, between batches. It is durable when Sync has returned.
+	// before. It is called in the goroutine of the partition's applier, between batches. It is durable when Sync
+	// has returned.
 	Settle(ctx context.Context, p wal.Partition, outcomes []Outcome) (next []Delivery, err error)
 	// Delayed returns up to limit messages whose time is due behind (due, o) and below before, by time and
 	// then offset. key, where it is not nil, is the routing key of them all.

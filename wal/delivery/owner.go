@@ -81,8 +81,8 @@ func (l *Local) Status(ctx context.Context, p wal.Partition, o wal.Offset) (Stat
 
 // Delayed implements Owner.
 func (l *Local) Delayed(
-	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) ([]Pending, error,
-) {
+	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int,
+) ([]Pending, error) {
 	r, err := l.Of(p)
 	if err != nil {
 		return nil, err

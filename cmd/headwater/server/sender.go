@@ -84,8 +84,7 @@ func (x *space) lanes() (out []*delivery.LaneConfig) {
 	d := &x.ns.Config().Delivery
 	for i := range d.Targets {
 		t := &d.Targets[i]
-		allowed := d.Allow
-		want := laneSettings{*t, d.Retry, allowed}
+		want := laneSettings{*t, d.Retry, d.Allow}
 		out = append(out, &delivery.LaneConfig{
 			Name: t.Name, Timeout: t.Timeout, Concurrency: t.Concurrency, Rate: t.Rate, Breaker: breakAfter,
 			Retry:    delivery.Retry{Initial: d.Retry.Initial, Multiplier: d.Retry.Multiplier, Max: d.Retry.Max, Attempts: int(d.Retry.Attempts), Age: d.Retry.Age},

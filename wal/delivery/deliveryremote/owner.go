@@ -71,8 +71,8 @@ func statusMessage(s *delivery.Status) *clusterv1.LogStatus {
 
 // Delayed implements delivery.Owner. Of a target it tells the name.
 func (o *Owner) Delayed(
-	ctx context.Context, p wal.Partition, key []byte, due int64, at wal.Offset, before int64, limit int) (out []delivery.Pending, err error,
-) {
+	ctx context.Context, p wal.Partition, key []byte, due int64, at wal.Offset, before int64, limit int,
+) (out []delivery.Pending, err error) {
 	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogDelayed{LogDelayed: &clusterv1.LogDelayed{
 		Key: key, Due: due, Offset: int64(at), Before: before, Limit: int32(limit),
 	}}})
@@ -96,8 +96,8 @@ func pendingMessage(m *delivery.Pending) *clusterv1.LogPending_Message {
 
 // Dead implements delivery.Owner.
 func (o *Owner) Dead(
-	ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int) (out []delivery.DeadDelivery, err error,
-) {
+	ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int,
+) (out []delivery.DeadDelivery, err error) {
 	resp, err := o.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_LogDead{LogDead: &clusterv1.LogDeadPlace{
 		At: behind.At, Offset: int64(behind.Offset), Target: behind.Target, Limit: int32(limit),
 	}}})

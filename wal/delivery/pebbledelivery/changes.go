@@ -195,8 +195,8 @@ func (c *changes) statusOf(o wal.Offset) *delivery.Status {
 
 // in is what is known of a delivery in a state, nil where there is none.
 func (c *changes) in(
-	state delivery.TargetState, o wal.Offset, target string) (*delivery.Status, *delivery.TargetStatus,
-) {
+	state delivery.TargetState, o wal.Offset, target string,
+) (*delivery.Status, *delivery.TargetStatus) {
 	s := c.statusOf(o)
 	if s == nil {
 		return nil, nil

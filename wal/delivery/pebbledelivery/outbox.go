@@ -115,8 +115,8 @@ func (s *Store) walk(lo, hi []byte, f func(k, v []byte) error) error {
 
 // Due implements delivery.Outbox.
 func (s *Store) Due(
-	ctx context.Context, p wal.Partition, target string, at int64, o wal.Offset, limit int) (ds []delivery.Delivery, err error,
-) {
+	ctx context.Context, p wal.Partition, target string, at int64, o wal.Offset, limit int,
+) (ds []delivery.Delivery, err error) {
 	prefix := targetKey(tableDue, p, target)
 	lo := dueKey(p, target, at, o+1)
 	err = s.read(ctx, "read what is due", p, func() error {
@@ -147,8 +147,8 @@ func (s *Store) Buried(ctx context.Context, p wal.Partition, o wal.Offset) (*del
 }
 
 func (s *Store) message(
-	ctx context.Context, table byte, p wal.Partition, o wal.Offset) (m *delivery.Pending, there bool, err error,
-) {
+	ctx context.Context, table byte, p wal.Partition, o wal.Offset,
+) (m *delivery.Pending, there bool, err error) {
 	err = s.read(ctx, "read a message", p, func() error {
 		there, err = s.DB.View(offsetKey(table, p, o), func(v []byte) error {
 			m, err = decodeMessage(o, v, true)
@@ -207,8 +207,8 @@ func (s *Store) Find(ctx context.Context, p wal.Partition, n wal.Nonce) (found [
 
 // Settle implements delivery.Outbox.
 func (s *Store) Settle(
-	ctx context.Context, p wal.Partition, outcomes []delivery.Outcome) (next []delivery.Delivery, err error,
-) {
+	ctx context.Context, p wal.Partition, outcomes []delivery.Outcome,
+) (next []delivery.Delivery, err error) {
 	_, err = s.ledger.Sweep(ctx, p, math.MinInt64, 1, func(sw *pebblestore.Sweep[state]) error {
 		c := newChanges(s.DB, p, sw.W)
 		for i := range outcomes {
@@ -222,8 +222,8 @@ func (s *Store) Settle(
 
 // Delayed implements delivery.Outbox.
 func (s *Store) Delayed(
-	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int) (ms []delivery.Pending, err error,
-) {
+	ctx context.Context, p wal.Partition, key []byte, due int64, o wal.Offset, before int64, limit int,
+) (ms []delivery.Pending, err error) {
 	lo, hi := delayedKey(p, due, o+1), delayedKey(p, before, 0)
 	if key != nil {
 		lo, hi = byKeyKey(p, key, due, o+1), byKeyKey(p, key, before, 0)
@@ -250,8 +250,8 @@ func (s *Store) Delayed(
 
 // Dead implements delivery.Outbox.
 func (s *Store) Dead(
-	ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int) (ds []delivery.DeadDelivery, err error,
-) {
+	ctx context.Context, p wal.Partition, behind delivery.DeadPlace, limit int,
+) (ds []delivery.DeadDelivery, err error) {
 	lo := append(deadKey(p, behind.At, behind.Offset, behind.Target), 0)
 	_, hi := pebblestore.Span(tableDead, p)
 	err = s.read(ctx, "list dead deliveries", p, func() error {
@@ -318,8 +318,8 @@ const sweepRows = 5000
 
 // Sweep implements delivery.Store.
 func (s *Store) Sweep(
-	ctx context.Context, p wal.Partition, horizon, ended, dead int64) (tokens int64, more bool, err error,
-) {
+	ctx context.Context, p wal.Partition, horizon, ended, dead int64,
+) (tokens int64, more bool, err error) {
 	tokens, err = s.ledger.Sweep(ctx, p, horizon, sweepRows, func(sw *pebblestore.Sweep[state]) error {
 		var enough bool
 		look := func(f func(k, v []byte) error) func(k, v []byte) error {
