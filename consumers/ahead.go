@@ -35,6 +35,7 @@ type Decided struct {
 	To wal.Offset // wal.NoOffset for nowhere
 	// LogTime and MaxTime are at least those of State at To; 0: it is not known here.
 	LogTime, MaxTime int64
+	Sources          Sources // as in State at To
 }
 
 // Decisions are what was decided of some records that follow each other.
@@ -113,6 +114,9 @@ func (q *Part) beginAhead(r *Run) {
 	if !q.st.Follows && !q.ahead.repeats {
 		r.LogTime = max(r.LogTime, q.ahead.decided.LogTime)
 		q.st.MaxTime = max(q.st.MaxTime, q.ahead.decided.MaxTime)
+		if from := q.ahead.decided.Sources; from != "" {
+			q.st.Sources, q.ahead.decided.Sources = q.st.Sources.Merge(from), ""
+		}
 	}
 }
 

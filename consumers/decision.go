@@ -28,6 +28,9 @@ const (
 	WasRedriven What = 6
 	// WasTurned: the control record in hand made another store decide.
 	WasTurned What = 7
+	// WasOutOfTurn: the record was made of a message of a log namespace, and the one before it had not come: it has no
+	// effect, and comes again. See wal.Source.
+	WasOutOfTurn What = 8
 
 	FirstOwn What = 16
 )

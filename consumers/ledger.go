@@ -29,6 +29,7 @@ type State struct {
 	// FirstException is the offset from which on the exceptions are complete: the
 	// records below it were applied by a build that kept none. 0 for a new log.
 	FirstException wal.Offset
+	Sources        Sources
 }
 
 // Usage is what a store holds, about.

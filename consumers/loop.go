@@ -307,6 +307,7 @@ func (q *Part) entry(ctx context.Context, e *wal.Entry) error {
 		q.noteAhead(e.Offset, r.row)
 	}
 	q.st.Applied, q.st.LogTime = e.Offset, r.LogTime
+	q.noteSource(r)
 	q.m.Moved(&q.st)
 	return nil
 }
@@ -336,7 +337,14 @@ func (q *Part) dispatch(ctx context.Context, r *Run) error {
 	case rec.Kind == wal.KindControl:
 		return q.control(ctx, r)
 	case slices.Contains(q.l.cfg.Kinds, rec.Kind):
-		err := q.m.Record(ctx, r)
+		err := error(nil)
+		counts := true
+		if rec.Origin != "" {
+			counts, err = q.fromSource(r)
+		}
+		if counts && err == nil {
+			err = q.m.Record(ctx, r)
+		}
 		if !errors.Is(err, ErrPoison) {
 			return err
 		}

@@ -31,6 +31,8 @@ type Run struct {
 	begun   []Decision // of a control record of which a part was done: what was decided of it
 	repeats bool       // it was redriven before, by the part of a control record that was done
 	changed bool       // the record has changed something
+	came    bool       // it was made of the message source, and was in turn
+	source  wal.Source
 }
 
 // Follows reports whether the store does what another has decided, or repeats what it had decided itself
@@ -47,6 +49,25 @@ func (r *Run) Omitted(n wal.Nonce) bool {
 // Partial reports whether a call may refer to one that this store has left out, and has
 // no effect then.
 func (r *Run) Partial() bool { return r.Part.l.cfg.Left != nil && r.Follows() }
+
+// SentAt is LogTime, or when the message was due, by the log that it came from, of which the record was made: what
+// judges whether it comes too late.
+func (r *Run) SentAt() int64 {
+	src, is := r.Source()
+	if !is {
+		return r.LogTime
+	}
+	return min(src.Place.At, r.LogTime)
+}
+
+// Source is which message of a log namespace the record was made of, if it was.
+func (r *Run) Source() (wal.Source, bool) {
+	if r.came || r.Record.Origin == "" {
+		return r.source, r.came
+	}
+	src, err := wal.ParseSource(r.Record.Origin) // of one that is redriven
+	return src, err == nil
+}
 
 // Ref names a call of the record.
 func (r *Run) Ref(index int) wal.Ref {
@@ -96,7 +117,7 @@ func (r *Run) settledInside(ctx context.Context) error {
 }
 
 // Judge tells what becomes of a call under a token: what the store decides, or
-// what was decided where it follows. window is that of the configuration that
+// what was decided where it follows. A record that was made of a message of a log namespace is never too old. window is that of the configuration that
 // the record was accepted under, in microseconds. A call that is not Fresh is
 // counted, its exception is written and its letter; the machine leaves it.
 func (r *Run) Judge(ctx context.Context, index int, key []byte, tok wal.Token, id wal.TokenID, h wal.Hash, window int64) (Verdict, error) {
@@ -117,7 +138,7 @@ func (r *Run) verdict(ctx context.Context, index int, tok wal.Token, id wal.Toke
 		}
 		return Fresh, nil
 	}
-	if tok.GenerationTime < r.LogTime-window {
+	if r.Record.Origin == "" && tok.GenerationTime < r.LogTime-window { // else its place tells
 		return TooOld, nil
 	}
 	seen, logTime, known, err := r.Part.m.Token(ctx, id)

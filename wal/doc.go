@@ -28,7 +28,7 @@
 //	 5  bytes    request_hash        16 bytes; what the token was first used for, see Hash
 //	 6  varint   namespace_version   the configuration that accepted the record
 //	 7  fixed64  accepted_at         microseconds since 1970, the gateway's clock
-//	 8  bytes    origin              the region that the record was first written in
+//	 8  bytes    origin              of a record made of a message of a log namespace: which one, see Source
 //	 9  fixed64  expires_at          microseconds since 1970, 0 = never
 //	10  bytes    trace_context       W3C traceparent
 //	15  bytes    payload             always last

@@ -59,9 +59,9 @@ type Record struct {
 	Token            Token
 	RequestHash      Hash
 	NamespaceVersion uint64
-	AcceptedAt       int64 // microseconds since 1970
-	Origin           string
-	ExpiresAt        int64 // microseconds since 1970; 0 = never
+	AcceptedAt       int64  // microseconds since 1970
+	Origin           string // see Source; "": it was written here
+	ExpiresAt        int64  // microseconds since 1970; 0 = never
 	TraceContext     string
 	Payload          []byte
 }

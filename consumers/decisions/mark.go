@@ -27,8 +27,9 @@ type Mark struct {
 	// Letters is from where on the letters of what was decided may be needed still.
 	Letters wal.Offset
 	// Parked is as in consumers.Decisions.
-	Parked wal.Offset
-	Rows   []consumers.ExceptionRow
+	Parked  wal.Offset
+	Sources consumers.Sources // as in consumers.State at To
+	Rows    []consumers.ExceptionRow
 }
 
 // markVersion is the first byte of a payload.
@@ -48,6 +49,7 @@ const (
 	markRow     = 10 // message, repeated: offsets behind From (varint), the row
 	markLife    = 11 // bytes
 	markParked  = 12 // offset
+	markSources = 13 // bytes
 )
 
 const (
@@ -82,6 +84,9 @@ func (m *Mark) encode() []byte {
 	if m.Parked != wal.NoOffset {
 		b = protowire.AppendVarint(protowire.AppendTag(b, markParked, protowire.VarintType), uint64(m.Parked)+1)
 	}
+	if m.Sources != "" {
+		b = protowire.AppendString(protowire.AppendTag(b, markSources, protowire.BytesType), string(m.Sources))
+	}
 	var row []byte
 	for i := range m.Rows {
 		row = protowire.AppendVarint(protowire.AppendTag(row[:0], rowBehind, protowire.VarintType), uint64(m.Rows[i].Offset-m.From))
@@ -113,12 +118,17 @@ func decodeMark(b []byte) (m Mark, err error) {
 			rows = append(rows, bytes)
 		case num == markLife && bytes != nil:
 			m.Life = string(bytes)
+		case num == markSources && bytes != nil:
+			m.Sources = consumers.Sources(bytes)
 		}
 	})
 	if err != nil {
 		return m, fmt.Errorf("%w mark: %w", wal.ErrMalformed, err)
 	}
 	m.setNumbers(&numbers)
+	if !m.Sources.Valid() {
+		return m, fmt.Errorf("%w mark: sources of %d bytes", wal.ErrMalformed, len(m.Sources))
+	}
 	if m.Epoch < 0 || m.From < 0 || m.To < m.From-1 {
 		return m, fmt.Errorf("%w mark: epoch %d, records %d to %d", wal.ErrMalformed, m.Epoch, m.From, m.To)
 	}

@@ -57,7 +57,7 @@ func (m *Marks) Exceptions(ctx context.Context, p wal.Partition, from, to wal.Of
 // Decided implements consumers.Ahead.
 func (m *Marks) Decided(_ context.Context, p wal.Partition) (consumers.Decided, error) {
 	s := m.book.Standing(p)
-	return consumers.Decided{To: s.To, LogTime: s.LogTime, MaxTime: s.MaxTime}, nil
+	return consumers.Decided{To: s.To, LogTime: s.LogTime, MaxTime: s.MaxTime, Sources: s.Sources}, nil
 }
 
 // markBytes is how much a mark says, about; of a larger one the rows stand in several.
@@ -136,6 +136,9 @@ func (m *Marks) tell(ctx context.Context, p wal.Partition, d *consumers.Decision
 		mark := Mark{
 			Epoch: m.epoch(p), From: from, To: end, LogTime: d.State.LogTime, MaxTime: d.State.MaxTime, Gone: m.local.Gone(p), Step: d.State.Step,
 			Applied: min(wal.Offset(m.applied[p].Load()), from-1), Life: life, Letters: d.Letters, Parked: d.Parked, Rows: rows[:n],
+		}
+		if end == d.To { // those of a part of the records are not known: who repeats it learns them
+			mark.Sources = d.State.Sources
 		}
 		if err := m.say(ctx, p, &mark); err != nil {
 			return err

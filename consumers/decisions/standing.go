@@ -20,6 +20,7 @@ type Standing struct {
 	Applied, Letters       wal.Offset
 	Parked                 wal.Offset // wal.NoOffset for none
 	Life                   string
+	Sources                consumers.Sources // of any mark: what has come
 
 	// Read is the entry that this is as of, and ReadTime when the brokers took it, in microseconds since 1970.
 	Read     wal.Offset
@@ -80,6 +81,9 @@ func (s *Standing) count(m *Mark) {
 	s.Marked, s.To = true, m.To
 	s.LogTime, s.MaxTime, s.Gone = max(s.LogTime, m.LogTime), max(s.MaxTime, m.MaxTime), max(s.Gone, m.Gone)
 	s.Step, s.Applied, s.Life, s.Letters, s.Parked = m.Step, m.Applied, m.Life, m.Letters, m.Parked
+	if m.Sources != s.Sources { // most have the same
+		s.Sources = s.Sources.Merge(m.Sources)
+	}
 }
 
 // Foreign reports whether a ledger in state st has what nobody has decided: it is a copy, or another namespace's. What a

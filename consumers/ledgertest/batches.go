@@ -16,6 +16,7 @@ func stateKept[S comparable, E Entry](s *suite[S, E]) {
 		{},
 		{Applied: 1 << 62, LogTime: -1, MaxTime: 1 << 62, Follows: true, FirstException: 1 << 61},
 		{Applied: wal.NoOffset, LogTime: 1, FirstException: 5},
+		{Applied: 9, Sources: consumers.Sources("").With(wal.Incarnation{7}, 2, wal.SourcePlace{At: 1 << 50, Offset: 3})},
 	}
 	for round := range states {
 		for p, m := range s.models {

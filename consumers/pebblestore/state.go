@@ -8,7 +8,11 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-const stateFollows = 1
+// What flags say of a state.
+const (
+	stateFollows = 1
+	stateSources = 2 // it has some, at its end
+)
 
 // appendState writes the part of a state that every store has.
 func appendState(dst []byte, st *consumers.State) []byte {
@@ -16,12 +20,20 @@ func appendState(dst []byte, st *consumers.State) []byte {
 	if st.Follows {
 		flags = stateFollows
 	}
+	if st.Sources != "" {
+		flags |= stateSources
+	}
 	dst = append(dst, valueVersion, flags)
 	dst = binary.AppendVarint(dst, int64(st.Applied))
 	dst = binary.AppendVarint(dst, st.LogTime)
 	dst = binary.AppendVarint(dst, st.MaxTime)
 	dst = binary.AppendUvarint(dst, st.Step)
-	return binary.AppendVarint(dst, int64(st.FirstException))
+	dst = binary.AppendVarint(dst, int64(st.FirstException))
+	if st.Sources != "" {
+		dst = binary.AppendUvarint(dst, uint64(len(st.Sources)))
+		dst = append(dst, st.Sources...)
+	}
+	return dst
 }
 
 // decodeState returns what follows as rest.
@@ -35,7 +47,10 @@ func decodeState(b []byte) (st consumers.State, rest []byte, err error) {
 		Follows: flags&stateFollows != 0, Applied: wal.Offset(r.Int()), LogTime: r.Int(), MaxTime: r.Int(),
 		Step: r.Uint(), FirstException: wal.Offset(r.Int()),
 	}
-	if r.Bad() || flags > stateFollows || st.Applied < wal.NoOffset {
+	if flags&stateSources != 0 {
+		st.Sources = consumers.Sources(r.Bytes(int(min(r.Uint(), 1<<30))))
+	}
+	if r.Bad() || flags > stateFollows|stateSources || !st.Sources.Valid() || st.Applied < wal.NoOffset {
 		return st, nil, fmt.Errorf("state: %w", ErrBadValue)
 	}
 	return st, r.Rest(), nil
