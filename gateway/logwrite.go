@@ -38,6 +38,9 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	}
 	m, err := message(ns, req)
 	if err == nil {
+		err = s.checkDelivered(ctx, ns, m)
+	}
+	if err == nil {
 		err = ns.admitWrite(1, len(m.Payload))
 	}
 	if err != nil {
@@ -76,6 +79,9 @@ func (s *Log) WriteToLogBatch(ctx context.Context, req *headwaterv1.WriteToLogBa
 			return refuse(laterError("WriteToLogBatch"))
 		}
 		m, err := message(ns, q)
+		if err == nil {
+			err = s.checkDelivered(ctx, ns, m)
+		}
 		if err != nil {
 			return refuse(inBatch(i, err))
 		}

@@ -98,7 +98,7 @@ func (w *wireReader) next(v any) error {
 	err = codec.Unmarshal(data, v)
 	data.Free()
 	if err != nil {
-		return unreadable(v, err, strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: "))
+		return unreadable(v, err, protoText(err))
 	}
 	return nil
 }
@@ -243,4 +243,10 @@ func notServed(ctx context.Context, name string) *apierrors.Error {
 	e, _ := named(ctx, apierrors.New(apierrors.NotOffered,
 		"this server has no method %.100q; check its name, and the server's version with Status", name))
 	return e
+}
+
+// protoText is what the protobuf library says, which varies its spaces on purpose.
+func protoText(err error) string {
+	s := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:")
+	return strings.TrimSpace(s)
 }

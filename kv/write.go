@@ -192,14 +192,7 @@ func (db *DB) reserved(r *Request, res *Result, opts *Options, a *consumers.Aski
 
 // accept checks what only the namespace knows, and completes the token.
 func (db *DB) accept(ctx context.Context, r *Request, opts *Options) error {
-	r.part = db.cfg.Stream.PartitionOf(r.Mutations[0].ID)
-	for i := range r.Mutations {
-		if m := &r.Mutations[i]; db.cfg.Stream.PartitionOf(m.ID) != r.part {
-			return ErrAcrossPartitions
-		}
-	}
-	r.hash = hashOf(r.Mutations) // as they were sent
-	if err := normalise(r); err != nil {
+	if err := db.shape(r); err != nil {
 		return err
 	}
 	made, err := db.Complete(&r.Token, &opts.FrontOptions)
@@ -220,6 +213,18 @@ func (db *DB) accept(ctx context.Context, r *Request, opts *Options) error {
 		}
 	}
 	return nil
+}
+
+// shape finds the partition and the hash of a request, and orders its mutations.
+func (db *DB) shape(r *Request) error {
+	r.part = db.cfg.Stream.PartitionOf(r.Mutations[0].ID)
+	for i := range r.Mutations {
+		if m := &r.Mutations[i]; db.cfg.Stream.PartitionOf(m.ID) != r.part {
+			return ErrAcrossPartitions
+		}
+	}
+	r.hash = hashOf(r.Mutations) // as they were sent
+	return normalise(r)
 }
 
 // decided reports whether the applier has something to decide beyond the token.

@@ -26,17 +26,20 @@ type DeliveryConfig struct {
 	Allow    AllowConfig   `json:"allow,omitzero"`
 }
 
-// TargetConfig is one place where messages go.
+// TargetConfig is one place where messages go: HTTP or Namespace.
 type TargetConfig struct {
 	Name string     `json:"name"`
 	HTTP HTTPTarget `json:"http,omitzero"`
+	// Namespace is one of this installation. It gets the messages in order, each once, however long that takes: Ordered
+	// and Concurrency are of no account.
+	Namespace string `json:"namespace,omitempty"`
 	// Ordered: the messages of a key one after the other.
 	Ordered bool `json:"ordered,omitempty"`
 	// Default: messages that name no target go there too.
 	Default     bool          `json:"default,omitempty"`
 	Timeout     time.Duration `json:"timeout"` // of an attempt
 	Concurrency int           `json:"concurrency"`
-	Rate        int           `json:"rate,omitempty"` // attempts a second; 0: no limit
+	Rate        int           `json:"rate,omitempty"` // attempts a second, of a namespace messages; 0: no limit
 }
 
 // HTTPTarget is an HTTP endpoint.
@@ -81,7 +84,6 @@ type rawTarget struct {
 	TargetConfig
 	onDead            string
 	concurrency, rate int64
-	namespace         string
 	kafka             struct{ cluster, topic string }
 	grpc              struct{ address, method, secret string }
 }
@@ -108,7 +110,7 @@ func deliverySchema(r *rawDelivery) reader {
 					field{"headers", textMap(&t.HTTP.Headers, 32, 1024)},
 					field{"secret", text(&t.HTTP.Secret, 1, 64)},
 				)},
-				field{"namespace", text(&t.namespace, 1, 48)},
+				field{"namespace", text(&t.Namespace, 1, 48)},
 				field{"kafka", mapping(field{"cluster", text(&t.kafka.cluster, 1, 64)}, field{"topic", text(&t.kafka.topic, 1, 249)})},
 				field{"grpc", mapping(
 					field{"address", text(&t.grpc.address, 1, 256)}, field{"method", text(&t.grpc.method, 1, 256)}, field{"secret", text(&t.grpc.secret, 1, 64)},
@@ -145,14 +147,17 @@ func (r *raw) finishDelivery() {
 	for i := range r.delivery.targets {
 		t := &r.delivery.targets[i]
 		t.Concurrency, t.Rate = int(t.concurrency), int(t.rate)
+		if t.Namespace != "" {
+			t.Concurrency, t.Ordered = 0, false // it is in order, and of any concurrency
+		}
 		d.Targets = append(d.Targets, t.TargetConfig)
 	}
 	r.d.Config.Delivery = d
 }
 
 // validateDelivery checks what belongs together in the delivery block.
-func (w *walker) validateDelivery(a Abstraction, r *rawDelivery, secrets map[string]bool) {
-	if !w.sets("delivery") || a != Log { // which is reported
+func (w *walker) validateDelivery(c *Config, r *rawDelivery, secrets map[string]bool) {
+	if !w.sets("delivery") || c.Abstraction != Log { // which is reported
 		return
 	}
 	if len(r.targets) == 0 && !w.reported("delivery.targets") {
@@ -166,7 +171,7 @@ func (w *walker) validateDelivery(a Abstraction, r *rawDelivery, secrets map[str
 			w.at(fmt.Sprintf("delivery.allow.hosts[%d]", i), "", "%s is not a host; write a name or an address, without scheme and port", quote(h))
 		}
 	}
-	names := make(map[string]bool)
+	names, namespaces := make(map[string]bool), make(map[string]string)
 	for i := range r.targets {
 		t, path := &r.targets[i], fmt.Sprintf("delivery.targets[%d]", i)
 		switch {
@@ -179,21 +184,39 @@ func (w *walker) validateDelivery(a Abstraction, r *rawDelivery, secrets map[str
 			w.at(path+".name", "", "there is a target %s already; give each a name of its own", t.Name)
 		}
 		names[t.Name] = true
-		for _, other := range []string{"namespace", "kafka", "grpc"} {
+		for _, other := range []string{"kafka", "grpc"} {
 			if w.sets(path + "." + other) {
-				w.at(path+"."+other, "", "a target of this kind is not in this build; it has http")
+				w.at(path+"."+other, "", "a target of this kind is not in this build; it has http and namespace")
 			}
 		}
 		if t.onDead == "park" {
 			w.at(path+".on_dead", "continue", "park is not in this build; a message that is given up becomes a dead letter, and its key goes on")
 		}
-		switch {
-		case w.sets(path + ".http"):
+		switch http, ns := w.sets(path+".http"), w.sets(path+".namespace"); {
+		case http && ns:
+			w.at(path+".namespace", "", "stands beside http; a target is one place: make it two targets")
+		case http:
 			w.validateHTTP(path+".http", &t.HTTP, &r.allow, secrets)
-		case !w.sets(path+".namespace") && !w.sets(path+".kafka") && !w.sets(path+".grpc") && !w.reported(path):
-			w.at(path, "", "has no place to go to; give it http: { url: ... }")
+		case ns:
+			w.validateRelay(path, t, c.Name, namespaces)
+		case !w.sets(path+".kafka") && !w.sets(path+".grpc") && !w.reported(path):
+			w.at(path, "", "has no place to go to; give it http: { url: ... } or namespace: NAME")
 		}
 	}
+}
+
+// validateRelay checks a target that is another namespace. seen are those of the targets before it, and their names.
+func (w *walker) validateRelay(path string, t *rawTarget, of string, seen map[string]string) {
+	switch first := seen[t.Namespace]; {
+	case w.reported(path + ".namespace"):
+	case CheckName(t.Namespace) != nil:
+		w.at(path+".namespace", "", "%s", CheckName(t.Namespace))
+	case t.Namespace == of:
+		w.at(path+".namespace", "", "is this namespace itself: its messages would never end")
+	case first != "":
+		w.at(path+".namespace", "", "is that of target %s already; a namespace gets each message once", first)
+	}
+	seen[t.Namespace] = t.Name
 }
 
 var headerNameRE = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
@@ -257,6 +280,15 @@ func (d *DeliveryConfig) settings() (ss []setting) {
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		p := "delivery.targets." + t.Name // a name stands for its place in the list; see Marshal
+		if t.Namespace != "" {
+			ss = append(ss,
+				setting{path: p + ".namespace", value: t.Namespace, words: true},
+				setting{path: p + ".default", value: strconv.FormatBool(t.Default)},
+				setting{path: p + ".timeout", value: formatDuration(t.Timeout)},
+				setting{path: p + ".rate", value: strconv.Itoa(t.Rate)},
+			)
+			continue
+		}
 		ss = append(ss, setting{path: p + ".http.url", value: t.HTTP.URL, words: true})
 		if t.HTTP.Method != "" {
 			ss = append(ss, setting{path: p + ".http.method", value: t.HTTP.Method, words: true})
@@ -296,7 +328,15 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		m, h := &yaml.Node{Kind: yaml.MappingNode}, &yaml.Node{Kind: yaml.MappingNode}
+		list.Content = append(list.Content, m)
 		add(m, "name", str(t.Name))
+		if t.Namespace != "" {
+			add(m, "namespace", str(t.Namespace))
+			add(m, "default", scalarNode(strconv.FormatBool(t.Default)))
+			add(m, "timeout", scalarNode(formatDuration(t.Timeout)))
+			add(m, "rate", scalarNode(strconv.Itoa(t.Rate)))
+			continue
+		}
 		add(h, "url", str(t.HTTP.URL))
 		if t.HTTP.Method != "" {
 			add(h, "method", str(t.HTTP.Method))
@@ -317,7 +357,6 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 		add(m, "timeout", scalarNode(formatDuration(t.Timeout)))
 		add(m, "concurrency", scalarNode(strconv.Itoa(t.Concurrency)))
 		add(m, "rate", scalarNode(strconv.Itoa(t.Rate)))
-		list.Content = append(list.Content, m)
 	}
 	return list
 }

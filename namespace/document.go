@@ -94,7 +94,7 @@ func Parse(doc string, def Defaults) (*Document, error) {
 	r.finish()
 	w.clusters = def.Clusters
 	w.validate(d)
-	w.validateDelivery(d.Config.Abstraction, &r.delivery, def.Secrets)
+	w.validateDelivery(d.Config, &r.delivery, def.Secrets)
 	if err := w.err(); err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func (m *machine) event(r *consumers.Run, i int, e *encoded, set *Settings) bool
 	why := Why(0)
 	switch {
 	case !r.Follows():
-		why = set.judge(e.series, e.time, r.LogTime, in, grace)
+		why = set.judge(e.series, e.time, r.LogTime, r.SentAt(), in, grace)
 	case r.Decision(i, refusedEvent) != nil:
 		why = TooOld // whatever it was
 	}

@@ -166,11 +166,18 @@ func TestWhatIsAccepted(t *testing.T) {
 		{"a", now, Slice{Start: 0, End: now - 30*second}, SliceClosed},
 		{"a", now, Slice{Start: 0, End: now - 30*second + 1}, 0},
 	} {
-		if got := set.judge([]byte(c.series), c.t, now, c.in, 0); got != c.want {
+		if got := set.judge([]byte(c.series), c.t, now, now, c.in, 0); got != c.want {
 			t.Errorf("%+v is judged %d", c, got)
 		}
 	}
-	if got := set.judge([]byte("a"), now-60*second, now, in, time.Minute); got != 0 {
+	if got := set.judge([]byte("a"), now-60*second, now, now, in, time.Minute); got != 0 {
 		t.Errorf("within the grace it is judged %d", got)
+	}
+	day := 86_400 * second // a message waited for so long
+	if got := set.judge([]byte("a"), now, now+day, now, Slice{End: now + 2*day}, 0); got != 0 {
+		t.Errorf("an event that was sent in time and came late is judged %d", got)
+	}
+	if got := set.judge([]byte("a"), now, now+day, now, in, 0); got != SliceClosed {
+		t.Errorf("an event of a slice that has closed meanwhile is judged %d", got)
 	}
 }

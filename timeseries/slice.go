@@ -119,15 +119,15 @@ type Settings struct {
 	Blocked map[string]bool
 }
 
-// judge says whether an event is taken at a time, 0 for yes. grace is added to each
+// judge says whether an event is taken at a time that was sent at another one, 0 for yes. grace is added to each
 // limit.
-func (s *Settings) judge(series []byte, t, now int64, in Slice, grace time.Duration) Why {
+func (s *Settings) judge(series []byte, t, now, sent int64, in Slice, grace time.Duration) Why {
 	switch {
 	case len(s.Blocked) > 0 && s.Blocked[string(series)]:
 		return Blocked
 	case s.closed(in, now-grace.Microseconds()):
 		return SliceClosed
-	case s.AcceptLimit > 0 && t < now-(s.AcceptLimit+grace).Microseconds():
+	case s.AcceptLimit > 0 && t < sent-(s.AcceptLimit+grace).Microseconds():
 		return TooOld
 	case s.AcceptFuture > 0 && t > now+(s.AcceptFuture+grace).Microseconds():
 		return TooNew

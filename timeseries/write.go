@@ -129,14 +129,20 @@ func (db *DB) begin(ctx context.Context, tok wal.Token, events []Event) (*writin
 	if err != nil {
 		return nil, Result{Token: tok, Err: err}
 	}
+	w.split(events)
+	return w, Result{}
+}
+
+// split gives the events ids and partitions.
+func (w *writing) split(events []Event) {
 	w.events = slices.Clone(events)
 	byPart := make(map[wal.Partition]int)
 	for i := range w.events {
 		e := &w.events[i]
 		if len(e.ID) == 0 {
-			e.ID = fmt.Appendf(nil, "%s-%d", tok.Nonce, i)
+			e.ID = fmt.Appendf(nil, "%s-%d", w.tok.Nonce, i)
 		}
-		p := db.Stream.PartitionOf(e.Series)
+		p := w.db.Stream.PartitionOf(e.Series)
 		at, ok := byPart[p]
 		if !ok {
 			at = len(w.parts)
@@ -150,7 +156,6 @@ func (db *DB) begin(ctx context.Context, tok wal.Token, events []Event) (*writin
 		}
 	}
 	slices.SortFunc(w.parts, func(a, b writingPart) int { return cmp.Compare(a.p, b.p) })
-	return w, Result{}
 }
 
 // checkParked refuses a call with a series whose queue is nearly full. While nothing is
@@ -224,7 +229,7 @@ func (w *writing) judge(ctx context.Context) {
 			if !found || err != nil { // the applier judges by the slices as of the record
 				in = known.New(e.Time, &w.opts.Settings)
 			}
-			if why := w.opts.judge(e.Series, e.Time, now, in, 0); why != 0 {
+			if why := w.opts.judge(e.Series, e.Time, now, now, in, 0); why != 0 {
 				w.refused = append(w.refused, Refusal{j, why})
 			}
 		}

@@ -65,6 +65,7 @@ const (
 	BadTarget      = "HW-1051"
 	BadLifecycle   = "HW-1052"
 	BadMessageID   = "HW-1053"
+	BadDelivered   = "HW-1054"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -322,6 +323,9 @@ var reasons = []Reason{
 	{ID: BadMessageID, Code: codes.InvalidArgument,
 		Title: "message is not named as one is",
 		Do:    "Send message_id as WriteToLog answered it, or the token of the message, with its key where the token was used with several."},
+	{ID: BadDelivered, Code: codes.InvalidArgument,
+		Title: "payload is no write of the namespace that the message goes to",
+		Do:    "Send the JSON or protobuf of the write request as docs/log.md has it, without namespace and token, or name another target."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

@@ -134,9 +134,11 @@ func (m *machine) message(ctx context.Context, r *consumers.Run) error {
 		return nil
 	}
 	id := wal.IDOf(rec.RoutingKey, rec.Token.Nonce)
-	v, err := r.Judge(ctx, 0, rec.RoutingKey, rec.Token, id, rec.RequestHash, rules.Window.Microseconds())
-	if err != nil || v != consumers.Fresh {
-		return err
+	if rec.Origin == "" { // else its place has told, and it keeps the token that it was written with
+		v, err := r.Judge(ctx, 0, rec.RoutingKey, rec.Token, id, rec.RequestHash, rules.Window.Microseconds())
+		if err != nil || v != consumers.Fresh {
+			return err
+		}
 	}
 	r.Changed()
 	r.Observe(rec.Token.GenerationTime)
@@ -153,10 +155,14 @@ func (m *machine) add(r *consumers.Run, body *Body, aims []Aim) {
 	}
 	r.Changed()
 	rec := &r.Record
-	m.outbox().Add(&Pending{
+	p := &Pending{
 		Offset: r.Entry.Offset, LogTime: r.LogTime, Due: body.Due(r.LogTime), Key: rec.RoutingKey, Keyless: Keyless(rec),
 		Token: rec.Token, Payload: body.Payload, Headers: body.Headers, Aims: aims,
-	})
+	}
+	if from, is := r.Source(); is {
+		p.Hops = from.Hops
+	}
+	m.outbox().Add(p)
 }
 
 // Sweep forgets the tokens that are out of the window, by log time, what ended before

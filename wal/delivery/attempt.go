@@ -20,6 +20,17 @@ type Attempt struct {
 	Payload []byte
 	Number  int // of the attempt, from 1
 	Time    time.Time
+	Source  wal.Source // of one to a namespace; Topic and After are the Forwarder's to set
+
+	key []byte // the record's routing key
+}
+
+// Forwarder brings the messages of one partition to another namespace of this installation. Used by one goroutine.
+type Forwarder interface {
+	// Forward appends messages that follow each other in the order of their places, and returns how many, from the first
+	// on, are in the log of the namespace. An error is of the next one: it and those behind it are sent again, unless it
+	// is a *PermanentError. Nothing is under way when it returns nil.
+	Forward(ctx context.Context, ms []*Attempt) (n int, err error)
 }
 
 // Receiver makes attempts at one target. Safe for concurrent use.

@@ -18,6 +18,9 @@
 // course, a cancel and a death, is decided by a record of its partition (Event): of a cancel and an attempt one is
 // first, since an attempt at a delayed message is written down, and synced, before it is made.
 //
+// Another namespace of this installation has each message once, in the order of the places of its partition, however
+// often it is sent: see wal.Source.
+//
 // # What it does not
 //
 // It does not look into payloads. Tokens are remembered for the namespace's window and no longer. What was delivered

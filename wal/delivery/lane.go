@@ -24,6 +24,9 @@ type LaneConfig struct {
 	Same     func(was any) bool
 	// Open opens the receiver.
 	Open func() (Receiver, error)
+	// Forward, in place of Open, is what brings the messages of a partition to another namespace of this installation,
+	// all of them in order: Concurrency, Breaker, and the ends of Retry are of no account.
+	Forward func(p wal.Partition) Forwarder
 }
 
 // unsettled is how many attempts may have ended and not be written down yet, for each that may be under way.
@@ -34,8 +37,6 @@ type lane struct {
 	s        *Sender
 	cfg      *LaneConfig
 	receiver Receiver
-	cancel   context.CancelFunc
-	ended    chan struct{}
 	wake     chan struct{} // has room for one
 
 	mu    sync.Mutex // guards what follows
@@ -62,7 +63,7 @@ type lanePart struct {
 }
 
 func newLane(s *Sender, cfg *LaneConfig, r Receiver) *lane {
-	l := &lane{s: s, cfg: cfg, receiver: r, ended: make(chan struct{}), wake: make(chan struct{}, 1), busy: make(map[string]bool), parts: make([]lanePart, s.cfg.Partitions)}
+	l := &lane{s: s, cfg: cfg, receiver: r, wake: make(chan struct{}, 1), busy: make(map[string]bool), parts: make([]lanePart, s.cfg.Partitions)}
 	for p := range l.parts {
 		l.parts[p].o, l.parts[p].flying = wal.NoOffset, make(map[wal.Offset]int64)
 	}
@@ -92,7 +93,6 @@ func (l *lane) lower(p wal.Partition, at int64) {
 // run looks for what is due until ctx is done, and returns when its attempts have ended. They go on until the sender is
 // stopped.
 func (l *lane) run(ctx context.Context) {
-	defer close(l.ended)
 	var work sync.WaitGroup
 	defer work.Wait()
 	timer := time.NewTimer(time.Hour)
@@ -323,12 +323,12 @@ func (l *lane) attempt(ctx context.Context, p wal.Partition, d *Delivery) {
 func (l *lane) deliver(ctx context.Context, p wal.Partition, d *Delivery, m *Pending) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
-	a := &Attempt{ID: l.s.cfg.ID(p, d.Offset), Token: m.Token, Headers: m.Headers, Payload: m.Payload, Number: d.Attempts + 1, Time: l.s.cfg.Now()}
-	if !m.Keyless {
-		a.Key = string(m.Key)
-	}
-	return l.receiver.Deliver(ctx, a)
+	return l.receiver.Deliver(ctx, l.s.attempt(p, d, m))
 }
+
+func (l *lane) config() *LaneConfig { return l.cfg }
+
+func (l *lane) close() error { return l.receiver.Close() }
 
 // LaneState is how a lane fares.
 type LaneState struct {
@@ -344,15 +344,21 @@ func (l *lane) state(ctx context.Context) LaneState {
 	l.mu.Lock()
 	st := LaneState{Target: l.cfg.Name, Running: l.running, Failed: l.failed, Error: l.last}
 	l.mu.Unlock()
-	now := l.s.cfg.Now()
-	for p := range wal.Partition(len(l.parts)) {
-		if !l.s.cfg.Ready(p) {
+	st.Overdue = l.s.overdue(ctx, l.cfg.Name)
+	return st
+}
+
+// overdue is how long the oldest message of a target that is due has been.
+func (s *Sender) overdue(ctx context.Context, target string) (most time.Duration) {
+	now := s.cfg.Now()
+	for p := range wal.Partition(s.cfg.Partitions) {
+		if !s.cfg.Ready(p) {
 			continue
 		}
-		ds, err := l.s.cfg.Outbox.Due(ctx, p, l.cfg.Name, 0, wal.NoOffset, 1)
+		ds, err := s.cfg.Outbox.Due(ctx, p, target, 0, wal.NoOffset, 1)
 		if err == nil && len(ds) > 0 {
-			st.Overdue = max(st.Overdue, now.Sub(time.UnixMicro(ds[0].Due)))
+			most = max(most, now.Sub(time.UnixMicro(ds[0].Due)))
 		}
 	}
-	return st
+	return most
 }

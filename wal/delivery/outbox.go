@@ -18,6 +18,7 @@ type Pending struct {
 	Payload []byte
 	Headers []Header
 	Aims    []Aim
+	Hops    int // through how many log namespaces it had come
 }
 
 // Delayed reports whether the message waits for its time. Such a one can be listed and cancelled.

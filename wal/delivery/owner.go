@@ -61,7 +61,7 @@ func (l *Local) Refused(ctx context.Context, p wal.Partition, from, to wal.Offse
 		}
 		for i := range ds {
 			switch ds[i].What {
-			case consumers.WasDuplicate, consumers.WasConflict, consumers.WasTooOld:
+			case consumers.WasDuplicate, consumers.WasConflict, consumers.WasTooOld, consumers.WasOutOfTurn:
 				f(o)
 				return nil
 			}

@@ -30,6 +30,10 @@ type SenderConfig struct {
 	// Decide appends what becomes of a message, and returns when it is applied.
 	Decide func(ctx context.Context, p wal.Partition, e *Event) error
 	Now    func() time.Time // the log's clock
+	// LogTime is the log time of the last record of a partition that is applied, microseconds since 1970.
+	LogTime func(p wal.Partition) int64
+	// Tick appends a record that does nothing, and returns when it is applied: log time is not below Now of before.
+	Tick func(ctx context.Context, p wal.Partition) error
 	// ID is that of a message, for receivers.
 	ID func(p wal.Partition, o wal.Offset) string
 	// Observe is told of each attempt: "delivered" with how long after its time, "retried" or "dead".
@@ -50,12 +54,30 @@ type Sender struct {
 	configuring sync.Mutex // held while lanes are begun and ended
 
 	mu    sync.Mutex // guards what follows
-	lanes map[string]*lane
+	lanes map[string]*begun
+}
+
+// carrier brings messages to one target.
+type carrier interface {
+	config() *LaneConfig
+	// run returns when ctx is done and nothing is under way.
+	run(ctx context.Context)
+	// lower says that deliveries may begin that are at a time or later.
+	lower(p wal.Partition, at int64)
+	state(ctx context.Context) LaneState
+	close() error
+}
+
+// begun is one that runs.
+type begun struct {
+	carrier
+	cancel context.CancelFunc
+	ended  chan struct{}
 }
 
 // NewSender returns a sender that has no targets yet. It is stopped by Close.
 func NewSender(cfg SenderConfig) *Sender {
-	s := &Sender{cfg: cfg, lanes: make(map[string]*lane)}
+	s := &Sender{cfg: cfg, lanes: make(map[string]*begun)}
 	s.run, s.stop = context.WithCancel(context.Background())
 	for p := range wal.Partition(cfg.Partitions) {
 		q := &settler{s: s, p: p, in: make(chan settling)}
@@ -77,7 +99,7 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 	stay := make(map[string]bool)
 	for _, c := range cfgs {
 		cur := s.lane(c.Name)
-		if cur != nil && c.Same(cur.cfg.Settings) {
+		if cur != nil && c.Same(cur.config().Settings) {
 			stay[c.Name] = true
 			continue
 		}
@@ -85,51 +107,80 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 		if s.run.Err() != nil {
 			return errors.Join(append(errs, wal.ErrClosed)...)
 		}
-		r, err := c.Open()
+		l, err := s.open(c)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("open target %s: %w", c.Name, err))
 			continue
 		}
 		stay[c.Name] = true
-		l := newLane(s, c, r)
-		var ctx context.Context
-		ctx, l.cancel = context.WithCancel(s.run)
-		s.mu.Lock()
-		s.lanes[c.Name] = l
-		s.mu.Unlock()
-		s.work.Go(func() { l.run(ctx) })
+		s.begin(l)
 	}
 	for _, l := range s.all() {
-		if !stay[l.cfg.Name] {
+		if !stay[l.config().Name] {
 			errs = append(errs, s.end(l))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s *Sender) lane(name string) *lane {
+func (s *Sender) open(c *LaneConfig) (carrier, error) {
+	if c.Forward != nil {
+		return newRelay(s, c), nil
+	}
+	r, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	return newLane(s, c, r), nil
+}
+
+func (s *Sender) begin(c carrier) {
+	l := &begun{carrier: c, ended: make(chan struct{})}
+	var ctx context.Context
+	ctx, l.cancel = context.WithCancel(s.run)
+	s.mu.Lock()
+	s.lanes[c.config().Name] = l
+	s.mu.Unlock()
+	s.work.Go(func() {
+		defer close(l.ended)
+		l.run(ctx)
+	})
+}
+
+// attempt is a message as a receiver gets it.
+func (s *Sender) attempt(p wal.Partition, d *Delivery, m *Pending) *Attempt {
+	a := &Attempt{
+		ID: s.cfg.ID(p, d.Offset), Token: m.Token, Headers: m.Headers, Payload: m.Payload, Number: d.Attempts + 1, Time: s.cfg.Now(), key: m.Key,
+	}
+	if !m.Keyless {
+		a.Key = string(m.Key)
+	}
+	return a
+}
+
+func (s *Sender) lane(name string) *begun {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lanes[name]
 }
 
-func (s *Sender) all() []*lane {
+func (s *Sender) all() []*begun {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.SortedFunc(maps.Values(s.lanes), func(a, b *lane) int { return strings.Compare(a.cfg.Name, b.cfg.Name) })
+	return slices.SortedFunc(maps.Values(s.lanes), func(a, b *begun) int { return strings.Compare(a.config().Name, b.config().Name) })
 }
 
 // end ends a lane when its attempts have ended. The caller holds configuring.
-func (s *Sender) end(l *lane) error {
+func (s *Sender) end(l *begun) error {
 	if l == nil {
 		return nil
 	}
 	s.mu.Lock()
-	delete(s.lanes, l.cfg.Name)
+	delete(s.lanes, l.config().Name)
 	s.mu.Unlock()
 	l.cancel()
 	<-l.ended
-	return l.receiver.Close()
+	return l.close()
 }
 
 // graceful is how long Close waits for attempts that are being made.
@@ -264,18 +315,25 @@ func (q *settler) settle(ctx context.Context, all []settling) {
 		outcomes[i] = all[i].o
 		begins = begins || all[i].o.What == Begins
 	}
-	var next []Delivery
-	ok := q.s.again(ctx, q.p, "settle", func() error {
-		return q.s.cfg.Do(ctx, q.p, func(ctx context.Context) (err error) {
-			next, err = q.s.cfg.Outbox.Settle(ctx, q.p, outcomes)
-			return err
-		})
-	})
-	if ok && begins { // a cancel must not find the mark lost after a crash
-		ok = q.s.again(ctx, q.p, "sync", q.s.cfg.Sync)
-	}
+	ok := q.s.write(ctx, q.p, outcomes, begins)
 	for i := range all {
 		all[i].done <- ok && !outcomes[i].Gone
 	}
-	q.s.Next(q.p, next)
+}
+
+// write writes outcomes down, durably where some attempts begin, and reports whether it could before ctx was done or
+// another process had the partition.
+func (s *Sender) write(ctx context.Context, p wal.Partition, outcomes []Outcome, begin bool) bool {
+	var next []Delivery
+	ok := s.again(ctx, p, "settle", func() error {
+		return s.cfg.Do(ctx, p, func(ctx context.Context) (err error) {
+			next, err = s.cfg.Outbox.Settle(ctx, p, outcomes)
+			return err
+		})
+	})
+	if ok && begin { // a cancel must not find the mark lost after a crash
+		ok = s.again(ctx, p, "sync", s.cfg.Sync)
+	}
+	s.Next(p, next)
+	return ok
 }

@@ -28,15 +28,19 @@ type sending struct {
 	sender  *delivery.Sender
 	step    atomic.Int64 // of the clock
 	applier sync.Mutex   // held as by the partition's goroutine
+	logTime atomic.Int64
+	ticks   atomic.Int64
 
 	mu      sync.Mutex
 	next    wal.Offset
 	running int
 	most    int
 	got     []attempt
+	places  []wal.SourcePlace // of a relay
 	dead    []string
 	deliver func(a *delivery.Attempt) error // nil: it is well
 	takes   time.Duration                   // of an attempt
+	relays  bool
 }
 
 type attempt struct {
@@ -75,7 +79,7 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &sending{t: t, store: store}
+		s := &sending{t: t, store: store, relays: lane.Forward != nil}
 		s.sender = delivery.NewSender(delivery.SenderConfig{
 			Outbox: store, Partitions: 1, Ready: func(wal.Partition) bool { return true }, Now: s.now, Logger: slog.New(slog.DiscardHandler),
 			Do: func(ctx context.Context, _ wal.Partition, f func(context.Context) error) error {
@@ -83,7 +87,12 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 				defer s.applier.Unlock()
 				return f(ctx)
 			},
-			Sync: store.DB.Sync,
+			Sync: store.DB.Sync, LogTime: func(wal.Partition) int64 { return s.logTime.Load() },
+			Tick: func(context.Context, wal.Partition) error {
+				s.ticks.Add(1)
+				s.logTime.Store(max(s.logTime.Load(), s.now().UnixMicro()))
+				return nil
+			},
 			Decide: func(_ context.Context, _ wal.Partition, e *delivery.Event) error {
 				s.batch(func(b delivery.Batch) {
 					if b.Kill(&delivery.Death{Offset: *e.Offset, Target: e.Target, At: e.At, Reason: e.Reason, Now: s.now().UnixMicro()}) != nil {
@@ -95,6 +104,9 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 			ID:      func(_ wal.Partition, o wal.Offset) string { return fmt.Sprint(o) },
 			Observe: func(string, string, time.Duration) {},
 		})
+		if lane.Forward != nil {
+			lane.Forward = func(wal.Partition) delivery.Forwarder { return s }
+		}
 		lane.Name, lane.Open = "x", func() (delivery.Receiver, error) { return s, nil }
 		lane.Same = func(any) bool { return true }
 		if lane.Timeout == 0 {
@@ -127,11 +139,12 @@ func (s *sending) batch(f func(b delivery.Batch)) {
 func (s *sending) add(key, body string, delay time.Duration) wal.Offset {
 	o := s.next
 	s.next++
-	now := s.now().UnixMicro()
+	s.logTime.Store(max(s.logTime.Load(), s.now().UnixMicro()))
+	now := s.logTime.Load()
 	s.batch(func(b delivery.Batch) {
 		b.Add(&delivery.Pending{
 			Offset: o, LogTime: now, Due: now + delay.Microseconds(), Key: []byte(key), Keyless: key == "", Payload: []byte(body),
-			Aims: []delivery.Aim{{Target: "x", Ordered: true}},
+			Aims: []delivery.Aim{{Target: "x", Ordered: !s.relays}},
 		})
 	})
 	return o

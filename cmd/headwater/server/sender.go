@@ -21,8 +21,9 @@ func (b *deliveryBackend) newSender() *delivery.Sender {
 	x := b.st.x
 	return delivery.NewSender(delivery.SenderConfig{
 		Outbox: b.pebble, Partitions: x.log.Info().Partitions,
-		Ready: func(p wal.Partition) bool { return x.ns.Ready() && x.holds(p) && x.serves(p) == b.st },
-		Do:    b.st.do, Sync: b.pebble.DB.Sync, Now: x.s.broker.Now, Logger: x.s.log.With("namespace", x.ns.Name),
+		Ready:   func(p wal.Partition) bool { return x.ns.Ready() && x.holds(p) && x.serves(p) == b.st },
+		LogTime: x.progress.LogTime, Tick: x.tick,
+		Do: b.st.do, Sync: b.pebble.DB.Sync, Now: x.s.broker.Now, Logger: x.s.log.With("namespace", x.ns.Name),
 		Decide: func(ctx context.Context, p wal.Partition, e *delivery.Event) error {
 			_, err := x.ns.Messages.Decide(ctx, p, e)
 			return err
@@ -85,12 +86,18 @@ func (x *space) lanes() (out []*delivery.LaneConfig) {
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		want := laneSettings{*t, d.Retry, d.Allow}
-		out = append(out, &delivery.LaneConfig{
+		l := &delivery.LaneConfig{
 			Name: t.Name, Timeout: t.Timeout, Concurrency: t.Concurrency, Rate: t.Rate, Breaker: breakAfter,
 			Retry:    delivery.Retry{Initial: d.Retry.Initial, Multiplier: d.Retry.Multiplier, Max: d.Retry.Max, Attempts: int(d.Retry.Attempts), Age: d.Retry.Age},
 			Settings: want, Same: func(was any) bool { return reflect.DeepEqual(was, want) },
 			Open: func() (delivery.Receiver, error) { return x.s.receiver(&want) },
-		})
+		}
+		if t.Namespace != "" {
+			l.Forward = func(wal.Partition) delivery.Forwarder {
+				return gateway.NewRelay(x.entry.Incarnation, func(ctx context.Context) (*gateway.Namespace, error) { return x.s.spaces.outlet(ctx, t.Namespace) })
+			}
+		}
+		out = append(out, l)
 	}
 	return out
 }

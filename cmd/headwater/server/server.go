@@ -156,6 +156,7 @@ type Server struct {
 	broker   wal.Broker
 	names    *namespace.Registry
 	spaces   *spaces
+	outlets  outlets
 	groups   *groups
 	gateways *gateways
 	taking   taking

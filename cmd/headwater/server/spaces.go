@@ -383,5 +383,6 @@ func (sp *spaces) close() error {
 		})
 	}
 	wg.Wait()
+	sp.s.outlets.close()
 	return errors.Join(errs...)
 }

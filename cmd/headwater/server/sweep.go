@@ -109,13 +109,29 @@ func (st *store) tick(ctx context.Context, p wal.Partition) error {
 	if err != nil || !due || x.log.LastEnd(p).End-1 > x.progress.Applied(p) {
 		return err
 	}
+	_, err = x.appendTick(ctx, p)
+	return err
+}
+
+// appendTick appends a record that does nothing but move log time on.
+func (x *space) appendTick(ctx context.Context, p wal.Partition) (wal.Offset, error) {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	rec := wal.AppendRecord(nil, &wal.Record{Kind: wal.KindBarrier})
-	if r := x.log.Append(ctx, wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]; r.Err != nil {
-		return fmt.Errorf("append a tick: %w", r.Err)
+	r := x.log.Append(ctx, wal.Sync, []wal.NewEntry{{Partition: p, Data: rec}})[0]
+	if r.Err != nil {
+		return wal.NoOffset, fmt.Errorf("append a tick: %w", r.Err)
 	}
-	return nil
+	return r.Offset, nil
+}
+
+// tick moves log time on to now, and returns when it is applied.
+func (x *space) tick(ctx context.Context, p wal.Partition) error {
+	o, err := x.appendTick(ctx, p)
+	if err != nil {
+		return err
+	}
+	return x.progress.Wait(ctx, p, o)
 }
 
 // keep syncs the stores, counts the namespace's tokens, and sheds writes while its

@@ -360,6 +360,9 @@ func (c *changes) redrive(o wal.Offset, target string, now int64, by string) *de
 	t.State, t.At, t.By = delivery.Waiting, now, by
 	d := deliveryOf(m, aimAt(m, target))
 	d.Delayed = false // an attempt was made: nothing cancels it
+	if !d.Ordered {
+		d.At = now + 1 // behind what has been delivered; see wal.SourcePlace
+	}
 	c.enqueue(d)
 	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
 	return t

@@ -12,15 +12,16 @@ import (
 
 // The fields of a message, the payload last: who does not need it stops there.
 const (
-	messageLogTime   = 1 // varint
-	messageDue       = 2 // varint
-	messageKey       = 3 // bytes
-	messageKeyless   = 4 // varint, 1
-	messageNonce     = 5 // bytes
-	messageGenerated = 6 // varint
-	messageAim       = 7 // repeated: see below
-	messageHeader    = 8 // repeated
-	messagePayload   = 9 // bytes
+	messageLogTime   = 1  // varint
+	messageDue       = 2  // varint
+	messageKey       = 3  // bytes
+	messageKeyless   = 4  // varint, 1
+	messageNonce     = 5  // bytes
+	messageGenerated = 6  // varint
+	messageAim       = 7  // repeated: see below
+	messageHeader    = 8  // repeated
+	messagePayload   = 9  // bytes
+	messageHops      = 10 // varint; before the headers
 )
 
 // The fields of what a message or its status has several of.
@@ -109,6 +110,7 @@ func appendMessage(dst []byte, m *delivery.Pending) []byte {
 		one = appendVarint(one, aimOrdered, flag(a.Ordered))
 		dst = appendBytes(dst, messageAim, one)
 	}
+	dst = appendVarint(dst, messageHops, int64(m.Hops))
 	for _, h := range m.Headers {
 		one = appendBytes(one[:0], headerName, h.Name)
 		one = appendBytes(one, headerValue, h.Value)
@@ -132,6 +134,8 @@ func decodeMessage(o wal.Offset, b []byte, whole bool) (*delivery.Pending, error
 			m.Keyless = n != 0
 		case messageNonce:
 			copy(m.Token.Nonce[:], v)
+		case messageHops:
+			m.Hops = int(n)
 		case messageGenerated:
 			m.Token.GenerationTime = n
 		case messageAim:

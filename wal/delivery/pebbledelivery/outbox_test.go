@@ -214,6 +214,9 @@ func (b *box) revive(rng *rand.Rand) {
 			b.t.Fatalf("%+v was not there to be redriven: %+v", *d, t)
 		}
 		d.At, d.Attempts, d.Marked, d.Delayed = d.Due, 0, false, false
+		if !d.Ordered {
+			d.At = b.log + 1
+		}
 		b.waits[d.Target] = append(b.waits[d.Target], d)
 	})
 	b.batch(func(w delivery.Batch) {
