@@ -137,7 +137,7 @@ func (m *Marks) tell(ctx context.Context, p wal.Partition, d *consumers.Decision
 			Epoch: m.epoch(p), From: from, To: end, LogTime: d.State.LogTime, MaxTime: d.State.MaxTime, Gone: m.local.Gone(p), Step: d.State.Step,
 			Applied: min(wal.Offset(m.applied[p].Load()), from-1), Life: life, Letters: d.Letters, Parked: d.Parked, Rows: rows[:n],
 		}
-		if end == d.To { // those of a part of the records are not known: who repeats it learns them
+		if mark.Sources = m.book.Standing(p).Sources; end == d.To { // else who repeats the records learns what came by them
 			mark.Sources = d.State.Sources
 		}
 		if err := m.say(ctx, p, &mark); err != nil {

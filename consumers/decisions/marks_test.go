@@ -297,8 +297,67 @@ func TestLargeRowsStandInSeveralMarks(t *testing.T) {
 	}
 }
 
+// TestMarksTellWhatHasComeFromOtherLogs up to where they go, and of a batch that stands in several marks with the last.
+func TestMarksTellWhatHasComeFromOtherLogs(t *testing.T) {
+	t.Parallel()
+	ctx, l := t.Context(), decisions(t)
+	o := newOwner(t, l, "home")
+	if _, _, err := o.claim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	come := func(at int64) consumers.Sources {
+		return consumers.Sources("").With(wal.Incarnation{1}, 2, wal.SourcePlace{At: at, Offset: 3})
+	}
+	rows := make([]consumers.ExceptionRow, 9)
+	for i := range rows {
+		rows[i] = consumers.ExceptionRow{Offset: wal.Offset(1 + i), Row: bytes.Repeat([]byte("x"), 1<<20)}
+	}
+	for _, d := range []*consumers.Decisions{
+		{From: 0, To: 0, State: consumers.State{Applied: 0, Sources: come(5)}}, {From: 1, To: 9, State: consumers.State{Applied: 9, Sources: come(9)}, Rows: rows},
+	} {
+		if err := o.marks.Decide(ctx, 0, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := newOwner(t, l, "next")
+	if _, _, err := next.claim(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d, err := next.marks.Decided(ctx, 0)
+	if err != nil || d.To != 9 || d.Sources != come(9) {
+		t.Errorf("decided is %+v, %v", d, err)
+	}
+	s, parts := newStanding(), 0
+	rd, err := l.Read(ctx, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	for s.To < 9 {
+		entries, err := rd.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range entries {
+			m, _, err := s.take(&entries[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m == nil {
+				continue
+			}
+			if parts++; m.Sources != come(5) && m.To < 9 {
+				t.Errorf("the mark up to record %d has other sources than those of before", m.To)
+			}
+		}
+	}
+	if parts < 3 {
+		t.Errorf("there are %d marks", parts)
+	}
+}
+
 func FuzzDecodeMark(f *testing.F) {
-	m := Mark{Epoch: 3, From: 10, To: 12, LogTime: 5, MaxTime: 6, Gone: 7, Step: 1, Applied: 9, Letters: 10, Parked: 4, Life: "l", Rows: []consumers.ExceptionRow{{Offset: 11, Row: []byte("row")}}}
+	m := Mark{Epoch: 3, From: 10, To: 12, LogTime: 5, MaxTime: 6, Gone: 7, Step: 1, Applied: 9, Letters: 10, Parked: 4, Life: "l", Sources: consumers.Sources("").With(wal.Incarnation{1}, 2, wal.SourcePlace{At: 3}), Rows: []consumers.ExceptionRow{{Offset: 11, Row: []byte("row")}}}
 	f.Add(m.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMark(b)

@@ -235,3 +235,58 @@ func TestMessagesReachANamespaceOfAnotherWorker(t *testing.T) {
 	delivered()
 	counted("the store of the log was lost")
 }
+
+// TestEngineCassandraARelayedMessageCountsOnce though every worker is lost with its directory, the partitions of the
+// counters move to others that have the marks alone, and the log delivers all that it has again.
+func TestEngineCassandraARelayedMessageCountsOnce(t *testing.T) {
+	c := newSpread(t)
+	c.abstractions = []string{"counter"}
+	c.add(t, t.TempDir())
+	c.abstractions = []string{"log"}
+	c.add(t, t.TempDir())
+	document(t, c.gateway, spreadCounters)
+	document(t, c.gateway, relayDoc("orders", "", "likes=likes"))
+	var ids []string
+	sent := 0
+	add := func(n int) {
+		t.Helper()
+		for range n {
+			sent++
+			body := fmt.Sprintf(`{"counter":"c%d","delta":"1"}`, sent%5)
+			ids = append(ids, write(t, c.gateway, "orders", fmt.Sprint(sent%7), body, "Headwater-Target", "likes"))
+		}
+		for _, id := range ids {
+			until(t, "delivered", func() bool { return stateOf(t, c.gateway, "orders", id) == "DELIVERED" })
+		}
+	}
+	counted := func(what string) {
+		t.Helper()
+		sum := 0
+		for i := range 5 {
+			r := c.ask(t, "Counter.GetCount", fmt.Sprintf(`{"namespace":"likes","counter":"c%d","accuracy":"ACCURATE"}`, i))
+			if r == nil {
+				return
+			}
+			n, _ := strconv.Atoi(r.field(t, "count.value").(string))
+			sum += n
+		}
+		if sum != sent {
+			t.Errorf("%s: %d messages were counted as %d", what, sent, sum)
+		}
+	}
+	add(40)
+	counted("at first")
+	for round := range 2 {
+		c.stop(t, 2*round, (*Server).Close)
+		c.abstractions = []string{"counter"}
+		c.add(t, t.TempDir())
+		counted("the counters are another worker's")
+		c.stop(t, 2*round+1, (*Server).Close)
+		c.abstractions = []string{"log"}
+		c.add(t, t.TempDir())
+		is(t, "release", release(t, c.gateway, "orders", ""))
+		until(t, "the next home", func() bool { return stateOf(t, c.gateway, "orders", ids[0]) == "DELIVERED" })
+		add(20)
+		counted("the log has delivered all of it again")
+	}
+}
