@@ -26,13 +26,14 @@ type DeliveryConfig struct {
 	Allow    AllowConfig   `json:"allow,omitzero"`
 }
 
-// TargetConfig is one place where messages go: HTTP or Namespace.
+// TargetConfig is one place where messages go: HTTP, Namespace or Kafka.
 type TargetConfig struct {
 	Name string     `json:"name"`
 	HTTP HTTPTarget `json:"http,omitzero"`
 	// Namespace is one of this installation. It gets the messages in order, each once, however long that takes: Ordered
 	// and Concurrency are of no account.
-	Namespace string `json:"namespace,omitempty"`
+	Namespace string      `json:"namespace,omitempty"`
+	Kafka     KafkaTarget `json:"kafka,omitzero"`
 	// Ordered: the messages of a key one after the other.
 	Ordered bool `json:"ordered,omitempty"`
 	// Default: messages that name no target go there too.
@@ -41,6 +42,16 @@ type TargetConfig struct {
 	Concurrency int           `json:"concurrency"`
 	Rate        int           `json:"rate,omitempty"` // attempts a second, of a namespace messages; 0: no limit
 }
+
+// KafkaTarget is a topic of a cluster of the process configuration. It gets the messages in order.
+type KafkaTarget struct {
+	Cluster string `json:"cluster"`
+	Topic   string `json:"topic"`
+}
+
+// InOrder reports whether the target gets all messages of a partition one after the other, whatever Ordered and
+// Concurrency say.
+func (t *TargetConfig) InOrder() bool { return t.Namespace != "" || t.Kafka != KafkaTarget{} }
 
 // HTTPTarget is an HTTP endpoint.
 type HTTPTarget struct {
@@ -84,7 +95,6 @@ type rawTarget struct {
 	TargetConfig
 	onDead            string
 	concurrency, rate int64
-	kafka             struct{ cluster, topic string }
 	grpc              struct{ address, method, secret string }
 }
 
@@ -111,7 +121,7 @@ func deliverySchema(r *rawDelivery) reader {
 					field{"secret", text(&t.HTTP.Secret, 1, 64)},
 				)},
 				field{"namespace", text(&t.Namespace, 1, 48)},
-				field{"kafka", mapping(field{"cluster", text(&t.kafka.cluster, 1, 64)}, field{"topic", text(&t.kafka.topic, 1, 249)})},
+				field{"kafka", mapping(field{"cluster", text(&t.Kafka.Cluster, 1, 64)}, field{"topic", text(&t.Kafka.Topic, 1, 249)})},
 				field{"grpc", mapping(
 					field{"address", text(&t.grpc.address, 1, 256)}, field{"method", text(&t.grpc.method, 1, 256)}, field{"secret", text(&t.grpc.secret, 1, 64)},
 				)},
@@ -147,8 +157,8 @@ func (r *raw) finishDelivery() {
 	for i := range r.delivery.targets {
 		t := &r.delivery.targets[i]
 		t.Concurrency, t.Rate = int(t.concurrency), int(t.rate)
-		if t.Namespace != "" {
-			t.Concurrency, t.Ordered = 0, false // it is in order, and of any concurrency
+		if t.InOrder() {
+			t.Concurrency, t.Ordered = 0, false
 		}
 		d.Targets = append(d.Targets, t.TargetConfig)
 	}
@@ -184,24 +194,56 @@ func (w *walker) validateDelivery(c *Config, r *rawDelivery, secrets map[string]
 			w.at(path+".name", "", "there is a target %s already; give each a name of its own", t.Name)
 		}
 		names[t.Name] = true
-		for _, other := range []string{"kafka", "grpc"} {
-			if w.sets(path + "." + other) {
-				w.at(path+"."+other, "", "a target of this kind is not in this build; it has http and namespace")
-			}
+		if w.sets(path + ".grpc") {
+			w.at(path+".grpc", "", "a target of this kind is not in this build; it has http, namespace and kafka")
 		}
 		if t.onDead == "park" {
 			w.at(path+".on_dead", "continue", "park is not in this build; a message that is given up becomes a dead letter, and its key goes on")
 		}
-		switch http, ns := w.sets(path+".http"), w.sets(path+".namespace"); {
-		case http && ns:
-			w.at(path+".namespace", "", "stands beside http; a target is one place: make it two targets")
-		case http:
-			w.validateHTTP(path+".http", &t.HTTP, &r.allow, secrets)
-		case ns:
-			w.validateRelay(path, t, c.Name, namespaces)
-		case !w.sets(path+".kafka") && !w.sets(path+".grpc") && !w.reported(path):
-			w.at(path, "", "has no place to go to; give it http: { url: ... } or namespace: NAME")
+		var kinds []string
+		for _, kind := range []string{"http", "namespace", "kafka", "grpc"} {
+			if w.sets(path + "." + kind) {
+				kinds = append(kinds, kind)
+			}
 		}
+		switch {
+		case len(kinds) > 1:
+			w.at(path+"."+kinds[1], "", "stands beside %s; a target is one place: make it two targets", kinds[0])
+		case len(kinds) == 0 && !w.reported(path):
+			w.at(path, "", "has no place to go to; give it http: { url: ... }, namespace: NAME or kafka: { cluster: ..., topic: ... }")
+		case len(kinds) == 0, kinds[0] == "grpc":
+		case kinds[0] == "http":
+			w.validateHTTP(path+".http", &t.HTTP, &r.allow, secrets)
+		case kinds[0] == "namespace":
+			w.validateRelay(path, t, c.Name, namespaces)
+		default:
+			w.validateKafka(path+".kafka", &t.Kafka)
+		}
+	}
+}
+
+// kafkaTopicRE is what Kafka takes for a topic's name, but for "." and "..".
+var kafkaTopicRE = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+func (w *walker) validateKafka(path string, t *KafkaTarget) {
+	switch {
+	case w.reported(path + ".topic"):
+	case t.Topic == "":
+		w.at(path, "", "has no topic")
+	case !kafkaTopicRE.MatchString(t.Topic) || t.Topic == "." || t.Topic == "..":
+		w.at(path+".topic", "", "%s is not a topic's name; it takes 1 to 249 letters, digits, \".\", \"_\" and \"-\"", quote(t.Topic))
+	case w.ownTopics != "" && strings.HasPrefix(t.Topic, w.ownTopics+"."):
+		w.at(path+".topic", "", "%s is the name of one of this installation's own topics, which only it writes; deliver to the namespace, with namespace: NAME", quote(t.Topic))
+	}
+	switch kind, known := w.clusters[t.Cluster]; {
+	case w.reported(path + ".cluster"):
+	case t.Cluster == "":
+		w.at(path, "", "has no cluster; it takes the name of one of the process's configuration")
+	case w.clusters == nil, known && kind == "kafka":
+	case known:
+		w.at(path+".cluster", "", "cluster %s is of type %s, and not kafka", quote(t.Cluster), kind)
+	default:
+		w.at(path+".cluster", "", "this server is configured with no cluster %s; give it in clusters of the process's configuration: clusters: { %s: { type: kafka, brokers: [...] } }", quote(t.Cluster), t.Cluster)
 	}
 }
 
@@ -280,9 +322,15 @@ func (d *DeliveryConfig) settings() (ss []setting) {
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		p := "delivery.targets." + t.Name // a name stands for its place in the list; see Marshal
-		if t.Namespace != "" {
+		if t.InOrder() {
+			if t.Namespace != "" {
+				ss = append(ss, setting{path: p + ".namespace", value: t.Namespace, words: true})
+			} else {
+				ss = append(ss,
+					setting{path: p + ".kafka.cluster", value: t.Kafka.Cluster, words: true}, setting{path: p + ".kafka.topic", value: t.Kafka.Topic, words: true},
+				)
+			}
 			ss = append(ss,
-				setting{path: p + ".namespace", value: t.Namespace, words: true},
 				setting{path: p + ".default", value: strconv.FormatBool(t.Default)},
 				setting{path: p + ".timeout", value: formatDuration(t.Timeout)},
 				setting{path: p + ".rate", value: strconv.Itoa(t.Rate)},
@@ -330,8 +378,15 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 		m, h := &yaml.Node{Kind: yaml.MappingNode}, &yaml.Node{Kind: yaml.MappingNode}
 		list.Content = append(list.Content, m)
 		add(m, "name", str(t.Name))
-		if t.Namespace != "" {
-			add(m, "namespace", str(t.Namespace))
+		if t.InOrder() {
+			if t.Namespace != "" {
+				add(m, "namespace", str(t.Namespace))
+			} else {
+				k := &yaml.Node{Kind: yaml.MappingNode}
+				add(k, "cluster", str(t.Kafka.Cluster))
+				add(k, "topic", str(t.Kafka.Topic))
+				add(m, "kafka", k)
+			}
 			add(m, "default", scalarNode(strconv.FormatBool(t.Default)))
 			add(m, "timeout", scalarNode(formatDuration(t.Timeout)))
 			add(m, "rate", scalarNode(strconv.Itoa(t.Rate)))

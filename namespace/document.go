@@ -27,6 +27,8 @@ type Defaults struct {
 	// Clusters are those that the process is configured with: name to type, as in main:
 	// clickhouse. Nil: not known, any is let pass.
 	Clusters map[string]string
+	// TopicPrefix is what the names of this installation's own topics begin with, and a dot. "": not known.
+	TopicPrefix string
 	// Secrets are the names of those that the process is configured with. Nil: not known, any
 	// is let pass.
 	Secrets map[string]bool
@@ -92,7 +94,7 @@ func Parse(doc string, def Defaults) (*Document, error) {
 	}
 	documentSchema(r)(w, root, "")
 	r.finish()
-	w.clusters = def.Clusters
+	w.clusters, w.ownTopics = def.Clusters, def.TopicPrefix
 	w.validate(d)
 	w.validateDelivery(d.Config, &r.delivery, def.Secrets)
 	if err := w.err(); err != nil {

@@ -25,6 +25,8 @@ type walker struct {
 	problems []Problem
 	lines    map[string]int    // path -> line, of everything that the document sets
 	clusters map[string]string // see Defaults
+	// ownTopics is Defaults.TopicPrefix.
+	ownTopics string
 }
 
 func (w *walker) problem(line int, path, suggestion, format string, args ...any) {

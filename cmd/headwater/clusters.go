@@ -12,14 +12,14 @@ import (
 var (
 	clusterName     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
 	clusterSettings = map[string]string{
-		"type": "", "url": "", "username": "", "password_file": "", "hosts": "", "keyspace": "", "replication": "", "consistency": "", "tls": "",
+		"type": "", "url": "", "username": "", "password_file": "", "hosts": "", "keyspace": "", "replication": "", "consistency": "", "tls": "", "brokers": "", "sasl": "",
 	}
 )
 
 // clusterList reads the setting clusters: servers by name.
 func (c *configFile) clusterList(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		c.wrong(n, "clusters: expected clusters, each as `name: { type: clickhouse, url: ... }` or `name: { type: cassandra, hosts: [...], keyspace: ... }`")
+		c.wrong(n, "clusters: expected clusters, each as `name: { type: clickhouse, url: ... }`, `name: { type: cassandra, hosts: [...], keyspace: ... }` or `name: { type: kafka, brokers: [...] }`")
 		return
 	}
 	c.clusters = make(map[string]server.Cluster)
@@ -49,6 +49,10 @@ func (c *configFile) cluster(name string, n *yaml.Node) (cl server.Cluster) {
 		switch key {
 		case "hosts":
 			cl.Hosts = c.names(prefix+".hosts", v)
+		case "brokers":
+			cl.Brokers = c.names(prefix+".brokers", v)
+		case "sasl":
+			c.sasl(prefix+".sasl", v, &cl.SASL)
 		case "replication":
 			cl.Replication = c.copies(prefix+".replication", v)
 		case "tls":

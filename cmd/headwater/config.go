@@ -160,7 +160,7 @@ func (c *configFile) log(n *yaml.Node) {
 		case "tls":
 			c.kafka.TLS = c.tls("log.tls", v)
 		case "sasl":
-			c.sasl(v)
+			c.sasl("log.sasl", v, &c.kafka)
 		case "brokers":
 			c.list("log.brokers", flag, v, func(s string) string { return s })
 		default:

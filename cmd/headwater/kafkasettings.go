@@ -9,7 +9,7 @@ import (
 	"github.com/headwater-db/headwater/cmd/headwater/server"
 )
 
-// The settings of tls and log.sasl, which only a file has.
+// The settings of tls and sasl, which only a file has.
 var (
 	tlsSettings  = map[string]string{"ca_file": "", "cert_file": "", "key_file": "", "server_name": ""}
 	saslSettings = map[string]string{"mechanism": "", "username": "", "password_file": ""}
@@ -27,17 +27,16 @@ func (c *configFile) tls(prefix string, n *yaml.Node) *server.TLSFiles {
 	return f
 }
 
-// sasl reads log.sasl.
-func (c *configFile) sasl(n *yaml.Node) {
-	k := &c.kafka
-	c.mapping(n, "log.sasl.", saslSettings, func(key, _ string, v *yaml.Node) {
-		c.text("log.sasl."+key, v, map[string]*string{"mechanism": &k.Mechanism, "username": &k.Username, "password_file": &k.PasswordFile}[key])
+// sasl reads a setting sasl into k.
+func (c *configFile) sasl(prefix string, n *yaml.Node, k *server.KafkaSecurity) {
+	c.mapping(n, prefix+".", saslSettings, func(key, _ string, v *yaml.Node) {
+		c.text(prefix+"."+key, v, map[string]*string{"mechanism": &k.Mechanism, "username": &k.Username, "password_file": &k.PasswordFile}[key])
 	})
 	switch {
 	case !slices.Contains(server.SASLMechanisms, k.Mechanism):
-		c.wrong(n, "log.sasl.mechanism: %.64q is none of %s", k.Mechanism, strings.Join(server.SASLMechanisms, ", "))
+		c.wrong(n, "%s.mechanism: %.64q is none of %s", prefix, k.Mechanism, strings.Join(server.SASLMechanisms, ", "))
 	case k.Username == "" || k.PasswordFile == "":
-		c.wrong(n, "log.sasl: username and password_file are needed")
+		c.wrong(n, "%s: username and password_file are needed", prefix)
 	}
 }
 

@@ -67,6 +67,9 @@ func schemaCommand(use, short string, do func(ctx context.Context, out io.Writer
 			}
 			var errs []error
 			for _, name := range slices.Sorted(maps.Keys(clusters)) {
+				if cl := clusters[name]; !cl.HasTables() {
+					continue
+				}
 				errs = append(errs, withCluster(name, clusters[name], func(cl server.Connection) error {
 					return do(c.Context(), c.OutOrStdout(), name, cl)
 				}))

@@ -25,12 +25,19 @@ type Attempt struct {
 	key []byte // the record's routing key
 }
 
-// Forwarder brings the messages of one partition to another namespace of this installation. Used by one goroutine.
+// Forwarder brings the messages of one partition to another log, many at once. Used by one goroutine.
 type Forwarder interface {
 	// Forward appends messages that follow each other in the order of their places, and returns how many, from the first
-	// on, are in the log of the namespace. An error is of the next one: it and those behind it are sent again, unless it
-	// is a *PermanentError. Nothing is under way when it returns nil.
+	// on, are in the other log. An error is of the next one: it and those behind it are sent again, unless it
+	// is a *PermanentError, whose message alone is given up.
 	Forward(ctx context.Context, ms []*Attempt) (n int, err error)
+}
+
+// Forwarders are those of one target.
+type Forwarders interface {
+	Forwarder(p wal.Partition) Forwarder
+	// Close gives up what is kept between attempts. None is under way.
+	Close() error
 }
 
 // Receiver makes attempts at one target. Safe for concurrent use.

@@ -24,9 +24,9 @@ type LaneConfig struct {
 	Same     func(was any) bool
 	// Open opens the receiver.
 	Open func() (Receiver, error)
-	// Forward, in place of Open, is what brings the messages of a partition to another namespace of this installation,
-	// all of them in order: Concurrency, Breaker, and the ends of Retry are of no account.
-	Forward func(p wal.Partition) Forwarder
+	// Relay, in place of Open, opens what brings the messages of a partition to another log, all of them in order:
+	// Concurrency and Breaker are of no account, and one that fails holds those behind it.
+	Relay func() (Forwarders, error)
 }
 
 // unsettled is how many attempts may have ended and not be written down yet, for each that may be under way.

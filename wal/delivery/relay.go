@@ -19,13 +19,14 @@ const (
 	relayBytes    = 4 << 20
 )
 
-// relay brings messages to another namespace: those of a partition in the order of their places, each once, however
-// often they are sent; see wal.Source. So one that cannot be appended holds those behind it, for as long as it
-// takes. It goes by the log time of the partition, and not by a clock: a message of a later place never comes to be
+// relay brings messages to another log: those of a partition in the order of their places. Where that is a namespace's,
+// each is there once, however often it is sent; see wal.Source. So one that cannot be appended holds those behind it, for
+// as long as it takes, or Retry says. It goes by the log time of the partition, and not by a clock: a message of a later place never comes to be
 // before one that was sent.
 type relay struct {
 	s     *Sender
 	cfg   *LaneConfig
+	to    Forwarders
 	parts []relayPart
 
 	mu      sync.Mutex // guards what follows
@@ -35,7 +36,7 @@ type relay struct {
 	rated   time.Time // when the next messages may be brought by the rate
 }
 
-// relayPart is one partition of a relay. Its place and to belong to its goroutine.
+// relayPart is one partition of a relay. All but low belongs to its goroutine.
 type relayPart struct {
 	to   Forwarder
 	wake chan struct{} // has room for one
@@ -44,13 +45,15 @@ type relayPart struct {
 	o   wal.Offset
 	mu  sync.Mutex // guards low
 	low int64      // 0: nowhere
+	// failed is how many attempts in a row have, at the message that is stood at.
+	failed int
 }
 
 // errElsewhere: the partition is not delivered here any more.
 var errElsewhere = errors.New("another process delivers the partition")
 
-func newRelay(s *Sender, cfg *LaneConfig) *relay {
-	l := &relay{s: s, cfg: cfg, parts: make([]relayPart, s.cfg.Partitions)}
+func newRelay(s *Sender, cfg *LaneConfig, to Forwarders) *relay {
+	l := &relay{s: s, cfg: cfg, to: to, parts: make([]relayPart, s.cfg.Partitions)}
 	for p := range l.parts {
 		l.parts[p].o, l.parts[p].wake = wal.NoOffset, make(chan struct{}, 1)
 	}
@@ -84,10 +87,9 @@ func (l *relay) run(ctx context.Context) {
 
 func (l *relay) runPart(ctx context.Context, p wal.Partition) {
 	q := &l.parts[p]
-	q.to = l.cfg.Forward(p)
+	q.to = l.to.Forwarder(p)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	failed := 0
 	for {
 		select {
 		case <-q.wake:
@@ -101,12 +103,12 @@ func (l *relay) runPart(ctx context.Context, p wal.Partition) {
 			wait, err = l.round(ctx, p)
 		}
 		if err == nil || ctx.Err() != nil {
-			failed = 0
+			q.failed = 0
 		} else {
-			failed++
-			wait = l.cfg.Retry.pause(failed)
+			q.failed++
+			wait = l.cfg.Retry.pause(q.failed)
 		}
-		l.fared(err, failed)
+		l.fared(err, q.failed)
 		timer.Reset(wait)
 	}
 }
@@ -218,14 +220,17 @@ func (l *relay) bring(ctx context.Context, p wal.Partition, ds []Delivery) error
 		return fmt.Errorf("write down what came of %d messages: %w", n, cmp.Or(context.Cause(ctx), errElsewhere))
 	}
 	done := n
-	if _, permanent := errors.AsType[*PermanentError](err); permanent {
+	if n > 0 {
+		l.parts[p].failed = 0
+	}
+	if giveUp := l.ends(p, of, n, err, now); giveUp != "" {
 		l.s.cfg.Observe(l.cfg.Name, "dead", 0)
 		d := of[n]
-		e := &Event{What: EventDead, Offset: &d.Offset, Key: ms[n].key, Target: d.Target, At: d.At, Reason: clipError(err.Error())}
+		e := &Event{What: EventDead, Offset: &d.Offset, Key: ms[n].key, Target: d.Target, At: d.At, Reason: clipError(giveUp)}
 		if !l.s.dead(ctx, p, e) {
 			return err
 		}
-		done, err = n+1, nil
+		done, err, l.parts[p].failed = n+1, nil, 0
 	}
 	if q := &l.parts[p]; done > 0 {
 		q.at, q.o = of[done-1].At, of[done-1].Offset
@@ -234,6 +239,17 @@ func (l *relay) bring(ctx context.Context, p wal.Partition, ds []Delivery) error
 		l.s.cfg.Observe(l.cfg.Name, "retried", 0)
 	}
 	return err
+}
+
+// ends is why no more attempts are made at message n of of, which failed for err; "": they are.
+func (l *relay) ends(p wal.Partition, of []*Delivery, n int, err error, now time.Time) string {
+	if err == nil {
+		return ""
+	}
+	d := *of[n]
+	d.Attempts = l.parts[p].failed
+	_, giveUp := l.cfg.Retry.after(&d, err, now)
+	return giveUp
 }
 
 // forward hands messages over, up to the first that must not go on.
@@ -291,4 +307,4 @@ func (l *relay) state(ctx context.Context) LaneState {
 	return LaneState{Target: l.cfg.Name, Running: l.running, Failed: l.failed, Error: l.last, Overdue: overdue}
 }
 
-func (l *relay) close() error { return nil }
+func (l *relay) close() error { return l.to.Close() }

@@ -32,10 +32,13 @@ func (s *sending) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, e
 
 // relaying has inBubble make a relay.
 func relaying(retry delivery.Retry) delivery.LaneConfig {
-	return delivery.LaneConfig{Retry: retry, Forward: func(wal.Partition) delivery.Forwarder { return nil }}
+	return delivery.LaneConfig{Retry: retry, Relay: func() (delivery.Forwarders, error) { return nil, nil }}
 }
 
-var halfASecond = delivery.Retry{Initial: 500 * time.Millisecond, Multiplier: 1, Max: 500 * time.Millisecond, Attempts: 3, Age: time.Second}
+// Forwarder implements delivery.Forwarders.
+func (s *sending) Forwarder(wal.Partition) delivery.Forwarder { return s }
+
+var halfASecond = delivery.Retry{Initial: 500 * time.Millisecond, Multiplier: 1, Max: 500 * time.Millisecond}
 
 // TestARelayKeepsTheOrderOfPlaces, and is never early, whatever the clock and the delays do: a message never comes behind
 // one of a later place, even where it was written when the clock had been set back.
@@ -161,6 +164,32 @@ func TestARelayKeepsItsRate(t *testing.T) {
 		synctest.Wait()
 		if s.waits() != 0 {
 			t.Errorf("%d messages wait", s.waits())
+		}
+	})
+}
+
+// TestARelayGivesAMessageUp after as many attempts as it is told to make, and begins to count at the next one.
+func TestARelayGivesAMessageUp(t *testing.T) {
+	retry := halfASecond
+	retry.Attempts = 3
+	inBubble(t, relaying(retry), func(s *sending) {
+		s.deliver = func(a *delivery.Attempt) error {
+			if b := string(a.Payload); b == "1" || b == "2" {
+				return errors.New("not this one")
+			}
+			return nil
+		}
+		for i := range 5 {
+			s.add("a", fmt.Sprint(i), 0)
+		}
+		<-time.After(time.Minute)
+		synctest.Wait()
+		var bodies []string
+		for _, a := range s.attempts() {
+			bodies = append(bodies, a.body)
+		}
+		if got := fmt.Sprint(bodies); s.waits() != 0 || len(s.dead) != 2 || got != "[0 1 1 1 2 2 2 3 4]" {
+			t.Errorf("%d messages wait, dead are %v, attempts were made at %s", s.waits(), s.dead, got)
 		}
 	})
 }

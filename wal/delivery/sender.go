@@ -124,8 +124,12 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 }
 
 func (s *Sender) open(c *LaneConfig) (carrier, error) {
-	if c.Forward != nil {
-		return newRelay(s, c), nil
+	if c.Relay != nil {
+		to, err := c.Relay()
+		if err != nil {
+			return nil, err
+		}
+		return newRelay(s, c, to), nil
 	}
 	r, err := c.Open()
 	if err != nil {

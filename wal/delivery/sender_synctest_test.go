@@ -79,7 +79,7 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &sending{t: t, store: store, relays: lane.Forward != nil}
+		s := &sending{t: t, store: store, relays: lane.Relay != nil}
 		s.sender = delivery.NewSender(delivery.SenderConfig{
 			Outbox: store, Partitions: 1, Ready: func(wal.Partition) bool { return true }, Now: s.now, Logger: slog.New(slog.DiscardHandler),
 			Do: func(ctx context.Context, _ wal.Partition, f func(context.Context) error) error {
@@ -104,8 +104,8 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 			ID:      func(_ wal.Partition, o wal.Offset) string { return fmt.Sprint(o) },
 			Observe: func(string, string, time.Duration) {},
 		})
-		if lane.Forward != nil {
-			lane.Forward = func(wal.Partition) delivery.Forwarder { return s }
+		if lane.Relay != nil {
+			lane.Relay = func() (delivery.Forwarders, error) { return s, nil }
 		}
 		lane.Name, lane.Open = "x", func() (delivery.Receiver, error) { return s, nil }
 		lane.Same = func(any) bool { return true }

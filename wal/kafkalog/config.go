@@ -19,6 +19,9 @@ const maxMessageBytes = 8<<20 + 128<<10
 // minQueueBytes lets one largest record wait behind another.
 const minQueueBytes = 16 << 20
 
+// DefaultTopicPrefix is what the names of topics begin with, and a dot, unless it is set.
+const DefaultTopicPrefix = "headwater"
+
 // Config says how to reach a cluster and what its topics must promise.
 type Config struct {
 	// Brokers are seed addresses, host:port. At least one.
@@ -74,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("configure kafka log: no broker address")
 	}
 	if c.TopicPrefix == "" {
-		c.TopicPrefix = "headwater"
+		c.TopicPrefix = DefaultTopicPrefix
 	}
 	if c.ClientID == "" {
 		c.ClientID = "headwater"

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headwater-db/headwater/consumers/cassandrastore"
@@ -27,14 +28,15 @@ import (
 const (
 	cassandraType  = "cassandra"
 	clickhouseType = "clickhouse"
+	kafkaType      = "kafka" // of no store: messages are delivered there
 )
 
-// ClusterTypes are the types of Cluster.
-var ClusterTypes = []string{cassandraType, clickhouseType}
+// storeTypes are those of clusters that stores are on.
+var storeTypes = []string{cassandraType, clickhouseType}
 
-// Cluster is a server beside this one that stores may be on.
+// Cluster is a server beside this one that stores may be on, or messages go to.
 type Cluster struct {
-	Type                   string // one of ClusterTypes
+	Type                   string // cassandra, clickhouse or kafka
 	Username, PasswordFile string
 	// Of ClickHouse; see clickhousestore.ClusterConfig.
 	URL string
@@ -43,8 +45,14 @@ type Cluster struct {
 	Keyspace    string
 	Replication map[string]int
 	Consistency string
-	TLS         *TLSFiles // nil: in the clear
+	// Of Kafka.
+	Brokers []string
+	SASL    KafkaSecurity // its Mechanism, Username and PasswordFile
+	TLS     *TLSFiles     // nil: in the clear
 }
+
+// HasTables reports whether stores are on the cluster: it has a schema then, and a Connection.
+func (c *Cluster) HasTables() bool { return slices.Contains(storeTypes, c.Type) }
 
 // Connection is the connections of a cluster.
 type Connection interface {
@@ -63,26 +71,60 @@ type Connection interface {
 func (c *Cluster) Check(name string) error {
 	switch c.Type {
 	case "":
-		return fmt.Errorf("type: is missing; it takes cassandra or clickhouse")
+		return fmt.Errorf("type: is missing; it takes cassandra, clickhouse or kafka")
+	case kafkaType:
+		return c.checkKafka()
 	case clickhouseType:
 		switch {
 		case c.URL == "":
 			return errors.New("url: is missing, as in http://clickhouse:8123/headwater or clickhouse://clickhouse:9000/headwater")
-		case len(c.Hosts) > 0 || c.Keyspace != "" || c.Replication != nil || c.Consistency != "" || c.TLS != nil:
+		case c.ofCassandra() || c.TLS != nil:
 			return errors.New("hosts, keyspace, replication, consistency and tls are of cassandra; a clickhouse has a url")
+		case c.ofKafka():
+			return errOfKafka
 		}
 		if err := clickhousestore.ParseURL(c.URL); err != nil {
 			return fmt.Errorf("url: %w", err)
 		}
 		return nil
 	case cassandraType:
-		if c.URL != "" {
+		switch {
+		case c.URL != "":
 			return errors.New("url: is of clickhouse; a cassandra has hosts and a keyspace")
+		case c.ofKafka():
+			return errOfKafka
 		}
 		cfg := c.cassandra(name)
 		return cfg.Check()
 	}
-	return fmt.Errorf("type: %.64q is not known; it takes cassandra or clickhouse", c.Type)
+	return fmt.Errorf("type: %.64q is not known; it takes cassandra, clickhouse or kafka", c.Type)
+}
+
+var errOfKafka = errors.New("brokers and sasl are of kafka")
+
+func (c *Cluster) ofKafka() bool { return len(c.Brokers) > 0 || c.SASL != KafkaSecurity{} }
+
+func (c *Cluster) ofCassandra() bool {
+	return len(c.Hosts) > 0 || c.Keyspace != "" || c.Replication != nil || c.Consistency != ""
+}
+
+func (c *Cluster) checkKafka() error {
+	switch {
+	case len(c.Brokers) == 0:
+		return errors.New("brokers: is missing, as in [kafka-1:9092, kafka-2:9092]")
+	case c.ofCassandra() || c.URL != "":
+		return errors.New("hosts, keyspace, replication and consistency are of cassandra, url of clickhouse; a kafka has brokers")
+	case c.Username != "" || c.PasswordFile != "":
+		return errors.New("username and password_file of a kafka stand in sasl")
+	}
+	return nil
+}
+
+// kafkaOpts are those of every connection to the brokers of a Kafka.
+func (c *Cluster) kafkaOpts() ([]kgo.Opt, error) {
+	k := c.SASL
+	k.TLS = c.TLS
+	return k.opts()
 }
 
 func (c *Cluster) cassandra(name string) cassandrastore.ClusterConfig {
@@ -129,7 +171,7 @@ func clusterOf[T Connection](s *Server, name string) (c T, err error) {
 }
 
 // isRemote reports whether a store has its data on another server.
-func isRemote(c namespace.StoreConfig) bool { return slices.Contains(ClusterTypes, c.Type) }
+func isRemote(c namespace.StoreConfig) bool { return slices.Contains(storeTypes, c.Type) }
 
 // remotePrimary reports whether what a namespace answers from is on another server: its
 // outage must not keep writes out.
@@ -140,6 +182,9 @@ func remotePrimary(c *namespace.Config) bool { return isRemote(storeConfig(c, c.
 func (s *Server) openClusters(undo *[]func() error) error {
 	s.clusters = make(map[string]Connection)
 	for name, c := range s.cfg.Clusters {
+		if !c.HasTables() {
+			continue
+		}
 		cl, err := c.Connect(name, s.cfg.Role == Dev, s.log)
 		if err != nil {
 			return err

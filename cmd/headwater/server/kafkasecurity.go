@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// KafkaSecurity is how the brokers of a log are talked to. The zero value is in the clear, and as nobody.
+// KafkaSecurity is how brokers are talked to. The zero value is in the clear, and as nobody.
 type KafkaSecurity struct {
 	TLS *TLSFiles // nil: in the clear
 	// Mechanism is one of SASLMechanisms; empty: none. The password is read from its file at each
@@ -29,7 +29,7 @@ func (k *KafkaSecurity) opts() (opts []kgo.Opt, err error) {
 	if k.TLS != nil {
 		cfg, err := k.TLS.config()
 		if err != nil {
-			return nil, fmt.Errorf("log.tls: %w", err)
+			return nil, fmt.Errorf("tls: %w", err)
 		}
 		opts = append(opts, kgo.DialTLSConfig(cfg))
 	}
@@ -37,7 +37,7 @@ func (k *KafkaSecurity) opts() (opts []kgo.Opt, err error) {
 		return opts, nil
 	}
 	if _, err := k.password(); err != nil {
-		return nil, fmt.Errorf("log.sasl: %w", err)
+		return nil, fmt.Errorf("sasl: %w", err)
 	}
 	var m sasl.Mechanism
 	switch k.Mechanism {
@@ -51,7 +51,7 @@ func (k *KafkaSecurity) opts() (opts []kgo.Opt, err error) {
 	case "SCRAM-SHA-512":
 		m = scram.Sha512(k.scram)
 	default:
-		return nil, fmt.Errorf("log.sasl.mechanism: %.64q is none of %s", k.Mechanism, strings.Join(SASLMechanisms, ", "))
+		return nil, fmt.Errorf("sasl.mechanism: %.64q is none of %s", k.Mechanism, strings.Join(SASLMechanisms, ", "))
 	}
 	return append(opts, kgo.SASL(m)), nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
 	"github.com/headwater-db/headwater/wal/delivery/deliveryhttp"
+	"github.com/headwater-db/headwater/wal/delivery/deliverykafka"
+	"github.com/headwater-db/headwater/wal/kafkalog"
 )
 
 // newSender makes what brings the messages of the store to their targets. It has none before run.
@@ -92,14 +95,54 @@ func (x *space) lanes() (out []*delivery.LaneConfig) {
 			Settings: want, Same: func(was any) bool { return reflect.DeepEqual(was, want) },
 			Open: func() (delivery.Receiver, error) { return x.s.receiver(&want) },
 		}
-		if t.Namespace != "" {
-			l.Forward = func(wal.Partition) delivery.Forwarder {
-				return gateway.NewRelay(x.entry.Incarnation, func(ctx context.Context) (*gateway.Namespace, error) { return x.s.spaces.outlet(ctx, t.Namespace) })
-			}
+		switch {
+		case t.Namespace != "": // it is waited for as long as it takes: what is given up would be missing there
+			l.Retry.Attempts, l.Retry.Age = 0, 0
+			l.Relay = func() (delivery.Forwarders, error) { return &relays{x, t.Namespace}, nil }
+		case t.Kafka.Topic != "":
+			l.Relay = func() (delivery.Forwarders, error) { return x.s.kafkaTopic(&want) }
 		}
 		out = append(out, l)
 	}
 	return out
+}
+
+// relays bring messages to a namespace.
+type relays struct {
+	x  *space
+	to string
+}
+
+// Forwarder implements delivery.Forwarders.
+func (r *relays) Forwarder(wal.Partition) delivery.Forwarder {
+	return gateway.NewRelay(r.x.entry.Incarnation, func(ctx context.Context) (*gateway.Namespace, error) {
+		return r.x.s.spaces.outlet(ctx, r.to)
+	})
+}
+
+// Close implements delivery.Forwarders.
+func (r *relays) Close() error { return nil }
+
+// kafkaTopic opens the topic of a target.
+func (s *Server) kafkaTopic(of *laneSettings) (delivery.Forwarders, error) {
+	k := &of.target.Kafka
+	c, ok := s.cfg.Clusters[k.Cluster]
+	if !ok || c.Type != kafkaType {
+		return nil, fmt.Errorf("cluster %s of type kafka: %w", k.Cluster, errNoCluster)
+	}
+	opts, err := c.kafkaOpts()
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", k.Cluster, err)
+	}
+	return deliverykafka.Open(deliverykafka.Config{Brokers: c.Brokers, Opts: opts, Topic: k.Topic})
+}
+
+// ownTopics is what the names of the topics of a log on Kafka begin with.
+func (s *Server) ownTopics() string {
+	if !s.shared() {
+		return ""
+	}
+	return cmp.Or(s.cfg.TopicPrefix, kafkalog.DefaultTopicPrefix)
 }
 
 // laneSettings is all that a lane is made of.

@@ -322,7 +322,7 @@ func (s *Server) openLog(ctx context.Context, undo *[]func() error) (err error) 
 	}
 	*undo = append(*undo, s.broker.Close)
 	s.names, err = namespace.Open(ctx, namespace.Options{
-		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions, Clusters: s.clusterTypes(), Secrets: s.secretNames()},
+		Broker: s.broker, Logger: s.log, TopicPrefix: s.cfg.TopicPrefix, Defaults: namespace.Defaults{Partitions: partitions, Clusters: s.clusterTypes(), Secrets: s.secretNames(), TopicPrefix: s.ownTopics()},
 	})
 	if err != nil {
 		return fmt.Errorf("open the namespace registry: %w", err)
@@ -348,7 +348,7 @@ func (s *Server) openBroker(ctx context.Context) (wal.Broker, error) {
 	}
 	opts, err := s.cfg.Kafka.opts()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("log.%w", err)
 	}
 	b, err := kafkalog.Open(ctx, kafkalog.Config{
 		Brokers: s.cfg.KafkaBrokers, Opts: opts, TopicPrefix: s.cfg.TopicPrefix, ReplicationFactor: s.cfg.ReplicationFactor, AllowUnsafe: s.cfg.AllowUnsafe,
