@@ -18,20 +18,22 @@ import (
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
 
-// batcher lets concurrent puts to a namespace share requests. The first put is
+// batcher lets concurrent writes to a namespace share requests, puts or messages. The first is
 // sent at once; what comes while it is under way goes out together when its
-// answer is there: the larger a request, the more puts share one fsync. A second
+// answer is there: the larger a request, the more writes share one fsync. A second
 // request at the same time is begun only when a whole one is waiting, or when
 // the first takes longer than patience, so that one that hangs does not hold up
-// the others. A put that has to be tried again comes back by itself, with its
+// the others. A write that has to be tried again comes back by itself, with its
 // token. What waits is bounded by the callers, each of which waits for its one
-// put.
-type batcher struct {
+// write. R is what answers one.
+type batcher[R any] struct {
 	c        *Client
 	inFlight int
+	// exchange sends a request and returns what answers each write of it.
+	exchange func(ctx context.Context, s *sending[R]) []replied[R]
 
-	mu      sync.Mutex // guards what follows, and taken and left of puts
-	queue   []*pendingPut
+	mu      sync.Mutex // guards what follows, and taken and left of writes
+	queue   []*pending[R]
 	queued  int // bytes
 	senders int
 	late    int // senders whose requests have taken longer than patience
@@ -43,47 +45,48 @@ const maxBatchItems = 50_000
 // patience is a few times what a request takes whose fsync is slow.
 const patience = 10 * time.Millisecond
 
-// batchKey tells batchers apart. A conditional put is answered when it is
+// batchKey tells batchers apart. A conditional put is replied when it is
 // applied, and must not make others wait for that.
 type batchKey struct {
 	namespace   string
 	conditional bool
 }
 
-// pendingPut is one put in one attempt.
-type pendingPut struct {
+// pending is one write in one attempt.
+type pending[R any] struct {
 	frame []byte
 	items int
-	done  chan putAnswer // takes one answer without blocking
-	taken *sending       // nil while it waits
-	left  bool           // its caller has gone
+	done  chan replied[R] // takes one without blocking
+	taken *sending[R]     // nil while it waits
+	left  bool            // its caller has gone
 }
 
-type putAnswer struct {
-	res *headwaterv1.PutItemsResponse
+type replied[R any] struct {
+	res R
 	err *Error
 }
 
-// sending is one request of several puts.
-type sending struct {
-	puts    []*pendingPut
+// sending is one request of several writes.
+type sending[R any] struct {
+	head    []byte // what the request has before them
+	all     []*pending[R]
 	waiting int  // callers, guarded by batcher.mu
 	late    bool // guarded by batcher.mu
 	done    bool // guarded by batcher.mu
 	cancel  context.CancelFunc
 }
 
-func (c *Client) batcher(k batchKey) *batcher {
+func (c *Client) batcher(k batchKey) *batcher[*headwaterv1.PutItemsResponse] {
 	if b, ok := c.batchers.Load(k); ok {
-		return b.(*batcher)
+		return b.(*batcher[*headwaterv1.PutItemsResponse])
 	}
-	b, _ := c.batchers.LoadOrStore(k, &batcher{c: c, inFlight: c.cfg.BatchInFlight})
-	return b.(*batcher)
+	b, _ := c.batchers.LoadOrStore(k, &batcher[*headwaterv1.PutItemsResponse]{c: c, inFlight: c.cfg.BatchInFlight, exchange: c.exchangePuts})
+	return b.(*batcher[*headwaterv1.PutItemsResponse])
 }
 
-// put sends one frame, together with others, and waits for its answer.
-func (b *batcher) put(ctx context.Context, frame []byte, items int) (*headwaterv1.PutItemsResponse, *Error) {
-	p := &pendingPut{frame: frame, items: items, done: make(chan putAnswer, 1)}
+// write sends one frame, together with others, and waits for its answer.
+func (b *batcher[R]) write(ctx context.Context, frame []byte, items int) (none R, _ *Error) {
+	p := &pending[R]{frame: frame, items: items, done: make(chan replied[R], 1)}
 	b.mu.Lock()
 	b.queue = append(b.queue, p)
 	b.queued += len(frame)
@@ -91,7 +94,7 @@ func (b *batcher) put(ctx context.Context, frame []byte, items int) (*headwaterv
 		if !b.startLocked() && b.senders == 0 {
 			b.queue, b.queued = b.queue[:len(b.queue)-1], b.queued-len(frame)
 			b.mu.Unlock()
-			return nil, closedError(NotApplied)
+			return none, closedError(NotApplied)
 		}
 	}
 	b.mu.Unlock()
@@ -110,12 +113,12 @@ func (b *batcher) put(ctx context.Context, frame []byte, items int) (*headwaterv
 			}
 			e.Outcome = a.err.Outcome
 		}
-		return nil, e
+		return none, e
 	}
 }
 
 // startLocked starts a sender, unless there are enough or the client is closed.
-func (b *batcher) startLocked() bool {
+func (b *batcher[R]) startLocked() bool {
 	if b.senders >= b.inFlight || !b.c.begin() {
 		return false
 	}
@@ -126,7 +129,7 @@ func (b *batcher) startLocked() bool {
 
 // hurry starts a sender for what waits behind a request that takes long, and has
 // what comes later not wait for it.
-func (b *batcher) hurry(s *sending) {
+func (b *batcher[R]) hurry(s *sending[R]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.done {
@@ -139,7 +142,7 @@ func (b *batcher) hurry(s *sending) {
 	}
 }
 
-func (b *batcher) ended(s *sending) {
+func (b *batcher[R]) ended(s *sending[R]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.done = true
@@ -150,7 +153,7 @@ func (b *batcher) ended(s *sending) {
 
 // leave takes a caller away. Its put is not sent when it was still waiting. last:
 // it was the last that its request had, which is cancelled.
-func (b *batcher) leave(p *pendingPut) (o Outcome, last bool) {
+func (b *batcher[R]) leave(p *pending[R]) (o Outcome, last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p.left = true
@@ -165,7 +168,7 @@ func (b *batcher) leave(p *pendingPut) (o Outcome, last bool) {
 }
 
 // send sends requests until nothing waits.
-func (b *batcher) send() {
+func (b *batcher[R]) send() {
 	defer b.c.tasks.Done()
 	for {
 		ctx, cancel := context.WithTimeout(b.c.run, b.c.cfg.AttemptTimeout)
@@ -184,21 +187,21 @@ func (b *batcher) send() {
 
 // take takes what waits, up to the bounds of a request. nil: nothing does, and
 // the sender has to end.
-func (b *batcher) take(cancel context.CancelFunc) *sending {
+func (b *batcher[R]) take(cancel context.CancelFunc) *sending[R] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := &sending{cancel: cancel}
+	s := &sending[R]{cancel: cancel}
 	size, items, n := 0, 0, 0
 	for _, p := range b.queue {
 		if !p.left {
-			if len(s.puts) == b.c.cfg.BatchItems ||
-				len(s.puts) > 0 && (size+len(p.frame) > b.c.cfg.BatchBytes || items+p.items > maxBatchItems) {
+			if len(s.all) == b.c.cfg.BatchItems ||
+				len(s.all) > 0 && (size+len(p.frame) > b.c.cfg.BatchBytes || items+p.items > maxBatchItems) {
 				break
 			}
 			size += len(p.frame)
 			items += p.items
 			p.taken = s
-			s.puts = append(s.puts, p)
+			s.all = append(s.all, p)
 		}
 		n++
 		b.queued -= len(p.frame)
@@ -206,52 +209,77 @@ func (b *batcher) take(cancel context.CancelFunc) *sending {
 	rest := copy(b.queue, b.queue[n:])
 	clear(b.queue[rest:])
 	b.queue = b.queue[:rest]
-	if len(s.puts) == 0 {
+	if len(s.all) == 0 {
 		b.senders--
 		return nil
 	}
-	s.waiting = len(s.puts)
+	s.waiting = len(s.all)
 	return s
 }
 
 // do sends one request and hands out its answers.
-func (b *batcher) do(ctx context.Context, s *sending) {
-	res := &headwaterv1.BatchPutItemsResponse{}
-	var p peer.Peer
-	err := b.c.conn.Invoke(ctx, headwaterv1.KeyValueService_BatchPutItems_FullMethodName, s, res, grpc.ForceCodecV2(frames{}), grpc.Peer(&p))
-	if err == nil && len(res.GetResponses()) != len(s.puts) {
-		err = corrupt(fmt.Sprintf("the server gave %d answers to %d puts", len(res.GetResponses()), len(s.puts)), nil)
-	}
-	for i, put := range s.puts {
-		if err != nil {
-			put.done <- putAnswer{err: b.c.failure(err, true, p.Addr != nil)}
-			continue
-		}
-		put.done <- answerOf(res.GetResponses()[i])
+func (b *batcher[R]) do(ctx context.Context, s *sending[R]) {
+	for i, a := range b.exchange(ctx, s) {
+		s.all[i].done <- a
 	}
 }
 
-func answerOf(m *headwaterv1.BatchPutItemsResult) putAnswer {
+// invoke sends a request of several writes. sent is false when no connection took it.
+func (c *Client) invoke(ctx context.Context, method string, s framed, res proto.Message) (sent bool, err error) {
+	var p peer.Peer
+	err = c.conn.Invoke(ctx, method, s, res, grpc.ForceCodecV2(frames{}), grpc.Peer(&p))
+	return p.Addr != nil, err
+}
+
+// failed is an answer of the same error to each write.
+func (s *sending[R]) failed(e *Error) []replied[R] {
+	out := make([]replied[R], len(s.all))
+	for i := range out {
+		out[i].err = e
+	}
+	return out
+}
+
+// exchangePuts sends puts.
+func (c *Client) exchangePuts(ctx context.Context, s *sending[*headwaterv1.PutItemsResponse]) []replied[*headwaterv1.PutItemsResponse] {
+	res := &headwaterv1.BatchPutItemsResponse{}
+	sent, err := c.invoke(ctx, headwaterv1.KeyValueService_BatchPutItems_FullMethodName, s, res)
+	if err == nil && len(res.GetResponses()) != len(s.all) {
+		err = corrupt(fmt.Sprintf("the server gave %d answers to %d puts", len(res.GetResponses()), len(s.all)), nil)
+	}
+	if err != nil {
+		return s.failed(c.failure(err, true, sent))
+	}
+	out := make([]replied[*headwaterv1.PutItemsResponse], len(s.all))
+	for i, r := range res.GetResponses() {
+		out[i] = answerOf(r)
+	}
+	return out
+}
+
+func answerOf(m *headwaterv1.BatchPutItemsResult) (a replied[*headwaterv1.PutItemsResponse]) {
 	switch r := m.GetResult().(type) {
 	case *headwaterv1.BatchPutItemsResult_Response:
-		return putAnswer{res: r.Response}
+		a.res = r.Response
 	case *headwaterv1.BatchPutItemsResult_Error:
-		return putAnswer{err: fromItem(r.Error)}
+		a.err = fromItem(r.Error)
+	default:
+		a.err = &Error{Code: codes.Internal, Message: "the server gave no answer to a put", Outcome: Unknown}
 	}
-	return putAnswer{err: &Error{Code: codes.Internal, Message: "the server gave no answer to a put", Outcome: Unknown}}
+	return a
 }
 
-// frame encodes a put as an element of BatchPutItemsRequest, so that a request
-// is the frames of its puts behind one another, and a put that is tried again is
+// frame encodes a write as an element of a request, of the field's number, so that a request
+// is the frames of its writes behind one another, and one that is tried again is
 // not encoded again. Nothing of req is kept.
-func frame(req *headwaterv1.PutItemsRequest) ([]byte, error) {
+func frame(field protowire.Number, req proto.Message) ([]byte, error) {
 	size := proto.Size(req)
 	b := make([]byte, 0, size+1+protowire.SizeVarint(uint64(size)))
-	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = protowire.AppendTag(b, field, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, req)
 	if err != nil {
-		return nil, fmt.Errorf("encode put: %w", err)
+		return nil, fmt.Errorf("encode a write: %w", err)
 	}
 	return b, nil
 }
@@ -261,21 +289,27 @@ type frames struct{}
 
 var protoCodec = encoding.GetCodecV2(encproto.Name)
 
+// framed is such a request: it gives its parts to f, in order.
+type framed interface{ parts(f func(b []byte)) }
+
+func (s *sending[R]) parts(f func(b []byte)) {
+	f(s.head)
+	for _, p := range s.all {
+		f(p.frame)
+	}
+}
+
 func (frames) Marshal(v any) (mem.BufferSlice, error) {
-	s, ok := v.(*sending)
+	s, ok := v.(framed)
 	if !ok {
 		return nil, fmt.Errorf("encode batch: it is a %T", v)
 	}
 	size := 0
-	for _, p := range s.puts {
-		size += len(p.frame)
-	}
+	s.parts(func(b []byte) { size += len(b) })
 	pool := mem.DefaultBufferPool()
 	buf := pool.Get(size)
 	n := 0
-	for _, p := range s.puts {
-		n += copy((*buf)[n:], p.frame)
-	}
+	s.parts(func(b []byte) { n += copy((*buf)[n:], b) })
 	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
 }
 

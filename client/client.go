@@ -138,7 +138,8 @@ type Client struct {
 	// adding counts the senders of adds, which Close lets end by themselves.
 	adding sync.WaitGroup
 
-	batchers     sync.Map // of batchKey to *batcher
+	batchers     sync.Map // of batchKey to *batcher, of puts
+	logBatchers  sync.Map // of namespace to *batcher, of messages
 	adders       sync.Map // of namespace to *adder
 	sessions     sync.Map // of namespace to *session
 	sessionCount atomic.Int64

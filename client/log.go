@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 )
 
@@ -32,7 +33,8 @@ func (c *Client) Log(namespace string) *Log { return &Log{c: c, namespace: names
 func (l *Log) Namespace() string { return l.namespace }
 
 // Write appends a message. Messages of one key stay in order, those of an empty
-// key go anywhere. Durable on return as WriteResult.Durability says.
+// key go anywhere. Durable on return as WriteResult.Durability says. Messages that several goroutines write
+// at once share requests; see Config.BatchInFlight.
 func (l *Log) Write(ctx context.Context, key string, payload []byte) (WriteResult, error) {
 	return l.WriteToken(ctx, key, payload, Token{})
 }
@@ -60,19 +62,7 @@ type NewMessage struct {
 // WriteMessage is Write of a message with all that it may have.
 func (l *Log) WriteMessage(ctx context.Context, m NewMessage) (WriteResult, error) {
 	token := l.c.complete(m.Token)
-	req := &headwaterv1.WriteToLogRequest{
-		Namespace: l.namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle(),
-	}
-	var res *headwaterv1.WriteToLogResponse
-	err := l.c.call(ctx, writesOnce, token, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
-		if res, err = l.c.log.WriteToLog(ctx, req, opts...); err != nil {
-			return err
-		}
-		if e := notDurable(res); e != nil {
-			return e
-		}
-		return nil
-	})
+	res, err := l.write(ctx, &m, token)
 	if err != nil {
 		return WriteResult{}, err
 	}
@@ -102,7 +92,11 @@ func notDurable(res *headwaterv1.WriteToLogResponse) *Error {
 	case headwaterv1.WriteToLogResponse_SUCCEEDED:
 		return nil
 	case headwaterv1.WriteToLogResponse_FAILED:
-		return &Error{Code: codes.Unavailable, Reason: res.GetReason(), Message: res.GetMessage(), Outcome: NotApplied}
+		e := &Error{Code: codes.Unavailable, Reason: res.GetReason(), Message: res.GetMessage(), Outcome: NotApplied}
+		if r, ok := apierrors.Lookup(e.Reason); ok {
+			e.Code = r.Code
+		}
+		return e
 	default:
 		return &Error{Code: codes.Unavailable, Message: res.GetMessage(), Outcome: Unknown}
 	}

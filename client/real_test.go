@@ -390,7 +390,7 @@ func TestExpiredItemsAreGone(t *testing.T) {
 
 func TestLogWritesOnceAndTailFollows(t *testing.T) {
 	t.Parallel()
-	option, lost := lossy(2, "WriteToLog")
+	option, lost := lossy(2, "WriteToLogBatch")
 	_, c := clienttest.NewServer(t, clienttest.Config{Client: client.Config{DialOptions: []grpc.DialOption{option}, RetryInitial: time.Millisecond}})
 	log := c.Log("demo-log")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -444,6 +444,69 @@ func TestLogWritesOnceAndTailFollows(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("after cancel: %v", err)
 		}
+	}
+}
+
+// TestMessagesOfManyGoroutinesShareRequests, and one that is refused refuses no other.
+func TestMessagesOfManyGoroutinesShareRequests(t *testing.T) {
+	t.Parallel()
+	var requests atomic.Int64
+	option := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if strings.Contains(method, "WriteToLog") {
+			requests.Add(1)
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	})
+	_, c := clienttest.NewServer(t, clienttest.Config{Client: client.Config{DialOptions: []grpc.DialOption{option}}})
+	log := c.Log("demo-log")
+	if _, err := log.WriteToken(t.Context(), "key-1", []byte("first"), client.Token{Key: "once"}); err != nil {
+		t.Fatal(err)
+	}
+	const writers, each = 64, 20
+	var work sync.WaitGroup
+	for w := range writers {
+		work.Go(func() {
+			for i := range each {
+				m := client.NewMessage{Key: fmt.Sprint("key-", w), Payload: fmt.Append(nil, i)}
+				reason := ""
+				switch {
+				case w == 0 && i%5 == 0:
+					m.Headers, reason = map[string]string{"a b": "c"}, "HW-1050"
+				case w == 1 && i%5 == 0: // another one has it
+					m.Token, reason = client.Token{Key: "once"}, "HW-1201"
+				}
+				r, err := log.WriteMessage(t.Context(), m)
+				e, _ := errors.AsType[*client.Error](err)
+				switch {
+				case reason == "" && (err != nil || r.MessageID == "" || r.Position == ""):
+					t.Errorf("message %d of %d: %+v, %v", i, w, r, err)
+				case reason != "" && (e == nil || e.Reason != reason || e.Outcome != client.NotApplied || strings.Contains(e.Message, "message 0")):
+					t.Errorf("message %d of %d: %v, want %s", i, w, err, reason)
+				}
+			}
+		})
+	}
+	work.Wait()
+	last, n := make(map[string]int), 0
+	for m, err := range log.Tail(t.Context(), client.TailOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Payload) == "first" {
+			continue
+		}
+		var i int
+		if _, err := fmt.Sscan(string(m.Payload), &i); err != nil || i < last[m.Key] {
+			t.Errorf("message %s of %s comes behind %d", m.Payload, m.Key, last[m.Key])
+		}
+		last[m.Key] = i
+		n++
+	}
+	if want := writers*each - 8; n != want {
+		t.Errorf("the log has %d messages, want %d", n, want)
+	}
+	if got := requests.Load(); got > writers*each/2 {
+		t.Errorf("%d messages took %d requests", writers*each, got)
 	}
 }
 

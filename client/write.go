@@ -67,7 +67,7 @@ func (k *KV) put(ctx context.Context, req *headwaterv1.PutItemsRequest, token To
 		})
 		return res, err
 	}
-	f, err := frame(req)
+	f, err := frame(1, req)
 	if err != nil {
 		return nil, invalid(apierrors.BadUTF8, err.Error())
 	}
@@ -79,7 +79,7 @@ func (k *KV) put(ctx context.Context, req *headwaterv1.PutItemsRequest, token To
 			e.Outcome = NotApplied
 			return nil, a.fail(e)
 		}
-		res, e := b.put(ctx, f, len(req.Items))
+		res, e := b.write(ctx, f, len(req.Items))
 		if e == nil {
 			return res, nil
 		}

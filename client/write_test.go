@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwater-db/headwater/api/apierrors"
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/gateway"
 )
 
@@ -348,11 +349,11 @@ func TestABatchHasNoMoreItemsThanTheServerTakes(t *testing.T) {
 	b := c.batcher(batchKey{"ns", false})
 	b.senders = 1
 	for range 60 {
-		b.queue = append(b.queue, &pendingPut{frame: make([]byte, 100), items: 1000})
+		b.queue = append(b.queue, &pending[*headwaterv1.PutItemsResponse]{frame: make([]byte, 100), items: 1000})
 	}
 	for _, want := range []int{50, 10} {
-		if s := b.take(func() {}); len(s.puts) != want {
-			t.Errorf("a request has %d puts, not %d", len(s.puts), want)
+		if s := b.take(func() {}); len(s.all) != want {
+			t.Errorf("a request has %d puts, not %d", len(s.all), want)
 		}
 	}
 	if maxBatchItems > gateway.MaxBatchItems {

@@ -77,9 +77,8 @@ be run again.`,
 			if when.given() {
 				return usagef("--target, --delay, --deliver-at: messages from standard input have their own")
 			}
-			return s.load("messages written", true, func(n int, b []byte) (func() (func() error, error), error) {
-				return logLine(s, log, *token, n, b)
-			})
+			l := &logLoad{s: s, log: log, token: *token}
+			return l.run()
 		}
 		payload, err := s.decode("PAYLOAD", a[2])
 		if err != nil {
@@ -112,37 +111,6 @@ func headersOf(all []string) (map[string]string, error) {
 		m[name] = value
 	}
 	return m, nil
-}
-
-func logLine(s *session, log *client.Log, token string, n int, b []byte) (func() (func() error, error), error) {
-	var l payloadLine
-	if err := unmarshal(b, &l); err != nil {
-		return nil, err
-	}
-	payload, err := s.bytesOf("payload", l.Payload, l.PayloadBase64)
-	if err != nil {
-		return nil, err
-	}
-	m := client.NewMessage{Key: l.Key, Payload: payload, Headers: l.Headers, Targets: l.Targets, Token: lineToken(s, token, n)}
-	if l.Delay != "" {
-		if m.Delay, err = time.ParseDuration(l.Delay); err != nil {
-			return nil, usagef("delay %q: write it as in 90s or 24h", l.Delay)
-		}
-	}
-	if l.DeliverAt != nil {
-		m.DeliverAt = *l.DeliverAt
-	}
-	return func() (func() error, error) {
-		r, err := log.WriteMessage(s.ctx, m)
-		return func() error {
-			if !s.json {
-				return nil
-			}
-			w := writeLineOf(&r)
-			w.Key = &l.Key
-			return s.line(w)
-		}, err
-	}, nil
 }
 
 func logTailCommand() *cobra.Command {
