@@ -37,7 +37,9 @@ type TargetConfig struct {
 	// Ordered: the messages of a key one after the other.
 	Ordered bool `json:"ordered,omitempty"`
 	// Default: messages that name no target go there too.
-	Default     bool          `json:"default,omitempty"`
+	Default bool `json:"default,omitempty"`
+	// Parks: a key whose message is given up waits until that is redriven or dropped. Of one that is Ordered.
+	Parks       bool          `json:"parks,omitempty"`
 	Timeout     time.Duration `json:"timeout"` // of an attempt
 	Concurrency int           `json:"concurrency"`
 	Rate        int           `json:"rate,omitempty"` // attempts a second, of a namespace messages; 0: no limit
@@ -52,6 +54,14 @@ type KafkaTarget struct {
 // InOrder reports whether the target gets all messages of a partition one after the other, whatever Ordered and
 // Concurrency say.
 func (t *TargetConfig) InOrder() bool { return t.Namespace != "" || t.Kafka != KafkaTarget{} }
+
+// deadWord is what on_dead says.
+func (t *TargetConfig) deadWord() string {
+	if t.Parks {
+		return parkWord
+	}
+	return onDeadWords[0]
+}
 
 // HTTPTarget is an HTTP endpoint.
 type HTTPTarget struct {
@@ -98,7 +108,9 @@ type rawTarget struct {
 	grpc              struct{ address, method, secret string }
 }
 
-var onDeadWords = []string{"continue", "park"}
+const parkWord = "park"
+
+var onDeadWords = []string{"continue", parkWord}
 
 // methodWords are those of which a request has a body.
 var methodWords = []string{"POST", "PUT", "PATCH"}
@@ -156,7 +168,7 @@ func (r *raw) finishDelivery() {
 	d := DeliveryConfig{Retry: r.delivery.retry, KeepDone: r.delivery.keep, Allow: r.delivery.allow}
 	for i := range r.delivery.targets {
 		t := &r.delivery.targets[i]
-		t.Concurrency, t.Rate = int(t.concurrency), int(t.rate)
+		t.Concurrency, t.Rate, t.Parks = int(t.concurrency), int(t.rate), t.onDead == parkWord
 		if t.InOrder() {
 			t.Concurrency, t.Ordered = 0, false
 		}
@@ -197,8 +209,12 @@ func (w *walker) validateDelivery(c *Config, r *rawDelivery, secrets map[string]
 		if w.sets(path + ".grpc") {
 			w.at(path+".grpc", "", "a target of this kind is not in this build; it has http, namespace and kafka")
 		}
-		if t.onDead == "park" {
-			w.at(path+".on_dead", "continue", "park is not in this build; a message that is given up becomes a dead letter, and its key goes on")
+		switch {
+		case t.onDead != parkWord || w.reported(path+".on_dead"):
+		case w.sets(path+".namespace") || w.sets(path+".kafka"):
+			w.at(path+".on_dead", "continue", "park is of endpoints: a namespace or a topic has each message of a key in its turn, and what it will never take would hold all keys")
+		case !t.Ordered:
+			w.at(path+".on_dead", "continue", "park holds a key, and the target is not ordered")
 		}
 		var kinds []string
 		for _, kind := range []string{"http", "namespace", "kafka", "grpc"} {
@@ -349,6 +365,7 @@ func (d *DeliveryConfig) settings() (ss []setting) {
 		}
 		ss = append(ss,
 			setting{path: p + ".ordered", value: strconv.FormatBool(t.Ordered)},
+			setting{path: p + ".on_dead", value: t.deadWord(), words: true},
 			setting{path: p + ".default", value: strconv.FormatBool(t.Default)},
 			setting{path: p + ".timeout", value: formatDuration(t.Timeout)},
 			setting{path: p + ".concurrency", value: strconv.Itoa(t.Concurrency)},
@@ -408,6 +425,7 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 		}
 		add(m, "http", h)
 		add(m, "ordered", scalarNode(strconv.FormatBool(t.Ordered)))
+		add(m, "on_dead", scalarNode(t.deadWord()))
 		add(m, "default", scalarNode(strconv.FormatBool(t.Default)))
 		add(m, "timeout", scalarNode(formatDuration(t.Timeout)))
 		add(m, "concurrency", scalarNode(strconv.Itoa(t.Concurrency)))

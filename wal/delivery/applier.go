@@ -34,13 +34,16 @@ type Target struct {
 	Name    string
 	Ordered bool // the messages of a key one after the other
 	Default bool // those too that name no target
+	Parks   bool // see Aim
 }
+
+func (t *Target) aim() Aim { return Aim{Target: t.Name, Ordered: t.Ordered, Parks: t.Parks} }
 
 // Aims are the targets of a message. names are known.
 func (r *Rules) Aims(names []string) (as []Aim, err error) {
 	for i := range r.Targets {
 		if t := &r.Targets[i]; len(names) == 0 && t.Default {
-			as = append(as, Aim{t.Name, t.Ordered})
+			as = append(as, t.aim())
 		}
 	}
 	for _, name := range names {
@@ -48,7 +51,7 @@ func (r *Rules) Aims(names []string) (as []Aim, err error) {
 		if i < 0 {
 			return nil, fmt.Errorf("the namespace has no target %.64q", name)
 		}
-		as = append(as, Aim{name, r.Targets[i].Ordered})
+		as = append(as, r.Targets[i].aim())
 	}
 	return as, nil
 }

@@ -28,6 +28,8 @@ func (m *Pending) Delayed() bool { return m.Due > m.LogTime }
 type Aim struct {
 	Target  string
 	Ordered bool // after the messages of its key that are due before it
+	// Parks: where it is given up, those of its key behind it wait until it is redriven or dropped. Of an Ordered one.
+	Parks bool
 }
 
 // Delivery is a message that a target is to get, at the earliest at At.
@@ -42,6 +44,7 @@ type Delivery struct {
 	// Marked: an attempt may have begun. A cancel comes too late.
 	Marked  bool
 	Delayed bool
+	Parked  bool // it is dead, and its key waits for it
 }
 
 // TargetState is how far a delivery is.

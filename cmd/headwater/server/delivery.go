@@ -82,7 +82,7 @@ func (b *deliveryBackend) rulesAt(version uint64) (*delivery.Rules, error) {
 	r := &rules{config: c, Rules: delivery.Rules{Window: c.Tokens.Window}}
 	for i := range c.Delivery.Targets {
 		t := &c.Delivery.Targets[i]
-		r.Targets = append(r.Targets, delivery.Target{Name: t.Name, Ordered: t.Ordered, Default: t.Default})
+		r.Targets = append(r.Targets, delivery.Target{Name: t.Name, Ordered: t.Ordered, Default: t.Default, Parks: t.Parks})
 	}
 	b.rules.Store(r)
 	return &r.Rules, nil

@@ -436,3 +436,52 @@ func TestDeadDeliveriesAreRedriven(t *testing.T) {
 		}
 	}
 }
+
+// TestAKeyWaitsForWhatWasGivenUp where its target parks, over a start, until it is redriven or dropped; other keys go on.
+func TestAKeyWaitsForWhatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir)
+	hook := newReceiver(t)
+	hook.answers(func(g *got, w http.ResponseWriter) {
+		if strings.HasPrefix(g.body, "bad") {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	document(t, s, deliveryDoc("orders", hook.URL, ", on_dead: park", ""))
+	first := write(t, s, "orders", "a", "bad 1")
+	until(t, "dead", func() bool { return stateOf(t, s, "orders", first) == "DEAD" })
+	behind := write(t, s, "orders", "a", "2")
+	later := write(t, s, "orders", "a", "3", "Headwater-Delay", "1ms")
+	other := write(t, s, "orders", "b", "other")
+	until(t, "another key", func() bool { return stateOf(t, s, "orders", other) == "DELIVERED" })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, dir)
+	other = write(t, s, "orders", "b", "other again")
+	until(t, "another key", func() bool { return stateOf(t, s, "orders", other) == "DELIVERED" })
+	for _, id := range []string{behind, later} {
+		if st := stateOf(t, s, "orders", id); st != "PENDING" {
+			t.Errorf("a message behind a dead one is %s", st)
+		}
+	}
+	hook.answers(nil)
+	is(t, "redrive", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"orders","selection":{"key":"a"}}`), "matched", "1")
+	until(t, "the last of the key", func() bool { return stateOf(t, s, "orders", later) == "DELIVERED" })
+	bodies := slices.DeleteFunc(hook.bodies(), func(b string) bool { return strings.HasPrefix(b, "other") })
+	if fmt.Sprint(bodies) != "[bad 1 bad 1 2 3]" {
+		t.Errorf("there came %v", bodies)
+	}
+
+	hook.answers(func(g *got, w http.ResponseWriter) {
+		if strings.HasPrefix(g.body, "bad") {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	first = write(t, s, "orders", "c", "bad 2")
+	behind = write(t, s, "orders", "c", "4")
+	until(t, "dead", func() bool { return stateOf(t, s, "orders", first) == "DEAD" })
+	is(t, "drop", call(t, s, "Log.DropDeadLetters", `{"namespace":"orders","selection":{"key":"c"}}`))
+	until(t, "the next of the key", func() bool { return stateOf(t, s, "orders", behind) == "DELIVERED" })
+}

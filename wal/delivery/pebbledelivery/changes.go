@@ -77,7 +77,7 @@ func (c *changes) enqueue(d *delivery.Delivery) {
 	h := c.head(d.Target, d.Key)
 	switch {
 	case h == nil:
-	case h.Attempts > 0 || h.Marked || h.Due < d.Due || h.Due == d.Due && h.Offset < d.Offset:
+	case h.Parked || h.Attempts > 0 || h.Marked || h.Due < d.Due || h.Due == d.Due && h.Offset < d.Offset:
 		return
 	default:
 		c.remove(dueKey(c.p, h.Target, h.At, h.Offset))
@@ -93,10 +93,39 @@ func (c *changes) putDue(d *delivery.Delivery) {
 
 // lead makes a delivery the head of its key.
 func (c *changes) lead(d *delivery.Delivery) {
+	c.setHead(d)
+	c.putDue(d)
+}
+
+func (c *changes) setHead(d *delivery.Delivery) {
 	k := headKey(c.p, d.Target, d.Key)
 	c.heads[string(k)] = d
 	c.set(k, appendHead(nil, d))
-	c.putDue(d)
+}
+
+// park has a dead delivery be the head of its key, which does not come, nor do those behind it.
+func (c *changes) park(d *delivery.Delivery) {
+	if h := c.head(d.Target, d.Key); h != nil {
+		c.remove(dueKey(c.p, h.Target, h.At, h.Offset))
+	}
+	d.Parked = true
+	c.setHead(d)
+}
+
+// unpark has the key of a parked delivery go on, with what is due first of it; false: it is not parked.
+func (c *changes) unpark(d *delivery.Delivery) bool {
+	if !d.Ordered {
+		return false
+	}
+	h := c.head(d.Target, d.Key)
+	if h == nil || !h.Parked || h.Offset != d.Offset {
+		return false
+	}
+	next, err := c.first(d.Target, d.Key)
+	if !c.fail(err) && next != nil {
+		c.lead(next)
+	}
+	return true
 }
 
 // head is that of a key, nil where nothing of it waits.
@@ -143,7 +172,7 @@ func (c *changes) take(d *delivery.Delivery) {
 		return
 	}
 	if h.Offset != d.Offset {
-		c.next = append(c.next, *h) // which may have been passed over
+		c.again(h)
 		return
 	}
 	c.remove(dueKey(c.p, h.Target, h.At, h.Offset))
@@ -156,6 +185,13 @@ func (c *changes) take(d *delivery.Delivery) {
 		k := headKey(c.p, d.Target, d.Key)
 		c.heads[string(k)] = nil
 		c.remove(k)
+	}
+}
+
+// again tells of a head that may have been passed over.
+func (c *changes) again(h *delivery.Delivery) {
+	if !h.Parked {
+		c.next = append(c.next, *h)
 	}
 }
 
@@ -248,7 +284,7 @@ func (c *changes) settle(o *delivery.Outcome) {
 	case delivery.Begins:
 		if h := c.headIfOrdered(&d); h != nil && h.Offset != d.Offset { // one that is due before it has come
 			o.Gone = true
-			c.next = append(c.next, *h)
+			c.again(h)
 			return
 		}
 		d.Marked, t.Begun = true, true
@@ -259,7 +295,7 @@ func (c *changes) settle(o *delivery.Outcome) {
 		was := d.At
 		d.Attempts, d.At, d.Marked = d.Attempts+1, o.Next, true
 		if h := c.headIfOrdered(&d); h != nil && h.Offset != d.Offset {
-			c.next = append(c.next, *h)
+			c.again(h)
 			break
 		}
 		c.put(&d, was)
@@ -317,9 +353,13 @@ func (c *changes) kill(x *delivery.Death) *delivery.TargetStatus {
 	if t == nil || m == nil {
 		return nil
 	}
-	d := deliveryOf(m, aimAt(m, x.Target))
-	d.At = x.At
-	c.take(d)
+	aim := aimAt(m, x.Target)
+	d := deliveryOf(m, aim)
+	if d.At = x.At; aim.Parks && d.Ordered {
+		c.park(d)
+	} else {
+		c.take(d)
+	}
 	t.Attempts++
 	t.State, t.Error, t.At, t.Begun = delivery.Dead, x.Reason, x.Now, true
 	c.set(deadKey(c.p, t.At, s.Offset, t.Target), nil)
@@ -363,7 +403,9 @@ func (c *changes) redrive(o wal.Offset, target string, now int64, by string) *de
 	if !d.Ordered {
 		d.At = now + 1 // behind what has been delivered; see wal.SourcePlace
 	}
-	c.enqueue(d)
+	if !c.unpark(d) {
+		c.enqueue(d)
+	}
 	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
 	return t
 }
@@ -375,6 +417,7 @@ func (c *changes) drop(o wal.Offset, target string, now int64, by string) *deliv
 		return nil
 	}
 	c.remove(deadKey(c.p, t.At, o, target))
+	c.freeKey(o, target)
 	t.State, t.At, t.By = delivery.Dropped, now, by
 	c.set(offsetKey(tableStatus, c.p, o), appendStatus(nil, s))
 	if s.Ended() && !s.Has(delivery.Dead) {
@@ -382,4 +425,22 @@ func (c *changes) drop(o wal.Offset, target string, now int64, by string) *deliv
 		c.set(endedKey(c.p, now, o), s.Nonce[:])
 	}
 	return t
+}
+
+// freeKey has the key go on that waits for a dead delivery, if one does.
+func (c *changes) freeKey(o wal.Offset, target string) {
+	m := c.message(o)
+	if m == nil {
+		v, err := c.db.Value(offsetKey(tableBuried, c.p, o))
+		if c.fail(err) || v == nil {
+			return
+		}
+		if m, err = decodeMessage(o, v, false); c.fail(err) {
+			return
+		}
+	}
+	d := deliveryOf(m, aimAt(m, target))
+	if h := c.headIfOrdered(d); h != nil && h.Parked && h.Offset == o {
+		c.take(h)
+	}
 }

@@ -28,6 +28,7 @@ const (
 const (
 	aimTarget  = 1 // bytes
 	aimOrdered = 2 // varint, 1
+	aimParks   = 3 // varint, 1
 
 	headerName  = 1 // bytes
 	headerValue = 2 // bytes
@@ -108,6 +109,7 @@ func appendMessage(dst []byte, m *delivery.Pending) []byte {
 	for _, a := range m.Aims {
 		one = appendBytes(one[:0], aimTarget, a.Target)
 		one = appendVarint(one, aimOrdered, flag(a.Ordered))
+		one = appendVarint(one, aimParks, flag(a.Parks))
 		dst = appendBytes(dst, messageAim, one)
 	}
 	dst = appendVarint(dst, messageHops, int64(m.Hops))
@@ -141,10 +143,15 @@ func decodeMessage(o wal.Offset, b []byte, whole bool) (*delivery.Pending, error
 		case messageAim:
 			var a delivery.Aim
 			if err := each(v, func(num protowire.Number, n int64, v []byte) error {
-				if num == aimTarget {
+				switch num {
+				case aimTarget:
 					a.Target = string(v)
-				} else {
+				case aimOrdered:
 					a.Ordered = n != 0
+				case aimParks:
+					a.Parks = n != 0
+				default:
+					return fmt.Errorf("%w: field %d of a target", wal.ErrCorrupt, num)
 				}
 				return nil
 			}); err != nil {

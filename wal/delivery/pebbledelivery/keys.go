@@ -110,6 +110,7 @@ const (
 	flagOrdered = 1 << iota
 	flagMarked
 	flagDelayed
+	flagParked
 )
 
 func flagsOf(d *delivery.Delivery) (f byte) {
@@ -121,6 +122,9 @@ func flagsOf(d *delivery.Delivery) (f byte) {
 	}
 	if d.Delayed {
 		f |= flagDelayed
+	}
+	if d.Parked {
+		f |= flagParked
 	}
 	return f
 }
@@ -143,7 +147,7 @@ func decodeDelivery(target string, at int64, o wal.Offset, v []byte) (delivery.D
 	if len(v) < deliveryLen {
 		return d, fmt.Errorf("%w: delivery of %d bytes", wal.ErrCorrupt, len(v))
 	}
-	d.Ordered, d.Marked, d.Delayed = v[0]&flagOrdered != 0, v[0]&flagMarked != 0, v[0]&flagDelayed != 0
+	d.Ordered, d.Marked, d.Delayed, d.Parked = v[0]&flagOrdered != 0, v[0]&flagMarked != 0, v[0]&flagDelayed != 0, v[0]&flagParked != 0
 	d.Due = numberAt(v, 1)
 	d.Attempts = int(binary.BigEndian.Uint32(v[9:]))
 	if d.Ordered {

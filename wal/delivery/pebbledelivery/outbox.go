@@ -364,6 +364,10 @@ func (s *Store) forgetDead(w *pebble.Batch, p wal.Partition, k []byte, before in
 	if st != nil && !st.Ended() { // another delivery of it waits: later
 		return nil
 	}
+	parked, err := s.isParked(p, &at)
+	if parked || err != nil { // its key waits for it, for as long as it takes
+		return err
+	}
 	err = w.Delete(k, nil)
 	if st == nil || slices.ContainsFunc(st.Targets, func(t delivery.TargetStatus) bool { return t.State == delivery.Dead && t.At >= before }) {
 		return err
@@ -372,4 +376,14 @@ func (s *Store) forgetDead(w *pebble.Batch, p wal.Partition, k []byte, before in
 		err, w.Delete(offsetKey(tableBuried, p, at.Offset), nil), w.Delete(offsetKey(tableStatus, p, at.Offset), nil),
 		w.Delete(nonceKey(p, st.Nonce, at.Offset), nil),
 	)
+}
+
+// isParked reports whether the key of a dead delivery, whose message has ended, waits for it.
+func (s *Store) isParked(p wal.Partition, at *delivery.DeadPlace) (parked bool, err error) {
+	_, err = s.DB.View(offsetKey(tableBuried, p, at.Offset), func(v []byte) error {
+		m, err := decodeMessage(at.Offset, v, false)
+		parked = err == nil && aimAt(m, at.Target).Parks && !m.Keyless
+		return err
+	})
+	return parked, err
 }

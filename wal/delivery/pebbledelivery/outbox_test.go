@@ -29,11 +29,13 @@ type box struct {
 	dead  []*delivery.Delivery
 	// over are messages that had ended: one that is redriven is not delayed any more.
 	over map[wal.Offset]bool
+	// parked are the keys that wait for a dead delivery, by target and key.
+	parked map[string]*delivery.Delivery
 }
 
 func newBox(t *testing.T) *box {
 	s := open(t, Config{FS: vfs.NewCrashableMem(), Dir: "log", Partitions: 1, MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
-	return &box{t: t, s: s, waits: make(map[string][]*delivery.Delivery), began: make(map[wal.Offset]bool), whole: make(map[wal.Offset]*delivery.Pending), over: make(map[wal.Offset]bool)}
+	return &box{t: t, s: s, waits: make(map[string][]*delivery.Delivery), began: make(map[wal.Offset]bool), whole: make(map[wal.Offset]*delivery.Pending), over: make(map[wal.Offset]bool), parked: make(map[string]*delivery.Delivery)}
 }
 
 func (b *box) close() {
@@ -59,7 +61,7 @@ func (b *box) message(key string, delay int64, ordered bool, targets ...string) 
 	}
 	b.next++
 	for _, t := range targets {
-		m.Aims = append(m.Aims, delivery.Aim{Target: t, Ordered: ordered})
+		m.Aims = append(m.Aims, delivery.Aim{Target: t, Ordered: ordered, Parks: ordered && t == "y"})
 		d := deliveryOf(m, m.Aims[len(m.Aims)-1])
 		b.waits[t] = append(b.waits[t], d)
 	}
@@ -81,7 +83,9 @@ func (b *box) heads(target string) (out []*delivery.Delivery) {
 		}
 	}
 	for _, d := range first {
-		out = append(out, d)
+		if b.parked[target+string(d.Key)] == nil {
+			out = append(out, d)
+		}
 	}
 	slices.SortFunc(out, func(x, y *delivery.Delivery) int {
 		if x.At != y.At {
@@ -203,6 +207,9 @@ func (b *box) revive(rng *rand.Rand) {
 	i := rng.IntN(len(b.dead))
 	d := b.dead[i]
 	b.dead = slices.Delete(b.dead, i, i+1)
+	if k := d.Target + string(d.Key); b.parked[k] == d {
+		delete(b.parked, k)
+	}
 	b.batch(func(w delivery.Batch) {
 		if rng.IntN(3) == 0 {
 			if w.Drop(d.Offset, d.Target, b.log, "job") == nil {
@@ -289,6 +296,9 @@ func TestOutboxIsItsModel(t *testing.T) {
 				b.began[d.Offset] = true
 				b.ended(target, d)
 				b.dead = append(b.dead, d)
+				if d.Ordered && target == "y" {
+					b.parked[target+string(d.Key)] = d
+				}
 			}
 			if len(b.dead) > 0 && rng.IntN(4) == 0 {
 				b.check() // which notes what has ended
@@ -348,5 +358,48 @@ func TestWhatEndedIsKnownForATime(t *testing.T) {
 	out := []delivery.Outcome{{Delivery: delivery.Delivery{Target: "x", Offset: 1, Ordered: true, Key: []byte("b")}, What: delivery.Succeeds}}
 	if _, err := b.s.Settle(t.Context(), 0, out); err != nil || !out[0].Gone {
 		t.Errorf("an outcome of what is forgotten: gone %v, %v", out[0].Gone, err)
+	}
+}
+
+// TestWhatIsDueEarlierWaitsForAParkedMessageToo, and comes first once the key goes on.
+func TestWhatIsDueEarlierWaitsForAParkedMessageToo(t *testing.T) {
+	t.Parallel()
+	for _, drop := range []bool{false, true} {
+		b := newBox(t)
+		b.log = 10
+		b.batch(func(w delivery.Batch) { w.Add(b.message("a", 20, true, "y")) })
+		kill := func(d *delivery.Delivery) {
+			b.batch(func(w delivery.Batch) {
+				if w.Kill(&delivery.Death{Offset: d.Offset, Target: "y", At: d.At, Reason: "dead", Now: b.log}) == nil {
+					t.Error("it was not there to be killed")
+				}
+			})
+		}
+		due := func() (offsets []wal.Offset) {
+			ds, err := b.s.Due(t.Context(), 0, "y", 0, wal.NoOffset, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range ds {
+				offsets = append(offsets, d.Offset)
+			}
+			return offsets
+		}
+		kill(b.heads("y")[0])
+		b.batch(func(w delivery.Batch) { w.Add(b.message("a", 0, true, "y")) })
+		if got := due(); len(got) != 0 {
+			t.Errorf("%v may come behind a parked message", got)
+		}
+		b.batch(func(w delivery.Batch) {
+			if drop {
+				w.Drop(0, "y", b.log, "job")
+			} else {
+				w.Redrive(0, "y", b.log, "job")
+			}
+		})
+		if got := due(); fmt.Sprint(got) != "[1]" {
+			t.Errorf("%v may come first", got)
+		}
+		b.close()
 	}
 }
