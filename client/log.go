@@ -56,7 +56,9 @@ type NewMessage struct {
 	// at once.
 	Delay     time.Duration
 	DeliverAt time.Time
-	Token     Token // the zero Token has the client make one
+	// Replace: it comes in place of those of its key that wait for their time, which are cancelled.
+	Replace bool
+	Token   Token // the zero Token has the client make one
 }
 
 // WriteMessage is Write of a message with all that it may have.
@@ -73,10 +75,10 @@ func (l *Log) WriteMessage(ctx context.Context, m NewMessage) (WriteResult, erro
 
 // lifecycle is when the message is delivered.
 func (m *NewMessage) lifecycle() *headwaterv1.MessageLifecycle {
-	if m.Delay == 0 && m.DeliverAt.IsZero() {
+	if m.Delay == 0 && m.DeliverAt.IsZero() && !m.Replace {
 		return nil
 	}
-	out := &headwaterv1.MessageLifecycle{}
+	out := &headwaterv1.MessageLifecycle{Replace: m.Replace}
 	if m.Delay != 0 {
 		out.Delay = durationpb.New(m.Delay)
 	}

@@ -58,7 +58,7 @@ func targetsOf(ts []namespace.TargetConfig) string {
 }
 
 // lifecycle reads when a message is to be delivered into b, whose targets are known.
-func lifecycle(ns *Namespace, l *headwaterv1.MessageLifecycle, b *delivery.Body) error {
+func lifecycle(ns *Namespace, key string, l *headwaterv1.MessageLifecycle, b *delivery.Body) error {
 	if l == nil {
 		return nil
 	}
@@ -66,6 +66,9 @@ func lifecycle(ns *Namespace, l *headwaterv1.MessageLifecycle, b *delivery.Body)
 		return laterError("WriteToLog")
 	}
 	bad := func(format string, args ...any) error { return apierrors.New(apierrors.BadLifecycle, format, args...) }
+	if b.Replace = l.GetReplace(); b.Replace && key == "" {
+		return bad("the message is to replace those of its key, and has none")
+	}
 	now := ns.Messages.Now()
 	switch delay, at := l.GetDelay(), l.GetDeliverAt(); {
 	case delay == nil && at == nil:

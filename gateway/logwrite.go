@@ -141,7 +141,7 @@ func message(ns *Namespace, q messageRequest) (*delivery.Message, error) {
 	if err := checkTargets(ns, m.Targets); err != nil {
 		return nil, err
 	}
-	return m, lifecycle(ns, q.GetLifecycle(), &m.Body)
+	return m, lifecycle(ns, m.Key, q.GetLifecycle(), &m.Body)
 }
 
 // written is the answer to a message. sent is the token that came with it.

@@ -20,7 +20,6 @@ func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
 	for _, c := range []struct{ method, path, body string }{
 		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`},
 		{"POST", write, `{"namespace": "n", "target": {"http": {"url": "http://x"}}}`},
-		{"POST", write, `{"namespace": "n", "lifecycle": {"replace": true}}`},
 		{"POST", write, `{"namespace": "n", "lifecycle": {"originalWriteTime": "2026-01-31T12:00:00Z"}}`},
 		{"POST", mutate, `{"mutations": [{"add": {"namespace": "n", "counter": "c", "delta": 1}}]}`},
 		{"POST", mutate, `{"mutations": [{"event": {"namespace": "n"}}]}`},

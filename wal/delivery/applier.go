@@ -143,12 +143,29 @@ func (m *machine) message(ctx context.Context, r *consumers.Run) error {
 			return err
 		}
 	}
+	if err := m.replace(ctx, r, &body); err != nil {
+		return err
+	}
 	r.Changed()
 	r.Observe(rec.Token.GenerationTime)
 	m.SaveToken(id, &TokenEntry{ID: id, Hash: rec.RequestHash, Offset: r.Entry.Offset, LogTime: r.LogTime, Time: rec.Token.GenerationTime})
 	r.CountApplied(1)
 	m.add(r, &body, aims)
 	return nil
+}
+
+// replace cancels what waits of the key of a message that comes in its place. The record must not have changed anything
+// yet.
+func (m *machine) replace(ctx context.Context, r *consumers.Run, body *Body) error {
+	if !body.Replace {
+		return nil
+	}
+	if err := r.Settled(ctx); err != nil { // what it replaces may be in the open batch
+		return err
+	}
+	r.Changed()
+	_, _, err := m.cancelAll(ctx, r, r.Record.RoutingKey)
+	return err
 }
 
 // add puts a message that counts into the outbox.

@@ -139,7 +139,7 @@ func (db *DB) Refused(ctx context.Context, p wal.Partition, from, to wal.Offset)
 // messageForm is the version of the canonical form of a message:
 //
 //	key blob | payload blob | (header's name blob | header's value blob)...
-//	  [ | empty blob | targets | target's name blob... | delay | deliver_at ]
+//	  [ | empty blob | targets | target's name blob... | delay | deliver_at [ | 1 where it replaces others ] ]
 //
 // where a blob is its length as a varint and its bytes. The key of a message without
 // one is its nonce; headers are in order of their names, none of which is empty. What is
@@ -165,5 +165,8 @@ func hashOf(key []byte, b *Body) wal.Hash {
 		}
 		x.Int(b.Delay.Microseconds())
 		x.Int(b.DeliverAt)
+		if b.Replace {
+			x.Int(1)
+		}
 	})
 }

@@ -37,6 +37,7 @@
 //	3  repeated  the name of a target
 //	4  bytes     the delay in microseconds, 8 bytes, big-endian
 //	5  bytes     when it is delivered, microseconds since 1970, the same
+//	6  bytes     empty: it comes in place of those of its key that wait for their time
 //
 // A field that a build does not know stops the partition, since it may change what is to be done with the message.
 // That of a wal.KindDelivery is the JSON of an Event.

@@ -35,13 +35,17 @@ type Body struct {
 	// One of them at most is set; none: at once.
 	Delay     time.Duration
 	DeliverAt int64
+	// Replace: it comes in place of those of its key that wait for their time.
+	Replace bool
 }
 
 // plain reports whether there is nothing but a payload.
 func (b *Body) plain() bool { return len(b.Headers) == 0 && !b.asks() }
 
 // asks reports whether the message says itself how it is delivered.
-func (b *Body) asks() bool { return len(b.Targets) > 0 || b.Delay != 0 || b.DeliverAt != 0 }
+func (b *Body) asks() bool {
+	return len(b.Targets) > 0 || b.Delay != 0 || b.DeliverAt != 0 || b.Replace
+}
 
 // Due is when a message is to be delivered whose record the log appended at logTime, both in
 // microseconds since 1970.
@@ -105,6 +109,7 @@ const (
 	bodyTarget  = 3 // repeated: its name
 	bodyDelay   = 4 // microseconds, 8 bytes, big-endian
 	bodyAt      = 5 // the same, since 1970
+	bodyReplace = 6 // empty: it replaces others
 
 	headerName  = 1
 	headerValue = 2
@@ -135,6 +140,9 @@ func (b *Body) encode() (wal.Kind, []byte) {
 	}
 	if b.DeliverAt != 0 {
 		dst = appendField(dst, bodyAt, binary.BigEndian.AppendUint64(nil, uint64(b.DeliverAt)))
+	}
+	if b.Replace {
+		dst = appendField(dst, bodyReplace, "")
 	}
 	return wal.KindEnvelope, dst
 }
@@ -175,6 +183,8 @@ func DecodeBody(rec *wal.Record) (b Body, err error) {
 			b.Headers = append(b.Headers, h)
 		case bodyTarget:
 			b.Targets = append(b.Targets, string(v))
+		case bodyReplace:
+			b.Replace = true
 		case bodyDelay, bodyAt:
 			if len(v) != 8 {
 				return fmt.Errorf("%w time in the envelope of a message: %d bytes", wal.ErrMalformed, len(v))

@@ -118,12 +118,21 @@ const cancelPage = 1000
 
 // cancelKey cancels what waits of a key.
 func (m *machine) cancelKey(ctx context.Context, r *consumers.Run, key []byte) error {
+	done, late, err := m.cancelAll(ctx, r, key)
+	if err == nil {
+		cancelled(r, done, late)
+	}
+	return err
+}
+
+// cancelAll cancels what waits of a key and is in the store, and returns how many messages, and of how many it came too
+// late.
+func (m *machine) cancelAll(ctx context.Context, r *consumers.Run, key []byte) (done, late uint64, err error) {
 	due, o := int64(0), wal.NoOffset
-	var done, late uint64
 	for {
 		ms, err := m.a.cfg.Store.Delayed(ctx, m.p, key, due, o, math.MaxInt64, cancelPage)
 		if err != nil {
-			return err
+			return done, late, err
 		}
 		for i := range ms {
 			if m.outbox().Cancel(ms[i].Offset, r.LogTime) {
@@ -134,8 +143,7 @@ func (m *machine) cancelKey(ctx context.Context, r *consumers.Run, key []byte) e
 			due, o = ms[i].Due, ms[i].Offset
 		}
 		if len(ms) < cancelPage {
-			cancelled(r, done, late)
-			return nil
+			return done, late, nil
 		}
 	}
 }

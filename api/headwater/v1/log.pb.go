@@ -445,13 +445,16 @@ func (x *LogMessage) GetLifecycle() *MessageLifecycle {
 	return nil
 }
 
-// MessageLifecycle is when a message is delivered: one field at most is set. No earlier, by
+// MessageLifecycle is when a message is delivered: delay or deliver_at, not both. No earlier, by
 // the log's clock, and at most ten years ahead.
 type MessageLifecycle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// After the log has it.
-	Delay         *durationpb.Duration   `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
-	DeliverAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deliver_at,json=deliverAt,proto3" json:"deliver_at,omitempty"`
+	Delay     *durationpb.Duration   `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	DeliverAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=deliver_at,json=deliverAt,proto3" json:"deliver_at,omitempty"`
+	// The message comes in place of those of its key that wait for their time: they are cancelled when it is in
+	// the log, but for those of which an attempt has begun. It needs a key.
+	Replace       bool `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +501,13 @@ func (x *MessageLifecycle) GetDeliverAt() *timestamppb.Timestamp {
 		return x.DeliverAt
 	}
 	return nil
+}
+
+func (x *MessageLifecycle) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 type WriteToLogBatchResponse struct {
@@ -2356,11 +2366,12 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\tlifecycle\x18\x06 \x01(\v2\x1e.headwater.v1.MessageLifecycleR\tlifecycle\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
 	"\x10MessageLifecycle\x12/\n" +
 	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x129\n" +
 	"\n" +
-	"deliver_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tdeliverAt\"U\n" +
+	"deliver_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tdeliverAt\x12\x18\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\"U\n" +
 	"\x17WriteToLogBatchResponse\x12:\n" +
 	"\aresults\x18\x01 \x03(\v2 .headwater.v1.WriteToLogResponseR\aresults\"\xa8\x02\n" +
 	"\x12WriteToLogResponse\x12B\n" +

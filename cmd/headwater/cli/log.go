@@ -31,6 +31,7 @@ type payloadLine struct {
 	Targets       []string          `json:"targets,omitempty"`
 	Delay         string            `json:"delay,omitempty"`
 	DeliverAt     *time.Time        `json:"deliverAt,omitempty"`
+	Replace       bool              `json:"replace,omitempty"`
 	Token         string            `json:"token,omitempty"`
 	Position      string            `json:"position,omitempty"`
 }
@@ -75,7 +76,7 @@ be run again.`,
 				return usagef("--header: messages from standard input have headers of their own")
 			}
 			if when.given() {
-				return usagef("--target, --delay, --deliver-at: messages from standard input have their own")
+				return usagef("--target, --delay, --deliver-at, --replace: messages from standard input have their own")
 			}
 			l := &logLoad{s: s, log: log, token: *token}
 			return l.run()

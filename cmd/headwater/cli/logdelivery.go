@@ -15,18 +15,22 @@ type lifecycleFlags struct {
 	targets   []string
 	delay     time.Duration
 	deliverAt string
+	replace   bool
 }
 
 func (f *lifecycleFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.targets, "target", nil, "name of a target of the namespace's document; may be repeated; none: those that are default")
 	cmd.Flags().DurationVar(&f.delay, "delay", 0, "deliver it so long after it is written, such as 90s or 24h")
+	cmd.Flags().BoolVar(&f.replace, "replace", false, "deliver it in place of those of its key that wait for their time")
 	cmd.Flags().StringVar(&f.deliverAt, "deliver-at", "", "deliver it at this time, such as 2026-01-31T12:00:00Z")
 }
 
-func (f *lifecycleFlags) given() bool { return len(f.targets) > 0 || f.delay != 0 || f.deliverAt != "" }
+func (f *lifecycleFlags) given() bool {
+	return len(f.targets) > 0 || f.delay != 0 || f.deliverAt != "" || f.replace
+}
 
 func (f *lifecycleFlags) into(m *client.NewMessage) (err error) {
-	m.Targets, m.Delay = f.targets, f.delay
+	m.Targets, m.Delay, m.Replace = f.targets, f.delay, f.replace
 	if f.deliverAt != "" {
 		if m.DeliverAt, err = time.Parse(time.RFC3339Nano, f.deliverAt); err != nil {
 			return usagef("--deliver-at %q: use a time such as 2026-01-31T12:00:00Z", f.deliverAt)

@@ -485,3 +485,34 @@ func TestAKeyWaitsForWhatWasGivenUp(t *testing.T) {
 	is(t, "drop", call(t, s, "Log.DropDeadLetters", `{"namespace":"orders","selection":{"key":"c"}}`))
 	until(t, "the next of the key", func() bool { return stateOf(t, s, "orders", behind) == "DELIVERED" })
 }
+
+// TestAMessageReplacesThoseOfItsKey that wait for their time, one of the same request too, and no other.
+func TestAMessageReplacesThoseOfItsKey(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	hook := newReceiver(t)
+	document(t, s, deliveryDoc("orders", hook.URL, "", ""))
+	first := write(t, s, "orders", "a", "first", "Headwater-Delay", "1h")
+	other := write(t, s, "orders", "b", "other", "Headwater-Delay", "1h")
+	message := func(body, lifecycle string) string {
+		return fmt.Sprintf(`{"key":"a","payload":%q,"lifecycle":{%s}}`, base64.StdEncoding.EncodeToString([]byte(body)), lifecycle)
+	}
+	r := call(t, s, "Log.WriteToLogBatch", `{"namespace":"orders","messages":[`+message("second", `"delay":"3600s"`)+","+message("third", `"delay":"3600s","replace":true`)+`]}`)
+	is(t, "batch", r)
+	results := r.field(t, "results").([]any)
+	second, third := results[0].(map[string]any)["messageId"].(string), results[1].(map[string]any)["messageId"].(string)
+	for id, want := range map[string]string{first: "CANCELLED", second: "CANCELLED", third: "PENDING", other: "PENDING"} {
+		if st := stateOf(t, s, "orders", id); st != want {
+			t.Errorf("message %s is %s, want %s", id, st, want)
+		}
+	}
+	at := call(t, s, "Log.WriteToLog", `{"namespace":"orders",`+message("now", `"replace":true`)[1:])
+	is(t, "at once", at, "durable", "SUCCEEDED")
+	until(t, "delivered", func() bool { return stateOf(t, s, "orders", at.field(t, "messageId").(string)) == "DELIVERED" })
+	if st := stateOf(t, s, "orders", third); st != "CANCELLED" || fmt.Sprint(hook.bodies()) != "[now]" {
+		t.Errorf("what was replaced is %s, there came %v", st, hook.bodies())
+	}
+	if r := call(t, s, "Log.WriteToLog", `{"namespace":"orders","payload":"YQ==","lifecycle":{"replace":true}}`); r.status != http.StatusBadRequest || r.field(t, "reason") != "HW-1052" {
+		t.Errorf("replace without a key: %s", r)
+	}
+}
