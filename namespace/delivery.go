@@ -3,6 +3,7 @@ package namespace
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"net/textproto"
 	"net/url"
@@ -26,7 +27,7 @@ type DeliveryConfig struct {
 	Allow    AllowConfig   `json:"allow,omitzero"`
 }
 
-// TargetConfig is one place where messages go: HTTP, Namespace or Kafka.
+// TargetConfig is one place where messages go: HTTP, Namespace, Kafka or GRPC.
 type TargetConfig struct {
 	Name string     `json:"name"`
 	HTTP HTTPTarget `json:"http,omitzero"`
@@ -34,6 +35,7 @@ type TargetConfig struct {
 	// and Concurrency are of no account.
 	Namespace string      `json:"namespace,omitempty"`
 	Kafka     KafkaTarget `json:"kafka,omitzero"`
+	GRPC      GRPCTarget  `json:"grpc,omitzero"`
 	// Ordered: the messages of a key one after the other.
 	Ordered bool `json:"ordered,omitempty"`
 	// Default: messages that name no target go there too.
@@ -49,6 +51,13 @@ type TargetConfig struct {
 type KafkaTarget struct {
 	Cluster string `json:"cluster"`
 	Topic   string `json:"topic"`
+}
+
+// GRPCTarget is a unary method of a gRPC service.
+type GRPCTarget struct {
+	Address string `json:"address"` // see endpoint.GRPCAddress
+	Method  string `json:"method"`  // package.Service/Method
+	Secret  string `json:"secret,omitempty"`
 }
 
 // InOrder reports whether the target gets all messages of a partition one after the other, whatever Ordered and
@@ -105,7 +114,6 @@ type rawTarget struct {
 	TargetConfig
 	onDead            string
 	concurrency, rate int64
-	grpc              struct{ address, method, secret string }
 }
 
 const parkWord = "park"
@@ -135,7 +143,7 @@ func deliverySchema(r *rawDelivery) reader {
 				field{"namespace", text(&t.Namespace, 1, 48)},
 				field{"kafka", mapping(field{"cluster", text(&t.Kafka.Cluster, 1, 64)}, field{"topic", text(&t.Kafka.Topic, 1, 249)})},
 				field{"grpc", mapping(
-					field{"address", text(&t.grpc.address, 1, 256)}, field{"method", text(&t.grpc.method, 1, 256)}, field{"secret", text(&t.grpc.secret, 1, 64)},
+					field{"address", text(&t.GRPC.Address, 1, 256)}, field{"method", text(&t.GRPC.Method, 1, 256)}, field{"secret", text(&t.GRPC.Secret, 1, 64)},
 				)},
 				field{"ordered", boolean(&t.Ordered)},
 				field{"default", boolean(&t.Default)},
@@ -206,9 +214,6 @@ func (w *walker) validateDelivery(c *Config, r *rawDelivery, secrets map[string]
 			w.at(path+".name", "", "there is a target %s already; give each a name of its own", t.Name)
 		}
 		names[t.Name] = true
-		if w.sets(path + ".grpc") {
-			w.at(path+".grpc", "", "a target of this kind is not in this build; it has http, namespace and kafka")
-		}
 		switch {
 		case t.onDead != parkWord || w.reported(path+".on_dead"):
 		case w.sets(path+".namespace") || w.sets(path+".kafka"):
@@ -226,8 +231,10 @@ func (w *walker) validateDelivery(c *Config, r *rawDelivery, secrets map[string]
 		case len(kinds) > 1:
 			w.at(path+"."+kinds[1], "", "stands beside %s; a target is one place: make it two targets", kinds[0])
 		case len(kinds) == 0 && !w.reported(path):
-			w.at(path, "", "has no place to go to; give it http: { url: ... }, namespace: NAME or kafka: { cluster: ..., topic: ... }")
-		case len(kinds) == 0, kinds[0] == "grpc":
+			w.at(path, "", "has no place to go to; give it http: { url: ... }, namespace: NAME, kafka: { cluster: ..., topic: ... } or grpc: { address: ..., method: ... }")
+		case len(kinds) == 0:
+		case kinds[0] == "grpc":
+			w.validateGRPC(path+".grpc", &t.GRPC, &r.allow, secrets)
 		case kinds[0] == "http":
 			w.validateHTTP(path+".http", &t.HTTP, &r.allow, secrets)
 		case kinds[0] == "namespace":
@@ -308,9 +315,39 @@ func (w *walker) validateHTTP(path string, t *HTTPTarget, allow *AllowConfig, se
 			w.at(path+".headers", "", "%s would be shown by GetNamespace; sign what is sent with secret", canonical)
 		}
 	}
-	if t.Secret != "" && secrets != nil && !secrets[t.Secret] {
-		w.at(path+".secret", "", "this server is configured with no secret %s; give it in secrets of the process's configuration: secrets: { %s: { file: ... } }", quote(t.Secret), t.Secret)
+	w.validateSecret(path, t.Secret, secrets)
+}
+
+func (w *walker) validateSecret(path, name string, secrets map[string]bool) {
+	if name != "" && secrets != nil && !secrets[name] {
+		w.at(path+".secret", "", "this server is configured with no secret %s; give it in secrets of the process's configuration: secrets: { %s: { file: ... } }", quote(name), name)
 	}
+}
+
+var grpcMethodRE = regexp.MustCompile(`^/?[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (w *walker) validateGRPC(path string, t *GRPCTarget, allow *AllowConfig, secrets map[string]bool) {
+	hostPort, _, err := endpoint.GRPCAddress(t.Address)
+	host, port, _ := net.SplitHostPort(hostPort)
+	switch {
+	case w.reported(path + ".address"):
+	case t.Address == "":
+		w.at(path, "", "has no address")
+	case err != nil:
+		w.at(path+".address", "", "is not an address of gRPC; write it as in orders.example.com:443, or https://orders.example.com:443 for TLS")
+	case !portOK(port):
+		w.at(path+".address", "", "port %s does not exist", quote(port))
+	case !allow.Allows(host) && endpoint.PrivateHost(host):
+		w.at(path+".address", "", "%s is not an address of the public internet; allow it with delivery.allow: { hosts: [%s] }", host, host)
+	}
+	switch {
+	case w.reported(path + ".method"):
+	case t.Method == "":
+		w.at(path, "", "has no method")
+	case !grpcMethodRE.MatchString(t.Method):
+		w.at(path+".method", "", "%s is not a method; write it as in orders.v1.Orders/Receive", quote(t.Method))
+	}
+	w.validateSecret(path, t.Secret, secrets)
 }
 
 func portOK(port string) bool {
@@ -353,7 +390,16 @@ func (d *DeliveryConfig) settings() (ss []setting) {
 			)
 			continue
 		}
-		ss = append(ss, setting{path: p + ".http.url", value: t.HTTP.URL, words: true})
+		if t.GRPC != (GRPCTarget{}) {
+			ss = append(ss,
+				setting{path: p + ".grpc.address", value: t.GRPC.Address, words: true}, setting{path: p + ".grpc.method", value: t.GRPC.Method, words: true},
+			)
+			if t.GRPC.Secret != "" {
+				ss = append(ss, setting{path: p + ".grpc.secret", value: t.GRPC.Secret, words: true})
+			}
+		} else {
+			ss = append(ss, setting{path: p + ".http.url", value: t.HTTP.URL, words: true})
+		}
 		if t.HTTP.Method != "" {
 			ss = append(ss, setting{path: p + ".http.method", value: t.HTTP.Method, words: true})
 		}
@@ -409,7 +455,17 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 			add(m, "rate", scalarNode(strconv.Itoa(t.Rate)))
 			continue
 		}
-		add(h, "url", str(t.HTTP.URL))
+		if t.GRPC != (GRPCTarget{}) {
+			g := &yaml.Node{Kind: yaml.MappingNode}
+			add(g, "address", str(t.GRPC.Address))
+			add(g, "method", str(t.GRPC.Method))
+			if t.GRPC.Secret != "" {
+				add(g, "secret", str(t.GRPC.Secret))
+			}
+			add(m, "grpc", g)
+		} else {
+			add(h, "url", str(t.HTTP.URL))
+		}
 		if t.HTTP.Method != "" {
 			add(h, "method", str(t.HTTP.Method))
 		}
@@ -423,7 +479,9 @@ func (d *DeliveryConfig) targetsNode() *yaml.Node {
 		if t.HTTP.Secret != "" {
 			add(h, "secret", str(t.HTTP.Secret))
 		}
-		add(m, "http", h)
+		if len(h.Content) > 0 {
+			add(m, "http", h)
+		}
 		add(m, "ordered", scalarNode(strconv.FormatBool(t.Ordered)))
 		add(m, "on_dead", scalarNode(t.deadWord()))
 		add(m, "default", scalarNode(strconv.FormatBool(t.Default)))

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headwater-db/headwater/wal/delivery/deliveryhttp"
+	"github.com/headwater-db/headwater/wal/delivery/endpoint"
 )
 
 // got is one attempt, as a receiver got it.
@@ -337,7 +337,7 @@ func TestSignedMessages(t *testing.T) {
 	id := write(t, s, "orders", "k", "signed")
 	until(t, "delivered", func() bool { return stateOf(t, s, "orders", id) == "DELIVERED" })
 	g := hook.all()[0]
-	if want := "v1," + deliveryhttp.Sign(secret, id, g.Get("Webhook-Timestamp"), []byte("signed")); g.Get("Webhook-Signature") != want || g.Get("X-Team") != "orders" {
+	if want := "v1," + endpoint.Sign(secret, id, g.Get("Webhook-Timestamp"), []byte("signed")); g.Get("Webhook-Signature") != want || g.Get("X-Team") != "orders" {
 		t.Errorf("signature %q, want %q; X-Team %q", g.Get("Webhook-Signature"), want, g.Get("X-Team"))
 	}
 }
@@ -514,5 +514,29 @@ func TestAMessageReplacesThoseOfItsKey(t *testing.T) {
 	}
 	if r := call(t, s, "Log.WriteToLog", `{"namespace":"orders","payload":"YQ==","lifecycle":{"replace":true}}`); r.status != http.StatusBadRequest || r.field(t, "reason") != "HW-1052" {
 		t.Errorf("replace without a key: %s", r)
+	}
+}
+
+// TestMessagesGoToAGRPCMethod: here WriteToLog of the server itself, by JSON, whose type it tells.
+func TestMessagesGoToAGRPCMethod(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	made(t, s, "inbox", "log")
+	doc := func(more string) string {
+		return fmt.Sprintf("namespace: orders\nabstraction: log\ndelivery: {targets: [{name: call, grpc: {address: %q, method: headwater.v1.LogService/WriteToLog}}]%s}\n", s.GRPCAddr(), more)
+	}
+	if r := applyDoc(t, s, doc("")); r.status != http.StatusBadRequest || !strings.Contains(r.body, "not an address of the public internet") {
+		t.Errorf("a private address: %s", r)
+	}
+	document(t, s, doc(", allow: {hosts: [127.0.0.1]}"))
+	good := write(t, s, "orders", "a", `{"namespace":"inbox","key":"k","payload":"aGVsbG8="}`)
+	bad := write(t, s, "orders", "a", `{"namespace":"nowhere","payload":"aGVsbG8="}`)
+	until(t, "delivered", func() bool { return stateOf(t, s, "orders", good) == "DELIVERED" })
+	until(t, "given up", func() bool { return stateOf(t, s, "orders", bad) == "DEAD" })
+	if r := send(t, s, "GET", "/v1/log/inbox?from=earliest", ""); len(r.lines()) != 1 || !strings.Contains(r.body, "aGVsbG8=") {
+		t.Errorf("the inbox has %s", r)
+	}
+	if r := call(t, s, "Log.ListDeadLetters", `{"namespace":"orders"}`); !strings.Contains(r.body, "NotFound") {
+		t.Errorf("letters: %s", r)
 	}
 }

@@ -14,8 +14,10 @@ import (
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/delivery/deliverygrpc"
 	"github.com/headwater-db/headwater/wal/delivery/deliveryhttp"
 	"github.com/headwater-db/headwater/wal/delivery/deliverykafka"
+	"github.com/headwater-db/headwater/wal/delivery/endpoint"
 	"github.com/headwater-db/headwater/wal/kafkalog"
 )
 
@@ -154,10 +156,15 @@ type laneSettings struct {
 
 // receiver opens what a lane delivers by.
 func (s *Server) receiver(of *laneSettings) (delivery.Receiver, error) {
-	h := &of.target.HTTP
-	secret, err := s.secretOf(h.Secret)
+	h, g := &of.target.HTTP, &of.target.GRPC
+	secret, err := s.secretOf(cmp.Or(h.Secret, g.Secret))
 	if err != nil {
 		return nil, err
+	}
+	if g.Address != "" {
+		return deliverygrpc.New(deliverygrpc.Config{
+			Address: g.Address, Method: g.Method, Secret: secret, AnyAddress: func(host string) bool { return of.allow.Allows(host) },
+		})
 	}
 	return deliveryhttp.New(deliveryhttp.Config{
 		URL: h.URL, Method: h.Method, Headers: h.Headers, Secret: secret, Connections: of.target.Concurrency,
@@ -178,7 +185,7 @@ func (s *Server) secretOf(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read secret %s: %w", name, err)
 	}
-	secret, err := deliveryhttp.Secret(b)
+	secret, err := endpoint.Secret(b)
 	if err != nil {
 		return nil, fmt.Errorf("read secret %s from %s: %w", name, file, err)
 	}

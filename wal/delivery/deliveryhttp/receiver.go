@@ -3,18 +3,14 @@ package deliveryhttp
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -63,7 +59,7 @@ func New(cfg Config) (*Receiver, error) {
 	}
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	if cfg.AnyAddress == nil || !cfg.AnyAddress(u.Hostname()) {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return public(address) }
+		dialer.Control = func(_, address string, _ syscall.RawConn) error { return endpoint.CheckPublic(address) }
 	}
 	t := &http.Transport{
 		DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: connectTimeout, IdleConnTimeout: keepIdle,
@@ -77,21 +73,6 @@ func New(cfg Config) (*Receiver, error) {
 // Close implements delivery.Receiver.
 func (r *Receiver) Close() error {
 	r.idle.CloseIdleConnections()
-	return nil
-}
-
-// errPrivate is why a connection is not made.
-var errPrivate = errors.New("the address is private, loopback or link-local, and the namespace's document does not allow it (delivery.allow)")
-
-// public refuses addresses that are not of the public internet.
-func public(address string) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	if !endpoint.Public(ap.Addr()) {
-		return fmt.Errorf("%s: %w", ap.Addr(), errPrivate)
-	}
 	return nil
 }
 
@@ -133,7 +114,7 @@ func (r *Receiver) unanswered(ctx context.Context, err error) error {
 		err = u.Err
 	}
 	switch {
-	case errors.Is(err, errPrivate):
+	case errors.Is(err, endpoint.ErrPrivate):
 		return &delivery.PermanentError{Err: err}
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
 		return errors.New("it did not answer in time")
@@ -158,44 +139,11 @@ func (r *Receiver) setHeaders(h http.Header, a *delivery.Attempt) {
 	h.Set(endpoint.HeaderToken, base64.StdEncoding.EncodeToString(a.Token.Nonce[:]))
 	h.Set(endpoint.HeaderAttempt, strconv.Itoa(a.Number))
 	if a.Key != "" {
-		h.Set(endpoint.HeaderKey, headerText(a.Key))
+		h.Set(endpoint.HeaderKey, endpoint.Text(a.Key))
 	}
 	if r.cfg.Secret != nil {
-		h.Set(endpoint.HeaderSignature, "v1,"+Sign(r.cfg.Secret, a.ID, at, a.Payload))
+		h.Set(endpoint.HeaderSignature, "v1,"+endpoint.Sign(r.cfg.Secret, a.ID, at, a.Payload))
 	}
-}
-
-// headerText is a key as a header has it: percent-encoded where it has bytes that a header may not.
-func headerText(s string) string {
-	if strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' || c == '%' }) < 0 {
-		return s
-	}
-	return url.PathEscape(s)
-}
-
-// Sign is the signature of a message: the base64 of HMAC-SHA256 over "id.timestamp.payload".
-func Sign(secret []byte, id, timestamp string, payload []byte) string {
-	mac := hmac.New(sha256.New, secret)
-	_, _ = io.WriteString(mac, id+"."+timestamp+".") // a hash takes everything
-	_, _ = mac.Write(payload)
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// Secret reads one as a file has it: bytes, or "whsec_" and their base64. Space around it does not count.
-func Secret(file []byte) ([]byte, error) {
-	file = bytes.TrimSpace(file)
-	b64, coded := bytes.CutPrefix(file, []byte("whsec_"))
-	if !coded {
-		if len(file) == 0 {
-			return nil, errors.New("the secret is empty")
-		}
-		return file, nil
-	}
-	secret, err := base64.StdEncoding.DecodeString(string(b64))
-	if err != nil || len(secret) == 0 {
-		return nil, errors.New(`the secret is not base64 behind "whsec_"`)
-	}
-	return secret, nil
 }
 
 // says is what an answer says of itself, for an error.

@@ -145,14 +145,14 @@ func TestPrivateAddresses(t *testing.T) {
 	a := &delivery.Attempt{Payload: []byte("x")}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
 		url := "http://" + host + ":" + port
-		if err := deliver(t, Config{URL: url}, time.Minute, a); kindOf(err) != "permanent" || !errors.Is(err, errPrivate) {
+		if err := deliver(t, Config{URL: url}, time.Minute, a); kindOf(err) != "permanent" || !errors.Is(err, endpoint.ErrPrivate) {
 			t.Errorf("%s: %v", url, err)
 		}
 		if err := deliver(t, Config{URL: url, AnyAddress: everywhere}, time.Minute, a); err != nil {
 			t.Errorf("%s is allowed: %v", url, err)
 		}
 		other := func(h string) bool { return h == "elsewhere" }
-		if err := deliver(t, Config{URL: url, AnyAddress: other}, time.Minute, a); !errors.Is(err, errPrivate) {
+		if err := deliver(t, Config{URL: url, AnyAddress: other}, time.Minute, a); !errors.Is(err, endpoint.ErrPrivate) {
 			t.Errorf("%s, where another host is allowed: %v", url, err)
 		}
 	}
@@ -177,7 +177,7 @@ func TestWhatIsSent(t *testing.T) {
 		body, _ = io.ReadAll(r.Body) // compared below
 	}))
 	t.Cleanup(s.Close)
-	secret, err := Secret([]byte(" whsec_MDEyMw== \n"))
+	secret, err := endpoint.Secret([]byte(" whsec_MDEyMw== \n"))
 	if err != nil || string(secret) != "0123" {
 		t.Fatal(secret, err)
 	}
@@ -193,7 +193,7 @@ func TestWhatIsSent(t *testing.T) {
 		t.Errorf("%s %s of %s with %q", got.Method, got.URL, got.Host, body)
 	}
 	for name, want := range map[string]string{
-		"Webhook-Id": "id-1", "Webhook-Timestamp": "1700000000", "Webhook-Signature": "v1," + Sign([]byte("0123"), "id-1", "1700000000", []byte("paid")),
+		"Webhook-Id": "id-1", "Webhook-Timestamp": "1700000000", "Webhook-Signature": "v1," + endpoint.Sign([]byte("0123"), "id-1", "1700000000", []byte("paid")),
 		"Idempotency-Key": "//8AAAAAAAAAAAAAAAAAAA==", "Headwater-Key": "k%C3%A4se%2F1", "Headwater-Attempt": "3", "Trace": "t", "X-Team": "a", "Content-Type": "text/plain",
 	} {
 		if got.Header.Get(name) != want {
@@ -201,14 +201,14 @@ func TestWhatIsSent(t *testing.T) {
 		}
 	}
 	// The example of Standard Webhooks' own libraries.
-	if secret, err = Secret([]byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")); err != nil {
+	if secret, err = endpoint.Secret([]byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")); err != nil {
 		t.Fatal(err)
 	}
-	if got := Sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`)); got != "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
+	if got := endpoint.Sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`)); got != "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
 		t.Errorf("signature %s", got)
 	}
 	for _, bad := range []string{"", " \n", "whsec_", "whsec_!"} {
-		if s, err := Secret([]byte(bad)); err == nil {
+		if s, err := endpoint.Secret([]byte(bad)); err == nil {
 			t.Errorf("%q is a secret: %q", bad, s)
 		}
 	}

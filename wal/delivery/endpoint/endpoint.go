@@ -1,5 +1,5 @@
-// Package endpoint knows what may be sent where: which addresses are of the public internet, and which headers a
-// caller may set.
+// Package endpoint knows what may be sent where, and how: which addresses are of the public internet, which headers a
+// caller may set, and how what is sent is signed.
 //
 // It guarantees that a private, loopback, link-local or reserved address is not called public, also one that is written
 // inside of an IPv6 address. It does not look names up.
