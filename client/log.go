@@ -120,7 +120,7 @@ func (l *Log) WriteMessages(ctx context.Context, ms []NewMessage) ([]MessageResu
 	tokens := make([]Token, len(ms))
 	for i, m := range ms {
 		tokens[i], left[i] = l.c.complete(m.Token), i
-		all[i] = &headwaterv1.LogMessage{Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: tokens[i].message(), Targets: m.Targets, Lifecycle: m.lifecycle()}
+		all[i] = m.message(tokens[i])
 	}
 	sent := false
 	err := l.c.call(ctx, writesOnce, Token{}, func(ctx context.Context, opts ...grpc.CallOption) error {

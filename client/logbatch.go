@@ -53,13 +53,16 @@ func (l *Log) write(ctx context.Context, m *NewMessage, token Token) (res *headw
 
 func (m *NewMessage) request(namespace string, token Token) *headwaterv1.WriteToLogRequest {
 	return &headwaterv1.WriteToLogRequest{
-		Namespace: namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle(),
+		Namespace: namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers,
+		Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle(),
 	}
 }
 
 // message is that of a batch.
 func (m *NewMessage) message(token Token) *headwaterv1.LogMessage {
-	return &headwaterv1.LogMessage{Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle()}
+	return &headwaterv1.LogMessage{
+		Key: m.Key, Payload: m.Payload, Headers: m.Headers, Token: token.message(), Targets: m.Targets, Lifecycle: m.lifecycle(),
+	}
 }
 
 // The fields of a WriteToLogBatchRequest.
@@ -87,10 +90,12 @@ func (c *Client) messages(namespace string) *batcher[*headwaterv1.WriteToLogResp
 }
 
 // refusesAll are the codes of a request that was refused for one of its messages.
-var refusesAll = map[codes.Code]bool{codes.InvalidArgument: true, codes.FailedPrecondition: true, codes.AlreadyExists: true, codes.OutOfRange: true}
+var refusesAll = map[codes.Code]bool{
+	codes.InvalidArgument: true, codes.FailedPrecondition: true, codes.AlreadyExists: true, codes.OutOfRange: true,
+}
 
-// exchangeMessages sends messages. Where one of them is bad in itself, which refuses them all before the log, each is sent
-// alone: the others are other callers'.
+// exchangeMessages sends messages. Where one of them is bad in itself, which refuses them all before the log, each is
+// sent alone: the others are other callers'.
 func (c *Client) exchangeMessages(ctx context.Context, s *sending[*headwaterv1.WriteToLogResponse]) []messageAnswer {
 	res := &headwaterv1.WriteToLogBatchResponse{}
 	sent, err := c.invoke(ctx, headwaterv1.LogService_WriteToLogBatch_FullMethodName, s, res)

@@ -6,9 +6,10 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// Sources are how far the messages of log namespaces have come into a partition: of each partition of a log, the highest
-// place. Example: the message at 12:00, offset 7, of partition 2 of log L was applied here; a copy of it, and whatever L
-// had before it, changes nothing, if it comes a year later. The value is not changed and can be compared; "" is none.
+// Sources are how far the messages of log namespaces have come into a partition: of each partition of a log, the
+// highest place. Example: the message at 12:00, offset 7, of partition 2 of log L was applied here; a copy of it, and
+// whatever L had before it, changes nothing, if it comes a year later. The value is not changed and can be compared;
+// "" is none.
 //
 // Entries are in order, of 36 bytes each: topic (16), partition (4), time (8), offset (8), big-endian.
 type Sources string

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,14 +30,16 @@ type deliveredRequest interface {
 	GetToken() *headwaterv1.IdempotencyToken
 }
 
-// deliverable are the requests that a namespace takes from a log namespace. Of protobuf that does not say what it is the
-// first is meant: the bytes of one can be read as another.
+// deliverable are the requests that a namespace takes from a log namespace. Of protobuf that does not say what it is
+// the first is meant: the bytes of one can be read as another.
 var deliverable = map[namespace.Abstraction][]func() deliveredRequest{
 	namespace.KV: {
-		func() deliveredRequest { return &headwaterv1.PutItemsRequest{} }, func() deliveredRequest { return &headwaterv1.DeleteItemsRequest{} },
+		func() deliveredRequest { return &headwaterv1.PutItemsRequest{} },
+		func() deliveredRequest { return &headwaterv1.DeleteItemsRequest{} },
 	},
 	namespace.Counter: {
-		func() deliveredRequest { return &headwaterv1.AddCountRequest{} }, func() deliveredRequest { return &headwaterv1.AddCountsRequest{} },
+		func() deliveredRequest { return &headwaterv1.AddCountRequest{} },
+		func() deliveredRequest { return &headwaterv1.AddCountsRequest{} },
 	},
 	namespace.TimeSeries: {func() deliveredRequest { return &headwaterv1.WriteEventRecordsSyncRequest{} }},
 }
@@ -105,7 +106,8 @@ func (d *delivered) take(n *Namespace, req deliveredRequest) (err error) {
 		m, err = deleteMutation(q)
 		d.kv = &kv.Request{Token: d.token, Mutations: []kv.Mutation{m}}
 	case *headwaterv1.AddCountRequest:
-		d.adds, err = parseAdds(n.Counter, []*headwaterv1.CounterAdd{{Counter: q.GetCounter(), Delta: q.GetDelta(), EventTime: q.GetEventTime(), Ttl: q.GetTtl()}})
+		one := &headwaterv1.CounterAdd{Counter: q.GetCounter(), Delta: q.GetDelta(), EventTime: q.GetEventTime(), Ttl: q.GetTtl()}
+		d.adds, err = parseAdds(n.Counter, []*headwaterv1.CounterAdd{one})
 	case *headwaterv1.AddCountsRequest:
 		d.adds, err = parseAdds(n.Counter, q.GetAdds())
 	case *headwaterv1.WriteEventRecordsSyncRequest:
@@ -121,15 +123,16 @@ func readDelivered(of namespace.Abstraction, m *delivery.Attempt) (deliveredRequ
 	for _, make := range candidates {
 		methods = append(methods, methodOf(make()))
 	}
+	all := strings.Join(methods, " or ")
 	i := slices.IndexFunc(m.Headers, func(h delivery.Header) bool { return strings.EqualFold(h.Name, MethodHeader) })
 	if i >= 0 {
 		at := slices.Index(methods, m.Headers[i].Value)
 		if at < 0 {
-			return nil, fmt.Errorf("header %s is %.64q; it takes %s", MethodHeader, m.Headers[i].Value, strings.Join(methods, " or "))
+			return nil, fmt.Errorf("header %s is %.64q; it takes %s", MethodHeader, m.Headers[i].Value, all)
 		}
 		candidates = candidates[at : at+1]
 	}
-	isJSON := bytes.HasPrefix(bytes.TrimLeft(m.Payload, " \t\r\n"), []byte("{")) // which begins no protobuf of a request
+	isJSON := delivery.IsJSON(m.Payload)
 	if !isJSON {
 		candidates = candidates[:1]
 	}
@@ -149,7 +152,7 @@ func readDelivered(of namespace.Abstraction, m *delivery.Attempt) (deliveredRequ
 			first = err
 		}
 	}
-	return nil, fmt.Errorf("the payload is not the JSON or protobuf of %s: %s", strings.Join(methods, " or "), protoText(first))
+	return nil, fmt.Errorf("the payload is not the JSON or protobuf of %s: %s", all, protoText(first))
 }
 
 // records makes the records of a message that was read.
@@ -171,17 +174,23 @@ func (d *delivered) records(n *Namespace) ([]wal.Appending, error) {
 // asked.
 func (s *Log) checkDelivered(ctx context.Context, ns *Namespace, m *delivery.Message) error {
 	for _, t := range ns.Config().Delivery.Targets {
-		if t.Namespace == "" || len(m.Targets) == 0 && !t.Default || len(m.Targets) > 0 && !slices.Contains(m.Targets, t.Name) {
+		goes := t.Default
+		if len(m.Targets) > 0 {
+			goes = slices.Contains(m.Targets, t.Name)
+		}
+		if t.Namespace == "" || !goes {
 			continue
 		}
 		to, err := s.dir.lookup(ctx, t.Namespace)
 		if e := apierrors.From(err); e != nil && e.Reason == apierrors.NamespaceNotFound {
-			return apierrors.New(apierrors.BadTarget, "target %s of namespace %s is namespace %s, which does not exist; create it, or name another target", t.Name, ns.Name, t.Namespace)
+			return apierrors.New(apierrors.BadTarget,
+				"target %s of namespace %s is namespace %s, which does not exist; create it, or name another target", t.Name, ns.Name, t.Namespace)
 		}
 		if err != nil {
 			continue
 		}
-		if _, err := parseDelivered(to, &delivery.Attempt{Key: m.Key, Token: m.Token, Payload: m.Payload, Headers: m.Headers}); err != nil {
+		a := &delivery.Attempt{Key: m.Key, Token: m.Token, Payload: m.Payload, Headers: m.Headers}
+		if _, err := parseDelivered(to, a); err != nil {
 			return err
 		}
 	}

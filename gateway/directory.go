@@ -127,6 +127,10 @@ func (n *Namespace) durability() headwaterv1.WriteResult_Durability {
 // SetLogFull sheds writes while the log is at log.max_bytes.
 func (n *Namespace) SetLogFull(full bool) { n.full.Store(full) }
 
+func (n *Namespace) logFull() error {
+	return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
+}
+
 // admitWrite refuses what must not reach the log: count mutations of size bytes.
 func (n *Namespace) admitWrite(count, size int) error { return n.admitAt(time.Now(), count, size) }
 
@@ -135,7 +139,7 @@ func (n *Namespace) admitAt(now time.Time, count, size int) error {
 		return apierrors.New(apierrors.Starting, "namespace %s is reading its log; retry after the hint", n.Name)
 	}
 	if n.full.Load() {
-		return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
+		return n.logFull()
 	}
 	gateways := int64(1)
 	if n.Gateways != nil {

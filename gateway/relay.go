@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/headwater-db/headwater/api/apierrors"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
 )
@@ -34,7 +33,7 @@ func (r *Relay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err
 		return 0, err
 	}
 	if ns.full.Load() {
-		return 0, apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", ns.Name)
+		return 0, ns.logFull()
 	}
 	if life := ns.Stream.Info().Incarnation; life != r.of {
 		r.of = life

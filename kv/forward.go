@@ -2,9 +2,9 @@ package kv
 
 import "github.com/headwater-db/headwater/wal"
 
-// Forward makes the record of a write that comes from a log namespace; the caller sets its Origin and appends it. Nobody
-// is asked whether it is a copy: its place tells the applier (see wal.Source). The token's time is made here. Errors: as
-// Write, before the log.
+// Forward makes the record of a write that comes from a log namespace; the caller sets its Origin and appends it.
+// Nobody is asked whether it is a copy: its place tells the applier (see wal.Source). The token's time is made here.
+// Errors: as Write, before the log.
 func (db *DB) Forward(r *Request) (wal.Appending, error) {
 	opts := db.cfg.Options()
 	if err := db.shape(r); err != nil {

@@ -36,8 +36,8 @@ func (p SourcePlace) IsZero() bool { return p == SourcePlace{} }
 // sourceVersion is the first byte of an encoded source.
 const sourceVersion = 1
 
-// Encode returns a value of Record.Origin: version 1, the topic (16), then partition, hops, time and offset of the place
-// and of After as uvarints.
+// Encode returns a value of Record.Origin: version 1, the topic (16), then partition, hops, time and offset of the
+// place and of After as uvarints.
 func (s *Source) Encode() string {
 	b := make([]byte, 0, 64)
 	b = append(b, sourceVersion)

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,11 @@ type Attempt struct {
 	Source  wal.Source // of one to a namespace; Topic and After are the Forwarder's to set
 
 	key []byte // the record's routing key
+}
+
+// IsJSON reports whether a payload is meant as JSON of a request: no protobuf of one begins with "{".
+func IsJSON(payload []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{"))
 }
 
 // Forwarder brings the messages of one partition to another log, many at once. Used by one goroutine.

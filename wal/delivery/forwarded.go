@@ -3,8 +3,8 @@ package delivery
 import "github.com/headwater-db/headwater/wal"
 
 // Forward makes the record of a message that comes from another log namespace; the caller sets its Origin and appends
-// it. Nobody is asked whether it is a copy: its place tells the applier (see wal.Source). m.Token has a nonce; its time is
-// made here. Errors: as Write, before the log.
+// it. Nobody is asked whether it is a copy: its place tells the applier (see wal.Source). m.Token has a nonce; its
+// time is made here. Errors: as Write, before the log.
 func (db *DB) Forward(m *Message) (wal.Appending, error) {
 	opts := db.options()
 	m.Token.GenerationTime = 0

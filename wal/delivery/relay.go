@@ -19,10 +19,10 @@ const (
 	relayBytes    = 4 << 20
 )
 
-// relay brings messages to another log: those of a partition in the order of their places. Where that is a namespace's,
-// each is there once, however often it is sent; see wal.Source. So one that cannot be appended holds those behind it, for
-// as long as it takes, or Retry says. It goes by the log time of the partition, and not by a clock: a message of a later place never comes to be
-// before one that was sent.
+// relay brings messages to another log: those of a partition in the order of their places. Where that is a
+// namespace's, each is there once, however often it is sent; see wal.Source. So one that cannot be appended holds
+// those behind it, for as long as it takes, or Retry says. It goes by the log time of the partition, and not by a
+// clock: a message that is written later never has a place before one that was sent.
 type relay struct {
 	s     *Sender
 	cfg   *LaneConfig
@@ -31,22 +31,22 @@ type relay struct {
 
 	mu      sync.Mutex // guards what follows
 	running int
-	failed  int
-	last    string    // the last error
 	rated   time.Time // when the next messages may be brought by the rate
 }
 
-// relayPart is one partition of a relay. All but low belongs to its goroutine.
+// relayPart is one partition of a relay. What mu does not guard belongs to its goroutine.
 type relayPart struct {
 	to   Forwarder
 	wake chan struct{} // has room for one
-	// at and o are the place that all before is done; low is where to look again.
-	at  int64
-	o   wal.Offset
-	mu  sync.Mutex // guards low
-	low int64      // 0: nowhere
-	// failed is how many attempts in a row have, at the message that is stood at.
+	// at and o are the place that all before is done.
+	at int64
+	o  wal.Offset
+
+	mu  sync.Mutex // guards what follows
+	low int64      // where to look again; 0: nowhere
+	// failed is how many attempts in a row have, at the message that is stood at, and last why.
 	failed int
+	last   string
 }
 
 // errElsewhere: the partition is not delivered here any more.
@@ -101,14 +101,19 @@ func (l *relay) runPart(ctx context.Context, p wal.Partition) {
 		wait, err := lookAgain, error(nil)
 		if l.s.cfg.Ready(p) {
 			wait, err = l.round(ctx, p)
-		}
-		if err == nil || ctx.Err() != nil {
-			q.failed = 0
 		} else {
-			q.failed++
-			wait = l.cfg.Retry.pause(q.failed)
+			q.at, q.o = 0, wal.NoOffset // who delivers it meanwhile may leave something
 		}
-		l.fared(err, q.failed)
+		if ctx.Err() != nil {
+			return
+		}
+		if failed := q.fared(err); failed > 0 {
+			wait = l.cfg.Retry.pause(failed)
+			if failed == 1 || failed%100 == 0 {
+				l.s.cfg.Logger.Warn("messages wait for a target; it is tried again",
+					"target", l.cfg.Name, "partition", uint32(p), "attempts", failed, "reason", err)
+			}
+		}
 		timer.Reset(wait)
 	}
 }
@@ -123,18 +128,24 @@ func (q *relayPart) lowered() {
 	q.low = 0
 }
 
-// fared notes how the last round of a partition was.
-func (l *relay) fared(err error, failed int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed = failed; err == nil {
-		l.last = ""
-		return
+// fared notes how a round was, and returns how many in a row have failed.
+func (q *relayPart) fared(err error) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		q.failed, q.last = 0, ""
+	} else {
+		q.failed++
+		q.last = clipError(err.Error())
 	}
-	l.last = clipError(err.Error())
-	if failed == 1 || failed%100 == 0 {
-		l.s.cfg.Logger.Warn("messages wait for a namespace; it is tried again", "target", l.cfg.Name, "attempts", failed, "reason", err)
-	}
+	return q.failed
+}
+
+// before is how many attempts have failed at the message that is stood at.
+func (q *relayPart) before() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failed
 }
 
 // round brings what is due of a partition, and returns how long nothing else is.
@@ -159,14 +170,16 @@ func (l *relay) round(ctx context.Context, p wal.Partition) (time.Duration, erro
 			if err := l.s.cfg.Tick(ctx, p); err != nil {
 				return 0, fmt.Errorf("move the log on to when a message is due: %w", err)
 			}
-			if l.s.cfg.LogTime(p) < ds[0].At { // the brokers' clock is behind, or tells milliseconds
-				return lookSoonest, nil
+			if left := time.Duration(ds[0].At-l.s.cfg.LogTime(p)) * time.Microsecond; left > 0 { // the brokers' clock is behind
+				return max(min(left, lookAgain), lookSoonest), nil
 			}
 			continue
 		}
-		if n, wait := l.allowed(n); wait > 0 {
+		n, wait := l.allowed(n)
+		if wait > 0 {
 			return wait, nil
-		} else if err := l.bring(ctx, p, ds[:n]); err != nil {
+		}
+		if err := l.bring(l.s.run, p, ds[:n]); err != nil { // which is made to its end
 			return 0, err
 		}
 	}
@@ -219,9 +232,9 @@ func (l *relay) bring(ctx context.Context, p wal.Partition, ds []Delivery) error
 	if n > 0 && !l.s.write(ctx, p, outcomes, false) {
 		return fmt.Errorf("write down what came of %d messages: %w", n, cmp.Or(context.Cause(ctx), errElsewhere))
 	}
-	done := n
+	q, done := &l.parts[p], n
 	if n > 0 {
-		l.parts[p].failed = 0
+		q.fared(nil)
 	}
 	if giveUp := l.ends(p, of, n, err, now); giveUp != "" {
 		l.s.cfg.Observe(l.cfg.Name, "dead", 0)
@@ -230,9 +243,10 @@ func (l *relay) bring(ctx context.Context, p wal.Partition, ds []Delivery) error
 		if !l.s.dead(ctx, p, e) {
 			return err
 		}
-		done, err, l.parts[p].failed = n+1, nil, 0
+		done, err = n+1, nil
+		q.fared(nil)
 	}
-	if q := &l.parts[p]; done > 0 {
+	if done > 0 {
 		q.at, q.o = of[done-1].At, of[done-1].Offset
 	}
 	if err != nil {
@@ -247,7 +261,7 @@ func (l *relay) ends(p wal.Partition, of []*Delivery, n int, err error, now time
 		return ""
 	}
 	d := *of[n]
-	d.Attempts = l.parts[p].failed
+	d.Attempts = l.parts[p].before()
 	_, giveUp := l.cfg.Retry.after(&d, err, now)
 	return giveUp
 }
@@ -257,7 +271,8 @@ func (l *relay) forward(ctx context.Context, p wal.Partition, ms []*Attempt) (n 
 	fit := len(ms)
 	for i, m := range ms {
 		if m.Source.Hops > MaxHops {
-			fit, err = i, &PermanentError{fmt.Errorf("the message has come through %d log namespaces: it goes in a circle", MaxHops)}
+			const circle = "the message has come through %d log namespaces: it goes in a circle"
+			fit, err = i, &PermanentError{fmt.Errorf(circle, MaxHops)}
 			break
 		}
 	}
@@ -301,10 +316,19 @@ func (l *relay) attempt(p wal.Partition, d *Delivery, m *Pending) *Attempt {
 }
 
 func (l *relay) state(ctx context.Context) LaneState {
-	overdue := l.s.overdue(ctx, l.cfg.Name)
+	st := LaneState{Target: l.cfg.Name, Overdue: l.s.overdue(ctx, l.cfg.Name)}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return LaneState{Target: l.cfg.Name, Running: l.running, Failed: l.failed, Error: l.last, Overdue: overdue}
+	st.Running = l.running
+	l.mu.Unlock()
+	for p := range l.parts { // the one that fares worst
+		q := &l.parts[p]
+		q.mu.Lock()
+		if q.failed > st.Failed {
+			st.Failed, st.Error = q.failed, q.last
+		}
+		q.mu.Unlock()
+	}
+	return st
 }
 
 func (l *relay) close() error { return l.to.Close() }

@@ -83,7 +83,9 @@ func (l *logLoad) message(n int, b []byte) (m client.NewMessage, err error) {
 	if err != nil {
 		return m, err
 	}
-	m = client.NewMessage{Key: line.Key, Payload: payload, Headers: line.Headers, Targets: line.Targets, Replace: line.Replace, Token: lineToken(l.s, l.token, n)}
+	m = client.NewMessage{
+		Key: line.Key, Payload: payload, Headers: line.Headers, Targets: line.Targets, Replace: line.Replace, Token: lineToken(l.s, l.token, n),
+	}
 	if line.Delay != "" {
 		if m.Delay, err = time.ParseDuration(line.Delay); err != nil {
 			return m, usagef("delay %q: write it as in 90s or 24h", line.Delay)

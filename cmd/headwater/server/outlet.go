@@ -89,7 +89,8 @@ func (s *Server) openOutlet(ctx context.Context, e *namespace.Entry) (*space, er
 	}
 	x := &space{s: s, entry: e, log: log, progress: wal.NewProgress(log.Info().Partitions)}
 	x.run, x.cancel = context.WithCancel(s.run)
-	x.ns = &gateway.Namespace{Name: e.Name, Stream: wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: log, Progress: x.progress})}
+	stream := wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: log, Progress: x.progress})
+	x.ns = &gateway.Namespace{Name: e.Name, Stream: stream}
 	x.ns.SetConfig(e.Config)
 	x.ns.Stream.LetBehind(true)
 	switch e.Config.Abstraction {

@@ -76,13 +76,15 @@ func New(cfg Config) (*Receiver, error) {
 	if secure {
 		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, ServerName: host})
 	}
-	r.conn, err = grpc.NewClient("passthrough:///"+hostPort, grpc.WithTransportCredentials(creds), grpc.WithUserAgent("headwater"),
+	r.conn, err = grpc.NewClient("passthrough:///"+hostPort,
+		grpc.WithTransportCredentials(creds), grpc.WithUserAgent("headwater"),
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithNoProxy(),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: connectTimeout,
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: connectTimeout,
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", hostPort, err)
@@ -96,15 +98,15 @@ func (r *Receiver) Close() error { return r.conn.Close() }
 // Deliver implements delivery.Receiver.
 func (r *Receiver) Deliver(ctx context.Context, a *delivery.Attempt) error {
 	payload := a.Payload
-	if isJSON(payload) {
+	if delivery.IsJSON(payload) {
 		var err error
 		if payload, err = r.encode(ctx, payload); err != nil {
 			return r.told(err)
 		}
 	}
 	var answer []byte
-	err := r.conn.Invoke(metadata.NewOutgoingContext(ctx, r.metadata(a)), r.cfg.Method, &payload, &answer, grpc.ForceCodec(raw{}))
-	if err != nil {
+	ctx = metadata.NewOutgoingContext(ctx, r.metadata(a))
+	if err := r.conn.Invoke(ctx, r.cfg.Method, &payload, &answer, grpc.ForceCodec(raw{})); err != nil {
 		return r.told(err)
 	}
 	return nil
@@ -112,8 +114,8 @@ func (r *Receiver) Deliver(ctx context.Context, a *delivery.Attempt) error {
 
 // permanent are the codes of a call that would fail once more.
 var permanent = map[codes.Code]bool{
-	codes.InvalidArgument: true, codes.NotFound: true, codes.AlreadyExists: true, codes.PermissionDenied: true, codes.FailedPrecondition: true,
-	codes.OutOfRange: true, codes.Unimplemented: true, codes.Unauthenticated: true, codes.DataLoss: true,
+	codes.InvalidArgument: true, codes.NotFound: true, codes.AlreadyExists: true, codes.PermissionDenied: true,
+	codes.FailedPrecondition: true, codes.OutOfRange: true, codes.Unimplemented: true, codes.Unauthenticated: true, codes.DataLoss: true,
 }
 
 // told says of an error whether another attempt may fare better.
@@ -143,7 +145,8 @@ func (r *Receiver) metadata(a *delivery.Attempt) metadata.MD {
 	md := metadata.MD{}
 	for _, h := range a.Headers {
 		name := strings.ToLower(h.Name)
-		if endpoint.MaySet(h.Name) && !strings.HasPrefix(name, "grpc-") && !strings.HasSuffix(name, "-bin") { // which are gRPC's own
+		grpcs := strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin") // which mean something to gRPC
+		if endpoint.MaySet(h.Name) && !grpcs {
 			md.Set(name, endpoint.Text(h.Value))
 		}
 	}

@@ -1,7 +1,6 @@
 package deliverygrpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +25,6 @@ type requestType struct {
 	types   *dynamicpb.Types
 }
 
-func isJSON(payload []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("{")) // which begins no protobuf that a service takes
-}
-
 // encode reads JSON as the request of the method.
 func (r *Receiver) encode(ctx context.Context, payload []byte) ([]byte, error) {
 	t, err := r.requestType(ctx)
@@ -52,7 +47,7 @@ func (r *Receiver) requestType(ctx context.Context) (*requestType, error) {
 	}
 	t, err := r.askType(ctx)
 	if status.Code(err) == codes.Unimplemented {
-		return nil, &delivery.PermanentError{Err: errors.New("the payload is JSON, and the receiver has no server reflection that tells its type; send protobuf")}
+		return nil, &delivery.PermanentError{Err: errNoReflection}
 	}
 	if err != nil {
 		return nil, err
@@ -60,6 +55,8 @@ func (r *Receiver) requestType(ctx context.Context) (*requestType, error) {
 	r.request = t
 	return t, nil
 }
+
+var errNoReflection = errors.New("the payload is JSON, and the receiver has no server reflection that tells its type; send protobuf")
 
 // maxFiles bounds the files that a receiver's answer may name.
 const maxFiles = 1000
@@ -94,13 +91,20 @@ func (r *Receiver) askType(ctx context.Context) (*requestType, error) {
 		}
 		return nil
 	}
-	if err := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: service}}); status.Code(err) == codes.NotFound {
+	err = ask(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: service},
+	})
+	if status.Code(err) == codes.NotFound {
 		return nil, &delivery.PermanentError{Err: fmt.Errorf("the receiver has no service %s", service)}
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	for missing := missingOf(files); missing != "" && len(files) < maxFiles; missing = missingOf(files) {
-		if err := ask(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileByFilename{FileByFilename: missing}}); err != nil {
+		err := ask(&reflectionv1.ServerReflectionRequest{
+			MessageRequest: &reflectionv1.ServerReflectionRequest_FileByFilename{FileByFilename: missing},
+		})
+		if err != nil {
 			return nil, err
 		}
 		if files[missing] == nil {

@@ -51,7 +51,8 @@ func Open(cfg Config) (*Topic, error) {
 	cl, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID("headwater"), kgo.RequiredAcks(kgo.AllISRAcks()),
 		// One request at a time: what follows a record that fails is not taken before it.
-		kgo.MaxProduceRequestsInflightPerBroker(1), kgo.ProducerBatchMaxBytes(maxRecord + 1<<20), kgo.MaxBufferedBytes(64 << 20),
+		kgo.MaxProduceRequestsInflightPerBroker(1),
+		kgo.ProducerBatchMaxBytes(maxRecord + 1<<20), kgo.MaxBufferedBytes(64 << 20),
 		kgo.ProduceRequestTimeout(5 * time.Second), kgo.UnknownTopicRetries(2),
 	}, cfg.Opts...)...)
 	if err != nil {
@@ -77,7 +78,8 @@ func (t *Topic) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err
 	fit, tooLarge := len(ms), error(nil)
 	for i, m := range ms {
 		if size := len(m.Payload) + len(m.Key) + delivery.MaxHeaderBytes; size > maxRecord {
-			fit, tooLarge = i, &delivery.PermanentError{Err: fmt.Errorf("the message has %d bytes with its headers; a record may have %d", size, maxRecord)}
+			err := fmt.Errorf("the message has %d bytes with its headers; a record may have %d", size, maxRecord)
+			fit, tooLarge = i, &delivery.PermanentError{Err: err}
 			break
 		}
 	}
@@ -136,13 +138,15 @@ func (t *Topic) record(m *delivery.Attempt) *kgo.Record {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Name, Value: []byte(h.Value)})
 	}
 	token := base64.StdEncoding.EncodeToString(m.Token.Nonce[:])
-	r.Headers = append(r.Headers, kgo.RecordHeader{Key: HeaderID, Value: []byte(m.ID)}, kgo.RecordHeader{Key: HeaderToken, Value: []byte(token)})
+	r.Headers = append(r.Headers,
+		kgo.RecordHeader{Key: HeaderID, Value: []byte(m.ID)}, kgo.RecordHeader{Key: HeaderToken, Value: []byte(token)})
 	return r
 }
 
 // permanent are errors of a record that the cluster will never take.
 var permanent = []error{
-	kerr.InvalidTopicException, kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation,
+	kerr.InvalidTopicException, kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp,
+	kerr.PolicyViolation,
 }
 
 // told says of an error whether another attempt may fare better.

@@ -15,7 +15,8 @@ import (
 )
 
 // ErrPrivate is why a connection is not made.
-var ErrPrivate = errors.New("the address is private, loopback or link-local, and the namespace's document does not allow it (delivery.allow)")
+var ErrPrivate = errors.New(
+	"the address is private, loopback or link-local, and the namespace's document does not allow it (delivery.allow)")
 
 // CheckPublic refuses the address of a connection, host and port, that is not of the public internet: ErrPrivate.
 func CheckPublic(address string) error {
@@ -38,7 +39,8 @@ func GRPCAddress(address string) (hostPort string, secure bool, err error) {
 	}
 	host, port, err := net.SplitHostPort(hostPort)
 	if err != nil || host == "" || port == "" || strings.ContainsAny(hostPort, "/@?# ") {
-		return "", false, fmt.Errorf("%.200q is not the address of a gRPC service; write host:port, or https://host:port", address)
+		const wrong = "%.200q is not the address of a gRPC service; write host:port, or https://host:port"
+		return "", false, fmt.Errorf(wrong, address)
 	}
 	return hostPort, secure, nil
 }
