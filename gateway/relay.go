@@ -21,7 +21,8 @@ type Relay struct {
 	last map[wal.Partition]wal.SourcePlace // what was acknowledged last, of its partitions
 }
 
-// NewRelay returns a relay of a partition of topic. to returns the namespace that the messages go to; an error passes.
+// NewRelay returns a relay of a partition of topic. to returns the namespace that the messages go to; an error passes,
+// unless it is a *delivery.PermanentError.
 func NewRelay(topic wal.Incarnation, to func(ctx context.Context) (*Namespace, error)) *Relay {
 	return &Relay{topic: topic, to: to, last: make(map[wal.Partition]wal.SourcePlace)}
 }

@@ -214,8 +214,12 @@ func (db *DB) Decide(ctx context.Context, p wal.Partition, e *Event) (wal.Offset
 	return o, db.owner.Wait(ctx, p, o)
 }
 
-// Status returns what is known of a message, once what anybody has acknowledged is applied.
+// Status returns what is known of a message, once what was acknowledged here is applied: a later message may have
+// replaced it.
 func (db *DB) Status(ctx context.Context, p wal.Partition, o wal.Offset) (Status, bool, error) {
+	if err := db.Stream.WaitRead(ctx, p, &wal.ReadPoint{}); err != nil {
+		return Status{}, false, err
+	}
 	if db.Stream.Progress().Applied(p) < o { // or it does not exist
 		if err := db.Stream.Barrier(ctx, p); err != nil {
 			return Status{}, false, err

@@ -8,6 +8,7 @@ import (
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/delivery"
 )
 
 // outlets are namespaces that this process writes to and does not serve: those that messages are delivered to. Each is
@@ -22,11 +23,17 @@ type outlet struct {
 	config *namespace.Config
 }
 
-// outlet returns the namespace of a name to append records to, which nobody here waits for.
+// outlet returns the namespace of a name to append records to, which nobody here waits for. A
+// *delivery.PermanentError: it was deleted.
 func (sp *spaces) outlet(ctx context.Context, name string) (*gateway.Namespace, error) {
 	e, ok := sp.s.names.Get(name)
-	if !ok {
-		return nil, fmt.Errorf("namespace %s does not exist", name)
+	if !ok { // or who took the message has heard of it before this process
+		if err := sp.s.names.Sync(ctx); err != nil {
+			return nil, err
+		}
+		if e, ok = sp.s.names.Get(name); !ok {
+			return nil, &delivery.PermanentError{Err: fmt.Errorf("namespace %s does not exist", name)}
+		}
 	}
 	sp.mu.Lock()
 	x := sp.open[name]
