@@ -152,6 +152,8 @@ func (q *relayPart) before() int {
 func (l *relay) round(ctx context.Context, p wal.Partition) (time.Duration, error) {
 	q := &l.parts[p]
 	for ctx.Err() == nil {
+		// First how far log time is: all messages of places up to there are in the outbox then.
+		reached := l.s.cfg.LogTime(p)
 		ds, err := l.s.cfg.Outbox.Due(ctx, p, l.cfg.Name, q.at, q.o, relayMessages)
 		if err != nil {
 			return 0, fmt.Errorf("read the messages that wait: %w", err)
@@ -160,7 +162,7 @@ func (l *relay) round(ctx context.Context, p wal.Partition) (time.Duration, erro
 			return lookAgain, nil
 		}
 		n := 0
-		for reached := l.s.cfg.LogTime(p); n < len(ds) && ds[n].At <= reached; {
+		for n < len(ds) && ds[n].At <= reached {
 			n++
 		}
 		if n == 0 {

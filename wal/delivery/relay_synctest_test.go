@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,6 +191,38 @@ func TestARelayGivesAMessageUp(t *testing.T) {
 		}
 		if got := fmt.Sprint(bodies); s.waits() != 0 || len(s.dead) != 2 || got != "[0 1 1 1 2 2 2 3 4]" {
 			t.Errorf("%d messages wait, dead are %v, attempts were made at %s", s.waits(), s.dead, got)
+		}
+	})
+}
+
+// TestARelaySeesWhatLogTimeCovers: a message that is applied while the relay looks, with a later one that makes a delayed
+// one due, comes before that one.
+func TestARelaySeesWhatLogTimeCovers(t *testing.T) {
+	inBubble(t, relaying(halfASecond), func(s *sending) {
+		<-time.After(time.Second)
+		synctest.Wait()
+		due := s.now().Add(time.Second).UnixMicro()
+		var once sync.Once
+		s.applies = func() {
+			if s.now().UnixMicro() < due {
+				return
+			}
+			once.Do(func() {
+				o := s.next
+				s.next++
+				s.batch(func(b delivery.Batch) {
+					b.Add(&delivery.Pending{
+						Offset: o, LogTime: due - 1, Due: due - 1, Payload: []byte("before"), Keyless: true, Aims: []delivery.Aim{{Target: "x"}},
+					})
+				})
+				s.logTime.Store(due + 1)
+			})
+		}
+		s.add("a", "delayed", time.Second)
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if s.waits() != 0 || len(s.places) != 2 || !slices.IsSortedFunc(s.places, wal.SourcePlace.Compare) {
+			t.Errorf("%d messages wait; places are %v", s.waits(), s.places)
 		}
 	})
 }

@@ -41,6 +41,7 @@ type sending struct {
 	deliver func(a *delivery.Attempt) error // nil: it is well
 	takes   time.Duration                   // of an attempt
 	relays  bool
+	applies func() // what is applied just before log time is asked for; nil: nothing
 }
 
 type attempt struct {
@@ -87,7 +88,12 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 				defer s.applier.Unlock()
 				return f(ctx)
 			},
-			Sync: store.DB.Sync, LogTime: func(wal.Partition) int64 { return s.logTime.Load() },
+			Sync: store.DB.Sync, LogTime: func(wal.Partition) int64 {
+				if s.applies != nil {
+					s.applies()
+				}
+				return s.logTime.Load()
+			},
 			Tick: func(context.Context, wal.Partition) error {
 				s.ticks.Add(1)
 				s.logTime.Store(max(s.logTime.Load(), s.now().UnixMicro()))
