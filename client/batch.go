@@ -45,7 +45,7 @@ const maxBatchItems = 50_000
 // patience is a few times what a request takes whose fsync is slow.
 const patience = 10 * time.Millisecond
 
-// batchKey tells batchers apart. A conditional put is replied when it is
+// batchKey tells batchers apart. A conditional put is answered when it is
 // applied, and must not make others wait for that.
 type batchKey struct {
 	namespace   string
@@ -114,6 +114,28 @@ func (b *batcher[R]) write(ctx context.Context, frame []byte, items int) (none R
 			e.Outcome = a.err.Outcome
 		}
 		return none, e
+	}
+}
+
+// until sends a write under a token until it is answered. check is what an answer says against it; nil: it is well.
+func (b *batcher[R]) until(ctx context.Context, token Token, frame []byte, items int, check func(R) *Error) (none R, _ error) {
+	a := b.c.attempts(ctx, writesOnce, token)
+	for {
+		if ctx.Err() != nil {
+			e := ended(ctx, a.last)
+			e.Outcome = NotApplied
+			return none, a.fail(e)
+		}
+		res, e := b.write(ctx, frame, items)
+		if e == nil && check != nil {
+			e = check(res)
+		}
+		if e == nil {
+			return res, nil
+		}
+		if err := a.next(ctx, e); err != nil {
+			return none, err
+		}
 	}
 }
 

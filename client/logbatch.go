@@ -31,24 +31,7 @@ func (l *Log) write(ctx context.Context, m *NewMessage, token Token) (res *headw
 	if err != nil {
 		return nil, invalid(apierrors.BadUTF8, err.Error())
 	}
-	b := l.c.messages(l.namespace)
-	a := l.c.attempts(ctx, writesOnce, token)
-	for {
-		if ctx.Err() != nil {
-			e := ended(ctx, a.last)
-			e.Outcome = NotApplied
-			return nil, a.fail(e)
-		}
-		res, e := b.write(ctx, f, 1)
-		if e == nil {
-			if e = notDurable(res); e == nil {
-				return res, nil
-			}
-		}
-		if err := a.next(ctx, e); err != nil {
-			return nil, err
-		}
-	}
+	return l.c.messages(l.namespace).until(ctx, token, f, 1, notDurable)
 }
 
 func (m *NewMessage) request(namespace string, token Token) *headwaterv1.WriteToLogRequest {

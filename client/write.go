@@ -71,22 +71,7 @@ func (k *KV) put(ctx context.Context, req *headwaterv1.PutItemsRequest, token To
 	if err != nil {
 		return nil, invalid(apierrors.BadUTF8, err.Error())
 	}
-	b := k.c.batcher(batchKey{k.namespace, req.Condition != nil})
-	a := k.c.attempts(ctx, writesOnce, token)
-	for {
-		if ctx.Err() != nil {
-			e := ended(ctx, a.last)
-			e.Outcome = NotApplied
-			return nil, a.fail(e)
-		}
-		res, e := b.write(ctx, f, len(req.Items))
-		if e == nil {
-			return res, nil
-		}
-		if err := a.next(ctx, e); err != nil {
-			return nil, err
-		}
-	}
+	return k.c.batcher(batchKey{k.namespace, req.Condition != nil}).until(ctx, token, f, len(req.Items), nil)
 }
 
 func (k *KV) putItem(it *PutItem) (*headwaterv1.PutItem, error) {

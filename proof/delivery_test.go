@@ -98,6 +98,49 @@ func (p *poster) step(api headwaterv1.LogServiceClient) error {
 	return err
 }
 
+// stepper is one writer: a step writes its next message, or the one whose outcome is not known.
+type stepper interface {
+	step(api headwaterv1.LogServiceClient) error
+	name() string
+}
+
+func (p *poster) name() string { return p.key }
+
+// overKills kills the binary once in each round while writers step, and starts it again.
+func overKills[W stepper](t *testing.T, r *rand.Rand, dir string, p *process, c *conn, rounds int, writers []W) (*process, *conn) {
+	t.Helper()
+	for range rounds {
+		stop := make(chan struct{})
+		victim := p
+		time.AfterFunc(time.Duration(100+r.IntN(500))*time.Millisecond, func() {
+			victim.signal(t, syscall.SIGKILL)
+			close(stop)
+		})
+		var work sync.WaitGroup
+		for _, w := range writers {
+			work.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if err := w.step(c.log); err != nil && !lost(err) {
+						t.Errorf("%s: %v", w.name(), err)
+						return
+					}
+				}
+			})
+		}
+		work.Wait()
+		<-p.gone
+		c.close()
+		p = start(t, dir)
+		c = connect(t, p.grpc)
+	}
+	return p, c
+}
+
 // TestDeliveryOverKills kills the binary while messages are written, delivered, tried again, and cancelled. All
 // that were acknowledged arrive, in order of their key, under one id each, not before their time; those that were
 // cancelled do not.
@@ -126,35 +169,7 @@ func TestDeliveryOverKills(t *testing.T) {
 			key: fmt.Sprintf("key%d", i), r: rand.New(rand.NewPCG(r.Uint64(), 2)), delayed: i%2 == 1, after: make(map[string]time.Time), cancelled: make(map[string]bool),
 		})
 	}
-	for range rounds {
-		stop := make(chan struct{})
-		victim := p
-		time.AfterFunc(time.Duration(100+r.IntN(500))*time.Millisecond, func() {
-			victim.signal(t, syscall.SIGKILL)
-			close(stop)
-		})
-		var work sync.WaitGroup
-		for _, w := range posters {
-			work.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if err := w.step(c.log); err != nil && !lost(err) {
-						t.Errorf("%s: %v", w.key, err)
-						return
-					}
-				}
-			})
-		}
-		work.Wait()
-		<-p.gone
-		c.close()
-		p = start(t, dir)
-		c = connect(t, p.grpc)
-	}
+	p, c = overKills(t, r, dir, p, c, rounds, posters)
 	box.check(t, c, posters, p)
 }
 

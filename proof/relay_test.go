@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +75,8 @@ func (w *relayer) step(api headwaterv1.LogServiceClient) error {
 	return nil
 }
 
+func (w *relayer) name() string { return w.key }
+
 // TestRelayOverKills kills the binary while messages are written and brought to other namespaces. Each that was
 // acknowledged has its effect once, in the order of its key.
 func TestRelayOverKills(t *testing.T) {
@@ -100,35 +100,7 @@ func TestRelayOverKills(t *testing.T) {
 	for i := range 6 {
 		relayers = append(relayers, &relayer{key: fmt.Sprintf("key%d", i), r: rand.New(rand.NewPCG(r.Uint64(), 2))})
 	}
-	for range rounds {
-		stop := make(chan struct{})
-		victim := p
-		time.AfterFunc(time.Duration(100+r.IntN(500))*time.Millisecond, func() {
-			victim.signal(t, syscall.SIGKILL)
-			close(stop)
-		})
-		var work sync.WaitGroup
-		for _, w := range relayers {
-			work.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if err := w.step(c.log); err != nil && !lost(err) {
-						t.Errorf("%s: %v", w.key, err)
-						return
-					}
-				}
-			})
-		}
-		work.Wait()
-		<-p.gone
-		c.close()
-		p = start(t, dir)
-		c = connect(t, p.grpc)
-	}
+	p, c = overKills(t, r, dir, p, c, rounds, relayers)
 	checkRelayed(t, c, relayers, p)
 }
 

@@ -3,11 +3,9 @@ package deliverygrpc
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,17 +148,8 @@ func (r *Receiver) metadata(a *delivery.Attempt) metadata.MD {
 			md.Set(name, endpoint.Text(h.Value))
 		}
 	}
-	at := strconv.FormatInt(a.Time.Unix(), 10)
-	md.Set(endpoint.HeaderID, a.ID)
-	md.Set(endpoint.HeaderTime, at)
-	md.Set(endpoint.HeaderToken, base64.StdEncoding.EncodeToString(a.Token.Nonce[:]))
-	md.Set(endpoint.HeaderAttempt, strconv.Itoa(a.Number))
-	if a.Key != "" {
-		md.Set(endpoint.HeaderKey, endpoint.Text(a.Key))
-	}
-	if r.cfg.Secret != nil {
-		md.Set(endpoint.HeaderSignature, "v1,"+endpoint.Sign(r.cfg.Secret, a.ID, at, a.Payload))
-	}
+	told := endpoint.Told{ID: a.ID, Key: a.Key, Nonce: a.Token.Nonce[:], Number: a.Number, Time: a.Time}
+	told.Set(a.Payload, r.cfg.Secret, func(name, value string) { md.Set(name, value) })
 	return md
 }
 

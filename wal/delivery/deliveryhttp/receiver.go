@@ -3,7 +3,6 @@ package deliveryhttp
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -133,17 +132,8 @@ func (r *Receiver) setHeaders(h http.Header, a *delivery.Attempt) {
 			h.Set(x.Name, x.Value)
 		}
 	}
-	at := strconv.FormatInt(a.Time.Unix(), 10)
-	h.Set(endpoint.HeaderID, a.ID)
-	h.Set(endpoint.HeaderTime, at)
-	h.Set(endpoint.HeaderToken, base64.StdEncoding.EncodeToString(a.Token.Nonce[:]))
-	h.Set(endpoint.HeaderAttempt, strconv.Itoa(a.Number))
-	if a.Key != "" {
-		h.Set(endpoint.HeaderKey, endpoint.Text(a.Key))
-	}
-	if r.cfg.Secret != nil {
-		h.Set(endpoint.HeaderSignature, "v1,"+endpoint.Sign(r.cfg.Secret, a.ID, at, a.Payload))
-	}
+	told := endpoint.Told{ID: a.ID, Key: a.Key, Nonce: a.Token.Nonce[:], Number: a.Number, Time: a.Time}
+	told.Set(a.Payload, r.cfg.Secret, h.Set)
 }
 
 // says is what an answer says of itself, for an error.

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrPrivate is why a connection is not made.
@@ -76,4 +78,27 @@ func Secret(file []byte) ([]byte, error) {
 		return nil, errors.New(`the secret is not base64 behind "whsec_"`)
 	}
 	return secret, nil
+}
+
+// Told is what every attempt tells of a message beside its payload and its own headers.
+type Told struct {
+	ID, Key string // Key is "" of a message without one
+	Nonce   []byte // of its token
+	Number  int    // of the attempt
+	Time    time.Time
+}
+
+// Set gives it to set, header by header, with a signature of the payload where there is a secret.
+func (t *Told) Set(payload, secret []byte, set func(name, value string)) {
+	at := strconv.FormatInt(t.Time.Unix(), 10)
+	set(HeaderID, t.ID)
+	set(HeaderTime, at)
+	set(HeaderToken, base64.StdEncoding.EncodeToString(t.Nonce))
+	set(HeaderAttempt, strconv.Itoa(t.Number))
+	if t.Key != "" {
+		set(HeaderKey, Text(t.Key))
+	}
+	if secret != nil {
+		set(HeaderSignature, "v1,"+Sign(secret, t.ID, at, payload))
+	}
 }

@@ -327,6 +327,19 @@ func (c *changes) message(o wal.Offset) (m *delivery.Pending) {
 	return m
 }
 
+// buried is a message of which a delivery is dead and none waits, without its payload, and its row; nil: it is none.
+func (c *changes) buried(o wal.Offset) (*delivery.Pending, []byte) {
+	v, err := c.db.Value(offsetKey(tableBuried, c.p, o))
+	if c.fail(err) || v == nil {
+		return nil, nil
+	}
+	m, err := decodeMessage(o, v, false)
+	if c.fail(err) {
+		return nil, nil
+	}
+	return m, v
+}
+
 // cancel takes a message away of which no attempt has begun.
 func (c *changes) cancel(o wal.Offset, now int64) bool {
 	s, m := c.statusOf(o), c.message(o)
@@ -385,16 +398,12 @@ func (c *changes) redrive(o wal.Offset, target string, now int64, by string) *de
 	}
 	m := c.message(o)
 	if m == nil { // all its deliveries have ended
-		k := offsetKey(tableBuried, c.p, o)
-		v, err := c.db.Value(k)
-		if c.fail(err) || v == nil {
-			return nil
-		}
-		if m, err = decodeMessage(o, v, false); c.fail(err) {
+		var v []byte
+		if m, v = c.buried(o); m == nil {
 			return nil
 		}
 		c.set(offsetKey(tableMessage, c.p, o), v)
-		c.remove(k)
+		c.remove(offsetKey(tableBuried, c.p, o))
 	}
 	c.remove(deadKey(c.p, t.At, o, target))
 	t.State, t.At, t.By = delivery.Waiting, now, by
@@ -431,11 +440,7 @@ func (c *changes) drop(o wal.Offset, target string, now int64, by string) *deliv
 func (c *changes) freeKey(o wal.Offset, target string) {
 	m := c.message(o)
 	if m == nil {
-		v, err := c.db.Value(offsetKey(tableBuried, c.p, o))
-		if c.fail(err) || v == nil {
-			return
-		}
-		if m, err = decodeMessage(o, v, false); c.fail(err) {
+		if m, _ = c.buried(o); m == nil {
 			return
 		}
 	}
