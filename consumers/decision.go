@@ -47,6 +47,26 @@ type Decision struct {
 	Data   []byte
 }
 
+// Refusal says in a word why a call had no effect, of the decisions that every abstraction has; "": it is none of them,
+// or it had its effect.
+func (d *Decision) Refusal() string {
+	switch d.What {
+	case WasDuplicate:
+		return "duplicate"
+	case WasConflict:
+		return "token_conflict"
+	case WasTooOld:
+		return "too_old"
+	case WasParked:
+		return "parked"
+	case WasDropped:
+		return "dropped"
+	case WasOutOfTurn:
+		return "out_of_turn"
+	}
+	return ""
+}
+
 // The exceptions of one record are one row:
 //
 //	version 1, then for each: what (1), offset of the record in hand less Offset (uvarint),

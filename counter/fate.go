@@ -13,6 +13,20 @@ var outcomes = map[Outcome]string{
 	ReservationEnded: "reservation_ended", TooMuch: "too_much", TooMany: "too_many_reservations",
 }
 
+// RefusedBy says why a call or an add had no effect by a decision that is this abstraction's own; "": it had.
+func RefusedBy(d *consumers.Decision) (string, error) {
+	switch d.What {
+	case answered:
+		var e TokenEntry
+		err := decodeAnswer(d.Data, &e)
+		return outcomes[e.Outcome], err
+	case taken:
+		out, _, _, err := decodeTaken(d.Data)
+		return outcomes[out], err
+	}
+	return "", nil
+}
+
 // Fate returns what became of the call of a counter under a nonce; see
 // consumers.Front.Fate. An AddCounts goes by the smallest of its counters in a
 // partition, an add with a token of its own by its counter.

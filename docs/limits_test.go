@@ -15,6 +15,7 @@ import (
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable"
 )
 
 // limits are the rows of limits.md whose numbers are constants, and how the page
@@ -46,6 +47,12 @@ var limits = map[string]string{
 	"token key":                          fmt.Sprintf("1 to %d bytes of UTF-8", gateway.MaxTokenKeyBytes),
 	"page":                               bytesOf(gateway.MinPageBytes) + " to " + bytesOf(gateway.MaxPageBytes) + ", " + bytesOf(gateway.DefaultPage) + " unless asked",
 	"key of a message":                   comma(gateway.MaxLogKey) + " bytes of UTF-8",
+	"name of a consumer":                 fmt.Sprintf(`1 to %d letters, digits, "-", "_" and "."`, gateway.MaxConsumerName),
+	"messages of a fetch":                "1 to " + comma(gateway.MaxFetch) + ", " + comma(gateway.DefaultFetch) + " unless asked, and " + bytesOf(gateway.MaxPageBytes),
+	"wait of a fetch":                    fmt.Sprintf("0 to %.0f s", gateway.MaxFetchWait.Seconds()),
+	"messages in flight of a consumer":   "1 to " + comma(durable.MaxInFlight) + ", " + comma(durable.DefaultInFlight) + " unless asked",
+	"acknowledgements of a call":         "1 to " + comma(gateway.MaxFetch),
+	"consumers of a namespace":           comma(durable.MaxConsumers),
 	"counter name":                       fmt.Sprintf("1 to %s bytes of UTF-8", comma(gateway.MaxCounterName)),
 	"adds of a call":                     "1 to " + comma(gateway.MaxAdds),
 	"counters of a read":                 "1 to " + comma(gateway.MaxCounts),

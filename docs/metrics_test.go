@@ -93,6 +93,9 @@ func scrape(t *testing.T, cfg server.Config) map[string]string {
 			t.Errorf("close the client: %v", err)
 		}
 	}()
+	if _, err := c.Log("demo-log").Fetch(ctx, "reader", client.FetchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.KV("demo-kv").Put(ctx, "id", "key", []byte("value")); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
+	"github.com/headwater-db/headwater/wal/durable"
 )
 
 // Parker tells which keys of a namespace are parked: its applier.
@@ -54,6 +55,8 @@ type Namespace struct {
 	Messages   *delivery.DB
 	Applier    Parker // nil where the namespace could not be opened
 	Letters    *consumers.DeadLetterLog
+	// Consumers are those of the log that have names.
+	Consumers durable.Owner
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.
 	StoreState func() (state, reason string)
@@ -73,7 +76,9 @@ type Namespace struct {
 	ready  atomic.Bool
 	failed atomic.Pointer[error]
 	quota  quota
-	full   atomic.Bool
+	// fetches are those of Consumers.
+	fetches fetches
+	full    atomic.Bool
 }
 
 // Views tells of each store that is known, the PRIMARY first.

@@ -16,6 +16,7 @@ import (
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/timeseries"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable"
 )
 
 // ToAPI gives an error of the packages below the form in which callers of the API get it.
@@ -151,6 +152,8 @@ var domain = []struct {
 	{timeseries.ErrTooManyGroups, apierrors.TooManyGroups, "there are more groups than the limit of the request, or than 1,000,000 where it has order_by; ask for a larger limit, a shorter interval, longer buckets or fewer labels"},
 	{timeseries.ErrGroupMemory, apierrors.TooManyGroups, "the groups need more memory than a request may take; ask for a shorter interval, longer buckets, or fewer labels or aggregations"},
 	{timeseries.ErrAcrossTime, apierrors.BadInterval, "the interval has more than 10,000 time slices; ask for a shorter one"},
+	{durable.ErrTooMany, apierrors.BadConsumer, "the namespace has 1,000 consumers, and takes no more; delete those that are not needed"},
+	{durable.ErrNotHere, apierrors.OwnerAway, ownerAway},
 	{consumers.ErrOwnerAway, apierrors.OwnerAway, ownerAway},
 	{consumers.ErrStoreAway, apierrors.StoreAway, "the server that has the data does not answer; writes are taken, and reads work when it is back"},
 	{kv.ErrUploadBroken, apierrors.UploadIncomplete, "chunks are missing, or size or checksum differ; send what is missing and commit again with a new token"},

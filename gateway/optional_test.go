@@ -117,6 +117,8 @@ func TestAbsentIsNotZero(t *testing.T) {
 	do("LogService.WriteToLog", `{"namespace": "words", "key": "k", "payload": "cGFpZA=="}`)
 	do("LogService.WriteToLog", `{"namespace": "words", "payload": "cGFpZA=="}`)
 
+	do("LogService.ApplyConsumer", `{"namespace": "words", "consumer": "e", "maxAttempts": 7}`)
+
 	read := func(predicate, selection string) string {
 		return fmt.Sprintf(`{"namespace": "down", "id": "id", "predicate": {%s}, "selection": {%s}}`, predicate, selection)
 	}
@@ -146,6 +148,9 @@ func TestAbsentIsNotZero(t *testing.T) {
 	letters := func(selection string) string { return `{"namespace": "counts", "selection": {` + selection + `}}` }
 	redrive := func(more string) string { return `{"namespace": "counts", "dryRun": true` + more + `}` }
 	matched := func(a map[string]any) string { return fmt.Sprint(a["matched"]) }
+	consumer := func(field string) func(map[string]any) string {
+		return func(a map[string]any) string { return fmt.Sprint(a["consumer"].(map[string]any)[field]) }
+	}
 	violation := func(a map[string]any) string { return a["violation"].(string) }
 	table := []optional{
 		{"headwater.v1.Predicate.MatchRange.start", get, read(`"matchRange": {"startExclusive": true}`, ""), read(`"matchRange": {"start": "", "startExclusive": true}`, ""), count("items"), apierrors.BadPredicate, "2"},
@@ -170,6 +175,9 @@ func TestAbsentIsNotZero(t *testing.T) {
 		{"headwater.v1.ListDelayedRequest.page_size", "LogService.ListDelayed", words(""), words(`, "pageSize": 0`), count("messages"), "0", apierrors.BadPageSize},
 		{"headwater.v1.GetMessageRequest.key", "LogService.GetMessage", words(`, "messageId": "0123456789ab-0-0"`), words(`, "messageId": "0123456789ab-0-0", "key": ""`), count(""), apierrors.MessageNotFound, apierrors.BadMessageID},
 		{"headwater.v1.CancelDelayedRequest.Selection.key", "LogService.CancelDelayed", words(`, "selection": {}`), words(`, "selection": {"key": ""}`), count(""), apierrors.BadMessageID, apierrors.BadLogKey},
+		{"headwater.v1.FetchMessagesRequest.max_messages", "LogService.FetchMessages", words(`, "consumer": "c"`), words(`, "consumer": "c", "maxMessages": 0`), count("messages"), "2", apierrors.BadConsumer},
+		{"headwater.v1.ApplyConsumerRequest.max_in_flight", "LogService.ApplyConsumer", words(`, "consumer": "d"`), words(`, "consumer": "d", "maxInFlight": 0`), consumer("maxInFlight"), "1000", apierrors.BadConsumer},
+		{"headwater.v1.ApplyConsumerRequest.max_attempts", "LogService.ApplyConsumer", words(`, "consumer": "e"`), words(`, "consumer": "e", "maxAttempts": 0`), consumer("maxAttempts"), "7", "0"},
 		{"headwater.v1.RedriveDeadLettersRequest.rate", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "rate": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.RedriveDeadLettersRequest.max", "LogService.RedriveDeadLetters", redrive(""), redrive(`, "max": 0`), matched, "0", apierrors.BadSelection},
 		{"headwater.v1.ListNamespacesRequest.page_size", "NamespaceService.ListNamespaces", `{}`, `{"pageSize": 0}`, count("namespaces"), "0", apierrors.BadPageSize},

@@ -20,6 +20,7 @@ import (
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
 	"github.com/headwater-db/headwater/wal/delivery/pebbledelivery"
+	"github.com/headwater-db/headwater/wal/durable"
 	"github.com/headwater-db/headwater/wal/pebblelog"
 )
 
@@ -158,6 +159,15 @@ func (r *room) open(name, doc string) *Namespace {
 		if err := run.StopAll(context.Background()); err != nil {
 			t.Error(err)
 		}
+	})
+	states := create("consumers", c.Partitions)
+	n.Consumers = durable.New(durable.Config{
+		Log: log, Progress: progress, Now: r.broker.Now, Logger: slog.New(slog.DiscardHandler),
+		States: func(context.Context, bool) (wal.Log, error) { return states, nil },
+		Held:   func(wal.Partition) (wal.Offset, bool) { return 0, true },
+		Judge: func(_ context.Context, _ wal.Partition, entries []wal.Entry) ([]durable.Verdict, error) {
+			return make([]durable.Verdict, len(entries)), nil
+		},
 	})
 	r.runners[name] = run
 	n.SetReady()

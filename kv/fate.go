@@ -10,6 +10,18 @@ import (
 // outcomes are the reasons of calls that were refused.
 var outcomes = map[Outcome]string{ConditionFailed: "condition_failed", UploadUnknown: "upload_unknown", UploadBroken: "upload_broken"}
 
+// RefusedBy says why a call had no effect by a decision that is this abstraction's own; "": it had.
+func RefusedBy(d *consumers.Decision) (string, error) {
+	if d.What != decidedEntry {
+		return "", nil
+	}
+	var e TokenEntry
+	if err := decodeDecided(d.Data, &e); err != nil {
+		return "", err
+	}
+	return outcomes[e.Outcome], nil
+}
+
 // Fate returns what became of the write of a record under a nonce; see
 // consumers.Front.Fate.
 func (db *DB) Fate(ctx context.Context, id []byte, n wal.Nonce) (consumers.Fate, error) {

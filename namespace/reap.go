@@ -14,7 +14,8 @@ func (r *Registry) ReapLife(ctx context.Context, e *Entry) error {
 	if r.named(e.Topic) {
 		return fmt.Errorf("remove topics of namespace %s: generation %d is alive", e.Name, e.Generation)
 	}
-	return errors.Join(r.removeGarbage(ctx, e.Topic), r.removeGarbage(ctx, e.DeadLetterTopic), r.removeGarbage(ctx, e.DecisionsTopic))
+	return errors.Join(r.removeGarbage(ctx, e.Topic), r.removeGarbage(ctx, e.DeadLetterTopic), r.removeGarbage(ctx, e.DecisionsTopic),
+		r.removeGarbage(ctx, e.ConsumersTopic))
 }
 
 // Reap removes every topic that is left over: of lives that are over and of

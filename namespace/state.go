@@ -35,6 +35,7 @@ type Entry struct {
 	Topic           string
 	DeadLetterTopic string
 	DecisionsTopic  string // see DecisionsTopicName
+	ConsumersTopic  string // see ConsumersTopicName
 	Config          *Config
 	Document        string // as it was applied
 	// UpdatedAt is the log time of the change.
@@ -212,7 +213,8 @@ func (s *state) put(c *change, cur *Entry, logTime int64) {
 	e := &Entry{
 		Name: c.Name, Version: s.version, Generation: c.Generation, Incarnation: inc,
 		Topic: TopicName(s.prefix, cfg.Abstraction, c.Name, c.Generation), DeadLetterTopic: DeadLetterTopicName(s.prefix, c.Name, c.Generation), DecisionsTopic: DecisionsTopicName(s.prefix, c.Name, c.Generation),
-		Config: &cfg, Document: c.Document, UpdatedAt: time.UnixMicro(logTime).UTC(), By: c.By,
+		ConsumersTopic: ConsumersTopicName(s.prefix, c.Name, c.Generation),
+		Config:         &cfg, Document: c.Document, UpdatedAt: time.UnixMicro(logTime).UTC(), By: c.By,
 	}
 	if cur != nil {
 		// The arrays are shared with cur and only grow beyond its length, which it
@@ -271,5 +273,5 @@ func (s *snapshot) garbage(topic string) bool {
 
 // has reports whether a topic is one of the namespace's.
 func (e *Entry) has(topic string) bool {
-	return topic == e.Topic || topic == e.DeadLetterTopic || topic == e.DecisionsTopic
+	return topic == e.Topic || topic == e.DeadLetterTopic || topic == e.DecisionsTopic || topic == e.ConsumersTopic
 }

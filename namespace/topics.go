@@ -43,6 +43,15 @@ func DecisionsTopicName(prefix, name string, generation uint64) string {
 	return TopicName(prefix, decisions, name, generation)
 }
 
+// consumersTopic stands there in the name of the topic of a namespace's consumers.
+const consumersTopic = "consumers"
+
+// ConsumersTopicName is the topic that keeps how far the named consumers of one life of a namespace are; it has as many
+// partitions as its log. It is made with the first consumer.
+func ConsumersTopicName(prefix, name string, generation uint64) string {
+	return TopicName(prefix, consumersTopic, name, generation)
+}
+
 // parseTopicName reads what TopicName wrote with the same prefix. ok is false for
 // any other topic, the registry's own among them.
 func parseTopicName(prefix, topic string) (name string, generation uint64, ok bool) {
@@ -52,7 +61,7 @@ func parseTopicName(prefix, topic string) (name string, generation uint64, ok bo
 		return "", 0, false
 	}
 	switch parts[0] {
-	case string(KV), string(Counter), string(TimeSeries), string(Log), deadLetters, decisions:
+	case string(KV), string(Counter), string(TimeSeries), string(Log), deadLetters, decisions, consumersTopic:
 	default:
 		return "", 0, false
 	}

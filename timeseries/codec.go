@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -94,6 +95,31 @@ type Call struct {
 	Series  []byte // of OpDelete
 	events  []encoded
 }
+
+// RefusedBy says why an event had no effect by a decision that is this abstraction's own; "": it had.
+func RefusedBy(d *consumers.Decision) string {
+	if d.What == refusedEvent {
+		return "not_accepted"
+	}
+	return ""
+}
+
+// Events calls do with each event of OpWrite, which is valid during the call. wal.ErrMalformed.
+func (c *Call) Events(do func(e *Event)) error {
+	for i := range c.events {
+		x := &c.events[i]
+		e := Event{Series: x.series, Time: x.time, ID: x.id}
+		var err error
+		if e.Items, err = DecodeItems(nil, x.items); err != nil {
+			return err
+		}
+		do(&e)
+	}
+	return nil
+}
+
+// Len is how many events there are.
+func (c *Call) Len() int { return len(c.events) }
 
 // DecodePayload reads a payload into c, whose memory it uses again. What c holds then
 // points into b. wal.ErrUnknownVersion, wal.ErrMalformed.

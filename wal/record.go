@@ -19,6 +19,7 @@ const (
 	KindDeadLetter Kind = 4  // an entry of a dead-letter topic; see package consumers
 	KindClaim      Kind = 5  // a process says that it holds a partition; see package consumers/decisions
 	KindMark       Kind = 6  // up to where a partition is decided, and how; see package consumers/decisions
+	KindConsumer   Kind = 7  // how far a named consumer is; see package wal/durable
 	KindKV         Kind = 16 // key-value mutations; payload in package kv
 	KindCounter    Kind = 17 // counter calls; payload in package counter
 	KindTimeSeries Kind = 18 // events of time series; payload in package timeseries
@@ -29,7 +30,7 @@ const (
 
 // kindNames are the kinds of the registry, by their names. To readers a message is one, whatever it is written with.
 var kindNames = map[Kind]string{
-	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter", KindClaim: "claim", KindMark: "mark",
+	KindBarrier: "barrier", KindControl: "control", KindNamespace: "namespace", KindDeadLetter: "dead-letter", KindClaim: "claim", KindMark: "mark", KindConsumer: "consumer",
 	KindCounter: "counter", KindKV: "kv", KindTimeSeries: "timeseries", KindMessage: "message", KindEnvelope: "message",
 	KindDelivery: "delivery",
 }

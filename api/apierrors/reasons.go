@@ -66,6 +66,8 @@ const (
 	BadLifecycle   = "HW-1052"
 	BadMessageID   = "HW-1053"
 	BadDelivered   = "HW-1054"
+	BadConsumer    = "HW-1055"
+	BadAck         = "HW-1056"
 
 	// Not found, or not of that kind. Absent and forbidden look alike.
 	NamespaceNotFound   = "HW-1101"
@@ -326,6 +328,12 @@ var reasons = []Reason{
 	{ID: BadDelivered, Code: codes.InvalidArgument,
 		Title: "payload is no write of the namespace that the message goes to",
 		Do:    "Send the JSON or protobuf of the write request as docs/log.md has it, without namespace and token, or name another target."},
+	{ID: BadConsumer, Code: codes.InvalidArgument,
+		Title: "consumer of a log cannot be had like that",
+		Do:    "Use a name of letters, digits, \"-\", \"_\" and \".\", settings within their bounds, and at most 1,000 consumers in a namespace."},
+	{ID: BadAck, Code: codes.InvalidArgument,
+		Title: "acknowledgement is not one of a fetched message",
+		Do:    "Send ack_id as FetchMessages gave it, with a kind and a delay as docs/log.md has them."},
 	{ID: NamespaceNotFound, Code: codes.NotFound,
 		Title: "namespace does not exist",
 		Do:    "Check the name, or create the namespace with `headwater namespace apply`."},

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -138,6 +139,123 @@ func (GetMessageResponse_State) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7, 0}
 }
 
+type RecordDecision_Outcome int32
+
+const (
+	RecordDecision_OUTCOME_UNSPECIFIED RecordDecision_Outcome = 0
+	// At least one of its mutations had its effect.
+	RecordDecision_APPLIED RecordDecision_Outcome = 1
+	RecordDecision_REFUSED RecordDecision_Outcome = 2
+	// It waits for a redrive, by which it is handed out again.
+	RecordDecision_PARKED  RecordDecision_Outcome = 3
+	RecordDecision_DROPPED RecordDecision_Outcome = 4
+)
+
+// Enum value maps for RecordDecision_Outcome.
+var (
+	RecordDecision_Outcome_name = map[int32]string{
+		0: "OUTCOME_UNSPECIFIED",
+		1: "APPLIED",
+		2: "REFUSED",
+		3: "PARKED",
+		4: "DROPPED",
+	}
+	RecordDecision_Outcome_value = map[string]int32{
+		"OUTCOME_UNSPECIFIED": 0,
+		"APPLIED":             1,
+		"REFUSED":             2,
+		"PARKED":              3,
+		"DROPPED":             4,
+	}
+)
+
+func (x RecordDecision_Outcome) Enum() *RecordDecision_Outcome {
+	p := new(RecordDecision_Outcome)
+	*p = x
+	return p
+}
+
+func (x RecordDecision_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RecordDecision_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_log_proto_enumTypes[2].Descriptor()
+}
+
+func (RecordDecision_Outcome) Type() protoreflect.EnumType {
+	return &file_headwater_v1_log_proto_enumTypes[2]
+}
+
+func (x RecordDecision_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RecordDecision_Outcome.Descriptor instead.
+func (RecordDecision_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20, 0}
+}
+
+type MessageAck_Kind int32
+
+const (
+	// As ACK.
+	MessageAck_KIND_UNSPECIFIED MessageAck_Kind = 0
+	// The message is done.
+	MessageAck_ACK MessageAck_Kind = 1
+	// It is to be handed out again, after delay.
+	MessageAck_NAK MessageAck_Kind = 2
+	// It cannot be processed and is not handed out again.
+	MessageAck_TERM MessageAck_Kind = 3
+	// It takes longer: it is the caller's for another ack_wait, or for delay.
+	MessageAck_PROGRESS MessageAck_Kind = 4
+)
+
+// Enum value maps for MessageAck_Kind.
+var (
+	MessageAck_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "ACK",
+		2: "NAK",
+		3: "TERM",
+		4: "PROGRESS",
+	}
+	MessageAck_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"ACK":              1,
+		"NAK":              2,
+		"TERM":             3,
+		"PROGRESS":         4,
+	}
+)
+
+func (x MessageAck_Kind) Enum() *MessageAck_Kind {
+	p := new(MessageAck_Kind)
+	*p = x
+	return p
+}
+
+func (x MessageAck_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MessageAck_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_log_proto_enumTypes[3].Descriptor()
+}
+
+func (MessageAck_Kind) Type() protoreflect.EnumType {
+	return &file_headwater_v1_log_proto_enumTypes[3]
+}
+
+func (x MessageAck_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MessageAck_Kind.Descriptor instead.
+func (MessageAck_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21, 0}
+}
+
 type DeadLetter_Disposition int32
 
 const (
@@ -179,11 +297,11 @@ func (x DeadLetter_Disposition) String() string {
 }
 
 func (DeadLetter_Disposition) Descriptor() protoreflect.EnumDescriptor {
-	return file_headwater_v1_log_proto_enumTypes[2].Descriptor()
+	return file_headwater_v1_log_proto_enumTypes[4].Descriptor()
 }
 
 func (DeadLetter_Disposition) Type() protoreflect.EnumType {
-	return &file_headwater_v1_log_proto_enumTypes[2]
+	return &file_headwater_v1_log_proto_enumTypes[4]
 }
 
 func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
@@ -192,7 +310,7 @@ func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeadLetter_Disposition.Descriptor instead.
 func (DeadLetter_Disposition) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{31, 0}
 }
 
 type WriteToLogRequest struct {
@@ -1460,6 +1578,960 @@ func (x *ReadLogResponse) GetHeaders() map[string]string {
 	return nil
 }
 
+type FetchMessagesRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// 1 to 64 letters, digits, "-", "_" and ".". One that does not exist is made, from earliest.
+	Consumer string `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// 1 to 1,000; absent: 100. They have 4 MiB at most, unless one has more.
+	MaxMessages *int32 `protobuf:"varint,3,opt,name=max_messages,json=maxMessages,proto3,oneof" json:"max_messages,omitempty"`
+	// How long to wait for a first message: up to 60 s, and not beyond the call's deadline; absent: not at all.
+	Wait *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How long the messages are this caller's, 100 ms to 12 h; absent: as the consumer has it.
+	AckWait *durationpb.Duration `protobuf:"bytes,5,opt,name=ack_wait,json=ackWait,proto3" json:"ack_wait,omitempty"`
+	// Hand out records that had no effect too.
+	IncludeRefused bool `protobuf:"varint,6,opt,name=include_refused,json=includeRefused,proto3" json:"include_refused,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *FetchMessagesRequest) Reset() {
+	*x = FetchMessagesRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchMessagesRequest) ProtoMessage() {}
+
+func (x *FetchMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchMessagesRequest.ProtoReflect.Descriptor instead.
+func (*FetchMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FetchMessagesRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *FetchMessagesRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *FetchMessagesRequest) GetMaxMessages() int32 {
+	if x != nil && x.MaxMessages != nil {
+		return *x.MaxMessages
+	}
+	return 0
+}
+
+func (x *FetchMessagesRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *FetchMessagesRequest) GetAckWait() *durationpb.Duration {
+	if x != nil {
+		return x.AckWait
+	}
+	return nil
+}
+
+func (x *FetchMessagesRequest) GetIncludeRefused() bool {
+	if x != nil {
+		return x.IncludeRefused
+	}
+	return false
+}
+
+type FetchMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of a partition in order.
+	Messages []*FetchedMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// How many records were gone from the log before the consumer came to them, since the last fetch that told.
+	Missed        int64 `protobuf:"varint,2,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchMessagesResponse) Reset() {
+	*x = FetchMessagesResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchMessagesResponse) ProtoMessage() {}
+
+func (x *FetchMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchMessagesResponse.ProtoReflect.Descriptor instead.
+func (*FetchMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FetchMessagesResponse) GetMessages() []*FetchedMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *FetchMessagesResponse) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+type FetchedMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names this handing-out of the message, for AckMessages.
+	AckId     string `protobuf:"bytes,1,opt,name=ack_id,json=ackId,proto3" json:"ack_id,omitempty"`
+	Partition int32  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Offset    int64  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// When the log appended it.
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Key  string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	// Those of WriteToLogRequest.
+	Headers map[string]string `protobuf:"bytes,6,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Token   *IdempotencyToken `protobuf:"bytes,7,opt,name=token,proto3" json:"token,omitempty"`
+	Payload []byte            `protobuf:"bytes,8,opt,name=payload,proto3" json:"payload,omitempty"`
+	// 1 the first time that it is handed out, as far as is remembered.
+	Attempt int32 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What the record did; absent of a message of a log namespace.
+	Decision *RecordDecision `protobuf:"bytes,10,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The write request of a kv, counter or time-series namespace that the record was made of, as JSON.
+	Record *structpb.Struct `protobuf:"bytes,11,opt,name=record,proto3" json:"record,omitempty"`
+	// See ReadLogResponse.kind.
+	Kind string `protobuf:"bytes,12,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The method that record is a request of: "PutItems".
+	Method        string `protobuf:"bytes,13,opt,name=method,proto3" json:"method,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchedMessage) Reset() {
+	*x = FetchedMessage{}
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchedMessage) ProtoMessage() {}
+
+func (x *FetchedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchedMessage.ProtoReflect.Descriptor instead.
+func (*FetchedMessage) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *FetchedMessage) GetAckId() string {
+	if x != nil {
+		return x.AckId
+	}
+	return ""
+}
+
+func (x *FetchedMessage) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FetchedMessage) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FetchedMessage) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *FetchedMessage) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetToken() *IdempotencyToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *FetchedMessage) GetDecision() *RecordDecision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetRecord() *structpb.Struct {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *FetchedMessage) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *FetchedMessage) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+// RecordDecision is what a record of a kv, counter or time-series namespace did.
+type RecordDecision struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome RecordDecision_Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=headwater.v1.RecordDecision_Outcome" json:"outcome,omitempty"`
+	// Why it, or the first of refused, had no effect.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The indexes of mutations, adds or events that had no effect, of a record of which others had.
+	Refused       []int32 `protobuf:"varint,3,rep,packed,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDecision) Reset() {
+	*x = RecordDecision{}
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDecision) ProtoMessage() {}
+
+func (x *RecordDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDecision.ProtoReflect.Descriptor instead.
+func (*RecordDecision) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecordDecision) GetOutcome() RecordDecision_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return RecordDecision_OUTCOME_UNSPECIFIED
+}
+
+func (x *RecordDecision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RecordDecision) GetRefused() []int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// A MessageAck names one handing-out of a message.
+type MessageAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	AckId string                 `protobuf:"bytes,1,opt,name=ack_id,json=ackId,proto3" json:"ack_id,omitempty"`
+	Kind  MessageAck_Kind        `protobuf:"varint,2,opt,name=kind,proto3,enum=headwater.v1.MessageAck_Kind" json:"kind,omitempty"`
+	// Of NAK and PROGRESS, up to 12 h.
+	Delay         *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageAck) Reset() {
+	*x = MessageAck{}
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageAck) ProtoMessage() {}
+
+func (x *MessageAck) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageAck.ProtoReflect.Descriptor instead.
+func (*MessageAck) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MessageAck) GetAckId() string {
+	if x != nil {
+		return x.AckId
+	}
+	return ""
+}
+
+func (x *MessageAck) GetKind() MessageAck_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return MessageAck_KIND_UNSPECIFIED
+}
+
+func (x *MessageAck) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+type AckMessagesRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Consumer  string                 `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// 1 to 1,000.
+	Acks          []*MessageAck `protobuf:"bytes,3,rep,name=acks,proto3" json:"acks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckMessagesRequest) Reset() {
+	*x = AckMessagesRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckMessagesRequest) ProtoMessage() {}
+
+func (x *AckMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckMessagesRequest.ProtoReflect.Descriptor instead.
+func (*AckMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AckMessagesRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AckMessagesRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *AckMessagesRequest) GetAcks() []*MessageAck {
+	if x != nil {
+		return x.Acks
+	}
+	return nil
+}
+
+type AckMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ack_ids that came too late: the message was no longer the caller's, and is or will be handed out again
+	// unless it is done.
+	Expired       []string `protobuf:"bytes,1,rep,name=expired,proto3" json:"expired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckMessagesResponse) Reset() {
+	*x = AckMessagesResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckMessagesResponse) ProtoMessage() {}
+
+func (x *AckMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckMessagesResponse.ProtoReflect.Descriptor instead.
+func (*AckMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AckMessagesResponse) GetExpired() []string {
+	if x != nil {
+		return x.Expired
+	}
+	return nil
+}
+
+type ListConsumersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersRequest) Reset() {
+	*x = ListConsumersRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersRequest) ProtoMessage() {}
+
+func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersRequest.ProtoReflect.Descriptor instead.
+func (*ListConsumersRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListConsumersRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+type ListConsumersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Consumers     []*Consumer `protobuf:"bytes,1,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersResponse) Reset() {
+	*x = ListConsumersResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersResponse) ProtoMessage() {}
+
+func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersResponse.ProtoReflect.Descriptor instead.
+func (*ListConsumersResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListConsumersResponse) GetConsumers() []*Consumer {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
+type Consumer struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Consumer    string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	MaxInFlight int32                  `protobuf:"varint,2,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	AckWait     *durationpb.Duration   `protobuf:"bytes,3,opt,name=ack_wait,json=ackWait,proto3" json:"ack_wait,omitempty"`
+	// 0: without an end.
+	MaxAttempts int32 `protobuf:"varint,4,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// Records of the log that are not done, those in flight among them.
+	LagRecords int64 `protobuf:"varint,5,opt,name=lag_records,json=lagRecords,proto3" json:"lag_records,omitempty"`
+	InFlight   int64 `protobuf:"varint,6,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Messages that were fetched and are to be handed out again.
+	Redelivering int64 `protobuf:"varint,7,opt,name=redelivering,proto3" json:"redelivering,omitempty"`
+	// Records that were gone from the log before the consumer came to them.
+	Missed int64 `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`
+	// Messages that are not handed out any more: TERM, and those that had max_attempts.
+	GivenUp int64 `protobuf:"varint,9,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// Of the oldest record that is not done; absent where there is none.
+	OldestPending *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=oldest_pending,json=oldestPending,proto3" json:"oldest_pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Consumer) Reset() {
+	*x = Consumer{}
+	mi := &file_headwater_v1_log_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consumer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consumer) ProtoMessage() {}
+
+func (x *Consumer) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
+func (*Consumer) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Consumer) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *Consumer) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *Consumer) GetAckWait() *durationpb.Duration {
+	if x != nil {
+		return x.AckWait
+	}
+	return nil
+}
+
+func (x *Consumer) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Consumer) GetLagRecords() int64 {
+	if x != nil {
+		return x.LagRecords
+	}
+	return 0
+}
+
+func (x *Consumer) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Consumer) GetRedelivering() int64 {
+	if x != nil {
+		return x.Redelivering
+	}
+	return 0
+}
+
+func (x *Consumer) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *Consumer) GetGivenUp() int64 {
+	if x != nil {
+		return x.GivenUp
+	}
+	return 0
+}
+
+func (x *Consumer) GetOldestPending() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestPending
+	}
+	return nil
+}
+
+type ApplyConsumerRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Consumer  string                 `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// Where it begins; of one that exists, it begins there anew. Absent: earliest, or where it is.
+	From *LogStart `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// 1 to 10,000; absent: 1,000, or as it is.
+	MaxInFlight *int32 `protobuf:"varint,4,opt,name=max_in_flight,json=maxInFlight,proto3,oneof" json:"max_in_flight,omitempty"`
+	// 100 ms to 12 h; absent: 30 s, or as it is.
+	AckWait *durationpb.Duration `protobuf:"bytes,5,opt,name=ack_wait,json=ackWait,proto3" json:"ack_wait,omitempty"`
+	// 0 is without an end; absent: 0, or as it is.
+	MaxAttempts   *int32 `protobuf:"varint,6,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyConsumerRequest) Reset() {
+	*x = ApplyConsumerRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyConsumerRequest) ProtoMessage() {}
+
+func (x *ApplyConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyConsumerRequest.ProtoReflect.Descriptor instead.
+func (*ApplyConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ApplyConsumerRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ApplyConsumerRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ApplyConsumerRequest) GetFrom() *LogStart {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ApplyConsumerRequest) GetMaxInFlight() int32 {
+	if x != nil && x.MaxInFlight != nil {
+		return *x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *ApplyConsumerRequest) GetAckWait() *durationpb.Duration {
+	if x != nil {
+		return x.AckWait
+	}
+	return nil
+}
+
+func (x *ApplyConsumerRequest) GetMaxAttempts() int32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+type ApplyConsumerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      *Consumer              `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyConsumerResponse) Reset() {
+	*x = ApplyConsumerResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyConsumerResponse) ProtoMessage() {}
+
+func (x *ApplyConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyConsumerResponse.ProtoReflect.Descriptor instead.
+func (*ApplyConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ApplyConsumerResponse) GetConsumer() *Consumer {
+	if x != nil {
+		return x.Consumer
+	}
+	return nil
+}
+
+type DeleteConsumerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Consumer      string                 `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConsumerRequest) Reset() {
+	*x = DeleteConsumerRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConsumerRequest) ProtoMessage() {}
+
+func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConsumerRequest.ProtoReflect.Descriptor instead.
+func (*DeleteConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DeleteConsumerRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DeleteConsumerRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+type DeleteConsumerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConsumerResponse) Reset() {
+	*x = DeleteConsumerResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConsumerResponse) ProtoMessage() {}
+
+func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConsumerResponse.ProtoReflect.Descriptor instead.
+func (*DeleteConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{30}
+}
+
 // DeadLetter is one mutation that had no effect and whose caller may not know.
 type DeadLetter struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1489,7 +2561,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	mi := &file_headwater_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +2573,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	mi := &file_headwater_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +2586,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -1634,7 +2706,7 @@ type DeadLetterSelection struct {
 
 func (x *DeadLetterSelection) Reset() {
 	*x = DeadLetterSelection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	mi := &file_headwater_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +2718,7 @@ func (x *DeadLetterSelection) String() string {
 func (*DeadLetterSelection) ProtoMessage() {}
 
 func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	mi := &file_headwater_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +2731,7 @@ func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterSelection.ProtoReflect.Descriptor instead.
 func (*DeadLetterSelection) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeadLetterSelection) GetReason() string {
@@ -1717,7 +2789,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2801,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2814,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDeadLettersRequest) GetNamespace() string {
@@ -1786,7 +2858,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2870,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2883,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -1844,7 +2916,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	mi := &file_headwater_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2928,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	mi := &file_headwater_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2941,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RedriveDeadLettersRequest) GetNamespace() string {
@@ -1923,7 +2995,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	mi := &file_headwater_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +3007,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	mi := &file_headwater_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +3020,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RedriveDeadLettersResponse) GetJob() string {
@@ -1998,7 +3070,7 @@ type DropDeadLettersRequest struct {
 
 func (x *DropDeadLettersRequest) Reset() {
 	*x = DropDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	mi := &file_headwater_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +3082,7 @@ func (x *DropDeadLettersRequest) String() string {
 func (*DropDeadLettersRequest) ProtoMessage() {}
 
 func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	mi := &file_headwater_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +3095,7 @@ func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DropDeadLettersRequest) GetNamespace() string {
@@ -2062,7 +3134,7 @@ type DropDeadLettersResponse struct {
 
 func (x *DropDeadLettersResponse) Reset() {
 	*x = DropDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	mi := &file_headwater_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +3146,7 @@ func (x *DropDeadLettersResponse) String() string {
 func (*DropDeadLettersResponse) ProtoMessage() {}
 
 func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	mi := &file_headwater_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +3159,7 @@ func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DropDeadLettersResponse) GetJob() string {
@@ -2139,7 +3211,7 @@ type GetMessageResponse_Target struct {
 
 func (x *GetMessageResponse_Target) Reset() {
 	*x = GetMessageResponse_Target{}
-	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	mi := &file_headwater_v1_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +3223,7 @@ func (x *GetMessageResponse_Target) String() string {
 func (*GetMessageResponse_Target) ProtoMessage() {}
 
 func (x *GetMessageResponse_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	mi := &file_headwater_v1_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +3287,7 @@ type CancelDelayedRequest_Selection struct {
 
 func (x *CancelDelayedRequest_Selection) Reset() {
 	*x = CancelDelayedRequest_Selection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	mi := &file_headwater_v1_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +3299,7 @@ func (x *CancelDelayedRequest_Selection) String() string {
 func (*CancelDelayedRequest_Selection) ProtoMessage() {}
 
 func (x *CancelDelayedRequest_Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	mi := &file_headwater_v1_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +3344,7 @@ type LogStart_Earliest struct {
 
 func (x *LogStart_Earliest) Reset() {
 	*x = LogStart_Earliest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	mi := &file_headwater_v1_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +3356,7 @@ func (x *LogStart_Earliest) String() string {
 func (*LogStart_Earliest) ProtoMessage() {}
 
 func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	mi := &file_headwater_v1_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +3380,7 @@ type LogStart_Latest struct {
 
 func (x *LogStart_Latest) Reset() {
 	*x = LogStart_Latest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	mi := &file_headwater_v1_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +3392,7 @@ func (x *LogStart_Latest) String() string {
 func (*LogStart_Latest) ProtoMessage() {}
 
 func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	mi := &file_headwater_v1_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +3412,7 @@ var File_headwater_v1_log_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\xef\x02\n" +
+	"\x16headwater/v1/log.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\xef\x02\n" +
 	"\x11WriteToLogRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
@@ -2483,7 +3555,96 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\aheaders\x18\t \x03(\v2*.headwater.v1.ReadLogResponse.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x02\n" +
+	"\x14FetchMessagesRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bconsumer\x18\x02 \x01(\tR\bconsumer\x12&\n" +
+	"\fmax_messages\x18\x03 \x01(\x05H\x00R\vmaxMessages\x88\x01\x01\x12-\n" +
+	"\x04wait\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x124\n" +
+	"\back_wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aackWait\x12'\n" +
+	"\x0finclude_refused\x18\x06 \x01(\bR\x0eincludeRefusedB\x0f\n" +
+	"\r_max_messages\"i\n" +
+	"\x15FetchMessagesResponse\x128\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1c.headwater.v1.FetchedMessageR\bmessages\x12\x16\n" +
+	"\x06missed\x18\x02 \x01(\x03R\x06missed\"\xa1\x04\n" +
+	"\x0eFetchedMessage\x12\x15\n" +
+	"\x06ack_id\x18\x01 \x01(\tR\x05ackId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12C\n" +
+	"\aheaders\x18\x06 \x03(\v2).headwater.v1.FetchedMessage.HeadersEntryR\aheaders\x124\n" +
+	"\x05token\x18\a \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x18\n" +
+	"\apayload\x18\b \x01(\fR\apayload\x12\x18\n" +
+	"\aattempt\x18\t \x01(\x05R\aattempt\x128\n" +
+	"\bdecision\x18\n" +
+	" \x01(\v2\x1c.headwater.v1.RecordDecisionR\bdecision\x12/\n" +
+	"\x06record\x18\v \x01(\v2\x17.google.protobuf.StructR\x06record\x12\x12\n" +
+	"\x04kind\x18\f \x01(\tR\x04kind\x12\x16\n" +
+	"\x06method\x18\r \x01(\tR\x06method\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x01\n" +
+	"\x0eRecordDecision\x12>\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2$.headwater.v1.RecordDecision.OutcomeR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\arefused\x18\x03 \x03(\x05R\arefused\"U\n" +
+	"\aOutcome\x12\x17\n" +
+	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aAPPLIED\x10\x01\x12\v\n" +
+	"\aREFUSED\x10\x02\x12\n" +
+	"\n" +
+	"\x06PARKED\x10\x03\x12\v\n" +
+	"\aDROPPED\x10\x04\"\xcf\x01\n" +
+	"\n" +
+	"MessageAck\x12\x15\n" +
+	"\x06ack_id\x18\x01 \x01(\tR\x05ackId\x121\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1d.headwater.v1.MessageAck.KindR\x04kind\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"F\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03ACK\x10\x01\x12\a\n" +
+	"\x03NAK\x10\x02\x12\b\n" +
+	"\x04TERM\x10\x03\x12\f\n" +
+	"\bPROGRESS\x10\x04\"|\n" +
+	"\x12AckMessagesRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bconsumer\x18\x02 \x01(\tR\bconsumer\x12,\n" +
+	"\x04acks\x18\x03 \x03(\v2\x18.headwater.v1.MessageAckR\x04acks\"/\n" +
+	"\x13AckMessagesResponse\x12\x18\n" +
+	"\aexpired\x18\x01 \x03(\tR\aexpired\"4\n" +
+	"\x14ListConsumersRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"M\n" +
+	"\x15ListConsumersResponse\x124\n" +
+	"\tconsumers\x18\x01 \x03(\v2\x16.headwater.v1.ConsumerR\tconsumers\"\xfb\x02\n" +
+	"\bConsumer\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\"\n" +
+	"\rmax_in_flight\x18\x02 \x01(\x05R\vmaxInFlight\x124\n" +
+	"\back_wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aackWait\x12!\n" +
+	"\fmax_attempts\x18\x04 \x01(\x05R\vmaxAttempts\x12\x1f\n" +
+	"\vlag_records\x18\x05 \x01(\x03R\n" +
+	"lagRecords\x12\x1b\n" +
+	"\tin_flight\x18\x06 \x01(\x03R\binFlight\x12\"\n" +
+	"\fredelivering\x18\a \x01(\x03R\fredelivering\x12\x16\n" +
+	"\x06missed\x18\b \x01(\x03R\x06missed\x12\x19\n" +
+	"\bgiven_up\x18\t \x01(\x03R\agivenUp\x12A\n" +
+	"\x0eoldest_pending\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\roldestPending\"\xa6\x02\n" +
+	"\x14ApplyConsumerRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bconsumer\x18\x02 \x01(\tR\bconsumer\x12*\n" +
+	"\x04from\x18\x03 \x01(\v2\x16.headwater.v1.LogStartR\x04from\x12'\n" +
+	"\rmax_in_flight\x18\x04 \x01(\x05H\x00R\vmaxInFlight\x88\x01\x01\x124\n" +
+	"\back_wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aackWait\x12&\n" +
+	"\fmax_attempts\x18\x06 \x01(\x05H\x01R\vmaxAttempts\x88\x01\x01B\x10\n" +
+	"\x0e_max_in_flightB\x0f\n" +
+	"\r_max_attempts\"K\n" +
+	"\x15ApplyConsumerResponse\x122\n" +
+	"\bconsumer\x18\x01 \x01(\v2\x16.headwater.v1.ConsumerR\bconsumer\"Q\n" +
+	"\x15DeleteConsumerRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bconsumer\x18\x02 \x01(\tR\bconsumer\"\x18\n" +
+	"\x16DeleteConsumerResponse\"\x91\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -2552,7 +3713,8 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
-	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\xc3\x06\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\x87\n" +
+	"\n" +
 	"\n" +
 	"LogService\x12O\n" +
 	"\n" +
@@ -2562,7 +3724,12 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"GetMessage\x12\x1f.headwater.v1.GetMessageRequest\x1a .headwater.v1.GetMessageResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\vListDelayed\x12 .headwater.v1.ListDelayedRequest\x1a!.headwater.v1.ListDelayedResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\rCancelDelayed\x12\".headwater.v1.CancelDelayedRequest\x1a#.headwater.v1.CancelDelayedResponse\x12M\n" +
-	"\aReadLog\x12\x1c.headwater.v1.ReadLogRequest\x1a\x1d.headwater.v1.ReadLogResponse\"\x03\x90\x02\x010\x01\x12c\n" +
+	"\aReadLog\x12\x1c.headwater.v1.ReadLogRequest\x1a\x1d.headwater.v1.ReadLogResponse\"\x03\x90\x02\x010\x01\x12X\n" +
+	"\rFetchMessages\x12\".headwater.v1.FetchMessagesRequest\x1a#.headwater.v1.FetchMessagesResponse\x12R\n" +
+	"\vAckMessages\x12 .headwater.v1.AckMessagesRequest\x1a!.headwater.v1.AckMessagesResponse\x12]\n" +
+	"\rListConsumers\x12\".headwater.v1.ListConsumersRequest\x1a#.headwater.v1.ListConsumersResponse\"\x03\x90\x02\x01\x12X\n" +
+	"\rApplyConsumer\x12\".headwater.v1.ApplyConsumerRequest\x1a#.headwater.v1.ApplyConsumerResponse\x12[\n" +
+	"\x0eDeleteConsumer\x12#.headwater.v1.DeleteConsumerRequest\x1a$.headwater.v1.DeleteConsumerResponse\x12c\n" +
 	"\x0fListDeadLetters\x12$.headwater.v1.ListDeadLettersRequest\x1a%.headwater.v1.ListDeadLettersResponse\"\x03\x90\x02\x01\x12g\n" +
 	"\x12RedriveDeadLetters\x12'.headwater.v1.RedriveDeadLettersRequest\x1a(.headwater.v1.RedriveDeadLettersResponse\x12^\n" +
 	"\x0fDropDeadLetters\x12$.headwater.v1.DropDeadLettersRequest\x1a%.headwater.v1.DropDeadLettersResponseB@Z>github.com/headwater-db/headwater/api/headwater/v1;headwaterv1b\x06proto3"
@@ -2579,118 +3746,164 @@ func file_headwater_v1_log_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_log_proto_rawDescData
 }
 
-var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_headwater_v1_log_proto_goTypes = []any{
 	(WriteToLogResponse_Durable)(0),        // 0: headwater.v1.WriteToLogResponse.Durable
 	(GetMessageResponse_State)(0),          // 1: headwater.v1.GetMessageResponse.State
-	(DeadLetter_Disposition)(0),            // 2: headwater.v1.DeadLetter.Disposition
-	(*WriteToLogRequest)(nil),              // 3: headwater.v1.WriteToLogRequest
-	(*WriteToLogBatchRequest)(nil),         // 4: headwater.v1.WriteToLogBatchRequest
-	(*LogMessage)(nil),                     // 5: headwater.v1.LogMessage
-	(*MessageLifecycle)(nil),               // 6: headwater.v1.MessageLifecycle
-	(*WriteToLogBatchResponse)(nil),        // 7: headwater.v1.WriteToLogBatchResponse
-	(*WriteToLogResponse)(nil),             // 8: headwater.v1.WriteToLogResponse
-	(*GetMessageRequest)(nil),              // 9: headwater.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),             // 10: headwater.v1.GetMessageResponse
-	(*ListDelayedRequest)(nil),             // 11: headwater.v1.ListDelayedRequest
-	(*DelayedMessage)(nil),                 // 12: headwater.v1.DelayedMessage
-	(*ListDelayedResponse)(nil),            // 13: headwater.v1.ListDelayedResponse
-	(*CancelDelayedRequest)(nil),           // 14: headwater.v1.CancelDelayedRequest
-	(*CancelDelayedResponse)(nil),          // 15: headwater.v1.CancelDelayedResponse
-	(*LogStart)(nil),                       // 16: headwater.v1.LogStart
-	(*LogFilter)(nil),                      // 17: headwater.v1.LogFilter
-	(*ReadLogRequest)(nil),                 // 18: headwater.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),                // 19: headwater.v1.ReadLogResponse
-	(*DeadLetter)(nil),                     // 20: headwater.v1.DeadLetter
-	(*DeadLetterSelection)(nil),            // 21: headwater.v1.DeadLetterSelection
-	(*ListDeadLettersRequest)(nil),         // 22: headwater.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),        // 23: headwater.v1.ListDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),      // 24: headwater.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil),     // 25: headwater.v1.RedriveDeadLettersResponse
-	(*DropDeadLettersRequest)(nil),         // 26: headwater.v1.DropDeadLettersRequest
-	(*DropDeadLettersResponse)(nil),        // 27: headwater.v1.DropDeadLettersResponse
-	nil,                                    // 28: headwater.v1.WriteToLogRequest.HeadersEntry
-	nil,                                    // 29: headwater.v1.LogMessage.HeadersEntry
-	(*GetMessageResponse_Target)(nil),      // 30: headwater.v1.GetMessageResponse.Target
-	(*CancelDelayedRequest_Selection)(nil), // 31: headwater.v1.CancelDelayedRequest.Selection
-	(*LogStart_Earliest)(nil),              // 32: headwater.v1.LogStart.Earliest
-	(*LogStart_Latest)(nil),                // 33: headwater.v1.LogStart.Latest
-	nil,                                    // 34: headwater.v1.ReadLogResponse.HeadersEntry
-	(*IdempotencyToken)(nil),               // 35: headwater.v1.IdempotencyToken
-	(*durationpb.Duration)(nil),            // 36: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),          // 37: google.protobuf.Timestamp
-	(*WriteResult)(nil),                    // 38: headwater.v1.WriteResult
+	(RecordDecision_Outcome)(0),            // 2: headwater.v1.RecordDecision.Outcome
+	(MessageAck_Kind)(0),                   // 3: headwater.v1.MessageAck.Kind
+	(DeadLetter_Disposition)(0),            // 4: headwater.v1.DeadLetter.Disposition
+	(*WriteToLogRequest)(nil),              // 5: headwater.v1.WriteToLogRequest
+	(*WriteToLogBatchRequest)(nil),         // 6: headwater.v1.WriteToLogBatchRequest
+	(*LogMessage)(nil),                     // 7: headwater.v1.LogMessage
+	(*MessageLifecycle)(nil),               // 8: headwater.v1.MessageLifecycle
+	(*WriteToLogBatchResponse)(nil),        // 9: headwater.v1.WriteToLogBatchResponse
+	(*WriteToLogResponse)(nil),             // 10: headwater.v1.WriteToLogResponse
+	(*GetMessageRequest)(nil),              // 11: headwater.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),             // 12: headwater.v1.GetMessageResponse
+	(*ListDelayedRequest)(nil),             // 13: headwater.v1.ListDelayedRequest
+	(*DelayedMessage)(nil),                 // 14: headwater.v1.DelayedMessage
+	(*ListDelayedResponse)(nil),            // 15: headwater.v1.ListDelayedResponse
+	(*CancelDelayedRequest)(nil),           // 16: headwater.v1.CancelDelayedRequest
+	(*CancelDelayedResponse)(nil),          // 17: headwater.v1.CancelDelayedResponse
+	(*LogStart)(nil),                       // 18: headwater.v1.LogStart
+	(*LogFilter)(nil),                      // 19: headwater.v1.LogFilter
+	(*ReadLogRequest)(nil),                 // 20: headwater.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),                // 21: headwater.v1.ReadLogResponse
+	(*FetchMessagesRequest)(nil),           // 22: headwater.v1.FetchMessagesRequest
+	(*FetchMessagesResponse)(nil),          // 23: headwater.v1.FetchMessagesResponse
+	(*FetchedMessage)(nil),                 // 24: headwater.v1.FetchedMessage
+	(*RecordDecision)(nil),                 // 25: headwater.v1.RecordDecision
+	(*MessageAck)(nil),                     // 26: headwater.v1.MessageAck
+	(*AckMessagesRequest)(nil),             // 27: headwater.v1.AckMessagesRequest
+	(*AckMessagesResponse)(nil),            // 28: headwater.v1.AckMessagesResponse
+	(*ListConsumersRequest)(nil),           // 29: headwater.v1.ListConsumersRequest
+	(*ListConsumersResponse)(nil),          // 30: headwater.v1.ListConsumersResponse
+	(*Consumer)(nil),                       // 31: headwater.v1.Consumer
+	(*ApplyConsumerRequest)(nil),           // 32: headwater.v1.ApplyConsumerRequest
+	(*ApplyConsumerResponse)(nil),          // 33: headwater.v1.ApplyConsumerResponse
+	(*DeleteConsumerRequest)(nil),          // 34: headwater.v1.DeleteConsumerRequest
+	(*DeleteConsumerResponse)(nil),         // 35: headwater.v1.DeleteConsumerResponse
+	(*DeadLetter)(nil),                     // 36: headwater.v1.DeadLetter
+	(*DeadLetterSelection)(nil),            // 37: headwater.v1.DeadLetterSelection
+	(*ListDeadLettersRequest)(nil),         // 38: headwater.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),        // 39: headwater.v1.ListDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),      // 40: headwater.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil),     // 41: headwater.v1.RedriveDeadLettersResponse
+	(*DropDeadLettersRequest)(nil),         // 42: headwater.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),        // 43: headwater.v1.DropDeadLettersResponse
+	nil,                                    // 44: headwater.v1.WriteToLogRequest.HeadersEntry
+	nil,                                    // 45: headwater.v1.LogMessage.HeadersEntry
+	(*GetMessageResponse_Target)(nil),      // 46: headwater.v1.GetMessageResponse.Target
+	(*CancelDelayedRequest_Selection)(nil), // 47: headwater.v1.CancelDelayedRequest.Selection
+	(*LogStart_Earliest)(nil),              // 48: headwater.v1.LogStart.Earliest
+	(*LogStart_Latest)(nil),                // 49: headwater.v1.LogStart.Latest
+	nil,                                    // 50: headwater.v1.ReadLogResponse.HeadersEntry
+	nil,                                    // 51: headwater.v1.FetchedMessage.HeadersEntry
+	(*IdempotencyToken)(nil),               // 52: headwater.v1.IdempotencyToken
+	(*durationpb.Duration)(nil),            // 53: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),          // 54: google.protobuf.Timestamp
+	(*WriteResult)(nil),                    // 55: headwater.v1.WriteResult
+	(*structpb.Struct)(nil),                // 56: google.protobuf.Struct
 }
 var file_headwater_v1_log_proto_depIdxs = []int32{
-	6,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	35, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
-	28, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
-	5,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
-	35, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
-	35, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
-	29, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
-	6,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	36, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
-	37, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
-	8,  // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
+	8,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	52, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
+	44, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
+	7,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
+	52, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
+	52, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
+	45, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
+	8,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	53, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
+	54, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
+	10, // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
 	0,  // 11: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
-	38, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
-	35, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
+	55, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
+	52, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
 	1,  // 14: headwater.v1.GetMessageResponse.state:type_name -> headwater.v1.GetMessageResponse.State
-	37, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
-	30, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
-	37, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
-	37, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
-	37, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
-	37, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
-	37, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
-	12, // 22: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
-	31, // 23: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
-	32, // 24: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
-	33, // 25: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
-	37, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
-	16, // 27: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
-	17, // 28: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
-	37, // 29: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
-	35, // 30: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
-	34, // 31: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
-	2,  // 32: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
-	37, // 33: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	37, // 34: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
-	37, // 35: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
-	21, // 36: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	20, // 37: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
-	21, // 38: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	20, // 39: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	21, // 40: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	20, // 41: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	1,  // 42: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
-	37, // 43: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
-	35, // 44: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
-	3,  // 45: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	4,  // 46: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
-	9,  // 47: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
-	11, // 48: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
-	14, // 49: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
-	18, // 50: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	22, // 51: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	24, // 52: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	26, // 53: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	8,  // 54: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	7,  // 55: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
-	10, // 56: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
-	13, // 57: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
-	15, // 58: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
-	19, // 59: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	23, // 60: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	25, // 61: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	27, // 62: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	54, // [54:63] is the sub-list for method output_type
-	45, // [45:54] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	54, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
+	46, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
+	54, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
+	54, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
+	54, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
+	54, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
+	54, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
+	14, // 22: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
+	47, // 23: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
+	48, // 24: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
+	49, // 25: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
+	54, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
+	18, // 27: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
+	19, // 28: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
+	54, // 29: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
+	52, // 30: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
+	50, // 31: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
+	53, // 32: headwater.v1.FetchMessagesRequest.wait:type_name -> google.protobuf.Duration
+	53, // 33: headwater.v1.FetchMessagesRequest.ack_wait:type_name -> google.protobuf.Duration
+	24, // 34: headwater.v1.FetchMessagesResponse.messages:type_name -> headwater.v1.FetchedMessage
+	54, // 35: headwater.v1.FetchedMessage.time:type_name -> google.protobuf.Timestamp
+	51, // 36: headwater.v1.FetchedMessage.headers:type_name -> headwater.v1.FetchedMessage.HeadersEntry
+	52, // 37: headwater.v1.FetchedMessage.token:type_name -> headwater.v1.IdempotencyToken
+	25, // 38: headwater.v1.FetchedMessage.decision:type_name -> headwater.v1.RecordDecision
+	56, // 39: headwater.v1.FetchedMessage.record:type_name -> google.protobuf.Struct
+	2,  // 40: headwater.v1.RecordDecision.outcome:type_name -> headwater.v1.RecordDecision.Outcome
+	3,  // 41: headwater.v1.MessageAck.kind:type_name -> headwater.v1.MessageAck.Kind
+	53, // 42: headwater.v1.MessageAck.delay:type_name -> google.protobuf.Duration
+	26, // 43: headwater.v1.AckMessagesRequest.acks:type_name -> headwater.v1.MessageAck
+	31, // 44: headwater.v1.ListConsumersResponse.consumers:type_name -> headwater.v1.Consumer
+	53, // 45: headwater.v1.Consumer.ack_wait:type_name -> google.protobuf.Duration
+	54, // 46: headwater.v1.Consumer.oldest_pending:type_name -> google.protobuf.Timestamp
+	18, // 47: headwater.v1.ApplyConsumerRequest.from:type_name -> headwater.v1.LogStart
+	53, // 48: headwater.v1.ApplyConsumerRequest.ack_wait:type_name -> google.protobuf.Duration
+	31, // 49: headwater.v1.ApplyConsumerResponse.consumer:type_name -> headwater.v1.Consumer
+	4,  // 50: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
+	54, // 51: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	54, // 52: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
+	54, // 53: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
+	37, // 54: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 55: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
+	37, // 56: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 57: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	37, // 58: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 59: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	1,  // 60: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
+	54, // 61: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
+	52, // 62: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
+	5,  // 63: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	6,  // 64: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
+	11, // 65: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
+	13, // 66: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
+	16, // 67: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
+	20, // 68: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	22, // 69: headwater.v1.LogService.FetchMessages:input_type -> headwater.v1.FetchMessagesRequest
+	27, // 70: headwater.v1.LogService.AckMessages:input_type -> headwater.v1.AckMessagesRequest
+	29, // 71: headwater.v1.LogService.ListConsumers:input_type -> headwater.v1.ListConsumersRequest
+	32, // 72: headwater.v1.LogService.ApplyConsumer:input_type -> headwater.v1.ApplyConsumerRequest
+	34, // 73: headwater.v1.LogService.DeleteConsumer:input_type -> headwater.v1.DeleteConsumerRequest
+	38, // 74: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	40, // 75: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	42, // 76: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	10, // 77: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	9,  // 78: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
+	12, // 79: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
+	15, // 80: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
+	17, // 81: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
+	21, // 82: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	23, // 83: headwater.v1.LogService.FetchMessages:output_type -> headwater.v1.FetchMessagesResponse
+	28, // 84: headwater.v1.LogService.AckMessages:output_type -> headwater.v1.AckMessagesResponse
+	30, // 85: headwater.v1.LogService.ListConsumers:output_type -> headwater.v1.ListConsumersResponse
+	33, // 86: headwater.v1.LogService.ApplyConsumer:output_type -> headwater.v1.ApplyConsumerResponse
+	35, // 87: headwater.v1.LogService.DeleteConsumer:output_type -> headwater.v1.DeleteConsumerResponse
+	39, // 88: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	41, // 89: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	43, // 90: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	77, // [77:91] is the sub-list for method output_type
+	63, // [63:77] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }
@@ -2708,17 +3921,19 @@ func file_headwater_v1_log_proto_init() {
 		(*LogStart_Time)(nil),
 	}
 	file_headwater_v1_log_proto_msgTypes[14].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[18].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[19].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[21].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[28].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[17].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[27].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[32].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[33].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[35].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_log_proto_rawDesc), len(file_headwater_v1_log_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   32,
+			NumEnums:      5,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,11 @@ const (
 	LogService_ListDelayed_FullMethodName        = "/headwater.v1.LogService/ListDelayed"
 	LogService_CancelDelayed_FullMethodName      = "/headwater.v1.LogService/CancelDelayed"
 	LogService_ReadLog_FullMethodName            = "/headwater.v1.LogService/ReadLog"
+	LogService_FetchMessages_FullMethodName      = "/headwater.v1.LogService/FetchMessages"
+	LogService_AckMessages_FullMethodName        = "/headwater.v1.LogService/AckMessages"
+	LogService_ListConsumers_FullMethodName      = "/headwater.v1.LogService/ListConsumers"
+	LogService_ApplyConsumer_FullMethodName      = "/headwater.v1.LogService/ApplyConsumer"
+	LogService_DeleteConsumer_FullMethodName     = "/headwater.v1.LogService/DeleteConsumer"
 	LogService_ListDeadLetters_FullMethodName    = "/headwater.v1.LogService/ListDeadLetters"
 	LogService_RedriveDeadLetters_FullMethodName = "/headwater.v1.LogService/RedriveDeadLetters"
 	LogService_DropDeadLetters_FullMethodName    = "/headwater.v1.LogService/DropDeadLetters"
@@ -51,6 +56,17 @@ type LogServiceClient interface {
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
+	// FetchMessages hands messages of a namespace's log to one of those that share a consumer. Each is handed
+	// out once at a time, and again when it was not acknowledged in time.
+	FetchMessages(ctx context.Context, in *FetchMessagesRequest, opts ...grpc.CallOption) (*FetchMessagesResponse, error)
+	// AckMessages says what became of fetched messages. What is acknowledged is durable when it answers.
+	AckMessages(ctx context.Context, in *AckMessagesRequest, opts ...grpc.CallOption) (*AckMessagesResponse, error)
+	// ListConsumers tells of the consumers of a namespace.
+	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
+	// ApplyConsumer makes a consumer, changes its settings, or has it begin elsewhere.
+	ApplyConsumer(ctx context.Context, in *ApplyConsumerRequest, opts ...grpc.CallOption) (*ApplyConsumerResponse, error)
+	// DeleteConsumer forgets a consumer. One that does not exist is no error.
+	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
 	// ListDeadLetters shows what was refused after the log or could not be
 	// applied.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
@@ -138,6 +154,56 @@ func (c *logServiceClient) ReadLog(ctx context.Context, in *ReadLogRequest, opts
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LogService_ReadLogClient = grpc.ServerStreamingClient[ReadLogResponse]
 
+func (c *logServiceClient) FetchMessages(ctx context.Context, in *FetchMessagesRequest, opts ...grpc.CallOption) (*FetchMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FetchMessagesResponse)
+	err := c.cc.Invoke(ctx, LogService_FetchMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) AckMessages(ctx context.Context, in *AckMessagesRequest, opts ...grpc.CallOption) (*AckMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AckMessagesResponse)
+	err := c.cc.Invoke(ctx, LogService_AckMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConsumersResponse)
+	err := c.cc.Invoke(ctx, LogService_ListConsumers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) ApplyConsumer(ctx context.Context, in *ApplyConsumerRequest, opts ...grpc.CallOption) (*ApplyConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyConsumerResponse)
+	err := c.cc.Invoke(ctx, LogService_ApplyConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteConsumerResponse)
+	err := c.cc.Invoke(ctx, LogService_DeleteConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *logServiceClient) ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDeadLettersResponse)
@@ -189,6 +255,17 @@ type LogServiceServer interface {
 	// end by itself. The headers come at once; headwater-position in them is what
 	// the read begins behind.
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
+	// FetchMessages hands messages of a namespace's log to one of those that share a consumer. Each is handed
+	// out once at a time, and again when it was not acknowledged in time.
+	FetchMessages(context.Context, *FetchMessagesRequest) (*FetchMessagesResponse, error)
+	// AckMessages says what became of fetched messages. What is acknowledged is durable when it answers.
+	AckMessages(context.Context, *AckMessagesRequest) (*AckMessagesResponse, error)
+	// ListConsumers tells of the consumers of a namespace.
+	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
+	// ApplyConsumer makes a consumer, changes its settings, or has it begin elsewhere.
+	ApplyConsumer(context.Context, *ApplyConsumerRequest) (*ApplyConsumerResponse, error)
+	// DeleteConsumer forgets a consumer. One that does not exist is no error.
+	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)
 	// ListDeadLetters shows what was refused after the log or could not be
 	// applied.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
@@ -224,6 +301,21 @@ func (UnimplementedLogServiceServer) CancelDelayed(context.Context, *CancelDelay
 }
 func (UnimplementedLogServiceServer) ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLog not implemented")
+}
+func (UnimplementedLogServiceServer) FetchMessages(context.Context, *FetchMessagesRequest) (*FetchMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FetchMessages not implemented")
+}
+func (UnimplementedLogServiceServer) AckMessages(context.Context, *AckMessagesRequest) (*AckMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AckMessages not implemented")
+}
+func (UnimplementedLogServiceServer) ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConsumers not implemented")
+}
+func (UnimplementedLogServiceServer) ApplyConsumer(context.Context, *ApplyConsumerRequest) (*ApplyConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApplyConsumer not implemented")
+}
+func (UnimplementedLogServiceServer) DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteConsumer not implemented")
 }
 func (UnimplementedLogServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
@@ -356,6 +448,96 @@ func _LogService_ReadLog_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LogService_ReadLogServer = grpc.ServerStreamingServer[ReadLogResponse]
 
+func _LogService_FetchMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FetchMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).FetchMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_FetchMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).FetchMessages(ctx, req.(*FetchMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_AckMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AckMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).AckMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_AckMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).AckMessages(ctx, req.(*AckMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_ListConsumers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConsumersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).ListConsumers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_ListConsumers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).ListConsumers(ctx, req.(*ListConsumersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_ApplyConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).ApplyConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_ApplyConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).ApplyConsumer(ctx, req.(*ApplyConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_DeleteConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).DeleteConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_DeleteConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).DeleteConsumer(ctx, req.(*DeleteConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LogService_ListDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListDeadLettersRequest)
 	if err := dec(in); err != nil {
@@ -436,6 +618,26 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelDelayed",
 			Handler:    _LogService_CancelDelayed_Handler,
+		},
+		{
+			MethodName: "FetchMessages",
+			Handler:    _LogService_FetchMessages_Handler,
+		},
+		{
+			MethodName: "AckMessages",
+			Handler:    _LogService_AckMessages_Handler,
+		},
+		{
+			MethodName: "ListConsumers",
+			Handler:    _LogService_ListConsumers_Handler,
+		},
+		{
+			MethodName: "ApplyConsumer",
+			Handler:    _LogService_ApplyConsumer_Handler,
+		},
+		{
+			MethodName: "DeleteConsumer",
+			Handler:    _LogService_DeleteConsumer_Handler,
 		},
 		{
 			MethodName: "ListDeadLetters",

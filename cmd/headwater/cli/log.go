@@ -14,7 +14,9 @@ import (
 
 func logCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "log", Short: "Write to a log namespace, read the log of any namespace"})
-	cmd.AddCommand(logWriteCommand(), logTailCommand(), logMessageCommand(), logDelayedCommand(), logCancelCommand())
+	cmd.AddCommand(
+		logWriteCommand(), logTailCommand(), logMessageCommand(), logDelayedCommand(), logCancelCommand(), logConsumeCommand(), logConsumersCommand(),
+	)
 	return cmd
 }
 
@@ -121,7 +123,7 @@ func logTailCommand() *cobra.Command {
 		Long:  "Print the records of a log, each partition in order. Without --follow it ends at the last record there is.",
 		Args:  Args(cobra.ExactArgs(1)),
 	}
-	from := cmd.Flags().String("from", "earliest", "earliest, latest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or a position")
+	from := cmd.Flags().String("from", "earliest", fromUsage)
 	follow := cmd.Flags().BoolP("follow", "f", false, "wait for new records; end with Ctrl-C")
 	key := cmd.Flags().String("key", "", "print only the records of this key; \"\" is that of messages without one")
 	kind := cmd.Flags().String("kind", "", "print only the records of this kind, such as message")
@@ -130,18 +132,8 @@ func logTailCommand() *cobra.Command {
 		if *limit < 0 {
 			return usagef("--limit %d: it must not be negative", *limit)
 		}
-		o := client.TailOptions{Follow: *follow, Key: given(cmd, "key", key), Kind: *kind}
-		switch *from {
-		case "earliest":
-		case "latest":
-			o.Latest = true
-		default:
-			if t, err := moment("--from", *from); err == nil {
-				o.Since = t
-			} else {
-				o.Position = *from
-			}
-		}
+		o := startAt(*from)
+		o.Follow, o.Key, o.Kind = *follow, given(cmd, "key", key), *kind
 		n := 0
 		if !s.json {
 			if err := s.printf(tailRow, "PARTITION", "OFFSET", "TIME", "KIND", "KEY", "PAYLOAD"); err != nil {
@@ -167,6 +159,24 @@ func logTailCommand() *cobra.Command {
 	return cmd
 }
 
+// fromUsage says what startAt reads.
+const fromUsage = "earliest, latest, a time such as 2026-01-31T12:00:00Z, how long ago such as 90m, or a position"
+
+func startAt(from string) (o client.TailOptions) {
+	switch from {
+	case "earliest":
+	case "latest":
+		o.Latest = true
+	default:
+		if t, err := moment("--from", from); err == nil {
+			o.Since = t
+		} else {
+			o.Position = from
+		}
+	}
+	return o
+}
+
 // tailRow has columns of a fixed width: a row is printed when its record comes, so
 // the widths of those to come are not known. A time has up to 27 letters, with
 // microseconds.
@@ -176,6 +186,11 @@ func (s *session) message(m *client.Message) error {
 	if !s.json {
 		return s.printf(tailRow, strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), s.cell(m.Payload))
 	}
+	return s.line(s.messageLine(m))
+}
+
+// messageLine is a message in JSON.
+func (s *session) messageLine(m *client.Message) payloadLine {
 	p := s.text(m.Payload)
 	l := payloadLine{
 		Partition: m.Partition, Offset: m.Offset, Time: &m.Time, Kind: m.Kind, Key: m.Key, Payload: p.Text, PayloadBase64: p.Bytes, Headers: m.Headers, Position: m.Position,
@@ -183,5 +198,5 @@ func (s *session) message(m *client.Message) error {
 	if !m.Token.IsZero() {
 		l.Token = m.Token.String()
 	}
-	return s.line(l)
+	return l
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/headwater-db/headwater/consumers/remote"
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable/durableremote"
 )
 
 // insideServer is what gateways ask a worker on: OwnerService, and the AdminService of the
@@ -190,5 +191,10 @@ func (x *space) AnswerParts(ctx context.Context, req *clusterv1.AskRequest, send
 
 // Answer implements remote.Holder.
 func (x *space) Answer(ctx context.Context, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
+	if x.consumers != nil {
+		if resp, ok, err := durableremote.Answer(ctx, x.consumers, req); ok {
+			return resp, err
+		}
+	}
 	return x.front.(answering).answer(ctx, req)
 }

@@ -272,7 +272,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 	}
 	s.admin = newAdminServer(s)
-	if err = errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s))); err != nil {
+	if err = errors.Join(s.reg.Register(newSpaceMetrics(s)), s.reg.Register(newCounterMetrics(s)), s.reg.Register(newConsumerMetrics(s))); err != nil {
 		return nil, err
 	}
 	s.start()

@@ -17,6 +17,7 @@ import (
 	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable"
 )
 
 // patienceForVersion is how long an applier waits for a version of the
@@ -56,6 +57,7 @@ type space struct {
 	reconcile chan struct{}
 	stepping  sync.Mutex // held while a store is opened, promoted or dropped
 	caching   caching
+	consumers *durable.Local // nil where another process has the partitions
 
 	turning sync.Mutex // held while a store begins to answer
 
@@ -148,7 +150,11 @@ func (x *space) serve(ctx context.Context) (err error) {
 	}
 	x.ns.Stream = wal.NewStream(wal.StreamConfig{Namespace: e.Name, Log: x.log, Progress: x.progress})
 	x.ns.Stream.LetBehind(x.letBehind(e.Config))
-	return x.openFront()
+	if err := x.openFront(); err != nil {
+		return err
+	}
+	x.openConsumers()
+	return nil
 }
 
 // primary is the store of role PRIMARY, nil while there is none.

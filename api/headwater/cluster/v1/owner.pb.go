@@ -261,6 +261,12 @@ type AskRequest struct {
 	//	*AskRequest_LogCancelled
 	//	*AskRequest_LogDead
 	//	*AskRequest_LogFind
+	//	*AskRequest_ConsumerFetch
+	//	*AskRequest_ConsumerAck
+	//	*AskRequest_ConsumerWait
+	//	*AskRequest_ConsumerApply
+	//	*AskRequest_ConsumerDelete
+	//	*AskRequest_ConsumerList
 	Question      isAskRequest_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -545,6 +551,60 @@ func (x *AskRequest) GetLogFind() []byte {
 	return nil
 }
 
+func (x *AskRequest) GetConsumerFetch() *ConsumerFetch {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerFetch); ok {
+			return x.ConsumerFetch
+		}
+	}
+	return nil
+}
+
+func (x *AskRequest) GetConsumerAck() *ConsumerAck {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerAck); ok {
+			return x.ConsumerAck
+		}
+	}
+	return nil
+}
+
+func (x *AskRequest) GetConsumerWait() string {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerWait); ok {
+			return x.ConsumerWait
+		}
+	}
+	return ""
+}
+
+func (x *AskRequest) GetConsumerApply() *ConsumerApply {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerApply); ok {
+			return x.ConsumerApply
+		}
+	}
+	return nil
+}
+
+func (x *AskRequest) GetConsumerDelete() string {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerDelete); ok {
+			return x.ConsumerDelete
+		}
+	}
+	return ""
+}
+
+func (x *AskRequest) GetConsumerList() bool {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerList); ok {
+			return x.ConsumerList
+		}
+	}
+	return false
+}
+
 type isAskRequest_Question interface {
 	isAskRequest_Question()
 }
@@ -641,6 +701,30 @@ type AskRequest_LogFind struct {
 	LogFind []byte `protobuf:"bytes,55,opt,name=log_find,json=logFind,proto3,oneof"` // a nonce
 }
 
+type AskRequest_ConsumerFetch struct {
+	ConsumerFetch *ConsumerFetch `protobuf:"bytes,60,opt,name=consumer_fetch,json=consumerFetch,proto3,oneof"`
+}
+
+type AskRequest_ConsumerAck struct {
+	ConsumerAck *ConsumerAck `protobuf:"bytes,61,opt,name=consumer_ack,json=consumerAck,proto3,oneof"`
+}
+
+type AskRequest_ConsumerWait struct {
+	ConsumerWait string `protobuf:"bytes,62,opt,name=consumer_wait,json=consumerWait,proto3,oneof"` // a consumer that has something to fetch when it is answered
+}
+
+type AskRequest_ConsumerApply struct {
+	ConsumerApply *ConsumerApply `protobuf:"bytes,63,opt,name=consumer_apply,json=consumerApply,proto3,oneof"`
+}
+
+type AskRequest_ConsumerDelete struct {
+	ConsumerDelete string `protobuf:"bytes,64,opt,name=consumer_delete,json=consumerDelete,proto3,oneof"`
+}
+
+type AskRequest_ConsumerList struct {
+	ConsumerList bool `protobuf:"varint,65,opt,name=consumer_list,json=consumerList,proto3,oneof"`
+}
+
 func (*AskRequest_Token) isAskRequest_Question() {}
 
 func (*AskRequest_Parked) isAskRequest_Question() {}
@@ -686,6 +770,18 @@ func (*AskRequest_LogCancelled) isAskRequest_Question() {}
 func (*AskRequest_LogDead) isAskRequest_Question() {}
 
 func (*AskRequest_LogFind) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerFetch) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerAck) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerWait) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerApply) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerDelete) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerList) isAskRequest_Question() {}
 
 type AskPartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -999,6 +1095,9 @@ type AskResponse struct {
 	//	*AskResponse_LogCancelled
 	//	*AskResponse_LogDead
 	//	*AskResponse_LogFind
+	//	*AskResponse_ConsumerFetched
+	//	*AskResponse_ConsumerExpired
+	//	*AskResponse_ConsumerList
 	Answer        isAskResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1246,6 +1345,33 @@ func (x *AskResponse) GetLogFind() *LogNamed {
 	return nil
 }
 
+func (x *AskResponse) GetConsumerFetched() *ConsumerFetched {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_ConsumerFetched); ok {
+			return x.ConsumerFetched
+		}
+	}
+	return nil
+}
+
+func (x *AskResponse) GetConsumerExpired() *ConsumerExpired {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_ConsumerExpired); ok {
+			return x.ConsumerExpired
+		}
+	}
+	return nil
+}
+
+func (x *AskResponse) GetConsumerList() *ConsumerList {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_ConsumerList); ok {
+			return x.ConsumerList
+		}
+	}
+	return nil
+}
+
 type isAskResponse_Answer interface {
 	isAskResponse_Answer()
 }
@@ -1338,6 +1464,18 @@ type AskResponse_LogFind struct {
 	LogFind *LogNamed `protobuf:"bytes,55,opt,name=log_find,json=logFind,proto3,oneof"`
 }
 
+type AskResponse_ConsumerFetched struct {
+	ConsumerFetched *ConsumerFetched `protobuf:"bytes,60,opt,name=consumer_fetched,json=consumerFetched,proto3,oneof"`
+}
+
+type AskResponse_ConsumerExpired struct {
+	ConsumerExpired *ConsumerExpired `protobuf:"bytes,61,opt,name=consumer_expired,json=consumerExpired,proto3,oneof"`
+}
+
+type AskResponse_ConsumerList struct {
+	ConsumerList *ConsumerList `protobuf:"bytes,65,opt,name=consumer_list,json=consumerList,proto3,oneof"`
+}
+
 func (*AskResponse_Token) isAskResponse_Answer() {}
 
 func (*AskResponse_Parked) isAskResponse_Answer() {}
@@ -1381,6 +1519,12 @@ func (*AskResponse_LogCancelled) isAskResponse_Answer() {}
 func (*AskResponse_LogDead) isAskResponse_Answer() {}
 
 func (*AskResponse_LogFind) isAskResponse_Answer() {}
+
+func (*AskResponse_ConsumerFetched) isAskResponse_Answer() {}
+
+func (*AskResponse_ConsumerExpired) isAskResponse_Answer() {}
+
+func (*AskResponse_ConsumerList) isAskResponse_Answer() {}
 
 // TokenQuestion asks what a token did.
 type TokenQuestion struct {
@@ -3847,6 +3991,384 @@ func (x *LogCancelled) GetTooLate() int64 {
 	return 0
 }
 
+// ConsumerFetch asks for messages of a partition; see durable.Fetch.
+type ConsumerFetch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	AckWait       int64                  `protobuf:"varint,4,opt,name=ack_wait,json=ackWait,proto3" json:"ack_wait,omitempty"` // microseconds
+	Refused       bool                   `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	Strict        bool                   `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerFetch) Reset() {
+	*x = ConsumerFetch{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerFetch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerFetch) ProtoMessage() {}
+
+func (x *ConsumerFetch) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerFetch.ProtoReflect.Descriptor instead.
+func (*ConsumerFetch) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ConsumerFetch) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ConsumerFetch) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ConsumerFetch) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ConsumerFetch) GetAckWait() int64 {
+	if x != nil {
+		return x.AckWait
+	}
+	return 0
+}
+
+func (x *ConsumerFetch) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *ConsumerFetch) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+type ConsumerFetched struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Messages      []*ConsumerFetched_Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	Missed        int64                      `protobuf:"varint,2,opt,name=missed,proto3" json:"missed,omitempty"`
+	Life          int64                      `protobuf:"varint,3,opt,name=life,proto3" json:"life,omitempty"`
+	InFlight      int32                      `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	MaxInFlight   int32                      `protobuf:"varint,5,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerFetched) Reset() {
+	*x = ConsumerFetched{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerFetched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerFetched) ProtoMessage() {}
+
+func (x *ConsumerFetched) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerFetched.ProtoReflect.Descriptor instead.
+func (*ConsumerFetched) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ConsumerFetched) GetMessages() []*ConsumerFetched_Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ConsumerFetched) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *ConsumerFetched) GetLife() int64 {
+	if x != nil {
+		return x.Life
+	}
+	return 0
+}
+
+func (x *ConsumerFetched) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *ConsumerFetched) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+type ConsumerAck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	Acks          []*ConsumerAck_One     `protobuf:"bytes,2,rep,name=acks,proto3" json:"acks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerAck) Reset() {
+	*x = ConsumerAck{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerAck) ProtoMessage() {}
+
+func (x *ConsumerAck) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerAck.ProtoReflect.Descriptor instead.
+func (*ConsumerAck) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ConsumerAck) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ConsumerAck) GetAcks() []*ConsumerAck_One {
+	if x != nil {
+		return x.Acks
+	}
+	return nil
+}
+
+type ConsumerExpired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Indexes       []int32                `protobuf:"varint,1,rep,packed,name=indexes,proto3" json:"indexes,omitempty"` // of the acks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerExpired) Reset() {
+	*x = ConsumerExpired{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerExpired) ProtoMessage() {}
+
+func (x *ConsumerExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerExpired.ProtoReflect.Descriptor instead.
+func (*ConsumerExpired) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ConsumerExpired) GetIndexes() []int32 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
+// ConsumerApply changes a consumer; see durable.Change.
+type ConsumerApply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	From          *int64                 `protobuf:"varint,2,opt,name=from,proto3,oneof" json:"from,omitempty"` // an offset
+	MaxInFlight   *int32                 `protobuf:"varint,3,opt,name=max_in_flight,json=maxInFlight,proto3,oneof" json:"max_in_flight,omitempty"`
+	AckWait       *int64                 `protobuf:"varint,4,opt,name=ack_wait,json=ackWait,proto3,oneof" json:"ack_wait,omitempty"` // microseconds
+	MaxAttempts   *int32                 `protobuf:"varint,5,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerApply) Reset() {
+	*x = ConsumerApply{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerApply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerApply) ProtoMessage() {}
+
+func (x *ConsumerApply) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerApply.ProtoReflect.Descriptor instead.
+func (*ConsumerApply) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ConsumerApply) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ConsumerApply) GetFrom() int64 {
+	if x != nil && x.From != nil {
+		return *x.From
+	}
+	return 0
+}
+
+func (x *ConsumerApply) GetMaxInFlight() int32 {
+	if x != nil && x.MaxInFlight != nil {
+		return *x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *ConsumerApply) GetAckWait() int64 {
+	if x != nil && x.AckWait != nil {
+		return *x.AckWait
+	}
+	return 0
+}
+
+func (x *ConsumerApply) GetMaxAttempts() int32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+type ConsumerList struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Consumers     []*ConsumerList_Consumer `protobuf:"bytes,1,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerList) Reset() {
+	*x = ConsumerList{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerList) ProtoMessage() {}
+
+func (x *ConsumerList) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerList.ProtoReflect.Descriptor instead.
+func (*ConsumerList) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ConsumerList) GetConsumers() []*ConsumerList_Consumer {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
 type Offsets struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offsets       []int64                `protobuf:"varint,1,rep,packed,name=offsets,proto3" json:"offsets,omitempty"`
@@ -3856,7 +4378,7 @@ type Offsets struct {
 
 func (x *Offsets) Reset() {
 	*x = Offsets{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +4390,7 @@ func (x *Offsets) String() string {
 func (*Offsets) ProtoMessage() {}
 
 func (x *Offsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[46]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +4403,7 @@ func (x *Offsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offsets.ProtoReflect.Descriptor instead.
 func (*Offsets) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{46}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Offsets) GetOffsets() []int64 {
@@ -3911,7 +4433,7 @@ type TSQuery struct {
 
 func (x *TSQuery) Reset() {
 	*x = TSQuery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +4445,7 @@ func (x *TSQuery) String() string {
 func (*TSQuery) ProtoMessage() {}
 
 func (x *TSQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[47]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4458,7 @@ func (x *TSQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSQuery.ProtoReflect.Descriptor instead.
 func (*TSQuery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TSQuery) GetSeries() []byte {
@@ -4026,7 +4548,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4560,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[48]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4573,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Mark) GetTime() int64 {
@@ -4078,7 +4600,7 @@ type OpenSlices struct {
 
 func (x *OpenSlices) Reset() {
 	*x = OpenSlices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4612,7 @@ func (x *OpenSlices) String() string {
 func (*OpenSlices) ProtoMessage() {}
 
 func (x *OpenSlices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[49]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4625,7 @@ func (x *OpenSlices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSlices.ProtoReflect.Descriptor instead.
 func (*OpenSlices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{49}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *OpenSlices) GetBounded() bool {
@@ -4133,7 +4655,7 @@ type TSPage struct {
 
 func (x *TSPage) Reset() {
 	*x = TSPage{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4145,7 +4667,7 @@ func (x *TSPage) String() string {
 func (*TSPage) ProtoMessage() {}
 
 func (x *TSPage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[50]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4158,7 +4680,7 @@ func (x *TSPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSPage.ProtoReflect.Descriptor instead.
 func (*TSPage) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{50}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TSPage) GetEvents() []*Event {
@@ -4208,7 +4730,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4742,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4755,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Event) GetSeries() []byte {
@@ -4276,7 +4798,7 @@ type TSSearch struct {
 
 func (x *TSSearch) Reset() {
 	*x = TSSearch{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4288,7 +4810,7 @@ func (x *TSSearch) String() string {
 func (*TSSearch) ProtoMessage() {}
 
 func (x *TSSearch) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4301,7 +4823,7 @@ func (x *TSSearch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSearch.ProtoReflect.Descriptor instead.
 func (*TSSearch) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TSSearch) GetQuery() *TSQuery {
@@ -4336,7 +4858,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4870,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4883,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Place) GetTime() int64 {
@@ -4402,7 +4924,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4414,7 +4936,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4427,7 +4949,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Condition) GetOp() uint32 {
@@ -4500,7 +5022,7 @@ type TSFound struct {
 
 func (x *TSFound) Reset() {
 	*x = TSFound{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +5034,7 @@ func (x *TSFound) String() string {
 func (*TSFound) ProtoMessage() {}
 
 func (x *TSFound) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +5047,7 @@ func (x *TSFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSFound.ProtoReflect.Descriptor instead.
 func (*TSFound) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TSFound) GetEvents() []*Event {
@@ -4587,7 +5109,7 @@ type TSList struct {
 
 func (x *TSList) Reset() {
 	*x = TSList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +5121,7 @@ func (x *TSList) String() string {
 func (*TSList) ProtoMessage() {}
 
 func (x *TSList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +5134,7 @@ func (x *TSList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSList.ProtoReflect.Descriptor instead.
 func (*TSList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TSList) GetPrefix() []byte {
@@ -4681,7 +5203,7 @@ type TSSeries struct {
 
 func (x *TSSeries) Reset() {
 	*x = TSSeries{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4693,7 +5215,7 @@ func (x *TSSeries) String() string {
 func (*TSSeries) ProtoMessage() {}
 
 func (x *TSSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4706,7 +5228,7 @@ func (x *TSSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSeries.ProtoReflect.Descriptor instead.
 func (*TSSeries) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TSSeries) GetSeries() []*Series {
@@ -4734,7 +5256,7 @@ type Series struct {
 
 func (x *Series) Reset() {
 	*x = Series{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +5268,7 @@ func (x *Series) String() string {
 func (*Series) ProtoMessage() {}
 
 func (x *Series) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +5281,7 @@ func (x *Series) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Series.ProtoReflect.Descriptor instead.
 func (*Series) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Series) GetName() []byte {
@@ -4792,7 +5314,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4804,7 +5326,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4817,7 +5339,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Slices) GetSlices() []*Slice {
@@ -4841,7 +5363,7 @@ type Slice struct {
 
 func (x *Slice) Reset() {
 	*x = Slice{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4853,7 +5375,7 @@ func (x *Slice) String() string {
 func (*Slice) ProtoMessage() {}
 
 func (x *Slice) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4866,7 +5388,7 @@ func (x *Slice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slice.ProtoReflect.Descriptor instead.
 func (*Slice) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Slice) GetStart() int64 {
@@ -4932,7 +5454,7 @@ type TSAggregate struct {
 
 func (x *TSAggregate) Reset() {
 	*x = TSAggregate{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4944,7 +5466,7 @@ func (x *TSAggregate) String() string {
 func (*TSAggregate) ProtoMessage() {}
 
 func (x *TSAggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4957,7 +5479,7 @@ func (x *TSAggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSAggregate.ProtoReflect.Descriptor instead.
 func (*TSAggregate) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TSAggregate) GetSeries() []byte {
@@ -5055,7 +5577,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5589,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5080,7 +5602,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{62}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Aggregation) GetOp() uint32 {
@@ -5119,7 +5641,7 @@ type LogStatus_Target struct {
 
 func (x *LogStatus_Target) Reset() {
 	*x = LogStatus_Target{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5131,7 +5653,7 @@ func (x *LogStatus_Target) String() string {
 func (*LogStatus_Target) ProtoMessage() {}
 
 func (x *LogStatus_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5732,7 @@ type LogPending_Message struct {
 
 func (x *LogPending_Message) Reset() {
 	*x = LogPending_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5744,7 @@ func (x *LogPending_Message) String() string {
 func (*LogPending_Message) ProtoMessage() {}
 
 func (x *LogPending_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5290,7 +5812,7 @@ type LogNamed_Message struct {
 
 func (x *LogNamed_Message) Reset() {
 	*x = LogNamed_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5302,7 +5824,7 @@ func (x *LogNamed_Message) String() string {
 func (*LogNamed_Message) ProtoMessage() {}
 
 func (x *LogNamed_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5343,7 +5865,7 @@ type LogDead_Delivery struct {
 
 func (x *LogDead_Delivery) Reset() {
 	*x = LogDead_Delivery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5355,7 +5877,7 @@ func (x *LogDead_Delivery) String() string {
 func (*LogDead_Delivery) ProtoMessage() {}
 
 func (x *LogDead_Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,6 +5914,314 @@ func (x *LogDead_Delivery) GetStatus() *LogStatus_Target {
 	return nil
 }
 
+type ConsumerFetched_Message struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	LogTime       int64                  `protobuf:"varint,2,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"`
+	Record        []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
+	Attempt       int32                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Lease         int64                  `protobuf:"varint,5,opt,name=lease,proto3" json:"lease,omitempty"`
+	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
+	Outcome       int32                  `protobuf:"varint,7,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Reason        string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Refused       []int32                `protobuf:"varint,9,rep,packed,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerFetched_Message) Reset() {
+	*x = ConsumerFetched_Message{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerFetched_Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerFetched_Message) ProtoMessage() {}
+
+func (x *ConsumerFetched_Message) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerFetched_Message.ProtoReflect.Descriptor instead.
+func (*ConsumerFetched_Message) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{47, 0}
+}
+
+func (x *ConsumerFetched_Message) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetLogTime() int64 {
+	if x != nil {
+		return x.LogTime
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ConsumerFetched_Message) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetOutcome() int32 {
+	if x != nil {
+		return x.Outcome
+	}
+	return 0
+}
+
+func (x *ConsumerFetched_Message) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ConsumerFetched_Message) GetRefused() []int32 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type ConsumerAck_One struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Life          int64                  `protobuf:"varint,2,opt,name=life,proto3" json:"life,omitempty"`
+	Lease         int64                  `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	Kind          int32                  `protobuf:"varint,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Delay         int64                  `protobuf:"varint,6,opt,name=delay,proto3" json:"delay,omitempty"` // microseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerAck_One) Reset() {
+	*x = ConsumerAck_One{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerAck_One) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerAck_One) ProtoMessage() {}
+
+func (x *ConsumerAck_One) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerAck_One.ProtoReflect.Descriptor instead.
+func (*ConsumerAck_One) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{48, 0}
+}
+
+func (x *ConsumerAck_One) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ConsumerAck_One) GetLife() int64 {
+	if x != nil {
+		return x.Life
+	}
+	return 0
+}
+
+func (x *ConsumerAck_One) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ConsumerAck_One) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *ConsumerAck_One) GetKind() int32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *ConsumerAck_One) GetDelay() int64 {
+	if x != nil {
+		return x.Delay
+	}
+	return 0
+}
+
+type ConsumerList_Consumer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	MaxInFlight   int32                  `protobuf:"varint,2,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	AckWait       int64                  `protobuf:"varint,3,opt,name=ack_wait,json=ackWait,proto3" json:"ack_wait,omitempty"` // microseconds
+	MaxAttempts   int32                  `protobuf:"varint,4,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	Lag           int64                  `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`
+	InFlight      int64                  `protobuf:"varint,6,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	Redelivering  int64                  `protobuf:"varint,7,opt,name=redelivering,proto3" json:"redelivering,omitempty"`
+	Missed        int64                  `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`
+	GivenUp       int64                  `protobuf:"varint,9,opt,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	Oldest        int64                  `protobuf:"varint,10,opt,name=oldest,proto3" json:"oldest,omitempty"` // log time; 0: there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerList_Consumer) Reset() {
+	*x = ConsumerList_Consumer{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerList_Consumer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerList_Consumer) ProtoMessage() {}
+
+func (x *ConsumerList_Consumer) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerList_Consumer.ProtoReflect.Descriptor instead.
+func (*ConsumerList_Consumer) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51, 0}
+}
+
+func (x *ConsumerList_Consumer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConsumerList_Consumer) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetAckWait() int64 {
+	if x != nil {
+		return x.AckWait
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetRedelivering() int64 {
+	if x != nil {
+		return x.Redelivering
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetGivenUp() int64 {
+	if x != nil {
+		return x.GivenUp
+	}
+	return 0
+}
+
+func (x *ConsumerList_Consumer) GetOldest() int64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
 var File_headwater_cluster_v1_owner_proto protoreflect.FileDescriptor
 
 const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
@@ -5415,7 +6245,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x12\x1f\n" +
 	"\vlive_tokens\x18\a \x01(\x03R\n" +
 	"liveTokens\x12%\n" +
-	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xf2\v\n" +
+	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xcf\x0e\n" +
 	"\n" +
 	"AskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12 \n" +
@@ -5450,7 +6280,13 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"logDelayed\x12%\n" +
 	"\rlog_cancelled\x185 \x01(\x03H\x00R\flogCancelled\x12?\n" +
 	"\blog_dead\x186 \x01(\v2\".headwater.cluster.v1.LogDeadPlaceH\x00R\alogDead\x12\x1b\n" +
-	"\blog_find\x187 \x01(\fH\x00R\alogFindB\n" +
+	"\blog_find\x187 \x01(\fH\x00R\alogFind\x12L\n" +
+	"\x0econsumer_fetch\x18< \x01(\v2#.headwater.cluster.v1.ConsumerFetchH\x00R\rconsumerFetch\x12F\n" +
+	"\fconsumer_ack\x18= \x01(\v2!.headwater.cluster.v1.ConsumerAckH\x00R\vconsumerAck\x12%\n" +
+	"\rconsumer_wait\x18> \x01(\tH\x00R\fconsumerWait\x12L\n" +
+	"\x0econsumer_apply\x18? \x01(\v2#.headwater.cluster.v1.ConsumerApplyH\x00R\rconsumerApply\x12)\n" +
+	"\x0fconsumer_delete\x18@ \x01(\tH\x00R\x0econsumerDelete\x12%\n" +
+	"\rconsumer_list\x18A \x01(\bH\x00R\fconsumerListB\n" +
 	"\n" +
 	"\bquestion\"E\n" +
 	"\x0fAskPartsRequest\x122\n" +
@@ -5474,7 +6310,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"partitions\x18\x01 \x03(\v2\x1f.headwater.cluster.v1.PartitionR\n" +
 	"partitions\x12\x14\n" +
 	"\x05known\x18\x02 \x03(\rR\x05known\x12:\n" +
-	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\xaa\v\n" +
+	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\x9d\r\n" +
 	"\vAskResponse\x12=\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1f.headwater.cluster.v1.PartitionR\tpartition\x128\n" +
 	"\x05token\x18\n" +
@@ -5503,7 +6339,10 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"logDelayed\x12I\n" +
 	"\rlog_cancelled\x185 \x01(\v2\".headwater.cluster.v1.LogCancelledH\x00R\flogCancelled\x12:\n" +
 	"\blog_dead\x186 \x01(\v2\x1d.headwater.cluster.v1.LogDeadH\x00R\alogDead\x12;\n" +
-	"\blog_find\x187 \x01(\v2\x1e.headwater.cluster.v1.LogNamedH\x00R\alogFindB\b\n" +
+	"\blog_find\x187 \x01(\v2\x1e.headwater.cluster.v1.LogNamedH\x00R\alogFind\x12R\n" +
+	"\x10consumer_fetched\x18< \x01(\v2%.headwater.cluster.v1.ConsumerFetchedH\x00R\x0fconsumerFetched\x12R\n" +
+	"\x10consumer_expired\x18= \x01(\v2%.headwater.cluster.v1.ConsumerExpiredH\x00R\x0fconsumerExpired\x12I\n" +
+	"\rconsumer_list\x18A \x01(\v2\".headwater.cluster.v1.ConsumerListH\x00R\fconsumerListB\b\n" +
 	"\x06answer\"\x1f\n" +
 	"\rTokenQuestion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"\x99\x03\n" +
@@ -5731,7 +6570,66 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\v2&.headwater.cluster.v1.LogStatus.TargetR\x06status\"G\n" +
 	"\fLogCancelled\x12\x1c\n" +
 	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\x12\x19\n" +
-	"\btoo_late\x18\x02 \x01(\x03R\atooLate\"#\n" +
+	"\btoo_late\x18\x02 \x01(\x03R\atooLate\"\xa4\x01\n" +
+	"\rConsumerFetch\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x19\n" +
+	"\back_wait\x18\x04 \x01(\x03R\aackWait\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\bR\arefused\x12\x16\n" +
+	"\x06strict\x18\x06 \x01(\bR\x06strict\"\xb2\x03\n" +
+	"\x0fConsumerFetched\x12I\n" +
+	"\bmessages\x18\x01 \x03(\v2-.headwater.cluster.v1.ConsumerFetched.MessageR\bmessages\x12\x16\n" +
+	"\x06missed\x18\x02 \x01(\x03R\x06missed\x12\x12\n" +
+	"\x04life\x18\x03 \x01(\x03R\x04life\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x05R\binFlight\x12\"\n" +
+	"\rmax_in_flight\x18\x05 \x01(\x05R\vmaxInFlight\x1a\xe6\x01\n" +
+	"\aMessage\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x19\n" +
+	"\blog_time\x18\x02 \x01(\x03R\alogTime\x12\x16\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x14\n" +
+	"\x05lease\x18\x05 \x01(\x03R\x05lease\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x18\n" +
+	"\aoutcome\x18\a \x01(\x05R\aoutcome\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12\x18\n" +
+	"\arefused\x18\t \x03(\x05R\arefused\"\xee\x01\n" +
+	"\vConsumerAck\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x129\n" +
+	"\x04acks\x18\x02 \x03(\v2%.headwater.cluster.v1.ConsumerAck.OneR\x04acks\x1a\x87\x01\n" +
+	"\x03One\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04life\x18\x02 \x01(\x03R\x04life\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\x05R\x04kind\x12\x14\n" +
+	"\x05delay\x18\x06 \x01(\x03R\x05delay\"+\n" +
+	"\x0fConsumerExpired\x12\x18\n" +
+	"\aindexes\x18\x01 \x03(\x05R\aindexes\"\xee\x01\n" +
+	"\rConsumerApply\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x17\n" +
+	"\x04from\x18\x02 \x01(\x03H\x00R\x04from\x88\x01\x01\x12'\n" +
+	"\rmax_in_flight\x18\x03 \x01(\x05H\x01R\vmaxInFlight\x88\x01\x01\x12\x1e\n" +
+	"\back_wait\x18\x04 \x01(\x03H\x02R\aackWait\x88\x01\x01\x12&\n" +
+	"\fmax_attempts\x18\x05 \x01(\x05H\x03R\vmaxAttempts\x88\x01\x01B\a\n" +
+	"\x05_fromB\x10\n" +
+	"\x0e_max_in_flightB\v\n" +
+	"\t_ack_waitB\x0f\n" +
+	"\r_max_attempts\"\xfa\x02\n" +
+	"\fConsumerList\x12I\n" +
+	"\tconsumers\x18\x01 \x03(\v2+.headwater.cluster.v1.ConsumerList.ConsumerR\tconsumers\x1a\x9e\x02\n" +
+	"\bConsumer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\rmax_in_flight\x18\x02 \x01(\x05R\vmaxInFlight\x12\x19\n" +
+	"\back_wait\x18\x03 \x01(\x03R\aackWait\x12!\n" +
+	"\fmax_attempts\x18\x04 \x01(\x05R\vmaxAttempts\x12\x10\n" +
+	"\x03lag\x18\x05 \x01(\x03R\x03lag\x12\x1b\n" +
+	"\tin_flight\x18\x06 \x01(\x03R\binFlight\x12\"\n" +
+	"\fredelivering\x18\a \x01(\x03R\fredelivering\x12\x16\n" +
+	"\x06missed\x18\b \x01(\x03R\x06missed\x12\x19\n" +
+	"\bgiven_up\x18\t \x01(\x03R\agivenUp\x12\x16\n" +
+	"\x06oldest\x18\n" +
+	" \x01(\x03R\x06oldest\"#\n" +
 	"\aOffsets\x12\x18\n" +
 	"\aoffsets\x18\x01 \x03(\x03R\aoffsets\"\xd1\x02\n" +
 	"\aTSQuery\x12\x16\n" +
@@ -5852,75 +6750,84 @@ func file_headwater_cluster_v1_owner_proto_rawDescGZIP() []byte {
 	return file_headwater_cluster_v1_owner_proto_rawDescData
 }
 
-var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_headwater_cluster_v1_owner_proto_goTypes = []any{
-	(*FollowRequest)(nil),       // 0: headwater.cluster.v1.FollowRequest
-	(*FollowResponse)(nil),      // 1: headwater.cluster.v1.FollowResponse
-	(*Partition)(nil),           // 2: headwater.cluster.v1.Partition
-	(*AskRequest)(nil),          // 3: headwater.cluster.v1.AskRequest
-	(*AskPartsRequest)(nil),     // 4: headwater.cluster.v1.AskPartsRequest
-	(*AskPartsResponse)(nil),    // 5: headwater.cluster.v1.AskPartsResponse
-	(*TokensRequest)(nil),       // 6: headwater.cluster.v1.TokensRequest
-	(*Claimed)(nil),             // 7: headwater.cluster.v1.Claimed
-	(*TokensResponse)(nil),      // 8: headwater.cluster.v1.TokensResponse
-	(*AskResponse)(nil),         // 9: headwater.cluster.v1.AskResponse
-	(*TokenQuestion)(nil),       // 10: headwater.cluster.v1.TokenQuestion
-	(*TokenEntry)(nil),          // 11: headwater.cluster.v1.TokenEntry
-	(*ParkedQuestion)(nil),      // 12: headwater.cluster.v1.ParkedQuestion
-	(*ParkedQueue)(nil),         // 13: headwater.cluster.v1.ParkedQueue
-	(*Ref)(nil),                 // 14: headwater.cluster.v1.Ref
-	(*ParkedHeadsQuestion)(nil), // 15: headwater.cluster.v1.ParkedHeadsQuestion
-	(*ParkedHeads)(nil),         // 16: headwater.cluster.v1.ParkedHeads
-	(*KVGet)(nil),               // 17: headwater.cluster.v1.KVGet
-	(*KVRange)(nil),             // 18: headwater.cluster.v1.KVRange
-	(*KVPage)(nil),              // 19: headwater.cluster.v1.KVPage
-	(*StoredItem)(nil),          // 20: headwater.cluster.v1.StoredItem
-	(*KVScan)(nil),              // 21: headwater.cluster.v1.KVScan
-	(*KVScanPage)(nil),          // 22: headwater.cluster.v1.KVScanPage
-	(*KVRecord)(nil),            // 23: headwater.cluster.v1.KVRecord
-	(*KVUpload)(nil),            // 24: headwater.cluster.v1.KVUpload
-	(*Upload)(nil),              // 25: headwater.cluster.v1.Upload
-	(*KVChunk)(nil),             // 26: headwater.cluster.v1.KVChunk
-	(*CounterCounts)(nil),       // 27: headwater.cluster.v1.CounterCounts
-	(*AsOf)(nil),                // 28: headwater.cluster.v1.AsOf
-	(*Counts)(nil),              // 29: headwater.cluster.v1.Counts
-	(*CounterList)(nil),         // 30: headwater.cluster.v1.CounterList
-	(*ListedCounts)(nil),        // 31: headwater.cluster.v1.ListedCounts
-	(*ListedCount)(nil),         // 32: headwater.cluster.v1.ListedCount
-	(*CounterSeries)(nil),       // 33: headwater.cluster.v1.CounterSeries
-	(*Sums)(nil),                // 34: headwater.cluster.v1.Sums
-	(*Sum)(nil),                 // 35: headwater.cluster.v1.Sum
-	(*CounterRecount)(nil),      // 36: headwater.cluster.v1.CounterRecount
-	(*Recount)(nil),             // 37: headwater.cluster.v1.Recount
-	(*LogRefused)(nil),          // 38: headwater.cluster.v1.LogRefused
-	(*LogDelayed)(nil),          // 39: headwater.cluster.v1.LogDelayed
-	(*LogStatus)(nil),           // 40: headwater.cluster.v1.LogStatus
-	(*LogPending)(nil),          // 41: headwater.cluster.v1.LogPending
-	(*LogDeadPlace)(nil),        // 42: headwater.cluster.v1.LogDeadPlace
-	(*LogNamed)(nil),            // 43: headwater.cluster.v1.LogNamed
-	(*LogDead)(nil),             // 44: headwater.cluster.v1.LogDead
-	(*LogCancelled)(nil),        // 45: headwater.cluster.v1.LogCancelled
-	(*Offsets)(nil),             // 46: headwater.cluster.v1.Offsets
-	(*TSQuery)(nil),             // 47: headwater.cluster.v1.TSQuery
-	(*Mark)(nil),                // 48: headwater.cluster.v1.Mark
-	(*OpenSlices)(nil),          // 49: headwater.cluster.v1.OpenSlices
-	(*TSPage)(nil),              // 50: headwater.cluster.v1.TSPage
-	(*Event)(nil),               // 51: headwater.cluster.v1.Event
-	(*TSSearch)(nil),            // 52: headwater.cluster.v1.TSSearch
-	(*Place)(nil),               // 53: headwater.cluster.v1.Place
-	(*Condition)(nil),           // 54: headwater.cluster.v1.Condition
-	(*TSFound)(nil),             // 55: headwater.cluster.v1.TSFound
-	(*TSList)(nil),              // 56: headwater.cluster.v1.TSList
-	(*TSSeries)(nil),            // 57: headwater.cluster.v1.TSSeries
-	(*Series)(nil),              // 58: headwater.cluster.v1.Series
-	(*Slices)(nil),              // 59: headwater.cluster.v1.Slices
-	(*Slice)(nil),               // 60: headwater.cluster.v1.Slice
-	(*TSAggregate)(nil),         // 61: headwater.cluster.v1.TSAggregate
-	(*Aggregation)(nil),         // 62: headwater.cluster.v1.Aggregation
-	(*LogStatus_Target)(nil),    // 63: headwater.cluster.v1.LogStatus.Target
-	(*LogPending_Message)(nil),  // 64: headwater.cluster.v1.LogPending.Message
-	(*LogNamed_Message)(nil),    // 65: headwater.cluster.v1.LogNamed.Message
-	(*LogDead_Delivery)(nil),    // 66: headwater.cluster.v1.LogDead.Delivery
+	(*FollowRequest)(nil),           // 0: headwater.cluster.v1.FollowRequest
+	(*FollowResponse)(nil),          // 1: headwater.cluster.v1.FollowResponse
+	(*Partition)(nil),               // 2: headwater.cluster.v1.Partition
+	(*AskRequest)(nil),              // 3: headwater.cluster.v1.AskRequest
+	(*AskPartsRequest)(nil),         // 4: headwater.cluster.v1.AskPartsRequest
+	(*AskPartsResponse)(nil),        // 5: headwater.cluster.v1.AskPartsResponse
+	(*TokensRequest)(nil),           // 6: headwater.cluster.v1.TokensRequest
+	(*Claimed)(nil),                 // 7: headwater.cluster.v1.Claimed
+	(*TokensResponse)(nil),          // 8: headwater.cluster.v1.TokensResponse
+	(*AskResponse)(nil),             // 9: headwater.cluster.v1.AskResponse
+	(*TokenQuestion)(nil),           // 10: headwater.cluster.v1.TokenQuestion
+	(*TokenEntry)(nil),              // 11: headwater.cluster.v1.TokenEntry
+	(*ParkedQuestion)(nil),          // 12: headwater.cluster.v1.ParkedQuestion
+	(*ParkedQueue)(nil),             // 13: headwater.cluster.v1.ParkedQueue
+	(*Ref)(nil),                     // 14: headwater.cluster.v1.Ref
+	(*ParkedHeadsQuestion)(nil),     // 15: headwater.cluster.v1.ParkedHeadsQuestion
+	(*ParkedHeads)(nil),             // 16: headwater.cluster.v1.ParkedHeads
+	(*KVGet)(nil),                   // 17: headwater.cluster.v1.KVGet
+	(*KVRange)(nil),                 // 18: headwater.cluster.v1.KVRange
+	(*KVPage)(nil),                  // 19: headwater.cluster.v1.KVPage
+	(*StoredItem)(nil),              // 20: headwater.cluster.v1.StoredItem
+	(*KVScan)(nil),                  // 21: headwater.cluster.v1.KVScan
+	(*KVScanPage)(nil),              // 22: headwater.cluster.v1.KVScanPage
+	(*KVRecord)(nil),                // 23: headwater.cluster.v1.KVRecord
+	(*KVUpload)(nil),                // 24: headwater.cluster.v1.KVUpload
+	(*Upload)(nil),                  // 25: headwater.cluster.v1.Upload
+	(*KVChunk)(nil),                 // 26: headwater.cluster.v1.KVChunk
+	(*CounterCounts)(nil),           // 27: headwater.cluster.v1.CounterCounts
+	(*AsOf)(nil),                    // 28: headwater.cluster.v1.AsOf
+	(*Counts)(nil),                  // 29: headwater.cluster.v1.Counts
+	(*CounterList)(nil),             // 30: headwater.cluster.v1.CounterList
+	(*ListedCounts)(nil),            // 31: headwater.cluster.v1.ListedCounts
+	(*ListedCount)(nil),             // 32: headwater.cluster.v1.ListedCount
+	(*CounterSeries)(nil),           // 33: headwater.cluster.v1.CounterSeries
+	(*Sums)(nil),                    // 34: headwater.cluster.v1.Sums
+	(*Sum)(nil),                     // 35: headwater.cluster.v1.Sum
+	(*CounterRecount)(nil),          // 36: headwater.cluster.v1.CounterRecount
+	(*Recount)(nil),                 // 37: headwater.cluster.v1.Recount
+	(*LogRefused)(nil),              // 38: headwater.cluster.v1.LogRefused
+	(*LogDelayed)(nil),              // 39: headwater.cluster.v1.LogDelayed
+	(*LogStatus)(nil),               // 40: headwater.cluster.v1.LogStatus
+	(*LogPending)(nil),              // 41: headwater.cluster.v1.LogPending
+	(*LogDeadPlace)(nil),            // 42: headwater.cluster.v1.LogDeadPlace
+	(*LogNamed)(nil),                // 43: headwater.cluster.v1.LogNamed
+	(*LogDead)(nil),                 // 44: headwater.cluster.v1.LogDead
+	(*LogCancelled)(nil),            // 45: headwater.cluster.v1.LogCancelled
+	(*ConsumerFetch)(nil),           // 46: headwater.cluster.v1.ConsumerFetch
+	(*ConsumerFetched)(nil),         // 47: headwater.cluster.v1.ConsumerFetched
+	(*ConsumerAck)(nil),             // 48: headwater.cluster.v1.ConsumerAck
+	(*ConsumerExpired)(nil),         // 49: headwater.cluster.v1.ConsumerExpired
+	(*ConsumerApply)(nil),           // 50: headwater.cluster.v1.ConsumerApply
+	(*ConsumerList)(nil),            // 51: headwater.cluster.v1.ConsumerList
+	(*Offsets)(nil),                 // 52: headwater.cluster.v1.Offsets
+	(*TSQuery)(nil),                 // 53: headwater.cluster.v1.TSQuery
+	(*Mark)(nil),                    // 54: headwater.cluster.v1.Mark
+	(*OpenSlices)(nil),              // 55: headwater.cluster.v1.OpenSlices
+	(*TSPage)(nil),                  // 56: headwater.cluster.v1.TSPage
+	(*Event)(nil),                   // 57: headwater.cluster.v1.Event
+	(*TSSearch)(nil),                // 58: headwater.cluster.v1.TSSearch
+	(*Place)(nil),                   // 59: headwater.cluster.v1.Place
+	(*Condition)(nil),               // 60: headwater.cluster.v1.Condition
+	(*TSFound)(nil),                 // 61: headwater.cluster.v1.TSFound
+	(*TSList)(nil),                  // 62: headwater.cluster.v1.TSList
+	(*TSSeries)(nil),                // 63: headwater.cluster.v1.TSSeries
+	(*Series)(nil),                  // 64: headwater.cluster.v1.Series
+	(*Slices)(nil),                  // 65: headwater.cluster.v1.Slices
+	(*Slice)(nil),                   // 66: headwater.cluster.v1.Slice
+	(*TSAggregate)(nil),             // 67: headwater.cluster.v1.TSAggregate
+	(*Aggregation)(nil),             // 68: headwater.cluster.v1.Aggregation
+	(*LogStatus_Target)(nil),        // 69: headwater.cluster.v1.LogStatus.Target
+	(*LogPending_Message)(nil),      // 70: headwater.cluster.v1.LogPending.Message
+	(*LogNamed_Message)(nil),        // 71: headwater.cluster.v1.LogNamed.Message
+	(*LogDead_Delivery)(nil),        // 72: headwater.cluster.v1.LogDead.Delivery
+	(*ConsumerFetched_Message)(nil), // 73: headwater.cluster.v1.ConsumerFetched.Message
+	(*ConsumerAck_One)(nil),         // 74: headwater.cluster.v1.ConsumerAck.One
+	(*ConsumerList_Consumer)(nil),   // 75: headwater.cluster.v1.ConsumerList.Consumer
 }
 var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	2,  // 0: headwater.cluster.v1.FollowResponse.partitions:type_name -> headwater.cluster.v1.Partition
@@ -5935,85 +6842,94 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	30, // 9: headwater.cluster.v1.AskRequest.counter_list:type_name -> headwater.cluster.v1.CounterList
 	33, // 10: headwater.cluster.v1.AskRequest.counter_series:type_name -> headwater.cluster.v1.CounterSeries
 	36, // 11: headwater.cluster.v1.AskRequest.counter_recount:type_name -> headwater.cluster.v1.CounterRecount
-	47, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
-	52, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
-	56, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
-	61, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
+	53, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
+	58, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
+	62, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
+	67, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
 	38, // 16: headwater.cluster.v1.AskRequest.log_refused:type_name -> headwater.cluster.v1.LogRefused
 	39, // 17: headwater.cluster.v1.AskRequest.log_delayed:type_name -> headwater.cluster.v1.LogDelayed
 	42, // 18: headwater.cluster.v1.AskRequest.log_dead:type_name -> headwater.cluster.v1.LogDeadPlace
-	3,  // 19: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
-	9,  // 20: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
-	7,  // 21: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
-	2,  // 22: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
-	11, // 23: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
-	2,  // 24: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
-	11, // 25: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
-	13, // 26: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
-	16, // 27: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
-	19, // 28: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
-	22, // 29: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
-	25, // 30: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
-	29, // 31: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
-	31, // 32: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
-	34, // 33: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
-	37, // 34: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
-	50, // 35: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
-	55, // 36: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
-	57, // 37: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
-	59, // 38: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
-	46, // 39: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
-	40, // 40: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
-	41, // 41: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
-	45, // 42: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
-	44, // 43: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
-	43, // 44: headwater.cluster.v1.AskResponse.log_find:type_name -> headwater.cluster.v1.LogNamed
-	14, // 45: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
-	13, // 46: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
-	18, // 47: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
-	20, // 48: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
-	23, // 49: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
-	20, // 50: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
-	28, // 51: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
-	28, // 52: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
-	32, // 53: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
-	28, // 54: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
-	35, // 55: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
-	28, // 56: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
-	63, // 57: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
-	64, // 58: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
-	65, // 59: headwater.cluster.v1.LogNamed.messages:type_name -> headwater.cluster.v1.LogNamed.Message
-	66, // 60: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
-	48, // 61: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
-	49, // 62: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
-	51, // 63: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
-	48, // 64: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
-	47, // 65: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
-	54, // 66: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
-	53, // 67: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
-	54, // 68: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
-	51, // 69: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
-	53, // 70: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
-	49, // 71: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
-	58, // 72: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
-	60, // 73: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
-	54, // 74: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
-	49, // 75: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
-	62, // 76: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
-	63, // 77: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
-	0,  // 78: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
-	3,  // 79: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
-	4,  // 80: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
-	6,  // 81: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
-	1,  // 82: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
-	9,  // 83: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
-	5,  // 84: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
-	8,  // 85: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
-	82, // [82:86] is the sub-list for method output_type
-	78, // [78:82] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	46, // 19: headwater.cluster.v1.AskRequest.consumer_fetch:type_name -> headwater.cluster.v1.ConsumerFetch
+	48, // 20: headwater.cluster.v1.AskRequest.consumer_ack:type_name -> headwater.cluster.v1.ConsumerAck
+	50, // 21: headwater.cluster.v1.AskRequest.consumer_apply:type_name -> headwater.cluster.v1.ConsumerApply
+	3,  // 22: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
+	9,  // 23: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
+	7,  // 24: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
+	2,  // 25: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
+	11, // 26: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
+	2,  // 27: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
+	11, // 28: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
+	13, // 29: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
+	16, // 30: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
+	19, // 31: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
+	22, // 32: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
+	25, // 33: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
+	29, // 34: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
+	31, // 35: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
+	34, // 36: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
+	37, // 37: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
+	56, // 38: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
+	61, // 39: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
+	63, // 40: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
+	65, // 41: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
+	52, // 42: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
+	40, // 43: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
+	41, // 44: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
+	45, // 45: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
+	44, // 46: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
+	43, // 47: headwater.cluster.v1.AskResponse.log_find:type_name -> headwater.cluster.v1.LogNamed
+	47, // 48: headwater.cluster.v1.AskResponse.consumer_fetched:type_name -> headwater.cluster.v1.ConsumerFetched
+	49, // 49: headwater.cluster.v1.AskResponse.consumer_expired:type_name -> headwater.cluster.v1.ConsumerExpired
+	51, // 50: headwater.cluster.v1.AskResponse.consumer_list:type_name -> headwater.cluster.v1.ConsumerList
+	14, // 51: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
+	13, // 52: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
+	18, // 53: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
+	20, // 54: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
+	23, // 55: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
+	20, // 56: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
+	28, // 57: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
+	28, // 58: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
+	32, // 59: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
+	28, // 60: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
+	35, // 61: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
+	28, // 62: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
+	69, // 63: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
+	70, // 64: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
+	71, // 65: headwater.cluster.v1.LogNamed.messages:type_name -> headwater.cluster.v1.LogNamed.Message
+	72, // 66: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
+	73, // 67: headwater.cluster.v1.ConsumerFetched.messages:type_name -> headwater.cluster.v1.ConsumerFetched.Message
+	74, // 68: headwater.cluster.v1.ConsumerAck.acks:type_name -> headwater.cluster.v1.ConsumerAck.One
+	75, // 69: headwater.cluster.v1.ConsumerList.consumers:type_name -> headwater.cluster.v1.ConsumerList.Consumer
+	54, // 70: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
+	55, // 71: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
+	57, // 72: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
+	54, // 73: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
+	53, // 74: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
+	60, // 75: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
+	59, // 76: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
+	60, // 77: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
+	57, // 78: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
+	59, // 79: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
+	55, // 80: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
+	64, // 81: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
+	66, // 82: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
+	60, // 83: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
+	55, // 84: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
+	68, // 85: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
+	69, // 86: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
+	0,  // 87: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
+	3,  // 88: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
+	4,  // 89: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
+	6,  // 90: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
+	1,  // 91: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
+	9,  // 92: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
+	5,  // 93: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
+	8,  // 94: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
+	91, // [91:95] is the sub-list for method output_type
+	87, // [87:91] is the sub-list for method input_type
+	87, // [87:87] is the sub-list for extension type_name
+	87, // [87:87] is the sub-list for extension extendee
+	0,  // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_headwater_cluster_v1_owner_proto_init() }
@@ -6045,6 +6961,12 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskRequest_LogCancelled)(nil),
 		(*AskRequest_LogDead)(nil),
 		(*AskRequest_LogFind)(nil),
+		(*AskRequest_ConsumerFetch)(nil),
+		(*AskRequest_ConsumerAck)(nil),
+		(*AskRequest_ConsumerWait)(nil),
+		(*AskRequest_ConsumerApply)(nil),
+		(*AskRequest_ConsumerDelete)(nil),
+		(*AskRequest_ConsumerList)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[9].OneofWrappers = []any{
 		(*AskResponse_Token)(nil),
@@ -6069,16 +6991,20 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskResponse_LogCancelled)(nil),
 		(*AskResponse_LogDead)(nil),
 		(*AskResponse_LogFind)(nil),
+		(*AskResponse_ConsumerFetched)(nil),
+		(*AskResponse_ConsumerExpired)(nil),
+		(*AskResponse_ConsumerList)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[20].OneofWrappers = []any{}
 	file_headwater_cluster_v1_owner_proto_msgTypes[39].OneofWrappers = []any{}
+	file_headwater_cluster_v1_owner_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_cluster_v1_owner_proto_rawDesc), len(file_headwater_cluster_v1_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   67,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

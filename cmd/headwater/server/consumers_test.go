@@ -1,0 +1,407 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fetched is a message as FetchMessages answers it.
+type fetched struct {
+	AckID     string            `json:"ackId"`
+	Partition int               `json:"partition"`
+	Offset    string            `json:"offset"`
+	Key       string            `json:"key"`
+	Payload   string            `json:"payload"`
+	Headers   map[string]string `json:"headers"`
+	Attempt   int               `json:"attempt"`
+	Decision  *struct {
+		Outcome string `json:"outcome"`
+		Reason  string `json:"reason"`
+		Refused []int  `json:"refused"`
+	} `json:"decision"`
+	Record map[string]any `json:"record"`
+	Method string         `json:"method"`
+}
+
+func (f *fetched) body() string {
+	b, err := base64.StdEncoding.DecodeString(f.Payload)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// fetch asks for messages with more of the request, such as `"maxMessages":5`.
+func fetch(t *testing.T, s *Server, ns, consumer, more string) []fetched {
+	t.Helper()
+	if more != "" {
+		more = "," + more
+	}
+	r := call(t, s, "Log.FetchMessages", fmt.Sprintf(`{"namespace":%q,"consumer":%q%s}`, ns, consumer, more))
+	if r.status != http.StatusOK {
+		t.Fatalf("fetch: %s", r)
+	}
+	var out struct {
+		Messages []fetched `json:"messages"`
+	}
+	if err := json.Unmarshal([]byte(r.body), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Messages
+}
+
+// fetchN fetches and acknowledges until there are n, and returns their bodies.
+func fetchN(t *testing.T, s *Server, ns, consumer string, n int, more string) (all []fetched) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d messages for %s", n, consumer), func() bool {
+		ms := fetch(t, s, ns, consumer, `"wait":"1s"`+more)
+		if len(ms) > 0 {
+			if expired := ack(t, s, ns, consumer, "ACK", "", ms...); len(expired) > 0 {
+				t.Fatalf("expired: %v", expired)
+			}
+		}
+		all = append(all, ms...)
+		return len(all) >= n
+	})
+	return all
+}
+
+// ack says kind of messages, with more of each ack, and returns those that came too late.
+func ack(t *testing.T, s *Server, ns, consumer, kind, more string, ms ...fetched) []string {
+	t.Helper()
+	var acks []string
+	for _, m := range ms {
+		acks = append(acks, fmt.Sprintf(`{"ackId":%q,"kind":%q%s}`, m.AckID, kind, more))
+	}
+	r := call(t, s, "Log.AckMessages", fmt.Sprintf(`{"namespace":%q,"consumer":%q,"acks":[%s]}`, ns, consumer, strings.Join(acks, ",")))
+	if r.status != http.StatusOK {
+		t.Fatalf("ack: %s", r)
+	}
+	var out struct {
+		Expired []string `json:"expired"`
+	}
+	if err := json.Unmarshal([]byte(r.body), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Expired
+}
+
+func bodiesOf(ms []fetched) (out []string) {
+	for i := range ms {
+		out = append(out, ms[i].body())
+	}
+	return out
+}
+
+func consumerOf(t *testing.T, s *Server, ns, name string) map[string]any {
+	t.Helper()
+	r := call(t, s, "Log.ListConsumers", fmt.Sprintf(`{"namespace":%q}`, ns))
+	all, _ := r.field(t, "consumers").([]any)
+	for _, c := range all {
+		if m := c.(map[string]any); m["consumer"] == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// TestAConsumerGoesOnWhereItWas also over a start, with what was not acknowledged, and without what was.
+func TestAConsumerGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, dir)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 1}\n")
+	for i := range 5 {
+		write(t, s, "mail", fmt.Sprintf("k%d", i), fmt.Sprintf("m%d", i), "Headwater-Header-N", fmt.Sprint(i))
+	}
+	ms := fetch(t, s, "mail", "reader", `"maxMessages":3,"wait":"5s"`)
+	if got := bodiesOf(ms); !slices.Equal(got, []string{"m0", "m1", "m2"}) || ms[0].Attempt != 1 || ms[2].Headers["N"] != "2" || ms[1].Key != "k1" {
+		t.Fatalf("fetched %+v", ms)
+	}
+	if got := fetch(t, s, "mail", "reader", `"maxMessages":1`); len(got) != 1 || got[0].body() != "m3" {
+		t.Fatalf("another caller got %v", bodiesOf(got))
+	}
+	if late := ack(t, s, "mail", "reader", "ACK", "", ms[0], ms[2]); len(late) != 0 {
+		t.Fatalf("expired: %v", late)
+	}
+	if late := ack(t, s, "mail", "reader", "ACK", "", ms[0]); len(late) != 0 { // told again
+		t.Fatalf("a second ack expired: %v", late)
+	}
+	if c := consumerOf(t, s, "mail", "reader"); c["inFlight"] != "2" || c["lagRecords"] != "3" {
+		t.Fatalf("listed %v", c)
+	}
+	closeServer(t, s)
+	s = open(t, dir)
+	defer closeServer(t, s)
+	all := fetchN(t, s, "mail", "reader", 3, "")
+	if got := bodiesOf(all); !slices.Equal(got, []string{"m1", "m3", "m4"}) {
+		t.Fatalf("after a start it got %v", got)
+	}
+	if all[0].Attempt != 2 {
+		t.Errorf("attempt %d of m1", all[0].Attempt)
+	}
+	if got := fetch(t, s, "mail", "reader", ""); len(got) != 0 {
+		t.Fatalf("and then %v", bodiesOf(got))
+	}
+	if got := fetchN(t, s, "mail", "other", 5, ""); len(got) != 5 {
+		t.Fatalf("another consumer got %v", bodiesOf(got))
+	}
+}
+
+// TestAKeyIsHandedOutInOrder: the next of a key comes after the end of the one before, or in the same fetch.
+func TestAKeyIsHandedOutInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 1}\n")
+	for _, m := range []string{"a1", "a2", "b1", "a3", "b2"} {
+		write(t, s, "mail", m[:1], m)
+	}
+	first := fetch(t, s, "mail", "c", `"maxMessages":2,"wait":"5s"`)
+	if got := bodiesOf(first); !slices.Equal(got, []string{"a1", "a2"}) {
+		t.Fatalf("first %v", got)
+	}
+	second := fetch(t, s, "mail", "c", "")
+	if got := bodiesOf(second); !slices.Equal(got, []string{"b1", "b2"}) {
+		t.Fatalf("second %v, a is in flight", got)
+	}
+	ack(t, s, "mail", "c", "ACK", "", first[0])
+	if got := fetch(t, s, "mail", "c", ""); len(got) != 0 {
+		t.Fatalf("a3 came before the end of a2: %v", bodiesOf(got))
+	}
+	ack(t, s, "mail", "c", "NAK", "", first[1])
+	third := fetch(t, s, "mail", "c", "")
+	if got := bodiesOf(third); !slices.Equal(got, []string{"a2", "a3"}) || third[0].Attempt != 2 || third[1].Attempt != 1 {
+		t.Fatalf("third %v", got)
+	}
+	if late := ack(t, s, "mail", "c", "ACK", "", first[1]); len(late) != 1 || late[0] != first[1].AckID {
+		t.Fatalf("the ack of an earlier handing-out was taken: %v", late)
+	}
+	ack(t, s, "mail", "c", "NAK", `,"delay":"3600s"`, third[0])
+	ack(t, s, "mail", "c", "NAK", "", third[1])
+	if got := fetch(t, s, "mail", "c", ""); len(got) != 0 {
+		t.Fatalf("a3 passed a2, which waits: %v", bodiesOf(got))
+	}
+}
+
+// TestAMessageIsHandedOutAgain when its time is over, which a late ack is told; PROGRESS gives it more.
+func TestAMessageIsHandedOutAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 1}\n")
+	write(t, s, "mail", "k", "m")
+	ms := fetch(t, s, "mail", "c", `"ackWait":"0.2s","wait":"5s"`)
+	if len(ms) != 1 {
+		t.Fatalf("%d messages", len(ms))
+	}
+	again := fetch(t, s, "mail", "c", `"wait":"4s"`) // by another caller
+	if len(again) != 1 || again[0].Attempt != 2 {
+		t.Fatalf("again %+v", again)
+	}
+	if late := ack(t, s, "mail", "c", "ACK", "", ms[0]); len(late) != 1 {
+		t.Fatal("a late ack was taken")
+	}
+	if late := ack(t, s, "mail", "c", "PROGRESS", `,"delay":"3600s"`, again[0]); len(late) != 0 {
+		t.Fatal("PROGRESS was refused")
+	}
+	if late := ack(t, s, "mail", "c", "ACK", "", again[0]); len(late) != 0 {
+		t.Fatal("the ack was refused")
+	}
+	if c := consumerOf(t, s, "mail", "c"); c["lagRecords"] != "0" || c["inFlight"] != "0" {
+		t.Fatalf("listed %v", c)
+	}
+}
+
+// TestWhatAConsumerGivesUp is a dead letter: by TERM, and after max_attempts.
+func TestWhatAConsumerGivesUp(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 1}\n")
+	is(t, "apply", call(t, s, "Log.ApplyConsumer", `{"namespace":"mail","consumer":"c","maxAttempts":2}`), "consumer.maxAttempts", "2", "consumer.maxInFlight", "1000")
+	for _, m := range []string{"poison", "bad", "good"} {
+		write(t, s, "mail", m, m)
+	}
+	ms := fetch(t, s, "mail", "c", `"wait":"5s"`)
+	ack(t, s, "mail", "c", "TERM", "", ms[1])
+	ack(t, s, "mail", "c", "ACK", "", ms[2])
+	ack(t, s, "mail", "c", "NAK", "", ms[0])
+	ms = fetch(t, s, "mail", "c", `"wait":"5s"`)
+	if len(ms) != 1 || ms[0].body() != "poison" {
+		t.Fatalf("%v", bodiesOf(ms))
+	}
+	ack(t, s, "mail", "c", "NAK", "", ms[0])
+	if got := fetch(t, s, "mail", "c", ""); len(got) != 0 {
+		t.Fatalf("handed out a third time: %v", bodiesOf(got))
+	}
+	if c := consumerOf(t, s, "mail", "c"); c["givenUp"] != "2" || c["lagRecords"] != "0" {
+		t.Fatalf("listed %v", c)
+	}
+	until(t, "letters", func() bool {
+		letters, _ := call(t, s, "Log.ListDeadLetters", `{"namespace":"mail","selection":{"target":"consumer:c"}}`).field(t, "deadLetters").([]any)
+		return len(letters) == 2
+	})
+}
+
+// TestAConsumerOfWritesGetsDecisions: a record comes with what it did, as the request that it was made of.
+func TestAConsumerOfWritesGetsDecisions(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: items\nabstraction: kv\nlog: {partitions: 1}\n")
+	is(t, "put", call(t, s, "KeyValue.PutItems", `{"namespace":"items","id":"u","items":[{"key":"YQ==","value":"MQ=="}]}`))
+	refused(t, "put if absent", call(t, s, "KeyValue.PutItems", `{"namespace":"items","id":"u","items":[{"key":"YQ==","value":"Mg=="}],"condition":{"ifAbsent":true}}`), 409, "HW-1202", "NOT_APPLIED")
+	is(t, "delete", call(t, s, "KeyValue.DeleteItems", `{"namespace":"items","id":"u","predicate":{"matchKeys":{"keys":["YQ=="]}}}`))
+	ms := fetchN(t, s, "items", "view", 2, "")
+	if len(ms) != 2 || ms[0].Method != "PutItems" || ms[1].Method != "DeleteItems" || ms[0].Record["id"] != "u" || ms[0].Decision.Outcome != "APPLIED" {
+		t.Fatalf("%+v", ms)
+	}
+	all := fetchN(t, s, "items", "audit", 3, `,"includeRefused":true`)
+	if len(all) != 3 || all[1].Decision.Outcome != "REFUSED" || all[1].Decision.Reason != "condition_failed" {
+		t.Fatalf("%+v", all)
+	}
+	document(t, s, "namespace: counts\nabstraction: counter\nlog: {partitions: 1}\ncounter: {ceiling: 10}\n")
+	is(t, "add", call(t, s, "Counter.AddCounts", `{"namespace":"counts","adds":[{"counter":"a","delta":5},{"counter":"b","delta":50}]}`))
+	cs := fetchN(t, s, "counts", "view", 1, "")
+	if len(cs) != 1 || cs[0].Method != "AddCounts" || !slices.Equal(cs[0].Decision.Refused, []int{1}) || cs[0].Decision.Reason != "bound" {
+		t.Fatalf("%+v, %+v", cs, cs[0].Decision)
+	}
+	document(t, s, "namespace: events\nabstraction: timeseries\nlog: {partitions: 1}\n")
+	is(t, "event", send(t, s, "POST", "/v1/ts/events/s", `{"eventTime":"`+time.Now().UTC().Format(time.RFC3339Nano)+`","items":{"n":1}}`))
+	es := fetchN(t, s, "events", "view", 1, "")
+	if len(es) != 1 || es[0].Method != "WriteEventRecordsSync" || es[0].Decision.Outcome != "APPLIED" {
+		t.Fatalf("%+v", es)
+	}
+}
+
+// TestADelayedMessageIsFetchedWhenItIsDue and holds none of its key before, unless it was cancelled.
+func TestADelayedMessageIsFetchedWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	hook := newReceiver(t)
+	document(t, s, strings.Replace(deliveryDoc("later", hook.URL, "", ""), "partitions: 2", "partitions: 1", 1))
+	write(t, s, "later", "k", "second", "Headwater-Delay", "1s")
+	id := write(t, s, "later", "k", "never", "Headwater-Delay", "1s")
+	is(t, "cancel", call(t, s, "Log.CancelDelayed", fmt.Sprintf(`{"namespace":"later","selection":{"messageId":%q}}`, id)), "cancelled", "1")
+	write(t, s, "later", "k", "first")
+	first := fetchN(t, s, "later", "c", 1, "")
+	if got := bodiesOf(first); !slices.Equal(got, []string{"first"}) {
+		t.Fatalf("at once %v", got)
+	}
+	if got := bodiesOf(fetchN(t, s, "later", "c", 1, "")); !slices.Equal(got, []string{"second"}) {
+		t.Fatalf("then %v", got)
+	}
+	if got := fetch(t, s, "later", "c", `"wait":"0.3s"`); len(got) != 0 {
+		t.Fatalf("and %v, which was cancelled", bodiesOf(got))
+	}
+}
+
+// TestConsumersAreMadeMovedAndDeleted.
+func TestConsumersAreMadeMovedAndDeleted(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 4}\n")
+	for i := range 8 {
+		write(t, s, "mail", fmt.Sprintf("k%d", i), fmt.Sprint(i))
+	}
+	is(t, "apply", call(t, s, "Log.ApplyConsumer", `{"namespace":"mail","consumer":"late","from":{"latest":{}},"maxInFlight":1,"ackWait":"60s"}`),
+		"consumer.lagRecords", "0", "consumer.ackWait", "60s")
+	if got := fetch(t, s, "mail", "late", `"wait":"0.2s"`); len(got) != 0 {
+		t.Fatalf("from latest came %v", bodiesOf(got))
+	}
+	for i := range 4 {
+		write(t, s, "mail", fmt.Sprintf("k%d", i), fmt.Sprintf("new%d", i))
+	}
+	one := fetch(t, s, "mail", "late", `"wait":"5s"`)
+	if len(one) != 1 {
+		t.Fatalf("%d messages, and one may be in flight", len(one))
+	}
+	if got := fetch(t, s, "mail", "late", `"wait":"0.3s"`); len(got) != 0 {
+		t.Fatalf("%v, and one is in flight", bodiesOf(got))
+	}
+	is(t, "apply", call(t, s, "Log.ApplyConsumer", `{"namespace":"mail","consumer":"late","from":{"earliest":{}},"maxInFlight":100}`), "consumer.ackWait", "60s")
+	if late := ack(t, s, "mail", "late", "ACK", "", one[0]); len(late) != 1 {
+		t.Fatal("an ack of before the consumer began anew was taken")
+	}
+	if got := fetchN(t, s, "mail", "late", 12, ""); len(got) != 12 {
+		t.Fatalf("%d messages from earliest", len(got))
+	}
+	is(t, "delete", call(t, s, "Log.DeleteConsumer", `{"namespace":"mail","consumer":"late"}`))
+	is(t, "delete again", call(t, s, "Log.DeleteConsumer", `{"namespace":"mail","consumer":"late"}`))
+	if c := consumerOf(t, s, "mail", "late"); c != nil {
+		t.Fatalf("listed after it was deleted: %v", c)
+	}
+	if got := fetchN(t, s, "mail", "late", 12, ""); len(got) != 12 {
+		t.Fatalf("%d messages for a new one of the name", len(got))
+	}
+	for what, body := range map[string]string{
+		"no name": `{"namespace":"mail"}`, "a long name": fmt.Sprintf(`{"namespace":"mail","consumer":%q}`, strings.Repeat("x", 65)),
+		"a bad name": `{"namespace":"mail","consumer":"a/b"}`, "none": `{"namespace":"mail","consumer":"c","maxMessages":0}`,
+		"many": `{"namespace":"mail","consumer":"c","maxMessages":1001}`, "a long wait": `{"namespace":"mail","consumer":"c","wait":"61s"}`,
+		"before now": `{"namespace":"mail","consumer":"c","wait":"-1s"}`, "a short ack_wait": `{"namespace":"mail","consumer":"c","ackWait":"0.01s"}`,
+	} {
+		refused(t, what, call(t, s, "Log.FetchMessages", body), 400, "HW-1055", "")
+	}
+	refused(t, "no namespace", call(t, s, "Log.FetchMessages", `{"namespace":"nope","consumer":"c"}`), 404, "HW-1101", "")
+	refused(t, "an ack of nothing", call(t, s, "Log.AckMessages", `{"namespace":"mail","consumer":"c","acks":[{"ackId":"AAAA"}]}`), 400, "HW-1056", "")
+	refused(t, "no acks", call(t, s, "Log.AckMessages", `{"namespace":"mail","consumer":"c","acks":[]}`), 400, "HW-1014", "")
+}
+
+// TestManyCallersShareAConsumer: each message comes to one of them, those of a key in order.
+func TestManyCallersShareAConsumer(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 4}\n")
+	const n, keys = 600, 20
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"key":"k%d","payload":%q},`, i%keys, base64.StdEncoding.EncodeToString([]byte(fmt.Sprint(i))))
+	}
+	is(t, "write", call(t, s, "Log.WriteToLogBatch", `{"namespace":"mail","messages":[`+strings.TrimSuffix(b.String(), ",")+`]}`))
+	var mu sync.Mutex
+	seen := make(map[string][]int)
+	total := 0
+	var work sync.WaitGroup
+	for range 6 {
+		work.Go(func() {
+			for {
+				ms := fetch(t, s, "mail", "c", `"maxMessages":7,"wait":"0.2s"`)
+				mu.Lock()
+				for i := range ms {
+					var v int
+					_, _ = fmt.Sscan(ms[i].body(), &v)
+					seen[ms[i].Key] = append(seen[ms[i].Key], v)
+					total++
+				}
+				done := total >= n
+				mu.Unlock()
+				if len(ms) > 0 {
+					ack(t, s, "mail", "c", "ACK", "", ms...)
+				}
+				if done {
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	if total != n {
+		t.Errorf("%d messages were handed out, of %d", total, n)
+	}
+	for k, vs := range seen {
+		if !slices.IsSorted(vs) {
+			t.Errorf("key %s came as %v", k, vs)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable"
+)
+
+// fetches is what this process knows of the consumers that are fetched from here.
+type fetches struct {
+	mu  sync.Mutex // guards all
+	all map[string]*sharedFetch
+}
+
+// maxFetches bounds how many consumers are known; the others are found out about again.
+const maxFetches = 4096
+
+// of is what is known of one consumer.
+func (s *fetches) of(consumer string, partitions int) *sharedFetch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.all[consumer]
+	if f == nil {
+		if s.all == nil || len(s.all) >= maxFetches {
+			s.all = make(map[string]*sharedFetch)
+		}
+		f = &sharedFetch{turn: make(chan struct{}, 1), inFlight: make([]int, partitions), acked: make(chan struct{})}
+		s.all[consumer] = f
+	}
+	return f
+}
+
+// wake has those look again that wait until fewer messages are in flight.
+func (s *fetches) wake(consumer string) {
+	s.mu.Lock()
+	f := s.all[consumer]
+	s.mu.Unlock()
+	if f != nil {
+		f.mu.Lock()
+		close(f.acked)
+		f.acked = make(chan struct{})
+		f.mu.Unlock()
+	}
+}
+
+func (s *fetches) forget(consumer string) {
+	s.wake(consumer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, consumer)
+}
+
+// sharedFetch is what the fetches of one consumer have in common: they go one after the other, so that together they
+// keep to max_in_flight. Those of another gateway are seen when they are looked for.
+type sharedFetch struct {
+	turn chan struct{} // holds one; guards what follows
+	// first is the partition to begin with.
+	first    int
+	known    bool
+	most     int   // max_in_flight
+	inFlight []int // by partition, as of the last answer: there are not more through this process
+
+	mu    sync.Mutex // guards acked
+	acked chan struct{}
+}
+
+func (s *sharedFetch) changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acked
+}
+
+// fetching is one FetchMessages.
+type fetching struct {
+	ns     *Namespace
+	shared *sharedFetch
+	ask    durable.Fetch
+	out    headwaterv1.FetchMessagesResponse
+	bytes  int
+	failed error // of a partition that did not answer
+	full   bool  // as many are in flight as may be
+}
+
+const (
+	// fetchMargin is how long before the call's deadline an answer without messages is given.
+	fetchMargin = 200 * time.Millisecond
+	// fetchAgain is after how long a partition is asked again that did not answer, or where others are in flight.
+	fetchAgain = 200 * time.Millisecond
+)
+
+func (f *fetching) run(ctx context.Context, wait time.Duration) (*headwaterv1.FetchMessagesResponse, error) {
+	if d, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(d)-fetchMargin)
+	}
+	waiting, cancel := context.WithTimeout(ctx, max(wait, 0))
+	defer cancel()
+	for {
+		acked := f.shared.changed()
+		if err := f.sweep(ctx); err != nil {
+			return nil, err
+		}
+		if len(f.out.Messages) > 0 || f.out.Missed > 0 || waiting.Err() != nil {
+			break
+		}
+		if err := f.rest(waiting, acked); err != nil {
+			break
+		}
+	}
+	if len(f.out.Messages) == 0 && f.failed != nil {
+		return nil, f.failed
+	}
+	return &f.out, ctx.Err()
+}
+
+// sweep fetches from each partition in turn until there is enough.
+func (f *fetching) sweep(ctx context.Context) error {
+	s := f.shared
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	f.failed, f.full = nil, false
+	if !s.known {
+		if s.known = f.look(ctx); !s.known && f.failed != nil && s.most == 0 {
+			return f.failed
+		}
+	}
+	n := len(s.inFlight)
+	begin := s.first
+	for k := range n {
+		p := (begin + k) % n
+		room := f.room(p)
+		if room <= 0 && f.look(ctx) {
+			room = f.room(p)
+		}
+		if f.full = room <= 0; f.full {
+			return nil
+		}
+		done, err := f.from(ctx, wal.Partition(p), room)
+		if err != nil {
+			return err
+		}
+		if done {
+			s.first = p
+			return nil
+		}
+		s.first = (p + 1) % n
+	}
+	return nil
+}
+
+// room is how many of partition p may be handed out.
+func (f *fetching) room(p int) int {
+	room := f.shared.most
+	for q, n := range f.shared.inFlight {
+		if q != p {
+			room -= n
+		}
+	}
+	return min(room, f.ask.Limit-len(f.out.Messages))
+}
+
+// look asks each partition what is in flight. It makes the consumer where there is none.
+func (f *fetching) look(ctx context.Context) (all bool) {
+	all = true
+	for p := range f.shared.inFlight {
+		ask := f.ask
+		ask.Limit = 0
+		got, err := f.ns.Consumers.Fetch(ctx, wal.Partition(p), &ask)
+		if err != nil {
+			all, f.failed = false, err
+			continue
+		}
+		f.shared.most, f.shared.inFlight[p] = got.MaxInFlight, got.InFlight
+	}
+	return all
+}
+
+// from fetches from one partition; done: there is enough.
+func (f *fetching) from(ctx context.Context, p wal.Partition, room int) (done bool, err error) {
+	ask := f.ask
+	ask.Limit, ask.Bytes, ask.Strict = room, f.ask.Bytes-f.bytes, f.bytes > 0
+	got, err := f.ns.Consumers.Fetch(ctx, p, &ask)
+	if err != nil {
+		if ctx.Err() != nil && len(f.out.Messages) == 0 {
+			return false, err
+		}
+		f.failed = err
+		return false, nil
+	}
+	f.shared.most, f.shared.inFlight[p] = got.MaxInFlight, got.InFlight
+	f.out.Missed += got.Missed
+	for i := range got.Messages {
+		m, err := f.ns.fetchedMessage(p, got.Life, &got.Messages[i])
+		if err != nil {
+			return false, err
+		}
+		f.bytes += len(got.Messages[i].Record)
+		f.out.Messages = append(f.out.Messages, m)
+	}
+	return len(f.out.Messages) >= f.ask.Limit || f.bytes >= f.ask.Bytes, nil
+}
+
+// rest waits until there may be something to fetch. The error says that the time is over.
+func (f *fetching) rest(ctx context.Context, acked <-chan struct{}) error {
+	if f.full || f.failed != nil {
+		t := time.NewTimer(fetchAgain)
+		defer t.Stop()
+		select {
+		case <-acked:
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
+	each, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := len(f.shared.inFlight)
+	ready := make(chan error, n)
+	for p := range wal.Partition(n) {
+		go func() { ready <- f.ns.Consumers.Wait(each, p, f.ask.Consumer) }()
+	}
+	select {
+	case err := <-ready:
+		if err != nil && ctx.Err() == nil {
+			f.failed = err
+			return f.rest(ctx, acked)
+		}
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
