@@ -23,7 +23,9 @@ type Config struct {
 	// GaveUp writes dead letters; of the same records again it changes nothing.
 	GaveUp func(ctx context.Context, p wal.Partition, given []GivenUp) error
 	Now    func() time.Time // the log's clock; see wal.Broker.Now
-	Logger *slog.Logger
+	// Readers are shared with others; nil: it has its own.
+	Readers *Readers
+	Logger  *slog.Logger
 }
 
 // Local is the Owner of the partitions that this process holds. Safe for concurrent use.
@@ -43,6 +45,9 @@ var _ Owner = (*Local)(nil)
 
 // New returns a Local that has read nothing yet. Run it until the log is closed.
 func New(cfg Config) *Local {
+	if cfg.Readers == nil {
+		cfg.Readers = NewReaders(DefaultReaders, cfg.Logger)
+	}
 	l := &Local{cfg: cfg, parts: make([]slot, cfg.Log.Info().Partitions)}
 	for i := range l.parts {
 		l.parts[i].opening = make(chan struct{}, 1)

@@ -298,7 +298,7 @@ func (pt *part) keep(ctx context.Context, idle time.Duration) error {
 		unsaved = unsaved || m.version != m.saved
 		var err error
 		if time.Since(m.used) > idle {
-			err = m.reading.close()
+			err = m.stopReading()
 		}
 		m.mu.Unlock()
 		if err != nil {
@@ -321,7 +321,7 @@ func (pt *part) keep(ctx context.Context, idle time.Duration) error {
 func (pt *part) close() (err error) {
 	for _, m := range pt.all() {
 		m.mu.Lock()
-		err = errors.Join(err, m.reading.close())
+		err = errors.Join(err, m.stopReading())
 		m.wake()
 		m.mu.Unlock()
 	}

@@ -45,7 +45,7 @@ func (m *member) pull(ctx context.Context, applied wal.Offset, limit int) ([]wal
 	defer cancel()
 	pt, r := m.pt, &m.reading
 	if r.r != nil && r.at != m.Next {
-		if err := r.close(); err != nil {
+		if err := m.stopReading(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -57,7 +57,7 @@ func (m *member) pull(ctx context.Context, applied wal.Offset, limit int) ([]wal
 			}
 		}
 		if err != nil {
-			return nil, nil, errors.Join(err, r.close())
+			return nil, nil, errors.Join(err, m.stopReading())
 		}
 	}
 	n := 0
@@ -87,6 +87,7 @@ func (m *member) deliver(ctx context.Context) (err error) {
 		}
 		r.at = m.Next
 	}
+	m.pt.l.cfg.Readers.used(m)
 	r.rest, err = r.r.Next(ctx)
 	return err
 }
@@ -102,7 +103,7 @@ func (m *member) skipTrimmed(ctx context.Context) error {
 		m.Next = b.Start
 		m.touch()
 	}
-	return m.reading.close()
+	return m.stopReading()
 }
 
 // learn finds the keys of records that were open when the member was read.

@@ -24,7 +24,7 @@ func (x *space) openConsumers() {
 	}
 	x.consumers = durable.New(durable.Config{
 		Log: x.log, Progress: x.progress, States: x.consumerStates, Held: x.consumersHeld, Judge: x.judge, GaveUp: x.gaveUp,
-		Now: x.s.broker.Now, Logger: x.s.log.With("namespace", x.ns.Name),
+		Now: x.s.broker.Now, Readers: x.s.readers, Logger: x.s.log.With("namespace", x.ns.Name),
 	})
 	x.ns.Consumers = x.consumers
 	x.work.Go(func() { x.consumers.Run(x.run) })

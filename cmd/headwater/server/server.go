@@ -25,6 +25,7 @@ import (
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/retention"
 	"github.com/headwater-db/headwater/wal"
+	"github.com/headwater-db/headwater/wal/durable"
 	"github.com/headwater-db/headwater/wal/kafkalog"
 	"github.com/headwater-db/headwater/wal/pebblelog"
 )
@@ -174,6 +175,7 @@ type Server struct {
 	// countLetter counts a dead letter by its reason.
 	countLetter func(reason string)
 	deliveries  *deliveryMetrics
+	readers     *durable.Readers // of the named consumers of all namespaces
 
 	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
@@ -200,6 +202,7 @@ func Open(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.countLetter = newLetterCount(s.reg)
 	s.deliveries = newDeliveryMetrics(s.reg)
+	s.readers = durable.NewReaders(durable.DefaultReaders, s.log)
 	var undo []func() error
 	defer func() {
 		if err != nil {
