@@ -2,10 +2,16 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/durable"
 )
@@ -88,6 +94,8 @@ type fetching struct {
 const (
 	// fetchMargin is how long before the call's deadline an answer without messages is given.
 	fetchMargin = 200 * time.Millisecond
+	// fetchSlow is how long one partition may take.
+	fetchSlow = time.Second
 	// fetchAgain is after how long a partition is asked again that did not answer, or where others are in flight.
 	fetchAgain = 200 * time.Millisecond
 )
@@ -110,7 +118,10 @@ func (f *fetching) run(ctx context.Context, wait time.Duration) (*headwaterv1.Fe
 			break
 		}
 	}
-	if len(f.out.Messages) == 0 && f.failed != nil {
+	if len(f.out.Messages) > 0 { // they are the caller's, whatever came after
+		return &f.out, nil
+	}
+	if f.failed != nil {
 		return nil, f.failed
 	}
 	return &f.out, ctx.Err()
@@ -166,13 +177,27 @@ func (f *fetching) room(p int) int {
 	return min(room, f.ask.Limit-len(f.out.Messages))
 }
 
+// soon bounds the time of one partition: one that answers slowly does not keep from the caller what others have handed
+// out, nor the answer until after the deadline.
+func (f *fetching) soon(ctx context.Context) (context.Context, context.CancelFunc) {
+	most := fetchSlow
+	if d, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(d)-fetchMargin/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
+
+var errSlowOwner = fmt.Errorf("it did not answer in time: %w", consumers.ErrOwnerAway)
+
 // look asks each partition what is in flight. It makes the consumer where there is none.
 func (f *fetching) look(ctx context.Context) (all bool) {
 	all = true
 	for p := range f.shared.inFlight {
 		ask := f.ask
 		ask.Limit = 0
-		got, err := f.ns.Consumers.Fetch(ctx, wal.Partition(p), &ask)
+		soon, cancel := f.soon(ctx)
+		got, err := f.ns.Consumers.Fetch(soon, wal.Partition(p), &ask)
+		cancel()
 		if err != nil {
 			all, f.failed = false, err
 			continue
@@ -186,13 +211,17 @@ func (f *fetching) look(ctx context.Context) (all bool) {
 func (f *fetching) from(ctx context.Context, p wal.Partition, room int) (done bool, err error) {
 	ask := f.ask
 	ask.Limit, ask.Bytes, ask.Strict = room, f.ask.Bytes-f.bytes, f.bytes > 0
-	got, err := f.ns.Consumers.Fetch(ctx, p, &ask)
+	soon, cancel := f.soon(ctx)
+	defer cancel()
+	got, err := f.ns.Consumers.Fetch(soon, p, &ask)
 	if err != nil {
 		if ctx.Err() != nil && len(f.out.Messages) == 0 {
 			return false, err
 		}
-		f.failed = err
-		return false, nil
+		if f.failed = err; soon.Err() != nil && ctx.Err() == nil {
+			f.failed = errSlowOwner
+		}
+		return ctx.Err() != nil, nil
 	}
 	f.shared.most, f.shared.inFlight[p] = got.MaxInFlight, got.InFlight
 	f.out.Missed += got.Missed
@@ -228,11 +257,17 @@ func (f *fetching) rest(ctx context.Context, acked <-chan struct{}) error {
 	}
 	select {
 	case err := <-ready:
-		if err != nil && ctx.Err() == nil {
+		if err != nil && each.Err() == nil && !timeIsUp(err) {
 			f.failed = err
 			return f.rest(ctx, acked)
 		}
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// timeIsUp reports whether a wait only ended, here or where it was.
+func timeIsUp(err error) bool {
+	c := status.Code(err)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || c == codes.DeadlineExceeded || c == codes.Canceled
 }

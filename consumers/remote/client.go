@@ -130,6 +130,11 @@ func (c *Client) Ask(ctx context.Context, p wal.Partition, req *clusterv1.AskReq
 	return resp, err
 }
 
+// AskOnce is Ask that does not wait for an owner that is away.
+func (c *Client) AskOnce(ctx context.Context, p wal.Partition, req *clusterv1.AskRequest) (*clusterv1.AskResponse, error) {
+	return c.askNow(ctx, p, req)
+}
+
 // patiently does ask again while the owner of p is away, for a moment.
 func (c *Client) patiently(ctx context.Context, p wal.Partition, ask func() error) error {
 	var until time.Time

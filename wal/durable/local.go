@@ -168,6 +168,9 @@ func (l *Local) Fetch(ctx context.Context, p wal.Partition, f *Fetch) (out Fetch
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if ctx.Err() != nil { // nobody would have what is handed out
+		return out, ctx.Err()
+	}
 	return m.fetch(ctx, f)
 }
 

@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/headwater-db/headwater/wal"
 )
 
 // fetched is a message as FetchMessages answers it.
@@ -404,4 +408,97 @@ func TestManyCallersShareAConsumer(t *testing.T) {
 			t.Errorf("key %s came as %v", k, vs)
 		}
 	}
+}
+
+// TestAConsumerGoesOnAtAnotherWorker: the one that has handed out its messages leaves, with its directory. What was
+// acknowledged is not handed out again, and what was not, is.
+func TestAConsumerGoesOnAtAnotherWorker(t *testing.T) {
+	t.Parallel()
+	for how, leave := range map[string]func(*Server) error{
+		"stops":         func(s *Server) error { return s.Drain(t.Context()) },
+		"ends abruptly": (*Server).Close,
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			goesOnElsewhere(t, leave)
+		})
+	}
+}
+
+func goesOnElsewhere(t *testing.T, leave func(*Server) error) {
+	t.Helper()
+	k, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	c := newSplit(t, k.ListenAddrs())
+	more := c.open(t, Worker, t.TempDir())
+	claims := func(s *Server) (n int) {
+		x := spaceOf(t, c.gateway, "demo-log")
+		for p := range wal.Partition(x.log.Info().Partitions) {
+			if h, ok := x.claims.Holder(p); ok && h.Process == s.process {
+				n++
+			}
+		}
+		return n
+	}
+	until(t, "each worker has a part", func() bool { return claims(more) > 0 && claims(c.worker) > 0 })
+	const n = 40
+	for i := range n {
+		is(t, "a message", send(t, c.gateway, "POST", fmt.Sprintf("/v1/log/demo-log/k%d", i), fmt.Sprint(i)), "durable", "SUCCEEDED")
+	}
+	var all []fetched
+	until(t, "all are handed out", func() bool {
+		all = append(all, fetch(t, c.gateway, "demo-log", "c", `"wait":"1s"`)...)
+		return len(all) == n
+	})
+	if late := ack(t, c.gateway, "demo-log", "c", "ACK", "", all[:n/2]...); len(late) > 0 {
+		t.Fatalf("%d were late", len(late))
+	}
+	moved := awaited(t, c.gateway, more, all[n/2:])
+	if err := leave(more); err != nil {
+		t.Fatal(err)
+	}
+	want := bodiesOf(all[n/2:])
+	slices.Sort(want)
+	var got []string
+	until(t, "the others come again", func() bool {
+		r := call(t, c.gateway, "Log.FetchMessages", `{"namespace":"demo-log","consumer":"c","wait":"1s"}`)
+		if r.status != http.StatusOK { // nobody has taken its part yet
+			return false
+		}
+		var ms struct {
+			Messages []fetched `json:"messages"`
+		}
+		if err := json.Unmarshal([]byte(r.body), &ms); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, bodiesOf(ms.Messages)...)
+		return moved.all(got)
+	})
+	for _, b := range got {
+		if !slices.Contains(want, b) {
+			t.Errorf("%s came again, and was acknowledged", b)
+		}
+	}
+}
+
+// bodies are those of messages that must come.
+type bodies []string
+
+func (b bodies) all(got []string) bool {
+	return !slices.ContainsFunc(b, func(x string) bool { return !slices.Contains(got, x) })
+}
+
+// awaited are the messages of the partitions that a worker holds: the leases of the others go on.
+func awaited(t *testing.T, gateway, holder *Server, ms []fetched) (out bodies) {
+	t.Helper()
+	x := spaceOf(t, gateway, "demo-log")
+	for i := range ms {
+		if h, ok := x.claims.Holder(wal.Partition(ms[i].Partition)); ok && h.Process == holder.process {
+			out = append(out, ms[i].body())
+		}
+	}
+	return out
 }

@@ -16,9 +16,9 @@ type Owner struct{ Client *remote.Client }
 
 var _ durable.Owner = (*Owner)(nil)
 
-// Fetch implements durable.Owner.
+// Fetch implements durable.Owner. An owner that is away is not waited for: other partitions have messages.
 func (o *Owner) Fetch(ctx context.Context, p wal.Partition, f *durable.Fetch) (out durable.Fetched, err error) {
-	resp, err := o.Client.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_ConsumerFetch{ConsumerFetch: &clusterv1.ConsumerFetch{
+	resp, err := o.Client.AskOnce(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_ConsumerFetch{ConsumerFetch: &clusterv1.ConsumerFetch{
 		Consumer: f.Consumer, Limit: int32(f.Limit), Bytes: int64(f.Bytes), AckWait: f.AckWait.Microseconds(), Refused: f.Refused, Strict: f.Strict,
 	}}})
 	if err != nil {
