@@ -61,6 +61,12 @@ func fetch(t *testing.T, s *Server, ns, consumer, more string) []fetched {
 	return out.Messages
 }
 
+// settled returns when all messages of a namespace are decided, whichever process does that.
+func settled(t *testing.T, s *Server, ns string) {
+	t.Helper()
+	is(t, "read", call(t, s, "Log.ReadLog", fmt.Sprintf(`{"namespace":%q,"from":{"earliest":{}}}`, ns)))
+}
+
 // fetchN fetches and acknowledges until there are n, and returns their bodies.
 func fetchN(t *testing.T, s *Server, ns, consumer string, n int, more string) (all []fetched) {
 	t.Helper()
@@ -125,6 +131,7 @@ func TestAConsumerGoesOnWhereItWas(t *testing.T) {
 	for i := range 5 {
 		write(t, s, "mail", fmt.Sprintf("k%d", i), fmt.Sprintf("m%d", i), "Headwater-Header-N", fmt.Sprint(i))
 	}
+	settled(t, s, "mail")
 	ms := fetch(t, s, "mail", "reader", `"maxMessages":3,"wait":"5s"`)
 	if got := bodiesOf(ms); !slices.Equal(got, []string{"m0", "m1", "m2"}) || ms[0].Attempt != 1 || ms[2].Headers["N"] != "2" || ms[1].Key != "k1" {
 		t.Fatalf("fetched %+v", ms)
@@ -168,6 +175,7 @@ func TestAKeyIsHandedOutInOrder(t *testing.T) {
 	for _, m := range []string{"a1", "a2", "b1", "a3", "b2"} {
 		write(t, s, "mail", m[:1], m)
 	}
+	settled(t, s, "mail")
 	first := fetch(t, s, "mail", "c", `"maxMessages":2,"wait":"5s"`)
 	if got := bodiesOf(first); !slices.Equal(got, []string{"a1", "a2"}) {
 		t.Fatalf("first %v", got)
@@ -234,6 +242,7 @@ func TestWhatAConsumerGivesUp(t *testing.T) {
 	for _, m := range []string{"poison", "bad", "good"} {
 		write(t, s, "mail", m, m)
 	}
+	settled(t, s, "mail")
 	ms := fetch(t, s, "mail", "c", `"wait":"5s"`)
 	ack(t, s, "mail", "c", "TERM", "", ms[1])
 	ack(t, s, "mail", "c", "ACK", "", ms[2])
@@ -318,6 +327,7 @@ func TestConsumersAreMadeMovedAndDeleted(t *testing.T) {
 	for i := range 8 {
 		write(t, s, "mail", fmt.Sprintf("k%d", i), fmt.Sprint(i))
 	}
+	settled(t, s, "mail")
 	is(t, "apply", call(t, s, "Log.ApplyConsumer", `{"namespace":"mail","consumer":"late","from":{"latest":{}},"maxInFlight":1,"ackWait":"60s"}`),
 		"consumer.lagRecords", "0", "consumer.ackWait", "60s")
 	if got := fetch(t, s, "mail", "late", `"wait":"0.2s"`); len(got) != 0 {
