@@ -2,12 +2,9 @@ package client
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -24,9 +21,6 @@ type FetchedMessage struct {
 	// mutations, adds or events.
 	Outcome, Reason string
 	Refused         []int
-	// Method is that of the write request that such a record was made of, as "PutItems", and Record its JSON.
-	Method string
-	Record json.RawMessage
 
 	ackID string
 }
@@ -77,8 +71,9 @@ func fetchedOf(m *headwaterv1.FetchedMessage) (FetchedMessage, error) {
 		Message: Message{
 			Partition: int(m.GetPartition()), Offset: m.GetOffset(), Time: m.GetTime().AsTime(), Kind: m.GetKind(), Key: m.GetKey(),
 			Token: tokenOf(m.GetToken()), Payload: m.GetPayload(), Headers: m.GetHeaders(),
+			Method: m.GetMethod(),
 		},
-		Attempt: int(m.GetAttempt()), Reason: m.GetDecision().GetReason(), Method: m.GetMethod(), ackID: m.GetAckId(),
+		Attempt: int(m.GetAttempt()), Reason: m.GetDecision().GetReason(), ackID: m.GetAckId(),
 	}
 	if d := m.GetDecision(); d != nil {
 		f.Outcome = d.GetOutcome().String()
@@ -86,14 +81,9 @@ func fetchedOf(m *headwaterv1.FetchedMessage) (FetchedMessage, error) {
 			f.Refused = append(f.Refused, int(i))
 		}
 	}
-	if m.GetRecord() != nil {
-		b, err := protojson.Marshal(m.GetRecord())
-		if err != nil {
-			return f, fmt.Errorf("the record of a fetched message: %w", err)
-		}
-		f.Record = b
-	}
-	return f, nil
+	var err error
+	f.Record, err = recordOf(m.GetRecord())
+	return f, err
 }
 
 // Acknowledgement says what became of a fetched message. Make it with the methods of FetchedMessage.

@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"time"
@@ -10,7 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -177,6 +181,10 @@ type TailOptions struct {
 	Key *string
 	// Kind leaves out the records of other kinds; "": none.
 	Kind string
+	// Headers leave out what is not a message with each of them.
+	Headers map[string]string
+	// Decode has records of kv, counter and time-series namespaces come as requests: Message.Method and Record.
+	Decode bool
 }
 
 func (o *TailOptions) start() *headwaterv1.LogStart {
@@ -206,6 +214,10 @@ type Message struct {
 	Token   Token
 	Payload []byte
 	Headers map[string]string
+	// Method is that of the write request that a record of a kv, counter or time-series namespace was made of, as
+	// "PutItems", and Record its JSON: of what is fetched, and with TailOptions.Decode.
+	Method string
+	Record json.RawMessage
 	// Position goes on behind this message; see TailOptions.Position.
 	Position string
 }
@@ -215,9 +227,9 @@ type Message struct {
 // behind the last message that was seen, or where it began.
 func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		req := &headwaterv1.ReadLogRequest{Namespace: l.namespace, From: o.start(), Follow: o.Follow}
-		if o.Key != nil || o.Kind != "" {
-			req.Filter = &headwaterv1.LogFilter{Key: o.Key}
+		req := &headwaterv1.ReadLogRequest{Namespace: l.namespace, From: o.start(), Follow: o.Follow, Decode: o.Decode}
+		if o.Key != nil || o.Kind != "" || len(o.Headers) > 0 {
+			req.Filter = &headwaterv1.LogFilter{Key: o.Key, Headers: o.Headers}
 			if o.Kind != "" {
 				req.Filter.Kind = &o.Kind
 			}
@@ -240,17 +252,31 @@ func (l *Log) Tail(ctx context.Context, o TailOptions) iter.Seq2[Message, error]
 			},
 			func(m *headwaterv1.ReadLogResponse) bool {
 				last = m.GetPosition()
-				return yield(messageOf(m), nil)
+				return yield(messageOf(m))
 			},
 			func(err error) { yield(Message{}, err) })
 	}
 }
 
-func messageOf(m *headwaterv1.ReadLogResponse) Message {
+func messageOf(m *headwaterv1.ReadLogResponse) (Message, error) {
+	record, err := recordOf(m.GetRecord())
 	return Message{
 		Partition: int(m.GetPartition()), Offset: m.GetOffset(), Time: m.GetTime().AsTime(), Kind: m.GetKind(), Key: m.GetKey(),
 		Token: tokenOf(m.GetToken()), Payload: m.GetPayload(), Headers: m.GetHeaders(), Position: m.GetPosition(),
+		Method: m.GetMethod(), Record: record,
+	}, err
+}
+
+// recordOf is the JSON of a record, nil where there is none.
+func recordOf(s *structpb.Struct) (json.RawMessage, error) {
+	if s == nil {
+		return nil, nil
 	}
+	b, err := protojson.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("the record of a message: %w", err)
+	}
+	return b, nil
 }
 
 func tokenOf(m *headwaterv1.IdempotencyToken) Token {

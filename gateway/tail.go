@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/headwater-db/headwater/api/apierrors"
@@ -12,12 +13,16 @@ import (
 	"github.com/headwater-db/headwater/wal/delivery"
 )
 
+// MaxHeaderFilters bounds those of one ReadLog.
+const MaxHeaderFilters = 16
+
 // tail is one ReadLog.
 type tail struct {
 	ns  *Namespace
 	req *headwaterv1.ReadLogRequest
 	// What is asked for; nil: all.
 	key, kind *string
+	headers   map[string]string
 
 	mu     sync.Mutex // one message at a time
 	stream headwaterv1.LogService_ReadLogServer
@@ -30,6 +35,9 @@ type tail struct {
 func (t *tail) filter(f *headwaterv1.LogFilter) error {
 	if f == nil {
 		return nil
+	}
+	if t.headers = f.GetHeaders(); len(t.headers) > MaxHeaderFilters {
+		return apierrors.New(apierrors.BadSelection, "filter.headers has %d; it may have %d", len(t.headers), MaxHeaderFilters)
 	}
 	if t.key = f.Key; len(f.GetKey()) > MaxLogKey {
 		return apierrors.New(apierrors.BadLogKey, "filter.key has %d bytes; it may have %d", len(f.GetKey()), MaxLogKey)
@@ -131,13 +139,37 @@ func isMessage(rec *wal.Record) bool {
 }
 
 func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
+	m, err := t.message(e, rec)
+	if m == nil || err != nil {
+		if err == nil {
+			t.pass(e)
+		}
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at.Move(e.Partition, e.Offset)
+	m.Position = t.at.String()
+	return t.stream.Send(m)
+}
+
+// message is what is sent of a record, without its position; nil: it has not the headers that are asked for.
+func (t *tail) message(e *wal.Entry, rec *wal.Record) (*headwaterv1.ReadLogResponse, error) {
+	if len(t.headers) > 0 && !isMessage(rec) {
+		return nil, nil
+	}
 	m := &headwaterv1.ReadLogResponse{
 		Partition: int32(e.Partition), Offset: int64(e.Offset), Time: timeMessage(e.LogTime), Kind: rec.Kind.String(), Key: keyOf(rec),
 	}
 	if isMessage(rec) {
 		b, err := delivery.DecodeBody(rec)
 		if err != nil {
-			return &wal.CorruptError{Topic: t.ns.Name, Partition: e.Partition, Offset: e.Offset, Detail: err.Error()}
+			return nil, &wal.CorruptError{Topic: t.ns.Name, Partition: e.Partition, Offset: e.Offset, Detail: err.Error()}
+		}
+		for name, value := range t.headers {
+			if !slices.Contains(b.Headers, delivery.Header{Name: name, Value: value}) {
+				return nil, nil
+			}
 		}
 		m.Payload, m.Headers = bytes.Clone(b.Payload), headersMessage(b.Headers)
 	} else {
@@ -146,9 +178,14 @@ func (t *tail) send(e *wal.Entry, rec *wal.Record) error {
 	if !rec.Token.IsZero() {
 		m.Token = tokenMessage(rec.Token, nil)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.at.Move(e.Partition, e.Offset)
-	m.Position = t.at.String()
-	return t.stream.Send(m)
+	if t.req.GetDecode() {
+		req, err := writeRequest(t.ns.Name, rec)
+		if req == nil || err != nil { // what cannot be read is shown as it is
+			return m, nil //nolint:nilerr // the payload is there
+		}
+		if m.Record, m.Method, err = recordStruct(req); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }

@@ -1348,7 +1348,9 @@ type LogFilter struct {
 	// Empty: that of messages without one.
 	Key *string `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// See ReadLogResponse.kind.
-	Kind          *string `protobuf:"bytes,2,opt,name=kind,proto3,oneof" json:"kind,omitempty"`
+	Kind *string `protobuf:"bytes,2,opt,name=kind,proto3,oneof" json:"kind,omitempty"`
+	// Messages that have each of these headers with this value, at most 16. Their names are told apart by case.
+	Headers       map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1397,13 +1399,22 @@ func (x *LogFilter) GetKind() string {
 	return ""
 }
 
+func (x *LogFilter) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 type ReadLogRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	From      *LogStart              `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	// Wait for new messages at the end.
-	Follow        bool       `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
-	Filter        *LogFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	Follow bool       `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	Filter *LogFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Records of other abstractions as requests; see ReadLogResponse.record.
+	Decode        bool `protobuf:"varint,5,opt,name=decode,proto3" json:"decode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1466,6 +1477,13 @@ func (x *ReadLogRequest) GetFilter() *LogFilter {
 	return nil
 }
 
+func (x *ReadLogRequest) GetDecode() bool {
+	if x != nil {
+		return x.Decode
+	}
+	return false
+}
+
 type ReadLogResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
@@ -1480,7 +1498,11 @@ type ReadLogResponse struct {
 	// Start there to go on after this message.
 	Position string `protobuf:"bytes,8,opt,name=position,proto3" json:"position,omitempty"`
 	// Those of WriteToLogRequest.
-	Headers       map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Headers map[string]string `protobuf:"bytes,9,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// With decode: the write request of a kv, counter or time-series namespace that the record was made of, as JSON, and
+	// its method, as "PutItems". What it did is told by FetchMessages.
+	Record        *structpb.Struct `protobuf:"bytes,10,opt,name=record,proto3" json:"record,omitempty"`
+	Method        string           `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1576,6 +1598,20 @@ func (x *ReadLogResponse) GetHeaders() map[string]string {
 		return x.Headers
 	}
 	return nil
+}
+
+func (x *ReadLogResponse) GetRecord() *structpb.Struct {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ReadLogResponse) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
 }
 
 type FetchMessagesRequest struct {
@@ -3532,17 +3568,22 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\bEarliest\x1a\b\n" +
 	"\x06LatestB\a\n" +
-	"\x05start\"L\n" +
+	"\x05start\"\xc8\x01\n" +
 	"\tLogFilter\x12\x15\n" +
 	"\x03key\x18\x01 \x01(\tH\x00R\x03key\x88\x01\x01\x12\x17\n" +
-	"\x04kind\x18\x02 \x01(\tH\x01R\x04kind\x88\x01\x01B\x06\n" +
+	"\x04kind\x18\x02 \x01(\tH\x01R\x04kind\x88\x01\x01\x12>\n" +
+	"\aheaders\x18\x03 \x03(\v2$.headwater.v1.LogFilter.HeadersEntryR\aheaders\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
 	"\x04_keyB\a\n" +
-	"\x05_kind\"\xa3\x01\n" +
+	"\x05_kind\"\xbb\x01\n" +
 	"\x0eReadLogRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12*\n" +
 	"\x04from\x18\x02 \x01(\v2\x16.headwater.v1.LogStartR\x04from\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12/\n" +
-	"\x06filter\x18\x04 \x01(\v2\x17.headwater.v1.LogFilterR\x06filter\"\x8b\x03\n" +
+	"\x06filter\x18\x04 \x01(\v2\x17.headwater.v1.LogFilterR\x06filter\x12\x16\n" +
+	"\x06decode\x18\x05 \x01(\bR\x06decode\"\xd4\x03\n" +
 	"\x0fReadLogResponse\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12.\n" +
@@ -3552,7 +3593,10 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x05token\x18\x06 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x12\x18\n" +
 	"\apayload\x18\a \x01(\fR\apayload\x12\x1a\n" +
 	"\bposition\x18\b \x01(\tR\bposition\x12D\n" +
-	"\aheaders\x18\t \x03(\v2*.headwater.v1.ReadLogResponse.HeadersEntryR\aheaders\x1a:\n" +
+	"\aheaders\x18\t \x03(\v2*.headwater.v1.ReadLogResponse.HeadersEntryR\aheaders\x12/\n" +
+	"\x06record\x18\n" +
+	" \x01(\v2\x17.google.protobuf.StructR\x06record\x12\x16\n" +
+	"\x06method\x18\v \x01(\tR\x06method\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x02\n" +
@@ -3747,7 +3791,7 @@ func file_headwater_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_headwater_v1_log_proto_goTypes = []any{
 	(WriteToLogResponse_Durable)(0),        // 0: headwater.v1.WriteToLogResponse.Durable
 	(GetMessageResponse_State)(0),          // 1: headwater.v1.GetMessageResponse.State
@@ -3799,111 +3843,114 @@ var file_headwater_v1_log_proto_goTypes = []any{
 	(*CancelDelayedRequest_Selection)(nil), // 47: headwater.v1.CancelDelayedRequest.Selection
 	(*LogStart_Earliest)(nil),              // 48: headwater.v1.LogStart.Earliest
 	(*LogStart_Latest)(nil),                // 49: headwater.v1.LogStart.Latest
-	nil,                                    // 50: headwater.v1.ReadLogResponse.HeadersEntry
-	nil,                                    // 51: headwater.v1.FetchedMessage.HeadersEntry
-	(*IdempotencyToken)(nil),               // 52: headwater.v1.IdempotencyToken
-	(*durationpb.Duration)(nil),            // 53: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),          // 54: google.protobuf.Timestamp
-	(*WriteResult)(nil),                    // 55: headwater.v1.WriteResult
-	(*structpb.Struct)(nil),                // 56: google.protobuf.Struct
+	nil,                                    // 50: headwater.v1.LogFilter.HeadersEntry
+	nil,                                    // 51: headwater.v1.ReadLogResponse.HeadersEntry
+	nil,                                    // 52: headwater.v1.FetchedMessage.HeadersEntry
+	(*IdempotencyToken)(nil),               // 53: headwater.v1.IdempotencyToken
+	(*durationpb.Duration)(nil),            // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),          // 55: google.protobuf.Timestamp
+	(*WriteResult)(nil),                    // 56: headwater.v1.WriteResult
+	(*structpb.Struct)(nil),                // 57: google.protobuf.Struct
 }
 var file_headwater_v1_log_proto_depIdxs = []int32{
 	8,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	52, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
+	53, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
 	44, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
 	7,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
-	52, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
-	52, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
+	53, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
+	53, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
 	45, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
 	8,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	53, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
-	54, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
+	54, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
+	55, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
 	10, // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
 	0,  // 11: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
-	55, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
-	52, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
+	56, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
+	53, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
 	1,  // 14: headwater.v1.GetMessageResponse.state:type_name -> headwater.v1.GetMessageResponse.State
-	54, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
+	55, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
 	46, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
-	54, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
-	54, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
-	54, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
-	54, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
-	54, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
+	55, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
+	55, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
+	55, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
+	55, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
+	55, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
 	14, // 22: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
 	47, // 23: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
 	48, // 24: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
 	49, // 25: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
-	54, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
-	18, // 27: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
-	19, // 28: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
-	54, // 29: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
-	52, // 30: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
-	50, // 31: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
-	53, // 32: headwater.v1.FetchMessagesRequest.wait:type_name -> google.protobuf.Duration
-	53, // 33: headwater.v1.FetchMessagesRequest.ack_wait:type_name -> google.protobuf.Duration
-	24, // 34: headwater.v1.FetchMessagesResponse.messages:type_name -> headwater.v1.FetchedMessage
-	54, // 35: headwater.v1.FetchedMessage.time:type_name -> google.protobuf.Timestamp
-	51, // 36: headwater.v1.FetchedMessage.headers:type_name -> headwater.v1.FetchedMessage.HeadersEntry
-	52, // 37: headwater.v1.FetchedMessage.token:type_name -> headwater.v1.IdempotencyToken
-	25, // 38: headwater.v1.FetchedMessage.decision:type_name -> headwater.v1.RecordDecision
-	56, // 39: headwater.v1.FetchedMessage.record:type_name -> google.protobuf.Struct
-	2,  // 40: headwater.v1.RecordDecision.outcome:type_name -> headwater.v1.RecordDecision.Outcome
-	3,  // 41: headwater.v1.MessageAck.kind:type_name -> headwater.v1.MessageAck.Kind
-	53, // 42: headwater.v1.MessageAck.delay:type_name -> google.protobuf.Duration
-	26, // 43: headwater.v1.AckMessagesRequest.acks:type_name -> headwater.v1.MessageAck
-	31, // 44: headwater.v1.ListConsumersResponse.consumers:type_name -> headwater.v1.Consumer
-	53, // 45: headwater.v1.Consumer.ack_wait:type_name -> google.protobuf.Duration
-	54, // 46: headwater.v1.Consumer.oldest_pending:type_name -> google.protobuf.Timestamp
-	18, // 47: headwater.v1.ApplyConsumerRequest.from:type_name -> headwater.v1.LogStart
-	53, // 48: headwater.v1.ApplyConsumerRequest.ack_wait:type_name -> google.protobuf.Duration
-	31, // 49: headwater.v1.ApplyConsumerResponse.consumer:type_name -> headwater.v1.Consumer
-	4,  // 50: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
-	54, // 51: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	54, // 52: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
-	54, // 53: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
-	37, // 54: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 55: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
-	37, // 56: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 57: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	37, // 58: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 59: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	1,  // 60: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
-	54, // 61: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
-	52, // 62: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
-	5,  // 63: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	6,  // 64: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
-	11, // 65: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
-	13, // 66: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
-	16, // 67: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
-	20, // 68: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	22, // 69: headwater.v1.LogService.FetchMessages:input_type -> headwater.v1.FetchMessagesRequest
-	27, // 70: headwater.v1.LogService.AckMessages:input_type -> headwater.v1.AckMessagesRequest
-	29, // 71: headwater.v1.LogService.ListConsumers:input_type -> headwater.v1.ListConsumersRequest
-	32, // 72: headwater.v1.LogService.ApplyConsumer:input_type -> headwater.v1.ApplyConsumerRequest
-	34, // 73: headwater.v1.LogService.DeleteConsumer:input_type -> headwater.v1.DeleteConsumerRequest
-	38, // 74: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	40, // 75: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	42, // 76: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	10, // 77: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	9,  // 78: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
-	12, // 79: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
-	15, // 80: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
-	17, // 81: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
-	21, // 82: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	23, // 83: headwater.v1.LogService.FetchMessages:output_type -> headwater.v1.FetchMessagesResponse
-	28, // 84: headwater.v1.LogService.AckMessages:output_type -> headwater.v1.AckMessagesResponse
-	30, // 85: headwater.v1.LogService.ListConsumers:output_type -> headwater.v1.ListConsumersResponse
-	33, // 86: headwater.v1.LogService.ApplyConsumer:output_type -> headwater.v1.ApplyConsumerResponse
-	35, // 87: headwater.v1.LogService.DeleteConsumer:output_type -> headwater.v1.DeleteConsumerResponse
-	39, // 88: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	41, // 89: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	43, // 90: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	77, // [77:91] is the sub-list for method output_type
-	63, // [63:77] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	55, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
+	50, // 27: headwater.v1.LogFilter.headers:type_name -> headwater.v1.LogFilter.HeadersEntry
+	18, // 28: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
+	19, // 29: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
+	55, // 30: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
+	53, // 31: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
+	51, // 32: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
+	57, // 33: headwater.v1.ReadLogResponse.record:type_name -> google.protobuf.Struct
+	54, // 34: headwater.v1.FetchMessagesRequest.wait:type_name -> google.protobuf.Duration
+	54, // 35: headwater.v1.FetchMessagesRequest.ack_wait:type_name -> google.protobuf.Duration
+	24, // 36: headwater.v1.FetchMessagesResponse.messages:type_name -> headwater.v1.FetchedMessage
+	55, // 37: headwater.v1.FetchedMessage.time:type_name -> google.protobuf.Timestamp
+	52, // 38: headwater.v1.FetchedMessage.headers:type_name -> headwater.v1.FetchedMessage.HeadersEntry
+	53, // 39: headwater.v1.FetchedMessage.token:type_name -> headwater.v1.IdempotencyToken
+	25, // 40: headwater.v1.FetchedMessage.decision:type_name -> headwater.v1.RecordDecision
+	57, // 41: headwater.v1.FetchedMessage.record:type_name -> google.protobuf.Struct
+	2,  // 42: headwater.v1.RecordDecision.outcome:type_name -> headwater.v1.RecordDecision.Outcome
+	3,  // 43: headwater.v1.MessageAck.kind:type_name -> headwater.v1.MessageAck.Kind
+	54, // 44: headwater.v1.MessageAck.delay:type_name -> google.protobuf.Duration
+	26, // 45: headwater.v1.AckMessagesRequest.acks:type_name -> headwater.v1.MessageAck
+	31, // 46: headwater.v1.ListConsumersResponse.consumers:type_name -> headwater.v1.Consumer
+	54, // 47: headwater.v1.Consumer.ack_wait:type_name -> google.protobuf.Duration
+	55, // 48: headwater.v1.Consumer.oldest_pending:type_name -> google.protobuf.Timestamp
+	18, // 49: headwater.v1.ApplyConsumerRequest.from:type_name -> headwater.v1.LogStart
+	54, // 50: headwater.v1.ApplyConsumerRequest.ack_wait:type_name -> google.protobuf.Duration
+	31, // 51: headwater.v1.ApplyConsumerResponse.consumer:type_name -> headwater.v1.Consumer
+	4,  // 52: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
+	55, // 53: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	55, // 54: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
+	55, // 55: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
+	37, // 56: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 57: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
+	37, // 58: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 59: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	37, // 60: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	36, // 61: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	1,  // 62: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
+	55, // 63: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
+	53, // 64: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
+	5,  // 65: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	6,  // 66: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
+	11, // 67: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
+	13, // 68: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
+	16, // 69: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
+	20, // 70: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	22, // 71: headwater.v1.LogService.FetchMessages:input_type -> headwater.v1.FetchMessagesRequest
+	27, // 72: headwater.v1.LogService.AckMessages:input_type -> headwater.v1.AckMessagesRequest
+	29, // 73: headwater.v1.LogService.ListConsumers:input_type -> headwater.v1.ListConsumersRequest
+	32, // 74: headwater.v1.LogService.ApplyConsumer:input_type -> headwater.v1.ApplyConsumerRequest
+	34, // 75: headwater.v1.LogService.DeleteConsumer:input_type -> headwater.v1.DeleteConsumerRequest
+	38, // 76: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	40, // 77: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	42, // 78: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	10, // 79: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	9,  // 80: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
+	12, // 81: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
+	15, // 82: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
+	17, // 83: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
+	21, // 84: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	23, // 85: headwater.v1.LogService.FetchMessages:output_type -> headwater.v1.FetchMessagesResponse
+	28, // 86: headwater.v1.LogService.AckMessages:output_type -> headwater.v1.AckMessagesResponse
+	30, // 87: headwater.v1.LogService.ListConsumers:output_type -> headwater.v1.ListConsumersResponse
+	33, // 88: headwater.v1.LogService.ApplyConsumer:output_type -> headwater.v1.ApplyConsumerResponse
+	35, // 89: headwater.v1.LogService.DeleteConsumer:output_type -> headwater.v1.DeleteConsumerResponse
+	39, // 90: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	41, // 91: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	43, // 92: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	79, // [79:93] is the sub-list for method output_type
+	65, // [65:79] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }
@@ -3933,7 +3980,7 @@ func file_headwater_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_log_proto_rawDesc), len(file_headwater_v1_log_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -36,6 +37,8 @@ type payloadLine struct {
 	Replace       bool              `json:"replace,omitempty"`
 	Token         string            `json:"token,omitempty"`
 	Position      string            `json:"position,omitempty"`
+	Method        string            `json:"method,omitempty"`
+	Record        json.RawMessage   `json:"record,omitempty"`
 }
 
 func logWriteCommand() *cobra.Command {
@@ -128,12 +131,18 @@ func logTailCommand() *cobra.Command {
 	key := cmd.Flags().String("key", "", "print only the records of this key; \"\" is that of messages without one")
 	kind := cmd.Flags().String("kind", "", "print only the records of this kind, such as message")
 	limit := cmd.Flags().Int("limit", 0, "stop after so many records; 0: all")
+	headers := cmd.Flags().StringArray("header", nil, "print only messages with this header, NAME=VALUE; may be repeated")
+	decode := cmd.Flags().Bool("decode", false, "print records of items, counts and events as the requests that they were made of")
 	cmd.RunE = verb(streams, func(s *session, a []string) error {
 		if *limit < 0 {
 			return usagef("--limit %d: it must not be negative", *limit)
 		}
 		o := startAt(*from)
-		o.Follow, o.Key, o.Kind = *follow, given(cmd, "key", key), *kind
+		var err error
+		if o.Headers, err = headersOf(*headers); err != nil {
+			return err
+		}
+		o.Follow, o.Key, o.Kind, o.Decode = *follow, given(cmd, "key", key), *kind, *decode
 		n := 0
 		if !s.json {
 			if err := s.printf(tailRow, "PARTITION", "OFFSET", "TIME", "KIND", "KEY", "PAYLOAD"); err != nil {
@@ -184,7 +193,11 @@ const tailRow = "%-9s  %-8s  %-27s  %-9s  %-16s  %s\n"
 
 func (s *session) message(m *client.Message) error {
 	if !s.json {
-		return s.printf(tailRow, strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), s.cell(m.Payload))
+		payload := s.cell(m.Payload)
+		if m.Record != nil {
+			payload = m.Method + " " + string(m.Record)
+		}
+		return s.printf(tailRow, strconv.Itoa(m.Partition), strconv.FormatInt(m.Offset, 10), stamp(m.Time), m.Kind, printable(m.Key), payload)
 	}
 	return s.line(s.messageLine(m))
 }
@@ -197,6 +210,9 @@ func (s *session) messageLine(m *client.Message) payloadLine {
 	}
 	if !m.Token.IsZero() {
 		l.Token = m.Token.String()
+	}
+	if m.Record != nil { // which is the payload, to be read
+		l.Payload, l.PayloadBase64, l.Method, l.Record = nil, nil, m.Method, m.Record
 	}
 	return l
 }

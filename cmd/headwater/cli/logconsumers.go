@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"time"
@@ -16,12 +15,10 @@ import (
 // fetchedLine is a fetched message in JSON.
 type fetchedLine struct {
 	payloadLine
-	Attempt int             `json:"attempt"`
-	Outcome string          `json:"outcome,omitempty"`
-	Reason  string          `json:"reason,omitempty"`
-	Refused []int           `json:"refused,omitempty"`
-	Method  string          `json:"method,omitempty"`
-	Record  json.RawMessage `json:"record,omitempty"`
+	Attempt int    `json:"attempt"`
+	Outcome string `json:"outcome,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Refused []int  `json:"refused,omitempty"`
 }
 
 func logConsumeCommand() *cobra.Command {
@@ -90,12 +87,7 @@ func (s *session) consumed(log *client.Log, consumer string, ms []client.Fetched
 			}
 			continue
 		}
-		l := fetchedLine{
-			payloadLine: s.messageLine(&m.Message), Attempt: m.Attempt, Outcome: m.Outcome, Reason: m.Reason, Refused: m.Refused, Method: m.Method, Record: m.Record,
-		}
-		if m.Record != nil { // which is the payload, to be read
-			l.Payload, l.PayloadBase64 = nil, nil
-		}
+		l := fetchedLine{payloadLine: s.messageLine(&m.Message), Attempt: m.Attempt, Outcome: m.Outcome, Reason: m.Reason, Refused: m.Refused}
 		if err := s.line(l); err != nil {
 			return err
 		}

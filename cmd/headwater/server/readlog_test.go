@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -123,4 +124,54 @@ func TestAFollowerOfWhatIsQuietHasItsHeaders(t *testing.T) {
 		res.Body.Close()
 	}
 	get("POST", "/headwater.v1.NamespaceService/WatchNamespaces", `{"sinceVersion": "4"}`).Body.Close()
+}
+
+// TestReadLogByHeader leaves out what has not each header.
+func TestReadLogByHeader(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	document(t, s, "namespace: mail\nabstraction: log\nlog: {partitions: 1}\n")
+	write(t, s, "mail", "a", "1", "Headwater-Header-Kind", "x", "Headwater-Header-To", "me")
+	write(t, s, "mail", "a", "2", "Headwater-Header-Kind", "x")
+	write(t, s, "mail", "a", "3")
+	for filter, want := range map[string]int{
+		`{}`: 3, `{"headers":{"Kind":"x"}}`: 2, `{"headers":{"Kind":"x","To":"me"}}`: 1, `{"headers":{"Kind":"y"}}`: 0, `{"headers":{"Kind":""}}`: 0, `{"key":"b","headers":{"Kind":"x"}}`: 0,
+	} {
+		r := call(t, s, "Log.ReadLog", fmt.Sprintf(`{"namespace":"mail","from":{"earliest":{}},"filter":%s}`, filter))
+		if lines := r.lines(); r.status != http.StatusOK || len(lines) != want {
+			t.Errorf("%s: %d records, want %d: %s", filter, len(lines), want, r)
+		}
+	}
+	var many []string
+	for i := range 17 {
+		many = append(many, fmt.Sprintf(`"h%d":"x"`, i))
+	}
+	refused(t, "many headers", call(t, s, "Log.ReadLog", fmt.Sprintf(`{"namespace":"mail","from":{"earliest":{}},"filter":{"headers":{%s}}}`, strings.Join(many, ","))), 400, "HW-1021", "")
+}
+
+// TestReadLogDecodes: writes are shown as the requests that they were.
+func TestReadLogDecodes(t *testing.T) {
+	t.Parallel()
+	s := start(t, t.TempDir())
+	defer closeServer(t, s)
+	for _, doc := range []string{"namespace: items\nabstraction: kv\n", "namespace: counts\nabstraction: counter\n", "namespace: events\nabstraction: timeseries\n"} {
+		document(t, s, doc)
+	}
+	is(t, "put", call(t, s, "KeyValue.PutItems", `{"namespace":"items","id":"u","items":[{"key":"YQ==","value":"MQ==","ttl":"3600s"}]}`))
+	is(t, "add", call(t, s, "Counter.AddAndGetCount", `{"namespace":"counts","counter":"c","delta":"-9223372036854775808","bounds":{"ceiling":"5"}}`))
+	is(t, "event", send(t, s, "POST", "/v1/ts/events/s", `{"eventTime":"`+time.Now().UTC().Format(time.RFC3339Nano)+`","items":{"n":1,"d":2.5,"s":"x"}}`))
+	for ns, want := range map[string][]string{
+		"items":  {`"method":"PutItems"`, `"id":"u"`, `"value":"MQ=="`, `"ttl":"3600s"`},
+		"counts": {`"method":"AddAndGetCount"`, `"delta":"-9223372036854775808"`, `"ceiling":"5"`, `"counter":"c"`},
+		"events": {`"method":"WriteEventRecordsSync"`, `"timeSeriesId":"s"`, `"double":2.5`, `"int":"1"`},
+	} {
+		r := call(t, s, "Log.ReadLog", fmt.Sprintf(`{"namespace":%q,"from":{"earliest":{}},"decode":true,"filter":{"kind":%q}}`, ns, map[string]string{"items": "kv", "counts": "counter", "events": "timeseries"}[ns]))
+		text := strings.ReplaceAll(r.body, " ", "")
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: no %s in %s", ns, w, r)
+			}
+		}
+	}
 }
