@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-
 	"github.com/headwater-db/headwater/wal"
 )
 
@@ -424,25 +422,27 @@ func TestManyCallersShareAConsumer(t *testing.T) {
 // acknowledged is not handed out again, and what was not, is.
 func TestAConsumerGoesOnAtAnotherWorker(t *testing.T) {
 	t.Parallel()
+	consumerMoves(t, kafkaFake)
+}
+
+func TestEngineKafkaAConsumerGoesOnAtAnotherWorker(t *testing.T) { consumerMoves(t, kafkaEngine) }
+
+func consumerMoves(t *testing.T, brokers func(*testing.T) []string) {
+	t.Helper()
 	for how, leave := range map[string]func(*Server) error{
 		"stops":         func(s *Server) error { return s.Drain(t.Context()) },
 		"ends abruptly": (*Server).Close,
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			goesOnElsewhere(t, leave)
+			goesOnElsewhere(t, brokers(t), leave)
 		})
 	}
 }
 
-func goesOnElsewhere(t *testing.T, leave func(*Server) error) {
+func goesOnElsewhere(t *testing.T, brokers []string, leave func(*Server) error) {
 	t.Helper()
-	k, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.Close)
-	c := newSplit(t, k.ListenAddrs())
+	c := newSplit(t, brokers)
 	more := c.open(t, Worker, t.TempDir())
 	claims := func(s *Server) (n int) {
 		x := spaceOf(t, c.gateway, "demo-log")
@@ -511,4 +511,38 @@ func awaited(t *testing.T, gateway, holder *Server, ms []fetched) (out bodies) {
 		}
 	}
 	return out
+}
+
+func TestEngineKafkaConsumersOfDev(t *testing.T) { consumersOfDev(t, kafkaEngine(t)) }
+
+func TestKafkaModeConsumersOfDev(t *testing.T) { consumersOfDev(t, kafkaFake(t)) }
+
+// consumersOfDev: one process on Kafka, which is started again.
+func consumersOfDev(t *testing.T, brokers []string) {
+	t.Helper()
+	prefix, dir := newPrefix(), t.TempDir()
+	s := onKafka(t, brokers, prefix, dir)
+	for i := range 10 {
+		write(t, s, "demo-log", fmt.Sprintf("k%d", i), fmt.Sprint(i))
+		expectBody(t, send(t, s, "PUT", fmt.Sprintf("/v1/kv/demo-kv/u/k%d", i), "v"), http.StatusNoContent, "")
+	}
+	for _, ns := range []string{"demo-log", "demo-kv"} {
+		var all []fetched
+		until(t, "messages of "+ns, func() bool {
+			all = append(all, fetch(t, s, ns, "c", `"wait":"1s"`)...)
+			return len(all) == 10
+		})
+		if late := ack(t, s, ns, "c", "ACK", "", all[:5]...); len(late) > 0 {
+			t.Fatalf("%d of %s were late", len(late), ns)
+		}
+	}
+	closeServer(t, s)
+	s = onKafka(t, brokers, prefix, dir)
+	for _, ns := range []string{"demo-log", "demo-kv"} {
+		if got := fetchN(t, s, ns, "c", 5, ""); len(got) != 5 {
+			t.Errorf("%d messages of %s are left", len(got), ns)
+		}
+	}
+	dropTopics(t, s)
+	closeServer(t, s)
 }
