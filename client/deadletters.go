@@ -128,10 +128,12 @@ type Disposal struct {
 	// them were redriven or dropped.
 	Matched, Done int64
 	DryRun        bool
+	// Running: the call's time was over before all were tried, and the job goes on. Admin.Job tells its end.
+	Running bool
 }
 
 // Redrive applies parked records again, in order, under their original position
-// and token. It answers when it has tried all. It carries no token: where its
+// and token. It answers when it has tried all, or when an attempt's time is over. It carries no token: where its
 // outcome is unknown, List says how far it came, and it may be called again.
 func (d *DeadLetters) Redrive(ctx context.Context, s DeadLetterSelection, o RedriveOptions) (Disposal, error) {
 	req := &headwaterv1.RedriveDeadLettersRequest{Namespace: d.namespace, Selection: s.message(), DryRun: o.DryRun}
@@ -151,7 +153,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, s DeadLetterSelection, o Redr
 	if err != nil {
 		return Disposal{}, err
 	}
-	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetRedriven(), DryRun: res.GetDryRun()}, nil
+	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetRedriven(), DryRun: res.GetDryRun(), Running: res.GetRunning()}, nil
 }
 
 // Drop gives parked records up, so that their keys flow again. As with Redrive,
@@ -166,7 +168,7 @@ func (d *DeadLetters) Drop(ctx context.Context, s DeadLetterSelection, dryRun bo
 	if err != nil {
 		return Disposal{}, err
 	}
-	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetDropped(), DryRun: res.GetDryRun()}, nil
+	return Disposal{Job: res.GetJob(), Matched: res.GetMatched(), Done: res.GetDropped(), DryRun: res.GetDryRun(), Running: res.GetRunning()}, nil
 }
 
 func disposal(dryRun bool) effect {

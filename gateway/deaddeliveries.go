@@ -60,17 +60,19 @@ func (n *Namespace) deadDeliveries(ctx context.Context, sel *letterSelection) (o
 }
 
 // sendDelivery appends what becomes of a dead delivery, waits for it, and reports whether it is dead no longer.
-func (c *controls) sendDelivery(ctx context.Context, l *consumers.DeadLetter) (gone bool, err error) {
-	e := &delivery.Event{What: delivery.EventRedrive, Offset: &l.Ref.Offset, Key: l.Key, Target: l.Target, By: c.job.GetId()}
-	if c.op == consumers.OpDrop {
+func (d *disposal) sendDelivery(ctx context.Context, l *consumers.DeadLetter) (gone bool, err error) {
+	e := &delivery.Event{What: delivery.EventRedrive, Offset: &l.Ref.Offset, Key: l.Key, Target: l.Target, By: d.id}
+	if d.op == consumers.OpDrop {
 		e.What = delivery.EventDrop
 	}
-	o, err := c.ns.Messages.Decide(ctx, l.Ref.Partition, e)
-	c.appended = c.appended || o != wal.NoOffset
+	o, err := d.ns.Messages.Decide(ctx, l.Ref.Partition, e)
+	if o != wal.NoOffset {
+		d.appended.Store(true)
+	}
 	if err != nil {
 		return false, err
 	}
-	c.job.Done++
-	dead, err := c.ns.isDead(ctx, l)
+	d.done.Add(1)
+	dead, err := d.ns.isDead(ctx, l)
 	return err == nil && !dead, err
 }

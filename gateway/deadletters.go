@@ -5,13 +5,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/segmentio/ksuid"
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -181,8 +177,8 @@ func letterMessage(ns string, l *consumers.DeadLetter) *headwaterv1.DeadLetter {
 	}
 }
 
-// RedriveDeadLetters tries parked records again, in their partitions, in order.
-// It answers when the tries have been made; how each ended is in the list.
+// RedriveDeadLetters tries parked records again, in their partitions, in order, as a job. It answers when that has ended,
+// or shortly before the call's deadline: then the job goes on.
 func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDeadLettersRequest) (*headwaterv1.RedriveDeadLettersResponse, error) {
 	if req.Rate != nil && req.GetRate() < 1 || req.Max != nil && req.GetMax() < 1 {
 		return nil, forWrite(apierrors.New(apierrors.BadSelection, "rate and max must be at least 1"), false, nil)
@@ -198,28 +194,15 @@ func (s *Log) RedriveDeadLetters(ctx context.Context, req *headwaterv1.RedriveDe
 	if req.GetDryRun() {
 		return out, nil
 	}
-	c := s.newControls(ns, consumers.OpRedrive, len(parked))
-	out.Job = c.job.GetId()
-	defer s.noteJob(c.job)
-	for i := range parked {
-		if req.Rate != nil && i > 0 {
-			if err := sleep(ctx, time.Second/time.Duration(req.GetRate())); err != nil {
-				return nil, c.failed(err)
-			}
-		}
-		gone, err := c.send(ctx, s.broker.Now(), &parked[i])
-		if err != nil {
-			return nil, c.failed(err)
-		}
-		if gone {
-			out.Redriven++
-		}
+	c, err := s.dispose(ctx, ns, &Disposal{Rate: req.GetRate(), Limited: req.Max != nil}, req.GetSelection(), parked)
+	if err != nil {
+		return nil, err
 	}
-	c.job.State, c.job.Message = headwaterv1.Job_DONE, fmt.Sprintf("%d of %d could be applied", out.Redriven, out.Matched)
+	out.Job, out.Redriven, out.Running = c.id, c.gone.Load(), c.running()
 	return out, nil
 }
 
-// DropDeadLetters gives parked records up and applies what waited behind them.
+// DropDeadLetters gives parked records up and applies what waited behind them, as a job like that of RedriveDeadLetters.
 func (s *Log) DropDeadLetters(ctx context.Context, req *headwaterv1.DropDeadLettersRequest) (*headwaterv1.DropDeadLettersResponse, error) {
 	ns, parked, err := s.parked(ctx, req.GetNamespace(), req.GetSelection())
 	if err != nil {
@@ -229,16 +212,11 @@ func (s *Log) DropDeadLetters(ctx context.Context, req *headwaterv1.DropDeadLett
 	if req.GetDryRun() {
 		return out, nil
 	}
-	c := s.newControls(ns, consumers.OpDrop, len(parked))
-	out.Job = c.job.GetId()
-	defer s.noteJob(c.job)
-	for i := range parked {
-		if _, err := c.send(ctx, s.broker.Now(), &parked[i]); err != nil {
-			return nil, c.failed(err)
-		}
-		out.Dropped++
+	c, err := s.dispose(ctx, ns, &Disposal{Drop: true}, req.GetSelection(), parked)
+	if err != nil {
+		return nil, err
 	}
-	c.job.State, c.job.Message = headwaterv1.Job_DONE, fmt.Sprintf("%d were dropped", out.Dropped)
+	out.Job, out.Dropped, out.Running = c.id, c.done.Load(), c.running()
 	return out, nil
 }
 
@@ -250,17 +228,6 @@ func samples(ns string, letters []consumers.DeadLetter) (out []*headwaterv1.Dead
 		out = append(out, letterMessage(ns, &letters[i]))
 	}
 	return out
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // parked lists what is parked of a selection, oldest first. What is parked is known
@@ -328,53 +295,4 @@ func (s *Log) known(ctx context.Context, ns *Namespace, sel *letterSelection, pa
 		return apierrors.New(apierrors.DeadLetterNotFound, "of %d ids, %d are dead letters of namespace %s", len(sel.ids), len(found), ns.Name)
 	}
 	return nil
-}
-
-// controls are the control records of one call, and its job.
-type controls struct {
-	ns       *Namespace
-	op       consumers.ControlOp
-	job      *headwaterv1.Job
-	appended bool // one of them is in the log
-}
-
-func (s *Log) newControls(ns *Namespace, op consumers.ControlOp, n int) *controls {
-	kind := "redrive"
-	if op == consumers.OpDrop {
-		kind = "drop"
-	}
-	return &controls{ns: ns, op: op, job: &headwaterv1.Job{Id: ksuid.New().String(), Kind: kind, Namespace: ns.Name, Total: int64(n)}}
-}
-
-// send appends a control record, waits for it, and reports whether the letter is
-// parked no longer.
-func (c *controls) send(ctx context.Context, now time.Time, l *consumers.DeadLetter) (gone bool, err error) {
-	if l.Target != "" {
-		return c.sendDelivery(ctx, l)
-	}
-	payload, err := consumers.EncodeControl(&consumers.Control{Op: c.op, Key: l.Key, Ref: l.Ref, By: c.job.GetId()})
-	if err != nil {
-		return false, err
-	}
-	rec := &wal.Record{Kind: wal.KindControl, RoutingKey: l.Key, AcceptedAt: now.UnixMicro(), NamespaceVersion: c.ns.Config().Version, Payload: payload}
-	// The letter's own partition: a record whose key could not be read is parked
-	// where it lies, not where its key would.
-	o, err := c.ns.Stream.Append(ctx, l.Ref.Partition, rec)
-	if err != nil {
-		return false, err
-	}
-	c.appended = true
-	if err := c.ns.Stream.WaitApplied(ctx, l.Ref.Partition, o); err != nil {
-		return false, err
-	}
-	c.job.Done++
-	q, ok, err := c.ns.parkedQueue(ctx, l.Ref.Partition, l.Key)
-	return err == nil && (!ok || q.Refs[0] != l.Ref), err
-}
-
-// failed ends the job with err, and makes it the call's: nobody knows how much was
-// done once a record is in the log.
-func (c *controls) failed(err error) error {
-	c.job.State, c.job.Message = headwaterv1.Job_FAILED, err.Error()
-	return forWrite(err, c.appended || errors.Is(err, wal.ErrUnknown), nil)
 }

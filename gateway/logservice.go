@@ -17,18 +17,17 @@ const PositionHeader = "headwater-position"
 // Log is the LogService.
 type Log struct {
 	headwaterv1.UnimplementedLogServiceServer
-	dir     *Directory
-	broker  wal.Broker
-	noteJob func(*headwaterv1.Job)
+	dir    *Directory
+	broker wal.Broker
+	jobs   Jobs
 }
 
-// NewLog returns the service over dir. noteJob is given the jobs of what was redriven
-// or dropped when they have ended; it may be nil.
-func NewLog(dir *Directory, broker wal.Broker, noteJob func(*headwaterv1.Job)) *Log {
-	if noteJob == nil {
-		noteJob = func(*headwaterv1.Job) {}
+// NewLog returns the service over dir. jobs runs what is redriven or dropped; nil: nobody can list it.
+func NewLog(dir *Directory, broker wal.Broker, jobs Jobs) *Log {
+	if jobs == nil {
+		jobs = goJobs{}
 	}
-	return &Log{dir: dir, broker: broker, noteJob: noteJob}
+	return &Log{dir: dir, broker: broker, jobs: jobs}
 }
 
 // ReadLog streams the records of a namespace of any abstraction: each partition

@@ -3024,7 +3024,9 @@ type RedriveDeadLettersResponse struct {
 	Redriven int64  `protobuf:"varint,3,opt,name=redriven,proto3" json:"redriven,omitempty"`
 	DryRun   bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// The first of what matches, 10 at most, without payload.
-	Samples       []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
+	Samples []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
+	// The call's time was over, and the job goes on: redriven is as of the answer. GetJob tells its end, CancelJob ends it.
+	Running       bool `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3092,6 +3094,13 @@ func (x *RedriveDeadLettersResponse) GetSamples() []*DeadLetter {
 		return x.Samples
 	}
 	return nil
+}
+
+func (x *RedriveDeadLettersResponse) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
 }
 
 type DropDeadLettersRequest struct {
@@ -3163,7 +3172,9 @@ type DropDeadLettersResponse struct {
 	Dropped int64  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	DryRun  bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// The first of what matches, 10 at most, without payload.
-	Samples       []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
+	Samples []*DeadLetter `protobuf:"bytes,5,rep,name=samples,proto3" json:"samples,omitempty"`
+	// As in RedriveDeadLettersResponse.
+	Running       bool `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3231,6 +3242,13 @@ func (x *DropDeadLettersResponse) GetSamples() []*DeadLetter {
 		return x.Samples
 	}
 	return nil
+}
+
+func (x *DropDeadLettersResponse) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
 }
 
 type GetMessageResponse_Target struct {
@@ -3741,23 +3759,25 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\x04rate\x18\x04 \x01(\x05H\x00R\x04rate\x88\x01\x01\x12\x15\n" +
 	"\x03max\x18\x05 \x01(\x03H\x01R\x03max\x88\x01\x01B\a\n" +
 	"\x05_rateB\x06\n" +
-	"\x04_max\"\xb1\x01\n" +
+	"\x04_max\"\xcb\x01\n" +
 	"\x1aRedriveDeadLettersResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x1a\n" +
 	"\bredriven\x18\x03 \x01(\x03R\bredriven\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
-	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples\"\x90\x01\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples\x12\x18\n" +
+	"\arunning\x18\x06 \x01(\bR\arunning\"\x90\x01\n" +
 	"\x16DropDeadLettersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12?\n" +
 	"\tselection\x18\x02 \x01(\v2!.headwater.v1.DeadLetterSelectionR\tselection\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xac\x01\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xc6\x01\n" +
 	"\x17DropDeadLettersResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\amatched\x18\x02 \x01(\x03R\amatched\x12\x18\n" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
-	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples2\x87\n" +
+	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples\x12\x18\n" +
+	"\arunning\x18\x06 \x01(\bR\arunning2\x87\n" +
 	"\n" +
 	"\n" +
 	"LogService\x12O\n" +

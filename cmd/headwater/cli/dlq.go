@@ -1,17 +1,35 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
 	"github.com/headwater-db/headwater/client"
 )
 
 func dlqCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "dlq", Short: "See, redrive and drop what could not be applied"})
-	cmd.AddCommand(dlqListCommand(), dlqShowCommand(), dlqRedriveCommand(), dlqDropCommand())
+	cmd.AddCommand(dlqListCommand(), dlqShowCommand(), dlqRedriveCommand(), dlqDropCommand(), dlqJobsCommand())
+	return cmd
+}
+
+func dlqJobsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "jobs [NAMESPACE]", Short: "List what redrives and drops dead letters, or did; headwater jobs ID --cancel ends one", Args: Args(cobra.MaximumNArgs(1)),
+	}
+	cmd.RunE = verb(once, func(s *session, a []string) error {
+		all, err := s.Admin().Jobs(s.ctx)
+		if err != nil {
+			return err
+		}
+		return s.jobs(slices.DeleteFunc(all, func(j *headwaterv1.Job) bool {
+			return j.GetKind() != "redrive" && j.GetKind() != "drop" || len(a) == 1 && j.GetNamespace() != a[0]
+		})...)
+	})
 	return cmd
 }
 
@@ -195,10 +213,13 @@ func dlqDropCommand() *cobra.Command {
 
 func (s *session) disposed(what string, d *client.Disposal) error {
 	if s.json {
-		return s.line(map[string]any{"job": d.Job, "matched": d.Matched, what: d.Done, "dryRun": d.DryRun})
+		return s.line(map[string]any{"job": d.Job, "matched": d.Matched, what: d.Done, "dryRun": d.DryRun, "running": d.Running})
 	}
 	if d.DryRun {
 		return s.printf("%d match; nothing was changed\n", d.Matched)
+	}
+	if d.Running {
+		return s.printf("%d of %d %s so far; the job goes on, see headwater jobs %s\n", d.Done, d.Matched, what, d.Job)
 	}
 	return s.printf("%d of %d %s\n", d.Done, d.Matched, what)
 }

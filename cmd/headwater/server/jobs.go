@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,9 +10,10 @@ import (
 
 	"github.com/segmentio/ksuid"
 
-	"github.com/headwater-db/headwater/consumers"
-
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
+	"github.com/headwater-db/headwater/consumers"
+	"github.com/headwater-db/headwater/gateway"
+	"github.com/headwater-db/headwater/namespace"
 )
 
 // The kinds of jobs.
@@ -53,8 +55,13 @@ func (js *jobs) run(kind string, x *space, store string, f func(ctx context.Cont
 			return j
 		}
 	}
+	return js.begin(x, &job{id: ksuid.New().String(), kind: kind, namespace: x.ns.Name, store: store}, f)
+}
+
+// begin runs a job until it ends. The caller holds mu.
+func (js *jobs) begin(x *space, j *job, f func(ctx context.Context, j *job) (string, error)) *job {
 	ctx, cancel := context.WithCancel(x.run)
-	j := &job{id: ksuid.New().String(), kind: kind, namespace: x.ns.Name, store: store, cancel: cancel, ended: make(chan struct{}), state: headwaterv1.Job_RUNNING}
+	j.cancel, j.ended, j.state = cancel, make(chan struct{}), headwaterv1.Job_RUNNING
 	js.add(j)
 	x.work.Go(func() {
 		defer cancel()
@@ -62,21 +69,37 @@ func (js *jobs) run(kind string, x *space, store string, f func(ctx context.Cont
 		message, err := f(ctx, j)
 		j.end(ctx, message, err)
 		if err != nil && ctx.Err() == nil {
-			js.s.log.Error("a job has failed", "job", j.id, "kind", kind, "namespace", j.namespace, "store", store, "reason", err)
+			js.s.log.Error("a job has failed", "job", j.id, "kind", j.kind, "namespace", j.namespace, "store", j.store, "reason", err)
 		}
 	})
 	return j
 }
 
-// note remembers a job that has ended in the call that began it.
-func (js *jobs) note(m *headwaterv1.Job) {
-	j := &job{id: m.GetId(), kind: m.GetKind(), namespace: m.GetNamespace(), cancel: func() {}, ended: make(chan struct{}), state: m.GetState(), message: m.GetMessage()}
-	j.done.Store(m.GetDone())
+// Go implements gateway.Jobs.
+func (js *jobs) Go(ns *gateway.Namespace, m *headwaterv1.Job, d *gateway.Disposal, f func(ctx context.Context, progress func(int64)) (string, error)) error {
+	x := js.s.spaces.of(ns)
+	if x == nil {
+		return fmt.Errorf("namespace %s: %w", ns.Name, namespace.ErrNotFound)
+	}
+	j := &job{id: m.GetId(), kind: m.GetKind(), namespace: m.GetNamespace()}
 	j.total.Store(m.GetTotal())
-	close(j.ended)
+	kept, err := js.keep(d)
+	if err != nil {
+		return err
+	}
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	js.add(j)
+	js.begin(x, j, func(ctx context.Context, j *job) (string, error) {
+		message, err := f(ctx, func(done int64) {
+			j.done.Store(done)
+			kept.progress(done)
+		})
+		if x.run.Err() == nil { // else the next start goes on with it
+			err = errors.Join(err, kept.remove())
+		}
+		return message, err
+	})
+	return nil
 }
 
 // add remembers a job, and forgets the oldest that have ended. The caller holds mu.

@@ -176,6 +176,7 @@ type Server struct {
 	countLetter func(reason string)
 	deliveries  *deliveryMetrics
 	readers     *durable.Readers // of the named consumers of all namespaces
+	messages    *gateway.Log     // nil where nobody is answered
 
 	hosts                *gateway.Hosts
 	httpL, grpcL, adminL net.Listener
@@ -397,12 +398,13 @@ func (s *Server) newGateway() error {
 		return err
 	}
 	dir := s.spaces.dir
+	s.messages = gateway.NewLog(dir, s.broker, s.jobs)
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
 			KeyValue:   gateway.NewKeyValue(dir, pages),
 			Counter:    gateway.NewCounter(dir, pages),
 			TimeSeries: gateway.NewTimeSeries(dir, pages),
-			Log:        gateway.NewLog(dir, s.broker, s.jobs.note),
+			Log:        s.messages,
 			Namespace:  gateway.NewNamespaces(s.names, s.spaces.wait),
 			Admin:      s.adminService(),
 		},
@@ -447,6 +449,9 @@ func (s *Server) derive(purpose string) []byte {
 func (s *Server) start() {
 	if s.gate != nil {
 		s.work.Go(func() error { return s.gate.Serve() })
+	}
+	if s.messages != nil {
+		s.work.Go(func() error { s.jobs.resume(s.run, s.messages); return nil })
 	}
 	s.work.Go(func() error { return s.admin.serve(s.adminL) })
 	s.work.Go(func() error { return s.sweep.Run(s.run) })

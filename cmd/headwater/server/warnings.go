@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"github.com/headwater-db/headwater/gateway"
 	"maps"
 	"slices"
 	"strings"
@@ -54,6 +55,23 @@ func (s *Server) unreplicated() map[string]string {
 		}
 	}
 	return out
+}
+
+// of is the open namespace that services act on as ns; nil: it is not open any more.
+func (sp *spaces) of(ns *gateway.Namespace) *space {
+	for _, x := range sp.opened() {
+		if x.ns == ns {
+			return x
+		}
+	}
+	return nil
+}
+
+// named is the open namespace of a name; nil: there is none.
+func (sp *spaces) named(name string) *space {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.open[name]
 }
 
 // opened are the namespaces whose log is open.
