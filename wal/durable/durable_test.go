@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -146,6 +147,37 @@ func TestWhatWaitedIsHandedOutTogether(t *testing.T) {
 	w.clock.Add(31_000_000)
 	if got := w.fetch(l, 100); len(got.Messages) != 100 || got.Messages[1].Offset != 50 {
 		t.Fatalf("%v are handed out then", offsets(got.Messages))
+	}
+}
+
+// TestWhatWasHandedOutIsAnswered where what comes after it cannot be read.
+func TestWhatWasHandedOutIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.append("a", "b")
+	l := w.local(1, always)
+	broken := errors.New("broken")
+	judged := 0
+	l.cfg.Judge = func(_ context.Context, _ wal.Partition, entries []wal.Entry) ([]Verdict, error) {
+		if judged++; judged == 2 {
+			return nil, broken
+		}
+		return make([]Verdict, len(entries)), nil
+	}
+	first := w.fetch(l, 1)
+	if _, err := l.Ack(t.Context(), 0, "c", acksOf(&first, Nak)); err != nil {
+		t.Fatal(err)
+	}
+	judged = 0
+	if got := w.fetch(l, 10); !slices.Equal(offsets(got.Messages), []wal.Offset{0}) { // again, and then the log
+		t.Fatalf("%v", offsets(got.Messages))
+	}
+	judged = 1
+	if _, err := l.Fetch(t.Context(), 0, &Fetch{Consumer: "c", Limit: 1, Bytes: 1 << 20}); !errors.Is(err, broken) {
+		t.Fatalf("with nothing to hand out: %v", err)
+	}
+	if got := w.fetch(l, 10); !slices.Equal(offsets(got.Messages), []wal.Offset{1}) {
+		t.Fatalf("then %v", offsets(got.Messages))
 	}
 }
 

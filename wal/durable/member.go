@@ -230,10 +230,13 @@ func (m *member) fetch(ctx context.Context, f *Fetch) (out Fetched, err error) {
 	}
 	h := &handing{m: m, f: f, now: now, room: room, taken: make(map[string]int), out: &out}
 	full, err := h.again(ctx)
-	if err != nil || full {
-		return out, err
+	if err == nil && !full {
+		err = h.fresh(ctx)
 	}
-	return out, h.fresh(ctx)
+	if len(out.Messages) > 0 { // they are the caller's, and what stands in the way is met again by the next fetch
+		err = nil
+	}
+	return out, err
 }
 
 // handing is one fetch.
@@ -323,9 +326,6 @@ func (h *handing) fresh(ctx context.Context) error {
 	for m.Next <= applied && len(h.out.Messages) < h.room && m.roomToOpen() > 0 {
 		entries, vs, err := m.pull(ctx, applied, min(h.room-len(h.out.Messages), m.roomToOpen()))
 		if err != nil {
-			if len(h.out.Messages) > 0 { // what was handed out is not taken back for that
-				return nil
-			}
 			return err
 		}
 		for i := range entries {
