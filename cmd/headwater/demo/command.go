@@ -62,7 +62,7 @@ The binary holds the first 25,000 rows of January 2001. Source:
 	f.StringVar(&o.namespace, "namespace", "demo-kv", "namespace to load into, of abstraction kv")
 	f.StringVar(&o.counters, "counter-namespace", "demo-counter", "namespace to count in, of abstraction counter; empty: count nothing")
 	f.StringVar(&o.events, "event-namespace", "demo-timeseries", "namespace to write events to, of abstraction timeseries; empty: write none")
-	c.AddCommand(crashCommand())
+	c.AddCommand(crashCommand(), deliveryCommand())
 	return c
 }
 

@@ -9,6 +9,10 @@
 // destination, route and hour of day. What is read back is compared with a plain
 // pass over the file.
 //
+// `headwater demo delivery` writes the flights as messages, which the server brings to an HTTP receiver in this process: one
+// that fails, goes away, and refuses a flight until it is mended. Deliver returns without an error only when each flight
+// arrived, those of each route in order, and no message that was written for later came before its time.
+//
 // `headwater demo crash` does not use the server that the others do: it starts its
 // own in a temporary directory, loses answers on their way, kills it, deletes its
 // store under readers, and reports what became of the counts; beside Redis where
