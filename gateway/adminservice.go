@@ -99,6 +99,9 @@ func (s *Admin) namespace(ctx context.Context, n *Namespace, log *headwaterv1.Lo
 	if n.TimeSeries != nil {
 		out.WidePages = n.TimeSeries.WidePages()
 	}
+	if n.ConsumersHeld != nil {
+		out.Consumers = consumerMessages(n.ConsumersHeld())
+	}
 	out.TokensLive, out.TokensLimit = s.cfg.TokensLive(ctx, n.Name), c.Tokens.MaxLive
 	out.Stores = s.stores(n)
 	if full := TokensFull(out.TokensLive, out.TokensLimit); full != "" && out.Stores[0].Reason == "" {

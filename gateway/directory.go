@@ -57,6 +57,8 @@ type Namespace struct {
 	Letters    *consumers.DeadLetterLog
 	// Consumers are those of the log that have names.
 	Consumers durable.Owner
+	// ConsumersHeld tells of those in the partitions that this process holds, without asking anybody; nil: it holds none.
+	ConsumersHeld func() []durable.Info
 	// StoreState says how the PRIMARY store fares: "running", "retrying" or
 	// "stopped", and why.
 	StoreState func() (state, reason string)

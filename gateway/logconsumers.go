@@ -281,22 +281,29 @@ func (s *Log) ListConsumers(ctx context.Context, req *headwaterv1.ListConsumersR
 
 // listConsumers are those of all partitions, by name.
 func (n *Namespace) listConsumers(ctx context.Context) ([]*headwaterv1.Consumer, error) {
-	byName := make(map[string]*headwaterv1.Consumer)
+	var all []durable.Info
 	for i := range n.Stream.Info().Partitions {
 		infos, err := n.Consumers.List(ctx, wal.Partition(i))
 		if err != nil {
 			return nil, err
 		}
-		for k := range infos {
-			addConsumer(byName, &infos[k])
-		}
+		all = append(all, infos...)
+	}
+	return consumerMessages(all), nil
+}
+
+// consumerMessages puts the parts of each consumer together, by name.
+func consumerMessages(parts []durable.Info) []*headwaterv1.Consumer {
+	byName := make(map[string]*headwaterv1.Consumer)
+	for i := range parts {
+		addConsumer(byName, &parts[i])
 	}
 	out := make([]*headwaterv1.Consumer, 0, len(byName))
 	for _, m := range byName {
 		out = append(out, m)
 	}
 	slices.SortFunc(out, func(a, b *headwaterv1.Consumer) int { return cmp.Compare(a.GetConsumer(), b.GetConsumer()) })
-	return out, nil
+	return out
 }
 
 func addConsumer(byName map[string]*headwaterv1.Consumer, i *durable.Info) {

@@ -499,7 +499,10 @@ type NamespaceStatus struct {
 	// Empty when the namespace could not be opened.
 	Durability string `protobuf:"bytes,10,opt,name=durability,proto3" json:"durability,omitempty"`
 	// Pages of events that were wide, since the process started; see ReadEventRecordsResponse.wide.
-	WidePages     int64 `protobuf:"varint,11,opt,name=wide_pages,json=widePages,proto3" json:"wide_pages,omitempty"`
+	WidePages int64 `protobuf:"varint,11,opt,name=wide_pages,json=widePages,proto3" json:"wide_pages,omitempty"`
+	// Named consumers of the log, as ListConsumers has them, of the partitions that the process holds; a gateway's answer
+	// has those of all that answer it.
+	Consumers     []*Consumer `protobuf:"bytes,12,rep,name=consumers,proto3" json:"consumers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +612,13 @@ func (x *NamespaceStatus) GetWidePages() int64 {
 		return x.WidePages
 	}
 	return 0
+}
+
+func (x *NamespaceStatus) GetConsumers() []*Consumer {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
 }
 
 // PartitionStatus: offsets are those of records; -1 is before the first. What it
@@ -2957,7 +2967,7 @@ var File_headwater_v1_admin_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18headwater/v1/admin.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"-\n" +
+	"\x18headwater/v1/admin.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\x1a\x16headwater/v1/log.proto\"-\n" +
 	"\rStatusRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"\x83\x02\n" +
 	"\x0eStatusResponse\x12)\n" +
@@ -2982,7 +2992,7 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12&\n" +
 	"\x0ftrim_blocked_by\x18\x04 \x01(\tR\rtrimBlockedBy\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12&\n" +
-	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\x9a\x03\n" +
+	"\x0fdisk_free_bytes\x18\x06 \x01(\x03R\rdiskFreeBytes\"\xd0\x03\n" +
 	"\x0fNamespaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vabstraction\x18\x02 \x01(\tR\vabstraction\x12=\n" +
@@ -3002,7 +3012,8 @@ const file_headwater_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\n" +
 	"durability\x12\x1d\n" +
 	"\n" +
-	"wide_pages\x18\v \x01(\x03R\twidePages\"\x9e\x03\n" +
+	"wide_pages\x18\v \x01(\x03R\twidePages\x124\n" +
+	"\tconsumers\x18\f \x03(\v2\x16.headwater.v1.ConsumerR\tconsumers\"\x9e\x03\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x1a\n" +
 	"\bappended\x18\x02 \x01(\x03R\bappended\x12D\n" +
@@ -3291,9 +3302,10 @@ var file_headwater_v1_admin_proto_goTypes = []any{
 	(*Store_Comparison)(nil),                        // 42: headwater.v1.Store.Comparison
 	(*RebuildRequest_From)(nil),                     // 43: headwater.v1.RebuildRequest.From
 	(*ReleaseNamespaceResponse_MissingOffsets)(nil), // 44: headwater.v1.ReleaseNamespaceResponse.MissingOffsets
-	(*durationpb.Duration)(nil),                     // 45: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),                   // 46: google.protobuf.Timestamp
-	(*IdempotencyToken)(nil),                        // 47: headwater.v1.IdempotencyToken
+	(*Consumer)(nil),                                // 45: headwater.v1.Consumer
+	(*durationpb.Duration)(nil),                     // 46: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),                   // 47: google.protobuf.Timestamp
+	(*IdempotencyToken)(nil),                        // 48: headwater.v1.IdempotencyToken
 }
 var file_headwater_v1_admin_proto_depIdxs = []int32{
 	5,  // 0: headwater.v1.StatusResponse.build:type_name -> headwater.v1.Build
@@ -3301,67 +3313,68 @@ var file_headwater_v1_admin_proto_depIdxs = []int32{
 	6,  // 2: headwater.v1.StatusResponse.log:type_name -> headwater.v1.LogStatus
 	8,  // 3: headwater.v1.NamespaceStatus.partitions:type_name -> headwater.v1.PartitionStatus
 	9,  // 4: headwater.v1.NamespaceStatus.stores:type_name -> headwater.v1.StoreStatus
-	36, // 5: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
-	0,  // 6: headwater.v1.StoreStatus.stage:type_name -> headwater.v1.Store.State
-	38, // 7: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
-	39, // 8: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
-	40, // 9: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
-	45, // 10: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
-	14, // 11: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
-	0,  // 12: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
-	46, // 13: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
-	42, // 14: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
-	14, // 15: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
-	14, // 16: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
-	43, // 17: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
-	47, // 18: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
-	1,  // 19: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
-	25, // 20: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
-	25, // 21: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
-	25, // 22: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
-	44, // 23: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
-	47, // 24: headwater.v1.GetDecisionRequest.token:type_name -> headwater.v1.IdempotencyToken
-	2,  // 25: headwater.v1.GetDecisionResponse.outcome:type_name -> headwater.v1.GetDecisionResponse.Outcome
-	45, // 26: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
-	45, // 27: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
-	37, // 28: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
-	37, // 29: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
-	45, // 30: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
-	45, // 31: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
-	45, // 32: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
-	41, // 33: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
-	46, // 34: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
-	3,  // 35: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
-	12, // 36: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
-	15, // 37: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
-	17, // 38: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
-	19, // 39: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
-	21, // 40: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
-	23, // 41: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
-	26, // 42: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
-	28, // 43: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
-	30, // 44: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
-	10, // 45: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
-	34, // 46: headwater.v1.AdminService.GetDecision:input_type -> headwater.v1.GetDecisionRequest
-	32, // 47: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
-	4,  // 48: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
-	13, // 49: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
-	16, // 50: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
-	18, // 51: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
-	20, // 52: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
-	22, // 53: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
-	24, // 54: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
-	27, // 55: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
-	29, // 56: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
-	31, // 57: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
-	11, // 58: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
-	35, // 59: headwater.v1.AdminService.GetDecision:output_type -> headwater.v1.GetDecisionResponse
-	33, // 60: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
-	48, // [48:61] is the sub-list for method output_type
-	35, // [35:48] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	45, // 5: headwater.v1.NamespaceStatus.consumers:type_name -> headwater.v1.Consumer
+	36, // 6: headwater.v1.PartitionStatus.applied:type_name -> headwater.v1.PartitionStatus.AppliedEntry
+	0,  // 7: headwater.v1.StoreStatus.stage:type_name -> headwater.v1.Store.State
+	38, // 8: headwater.v1.HandshakeResponse.slo:type_name -> headwater.v1.HandshakeResponse.Slo
+	39, // 9: headwater.v1.HandshakeResponse.limits:type_name -> headwater.v1.HandshakeResponse.Limits
+	40, // 10: headwater.v1.HandshakeResponse.utilization:type_name -> headwater.v1.HandshakeResponse.Utilization
+	46, // 11: headwater.v1.HandshakeResponse.refresh_after:type_name -> google.protobuf.Duration
+	14, // 12: headwater.v1.ListStoresResponse.stores:type_name -> headwater.v1.Store
+	0,  // 13: headwater.v1.Store.state:type_name -> headwater.v1.Store.State
+	47, // 14: headwater.v1.Store.applied_at:type_name -> google.protobuf.Timestamp
+	42, // 15: headwater.v1.Store.compared:type_name -> headwater.v1.Store.Comparison
+	14, // 16: headwater.v1.PromoteStoreResponse.store:type_name -> headwater.v1.Store
+	14, // 17: headwater.v1.RollbackStoreResponse.store:type_name -> headwater.v1.Store
+	43, // 18: headwater.v1.RebuildRequest.from:type_name -> headwater.v1.RebuildRequest.From
+	48, // 19: headwater.v1.RebuildRequest.omit:type_name -> headwater.v1.IdempotencyToken
+	1,  // 20: headwater.v1.Job.state:type_name -> headwater.v1.Job.State
+	25, // 21: headwater.v1.ListJobsResponse.jobs:type_name -> headwater.v1.Job
+	25, // 22: headwater.v1.GetJobResponse.job:type_name -> headwater.v1.Job
+	25, // 23: headwater.v1.CancelJobResponse.job:type_name -> headwater.v1.Job
+	44, // 24: headwater.v1.ReleaseNamespaceResponse.missing:type_name -> headwater.v1.ReleaseNamespaceResponse.MissingOffsets
+	48, // 25: headwater.v1.GetDecisionRequest.token:type_name -> headwater.v1.IdempotencyToken
+	2,  // 26: headwater.v1.GetDecisionResponse.outcome:type_name -> headwater.v1.GetDecisionResponse.Outcome
+	46, // 27: headwater.v1.HandshakeResponse.Objective.target:type_name -> google.protobuf.Duration
+	46, // 28: headwater.v1.HandshakeResponse.Objective.max:type_name -> google.protobuf.Duration
+	37, // 29: headwater.v1.HandshakeResponse.Slo.read:type_name -> headwater.v1.HandshakeResponse.Objective
+	37, // 30: headwater.v1.HandshakeResponse.Slo.write:type_name -> headwater.v1.HandshakeResponse.Objective
+	46, // 31: headwater.v1.HandshakeResponse.Limits.token_drift_past:type_name -> google.protobuf.Duration
+	46, // 32: headwater.v1.HandshakeResponse.Limits.token_drift_future:type_name -> google.protobuf.Duration
+	46, // 33: headwater.v1.HandshakeResponse.Limits.token_window:type_name -> google.protobuf.Duration
+	41, // 34: headwater.v1.Store.Comparison.examples:type_name -> headwater.v1.Store.Difference
+	47, // 35: headwater.v1.RebuildRequest.From.time:type_name -> google.protobuf.Timestamp
+	3,  // 36: headwater.v1.AdminService.Status:input_type -> headwater.v1.StatusRequest
+	12, // 37: headwater.v1.AdminService.ListStores:input_type -> headwater.v1.ListStoresRequest
+	15, // 38: headwater.v1.AdminService.CompareStore:input_type -> headwater.v1.CompareStoreRequest
+	17, // 39: headwater.v1.AdminService.PromoteStore:input_type -> headwater.v1.PromoteStoreRequest
+	19, // 40: headwater.v1.AdminService.RollbackStore:input_type -> headwater.v1.RollbackStoreRequest
+	21, // 41: headwater.v1.AdminService.DropStore:input_type -> headwater.v1.DropStoreRequest
+	23, // 42: headwater.v1.AdminService.Rebuild:input_type -> headwater.v1.RebuildRequest
+	26, // 43: headwater.v1.AdminService.ListJobs:input_type -> headwater.v1.ListJobsRequest
+	28, // 44: headwater.v1.AdminService.GetJob:input_type -> headwater.v1.GetJobRequest
+	30, // 45: headwater.v1.AdminService.CancelJob:input_type -> headwater.v1.CancelJobRequest
+	10, // 46: headwater.v1.AdminService.Handshake:input_type -> headwater.v1.HandshakeRequest
+	34, // 47: headwater.v1.AdminService.GetDecision:input_type -> headwater.v1.GetDecisionRequest
+	32, // 48: headwater.v1.AdminService.ReleaseNamespace:input_type -> headwater.v1.ReleaseNamespaceRequest
+	4,  // 49: headwater.v1.AdminService.Status:output_type -> headwater.v1.StatusResponse
+	13, // 50: headwater.v1.AdminService.ListStores:output_type -> headwater.v1.ListStoresResponse
+	16, // 51: headwater.v1.AdminService.CompareStore:output_type -> headwater.v1.CompareStoreResponse
+	18, // 52: headwater.v1.AdminService.PromoteStore:output_type -> headwater.v1.PromoteStoreResponse
+	20, // 53: headwater.v1.AdminService.RollbackStore:output_type -> headwater.v1.RollbackStoreResponse
+	22, // 54: headwater.v1.AdminService.DropStore:output_type -> headwater.v1.DropStoreResponse
+	24, // 55: headwater.v1.AdminService.Rebuild:output_type -> headwater.v1.RebuildResponse
+	27, // 56: headwater.v1.AdminService.ListJobs:output_type -> headwater.v1.ListJobsResponse
+	29, // 57: headwater.v1.AdminService.GetJob:output_type -> headwater.v1.GetJobResponse
+	31, // 58: headwater.v1.AdminService.CancelJob:output_type -> headwater.v1.CancelJobResponse
+	11, // 59: headwater.v1.AdminService.Handshake:output_type -> headwater.v1.HandshakeResponse
+	35, // 60: headwater.v1.AdminService.GetDecision:output_type -> headwater.v1.GetDecisionResponse
+	33, // 61: headwater.v1.AdminService.ReleaseNamespace:output_type -> headwater.v1.ReleaseNamespaceResponse
+	49, // [49:62] is the sub-list for method output_type
+	36, // [36:49] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_admin_proto_init() }
@@ -3370,6 +3383,7 @@ func file_headwater_v1_admin_proto_init() {
 		return
 	}
 	file_headwater_v1_common_proto_init()
+	file_headwater_v1_log_proto_init()
 	file_headwater_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
 	file_headwater_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
 	file_headwater_v1_admin_proto_msgTypes[37].OneofWrappers = []any{}

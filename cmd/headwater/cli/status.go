@@ -37,7 +37,10 @@ func statusCommand() *cobra.Command {
 		if *partitions {
 			return s.partitionStatus(st)
 		}
-		return s.namespaceStatus(st)
+		if err := s.namespaceStatus(st); err != nil {
+			return err
+		}
+		return s.consumerStatus(st)
 	})
 	return cmd
 }
@@ -91,6 +94,28 @@ func (s *session) namespaceStatus(st *headwaterv1.StatusResponse) error {
 			strconv.FormatInt(n.GetParkedKeys(), 10), strconv.FormatInt(n.GetDeadLetters(), 10),
 			strconv.FormatInt(n.GetTokensLive(), 10)+"/"+strconv.FormatInt(n.GetTokensLimit(), 10), dash(strings.Join(stores, " "))); err != nil {
 			return err
+		}
+	}
+	return out.flush()
+}
+
+// consumerStatus tells of the named consumers, where there are any.
+func (s *session) consumerStatus(st *headwaterv1.StatusResponse) error {
+	some := slices.ContainsFunc(st.GetNamespaces(), func(n *headwaterv1.NamespaceStatus) bool { return len(n.GetConsumers()) > 0 })
+	if !some {
+		return nil
+	}
+	if err := s.printf("\n"); err != nil {
+		return err
+	}
+	out := s.rows("NAMESPACE", "CONSUMER", "LAG", "IN_FLIGHT", "REDELIVERING", "GIVEN_UP")
+	for _, n := range st.GetNamespaces() {
+		for _, c := range n.GetConsumers() {
+			number := func(n int64) string { return strconv.FormatInt(n, 10) }
+			err := out.add(n.GetName(), c.GetConsumer(), number(c.GetLagRecords()), number(c.GetInFlight()), number(c.GetRedelivering()), number(c.GetGivenUp()))
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return out.flush()

@@ -26,8 +26,16 @@ func (x *space) openConsumers() {
 		Log: x.log, Progress: x.progress, States: x.consumerStates, Held: x.consumersHeld, Judge: x.judge, GaveUp: x.gaveUp,
 		Now: x.s.broker.Now, Readers: x.s.readers, Logger: x.s.log.With("namespace", x.ns.Name),
 	})
-	x.ns.Consumers = x.consumers
+	x.ns.Consumers, x.ns.ConsumersHeld = x.consumers, x.consumersHere
 	x.work.Go(func() { x.consumers.Run(x.run) })
+}
+
+// consumersHere are the consumers of the partitions that are held here, a part for each.
+func (x *space) consumersHere() (all []durable.Info) {
+	for p := range wal.Partition(x.log.Info().Partitions) {
+		all = append(all, x.consumers.Opened(p)...)
+	}
+	return all
 }
 
 // consumerStates opens the topic of the consumers.
@@ -163,13 +171,11 @@ func (m *consumerMetrics) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		all := make(map[string]durable.Info)
-		for p := range wal.Partition(x.log.Info().Partitions) {
-			for _, i := range x.consumers.Opened(p) {
-				a := all[i.Name]
-				a.Lag, a.InFlight = a.Lag+i.Lag, a.InFlight+i.InFlight
-				a.Redelivering, a.GivenUp = a.Redelivering+i.Redelivering, a.GivenUp+i.GivenUp
-				all[i.Name] = a
-			}
+		for _, i := range x.consumersHere() {
+			a := all[i.Name]
+			a.Lag, a.InFlight = a.Lag+i.Lag, a.InFlight+i.InFlight
+			a.Redelivering, a.GivenUp = a.Redelivering+i.Redelivering, a.GivenUp+i.GivenUp
+			all[i.Name] = a
 		}
 		for name, i := range all {
 			gauge := func(d *prometheus.Desc, v int64) {

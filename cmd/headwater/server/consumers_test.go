@@ -146,6 +146,11 @@ func TestAConsumerGoesOnWhereItWas(t *testing.T) {
 	if c := consumerOf(t, s, "mail", "reader"); c["inFlight"] != "2" || c["lagRecords"] != "3" {
 		t.Fatalf("listed %v", c)
 	}
+	until(t, "Status tells of it", func() bool {
+		ns := call(t, s, "Admin.Status", `{"namespace":"mail"}`).field(t, "namespaces").([]any)
+		all, _ := ns[0].(map[string]any)["consumers"].([]any)
+		return len(all) == 1 && all[0].(map[string]any)["consumer"] == "reader" && all[0].(map[string]any)["lagRecords"] == "3"
+	})
 	closeServer(t, s)
 	s = open(t, dir)
 	defer closeServer(t, s)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -208,9 +209,25 @@ func (a *forwardingAdmin) merged(n *headwaterv1.NamespaceStatus, held map[string
 			addStores(n.Stores, t.GetStores())
 		}
 		owners[p.GetOwner()] = true
+		n.Consumers = addConsumers(n.GetConsumers(), t.GetConsumers())
 		n.DeadLetters = max(n.DeadLetters, t.GetDeadLetters())
 	}
 	return n
+}
+
+// addConsumers adds what another owner tells of consumers.
+func addConsumers(all, of []*headwaterv1.Consumer) []*headwaterv1.Consumer {
+	for _, c := range of {
+		i, ok := slices.BinarySearchFunc(all, c.GetConsumer(), func(a *headwaterv1.Consumer, name string) int { return cmp.Compare(a.GetConsumer(), name) })
+		if !ok {
+			all = slices.Insert(all, i, c)
+			continue
+		}
+		a := all[i]
+		a.LagRecords, a.InFlight = a.GetLagRecords()+c.GetLagRecords(), a.GetInFlight()+c.GetInFlight()
+		a.Redelivering, a.Missed, a.GivenUp = a.GetRedelivering()+c.GetRedelivering(), a.GetMissed()+c.GetMissed(), a.GetGivenUp()+c.GetGivenUp()
+	}
+	return all
 }
 
 // addStores adds what another owner tells of its partitions to what is told of all: a store that does not run in one of
