@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +36,7 @@ func (s *fetches) of(consumer string, partitions int) *sharedFetch {
 		if s.all == nil || len(s.all) >= maxFetches {
 			s.all = make(map[string]*sharedFetch)
 		}
-		f = &sharedFetch{turn: make(chan struct{}, 1), inFlight: make([]int, partitions), acked: make(chan struct{})}
+		f = &sharedFetch{turn: make(chan struct{}, 1), inFlight: make([]int, partitions), failed: make([]time.Time, partitions), acked: make(chan struct{})}
 		s.all[consumer] = f
 	}
 	return f
@@ -67,8 +69,9 @@ type sharedFetch struct {
 	// first is the partition to begin with.
 	first    int
 	known    bool
-	most     int   // max_in_flight
-	inFlight []int // by partition, as of the last answer: there are not more through this process
+	most     int         // max_in_flight
+	inFlight []int       // by partition, as of the last answer: there are not more through this process
+	failed   []time.Time // by partition: when it did not answer last
 
 	mu    sync.Mutex // guards acked
 	acked chan struct{}
@@ -96,6 +99,8 @@ const (
 	fetchMargin = 200 * time.Millisecond
 	// fetchSlow is how long one partition may take.
 	fetchSlow = time.Second
+	// fetchShun is how long a partition that did not answer is not waited for where others have messages.
+	fetchShun = 2 * time.Second
 	// fetchAgain is after how long a partition is asked again that did not answer, or where others are in flight.
 	fetchAgain = 200 * time.Millisecond
 )
@@ -138,30 +143,38 @@ func (f *fetching) sweep(ctx context.Context) error {
 	defer func() { <-s.turn }()
 	f.failed, f.full = nil, false
 	if !s.known {
-		if s.known = f.look(ctx); !s.known && f.failed != nil && s.most == 0 {
-			return f.failed
+		f.look(ctx)
+		if s.known = s.most > 0; !s.known { // nobody has answered; it is tried again as long as there is time
+			f.failed = errSlowOwner
+			return nil
 		}
 	}
 	n := len(s.inFlight)
-	begin := s.first
+	begin, now := s.first, time.Now()
+	order := make([]int, 0, n)
 	for k := range n {
-		p := (begin + k) % n
+		order = append(order, (begin+k)%n)
+	}
+	slices.SortStableFunc(order, func(p, q int) int { // those that did not answer a moment ago come last
+		return cmp.Compare(s.failed[p].Compare(now.Add(-fetchShun)), s.failed[q].Compare(now.Add(-fetchShun)))
+	})
+	for _, p := range order {
+		if len(f.out.Messages) > 0 && now.Sub(s.failed[p]) < fetchShun {
+			return nil
+		}
 		room := f.room(p)
-		if room <= 0 && f.look(ctx) {
+		if room <= 0 {
+			f.look(ctx)
 			room = f.room(p)
 		}
 		if f.full = room <= 0; f.full {
 			return nil
 		}
 		done, err := f.from(ctx, wal.Partition(p), room)
-		if err != nil {
+		s.first = (p + 1) % n // each has its turn
+		if err != nil || done {
 			return err
 		}
-		if done {
-			s.first = p
-			return nil
-		}
-		s.first = (p + 1) % n
 	}
 	return nil
 }
@@ -189,22 +202,32 @@ func (f *fetching) soon(ctx context.Context) (context.Context, context.CancelFun
 
 var errSlowOwner = fmt.Errorf("it did not answer in time: %w", consumers.ErrOwnerAway)
 
-// look asks each partition what is in flight. It makes the consumer where there is none.
-func (f *fetching) look(ctx context.Context) (all bool) {
-	all = true
+// look asks each partition what is in flight, but for those that did not answer a moment ago. It makes the consumer where
+// there is none.
+func (f *fetching) look(ctx context.Context) {
 	for p := range f.shared.inFlight {
+		if time.Since(f.shared.failed[p]) < fetchShun {
+			continue
+		}
 		ask := f.ask
 		ask.Limit = 0
 		soon, cancel := f.soon(ctx)
 		got, err := f.ns.Consumers.Fetch(soon, wal.Partition(p), &ask)
 		cancel()
 		if err != nil {
-			all, f.failed = false, err
+			f.fail(wal.Partition(p), err)
 			continue
 		}
 		f.shared.most, f.shared.inFlight[p] = got.MaxInFlight, got.InFlight
 	}
-	return all
+}
+
+// fail notes that a partition did not answer.
+func (f *fetching) fail(p wal.Partition, err error) {
+	f.shared.failed[p] = time.Now()
+	if f.failed = err; errors.Is(err, context.DeadlineExceeded) {
+		f.failed = errSlowOwner
+	}
 }
 
 // from fetches from one partition; done: there is enough.
@@ -218,9 +241,7 @@ func (f *fetching) from(ctx context.Context, p wal.Partition, room int) (done bo
 		if ctx.Err() != nil && len(f.out.Messages) == 0 {
 			return false, err
 		}
-		if f.failed = err; soon.Err() != nil && ctx.Err() == nil {
-			f.failed = errSlowOwner
-		}
+		f.fail(p, err)
 		return ctx.Err() != nil, nil
 	}
 	f.shared.most, f.shared.inFlight[p] = got.MaxInFlight, got.InFlight
