@@ -103,7 +103,8 @@ func plainLogPaths(paths object, s schemas) {
 		"content": object{"application/json": object{"schema": s.message((&headwaterv1.WriteToLogResponse{}).ProtoReflect().Descriptor())}},
 	}, "200")
 	write["description"] = "A header Headwater-Header-NAME: VALUE of the request is the header NAME of the message. " +
-		"Headwater-Target names a target of the namespace, and may be repeated; Headwater-Delay: 90s or Headwater-Deliver-At: 2026-01-31T12:00:00Z say when it is delivered."
+		"Headwater-Target names a target of the namespace, and may be repeated; Headwater-Delay: 90s or Headwater-Deliver-At: 2026-01-31T12:00:00Z say when it is delivered; " +
+		"Headwater-Replace: true has it come in place of those of its key that wait for their time."
 	write["requestBody"] = object{"required": true, "description": "The payload.", "content": rawBody()}
 	paths["/v1/log/{namespace}/{key}"] = object{"post": write}
 	paths["/v1/log/{namespace}"] = object{"get": operation("readMessages", tag, "Read messages, one object a line", []object{

@@ -106,6 +106,7 @@ const (
 	targetHeader    = "Headwater-Target"
 	delayHeader     = "Headwater-Delay"
 	deliverAtHeader = "Headwater-Deliver-At"
+	replaceHeader   = "Headwater-Replace"
 )
 
 // messageDelivery is how the message is delivered.
@@ -129,6 +130,16 @@ func messageDelivery(h http.Header) (targets []string, l *headwaterv1.MessageLif
 			l = &headwaterv1.MessageLifecycle{}
 		}
 		l.DeliverAt = timestamppb.New(at)
+	}
+	if v := h[replaceHeader]; len(v) > 0 {
+		replace, err := strconv.ParseBool(v[0])
+		if err != nil || len(v) > 1 {
+			return nil, nil, bad(replaceHeader, "write it once, true or false")
+		}
+		if l == nil {
+			l = &headwaterv1.MessageLifecycle{}
+		}
+		l.Replace = replace
 	}
 	return h[targetHeader], l, nil
 }

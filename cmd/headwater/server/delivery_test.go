@@ -515,6 +515,11 @@ func TestAMessageReplacesThoseOfItsKey(t *testing.T) {
 	if r := call(t, s, "Log.WriteToLog", `{"namespace":"orders","payload":"YQ==","lifecycle":{"replace":true}}`); r.status != http.StatusBadRequest || r.field(t, "reason") != "HW-1052" {
 		t.Errorf("replace without a key: %s", r)
 	}
+	last := write(t, s, "orders", "b", "plain", "Headwater-Delay", "1h", "Headwater-Replace", "true")
+	if was, is := stateOf(t, s, "orders", other), stateOf(t, s, "orders", last); was != "CANCELLED" || is != "PENDING" {
+		t.Errorf("by the plain route: the one before is %s, the new one %s", was, is)
+	}
+	refused(t, "neither true nor false", send(t, s, "POST", "/v1/log/orders/b", "x", "Headwater-Replace", "perhaps"), 400, "HW-1023", "NOT_APPLIED")
 }
 
 // TestMessagesGoToAGRPCMethod: here WriteToLog of the server itself, by JSON, whose type it tells.
