@@ -140,6 +140,9 @@ func (n *Namespace) letterQuery(sel *letterSelection, size int) *consumers.Lette
 
 // stands reports whether nothing came of a letter that a later one tells.
 func (n *Namespace) stands(ctx context.Context, l *consumers.DeadLetter) (bool, error) {
+	if l.Disposition == consumers.Parked && strings.HasPrefix(l.Target, ConsumerTarget) {
+		return n.isDead(ctx, l)
+	}
 	if l.Disposition != consumers.Parked || n.Applier == nil || l.At > n.Stream.Progress().Applied(l.Ref.Partition) {
 		return true, nil
 	}
@@ -262,7 +265,11 @@ func (s *Log) parked(ctx context.Context, name string, selected *headwaterv1.Dea
 	if err != nil {
 		return nil, nil, fromDomain(err)
 	}
-	parked = append(parked, dead...)
+	given, err := ns.givenUp(ctx, sel)
+	if err != nil {
+		return nil, nil, fromDomain(err)
+	}
+	parked = slices.Concat(parked, dead, given)
 	slices.SortFunc(parked, func(a, b consumers.DeadLetter) int {
 		return cmp.Or(cmp.Compare(a.LogTime, b.LogTime), a.Ref.Compare(b.Ref), cmp.Compare(a.Target, b.Target))
 	})

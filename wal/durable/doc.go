@@ -12,6 +12,9 @@
 //
 // Nothing is handed out that its namespace has not decided: see Config.Judge and Config.Progress.
 //
+// A record that is given up, by Term or after too many attempts, has a dead letter before that is written down. Revive hands
+// it out again.
+//
 // # What it does not
 //
 // A consumer keeps nothing in the log: what is trimmed before it comes there is counted as missed. How often a record

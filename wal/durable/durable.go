@@ -17,6 +17,8 @@ const (
 	MaxOpen = 10_000
 	// MaxLater bounds those beside them that were written for later and are not due.
 	MaxLater = 20_000
+	// MaxDead bounds those of a partition that were given up and can be handed out again; the others have their letters.
+	MaxDead = 1000
 	// The settings of a consumer unless it says otherwise, and their bounds.
 	DefaultInFlight = 1000
 	MaxInFlight     = 10_000
@@ -48,6 +50,18 @@ type Owner interface {
 	Delete(ctx context.Context, p wal.Partition, consumer string) error
 	// List tells of the consumers of a partition, in no order.
 	List(ctx context.Context, p wal.Partition) ([]Info, error)
+	// Dead are the records that a consumer has given up; "": any consumer.
+	Dead(ctx context.Context, p wal.Partition, consumer string) ([]Dead, error)
+	// Revive has a record that was given up handed out again, or, with drop, forgotten, durably. by is told in its letter. It
+	// reports whether the record was given up still.
+	Revive(ctx context.Context, p wal.Partition, consumer string, o wal.Offset, drop bool, by string) (was bool, err error)
+}
+
+// Dead is a record that a consumer has given up.
+type Dead struct {
+	Consumer string
+	Offset   wal.Offset
+	Attempts int
 }
 
 // Fetch asks for records.
@@ -160,4 +174,16 @@ type GivenUp struct {
 	Attempts int
 	Why      string
 	Place    wal.Offset // rises from one of a consumer to the next, and is not below Offset
+	Now      Fate
+	By       string // who has revived or dropped it
 }
+
+// Fate is what is told of a record that was given up.
+type Fate uint8
+
+// The fates.
+const (
+	Buried Fate = iota
+	Revived
+	Forgotten
+)

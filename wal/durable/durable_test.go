@@ -204,6 +204,46 @@ func TestAConsumerIsToldWhatItMissed(t *testing.T) {
 	}
 }
 
+// TestWhatWasGivenUpIsRevived once, also by the next process, and in the order of its key.
+func TestWhatWasGivenUpIsRevived(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.append("a", "a", "b")
+	l := w.local(1, always)
+	first := w.fetch(l, 3)
+	if _, err := l.Ack(t.Context(), 0, "c", acksOf(&first, Term)); err != nil {
+		t.Fatal(err)
+	}
+	l = w.local(2, always)
+	dead, err := l.Dead(t.Context(), 0, "c")
+	if err != nil || len(dead) != 3 || len(w.given) != 3 || dead[0].Attempts != 1 {
+		t.Fatalf("%v, %v; told of %v", dead, err, w.given)
+	}
+	for o, drop := range map[wal.Offset]bool{0: false, 1: false, 2: true} {
+		if was, err := l.Revive(t.Context(), 0, "c", o, drop, "job"); !was || err != nil {
+			t.Fatalf("revive %d: %v, %v", o, was, err)
+		}
+	}
+	if was, err := l.Revive(t.Context(), 0, "c", 0, false, "job"); was || err != nil {
+		t.Fatalf("a second time: %v, %v", was, err)
+	}
+	l = w.local(3, always)
+	got := w.fetch(l, 10)
+	if !slices.Equal(offsets(got.Messages), []wal.Offset{0, 1}) {
+		t.Fatalf("revived are %v", offsets(got.Messages))
+	}
+	if _, err := l.Ack(t.Context(), 0, "c", acksOf(&got, Done)); err != nil {
+		t.Fatal(err)
+	}
+	l = w.local(4, always)
+	if got := w.fetch(l, 10); len(got.Messages) != 0 {
+		t.Fatalf("and then %v", offsets(got.Messages))
+	}
+	if dead, err := l.Dead(t.Context(), 0, ""); err != nil || len(dead) != 0 || len(w.given) != 6 {
+		t.Fatalf("%v, %v; told of %v", dead, err, w.given)
+	}
+}
+
 // TestTheTopicIsWrittenAnew so that it does not grow, and nothing is forgotten by that.
 func TestTheTopicIsWrittenAnew(t *testing.T) {
 	t.Parallel()

@@ -288,6 +288,7 @@ func (m *member) begin(at wal.Offset) {
 	clear(m.at)
 	clear(m.keys)
 	clear(m.ended)
+	clear(m.dead)
 }
 
 // Delete implements Owner.
@@ -321,6 +322,44 @@ func (l *Local) List(ctx context.Context, p wal.Partition) (out []Info, err erro
 		}
 	}
 	return out, nil
+}
+
+// Dead implements Owner.
+func (l *Local) Dead(ctx context.Context, p wal.Partition, consumer string) (out []Dead, err error) {
+	pt, err := l.of(ctx, p, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range pt.all() {
+		if consumer != "" && consumer != m.name {
+			continue
+		}
+		m.mu.Lock()
+		for o, attempts := range m.dead {
+			out = append(out, Dead{m.name, o, attempts})
+		}
+		m.mu.Unlock()
+	}
+	return out, nil
+}
+
+// Revive implements Owner.
+func (l *Local) Revive(ctx context.Context, p wal.Partition, consumer string, o wal.Offset, drop bool, by string) (was bool, err error) {
+	pt, err := l.of(ctx, p, false)
+	if err != nil {
+		return false, err
+	}
+	m := pt.member(consumer)
+	if m == nil {
+		return false, nil
+	}
+	m.mu.Lock()
+	was, err = m.revive(ctx, o, drop, by)
+	m.mu.Unlock()
+	if !was || err != nil {
+		return false, err
+	}
+	return true, pt.save(ctx, m)
 }
 
 // Opened are the consumers of what is open here, and asks nobody.

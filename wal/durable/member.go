@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -32,6 +33,7 @@ type member struct {
 	ended    map[wal.Offset]int64 // by what lease records were done, of some that were last
 	told     int64                // of Missed
 	given    []GivenUp            // whose letters are to be written
+	dead     map[wal.Offset]int   // given up, with their attempts
 	version  uint64               // rises with each change that is to be kept
 	saved    uint64
 	changed  chan struct{} // closed when there may be more to fetch
@@ -67,6 +69,14 @@ func newMember(pt *part, s *state, open []opened) *member {
 	for _, o := range open {
 		x := &item{opened: o}
 		m.open, m.at[o.offset] = append(m.open, x), x
+	}
+	dead, err := decodeOpen(s.Dead, s.Next)
+	if err != nil { // it was read before
+		dead = nil
+	}
+	m.dead = make(map[wal.Offset]int, len(dead))
+	for _, o := range dead {
+		m.dead[o.offset] = o.attempts
 	}
 	return m
 }
@@ -129,6 +139,34 @@ func (m *member) giveUp(x *item, why string) {
 	m.given = append(m.given, GivenUp{Consumer: m.name, Offset: x.offset, Key: []byte(x.key), Attempts: x.attempts, Why: why, Place: m.Letter})
 	m.GivenUp++
 	m.finish(x)
+	if m.dead[x.offset] = x.attempts; len(m.dead) > MaxDead {
+		delete(m.dead, slices.Min(slices.Collect(maps.Keys(m.dead))))
+	}
+}
+
+// revive opens a record that was given up, or forgets it. The member is locked.
+func (m *member) revive(ctx context.Context, o wal.Offset, drop bool, by string) (was bool, err error) {
+	attempts, was := m.dead[o]
+	if !was {
+		return false, nil
+	}
+	x := &item{opened: opened{offset: o, again: true}}
+	if err := m.learnOne(ctx, x); err != nil && !(drop && errors.Is(err, wal.ErrTrimmed)) {
+		return false, err
+	}
+	delete(m.dead, o)
+	m.Letter = max(m.Letter+1, m.pt.l.cfg.Progress.Applied(m.pt.p), o)
+	g := GivenUp{Consumer: m.name, Offset: o, Key: []byte(x.key), Attempts: attempts, Place: m.Letter, Now: Revived, By: by}
+	if drop {
+		g.Now = Forgotten
+	} else {
+		delete(m.ended, o)
+		m.add(x)
+	}
+	m.given = append(m.given, g)
+	m.touch()
+	m.wake()
+	return true, nil
 }
 
 // release has a record handed out again, from a time on. The member is locked.
@@ -309,7 +347,7 @@ func (h *handing) again(ctx context.Context) (full bool, err error) {
 		case v.Skip, v.Outcome != Applied && !x.again && !h.f.Refused:
 			m.finish(x)
 		default:
-			if x.again {
+			if x.again && v.Outcome != Applied { // what was redriven has had its effect
 				v = &Verdict{}
 			}
 			h.give(x, e, v)

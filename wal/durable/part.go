@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -276,6 +277,11 @@ func (m *member) snapshot(ctx context.Context, whole bool) (data []byte, version
 			m.Open = appendOpen(m.Open, last, &x.opened)
 			last = x.offset
 		}
+	}
+	m.Dead, last = m.Dead[:0], wal.NoOffset
+	for _, o := range slices.Sorted(maps.Keys(m.dead)) {
+		m.Dead = appendOpen(m.Dead, last, &opened{offset: o, attempts: m.dead[o]})
+		last = o
 	}
 	m.By, m.Seen = m.pt.by, m.pt.seen
 	data, err = m.encode()

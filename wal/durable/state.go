@@ -22,6 +22,7 @@ type state struct {
 	// Open is, for each open record in order: its offset less the one before (uvarint), attempts times two, and one more
 	// where it was opened again (uvarint).
 	Open     []byte     `json:"open,omitempty"`
+	Dead     []byte     `json:"dead,omitempty"` // given up, and can be revived: the same
 	Missed   int64      `json:"missed,omitempty"`
 	GivenUp  int64      `json:"given_up,omitempty"`
 	Letter   wal.Offset `json:"letter,omitempty"` // the place of the last that was given up
@@ -53,7 +54,9 @@ func decodeState(b []byte) (s state, open []opened, err error) {
 	if s.Name == "" || s.Next < 0 || s.Settings.MaxInFlight < 1 || s.Settings.AckWait <= 0 {
 		return s, nil, fmt.Errorf("%w state of consumer %.64q", wal.ErrMalformed, s.Name)
 	}
-	open, err = decodeOpen(s.Open, s.Next)
+	if open, err = decodeOpen(s.Open, s.Next); err == nil {
+		_, err = decodeOpen(s.Dead, s.Next)
+	}
 	return s, open, err
 }
 
@@ -126,7 +129,29 @@ func merge(s *state, open []opened, by *state, byOpen []opened) (both []opened) 
 		}
 	}
 	slices.SortFunc(both, func(a, b opened) int { return cmp.Compare(a.offset, b.offset) })
+	s.Dead = mergeDead(s, by, both)
 	s.Next, s.Letter = max(s.Next, by.Next), max(s.Letter, by.Letter)
 	s.Missed, s.GivenUp = max(s.Missed, by.Missed), max(s.GivenUp, by.GivenUp)
 	return both
+}
+
+// mergeDead is what either calls given up, but for what is open.
+func mergeDead(s, by *state, open []opened) (b []byte) {
+	mine, err := decodeOpen(s.Dead, s.Next)
+	theirs, err2 := decodeOpen(by.Dead, by.Next)
+	if err != nil || err2 != nil { // they were read before
+		return s.Dead
+	}
+	all := slices.Concat(mine, theirs)
+	slices.SortFunc(all, func(a, b opened) int { return cmp.Compare(a.offset, b.offset) })
+	all = slices.CompactFunc(all, func(a, b opened) bool { return a.offset == b.offset })
+	last := wal.NoOffset
+	for i := range all {
+		if slices.ContainsFunc(open, func(o opened) bool { return o.offset == all[i].offset }) {
+			continue
+		}
+		b = appendOpen(b, last, &all[i])
+		last = all[i].offset
+	}
+	return b
 }

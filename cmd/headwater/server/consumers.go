@@ -117,7 +117,10 @@ func (x *space) cancelled(ctx context.Context, p wal.Partition, e *wal.Entry, v 
 	return nil
 }
 
-// gaveUp writes the dead letters of what a consumer is not handed any more.
+// fates are the dispositions of letters of what consumers have given up.
+var fates = map[durable.Fate]consumers.Disposition{durable.Buried: consumers.Parked, durable.Revived: consumers.Redriven, durable.Forgotten: consumers.Dropped}
+
+// gaveUp writes the dead letters of what a consumer is not handed any more, and of what becomes of it.
 func (x *space) gaveUp(ctx context.Context, p wal.Partition, given []durable.GivenUp) error {
 	letters := make([]consumers.DeadLetter, len(given))
 	now := x.s.broker.Now().UnixMicro()
@@ -125,7 +128,11 @@ func (x *space) gaveUp(ctx context.Context, p wal.Partition, given []durable.Giv
 		g := &given[i]
 		letters[i] = consumers.DeadLetter{
 			Ref: wal.Ref{Partition: p, Offset: g.Offset, Index: wal.WholeRecord}, Key: g.Key, Reason: delivery.ReasonUndeliverable,
-			Disposition: consumers.Refused, Detail: g.Why, Attempts: g.Attempts, LogTime: now, At: g.Place, Target: "consumer:" + g.Consumer,
+			Disposition: fates[g.Now], Detail: g.Why, Attempts: g.Attempts, LogTime: now, At: g.Place, Target: gateway.ConsumerTarget + g.Consumer,
+			By: g.By,
+		}
+		if g.Now != durable.Buried {
+			continue
 		}
 		err := wal.ReadOne(ctx, x.log, p, g.Offset, func(e *wal.Entry) error {
 			letters[i].Record = slices.Clone(e.Data)

@@ -261,10 +261,28 @@ func TestWhatAConsumerGivesUp(t *testing.T) {
 	if c := consumerOf(t, s, "mail", "c"); c["givenUp"] != "2" || c["lagRecords"] != "0" {
 		t.Fatalf("listed %v", c)
 	}
-	until(t, "letters", func() bool {
-		letters, _ := call(t, s, "Log.ListDeadLetters", `{"namespace":"mail","selection":{"target":"consumer:c"}}`).field(t, "deadLetters").([]any)
-		return len(letters) == 2
-	})
+	letters := func() (told []string) {
+		all, _ := call(t, s, "Log.ListDeadLetters", `{"namespace":"mail","selection":{"target":"consumer:c"}}`).field(t, "deadLetters").([]any)
+		for _, l := range all {
+			m := l.(map[string]any)
+			told = append(told, fmt.Sprint(m["key"], " ", m["disposition"], " ", m["attempts"]))
+		}
+		slices.Sort(told)
+		return told
+	}
+	until(t, "letters", func() bool { return slices.Equal(letters(), []string{"bad PARKED 1", "poison PARKED 2"}) })
+	is(t, "of another consumer", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"mail","selection":{"target":"consumer:d"}}`), "matched", "0")
+	is(t, "drop", call(t, s, "Log.DropDeadLetters", `{"namespace":"mail","selection":{"key":"bad"}}`), "matched", "1", "dropped", "1")
+	is(t, "redrive", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"mail"}`), "matched", "1", "redriven", "1")
+	ms = fetch(t, s, "mail", "c", `"wait":"5s"`)
+	if len(ms) != 1 || ms[0].body() != "poison" || ms[0].Attempt != 1 {
+		t.Fatalf("redriven came %+v", ms)
+	}
+	ack(t, s, "mail", "c", "ACK", "", ms[0])
+	if got := letters(); !slices.Equal(got, []string{"bad DROPPED 1", "poison REDRIVEN 2"}) {
+		t.Errorf("letters: %v", got)
+	}
+	is(t, "nothing is left", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"mail"}`), "matched", "0")
 }
 
 // TestAConsumerOfWritesGetsDecisions: a record comes with what it did, as the request that it was made of.

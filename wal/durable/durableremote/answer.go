@@ -51,6 +51,19 @@ func Answer(ctx context.Context, l durable.Owner, req *clusterv1.AskRequest) (re
 		}
 		resp.Answer = &clusterv1.AskResponse_ConsumerList{ConsumerList: m}
 		return resp, true, err
+	case *clusterv1.AskRequest_ConsumerDead:
+		dead, err := l.Dead(ctx, p, q.ConsumerDead)
+		m := &clusterv1.ConsumerDead{}
+		for i := range dead {
+			m.Records = append(m.Records, &clusterv1.ConsumerDead_Record{Consumer: dead[i].Consumer, Offset: int64(dead[i].Offset), Attempts: int32(dead[i].Attempts)})
+		}
+		resp.Answer = &clusterv1.AskResponse_ConsumerDead{ConsumerDead: m}
+		return resp, true, err
+	case *clusterv1.AskRequest_ConsumerRevive:
+		r := q.ConsumerRevive
+		was, err := l.Revive(ctx, p, r.GetConsumer(), wal.Offset(r.GetOffset()), r.GetDrop(), r.GetBy())
+		resp.Answer = &clusterv1.AskResponse_ConsumerRevived{ConsumerRevived: was}
+		return resp, true, err
 	}
 	return nil, false, nil
 }

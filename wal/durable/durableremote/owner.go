@@ -114,3 +114,23 @@ func (o *Owner) List(ctx context.Context, p wal.Partition) (out []durable.Info, 
 	}
 	return out, nil
 }
+
+// Dead implements durable.Owner.
+func (o *Owner) Dead(ctx context.Context, p wal.Partition, consumer string) (out []durable.Dead, err error) {
+	resp, err := o.Client.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_ConsumerDead{ConsumerDead: consumer}})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range resp.GetConsumerDead().GetRecords() {
+		out = append(out, durable.Dead{Consumer: m.GetConsumer(), Offset: wal.Offset(m.GetOffset()), Attempts: int(m.GetAttempts())})
+	}
+	return out, nil
+}
+
+// Revive implements durable.Owner.
+func (o *Owner) Revive(ctx context.Context, p wal.Partition, consumer string, at wal.Offset, drop bool, by string) (was bool, err error) {
+	resp, err := o.Client.Ask(ctx, p, &clusterv1.AskRequest{Question: &clusterv1.AskRequest_ConsumerRevive{ConsumerRevive: &clusterv1.ConsumerRevive{
+		Consumer: consumer, Offset: int64(at), Drop: drop, By: by,
+	}}})
+	return resp.GetConsumerRevived(), err
+}

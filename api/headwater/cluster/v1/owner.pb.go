@@ -267,6 +267,8 @@ type AskRequest struct {
 	//	*AskRequest_ConsumerApply
 	//	*AskRequest_ConsumerDelete
 	//	*AskRequest_ConsumerList
+	//	*AskRequest_ConsumerDead
+	//	*AskRequest_ConsumerRevive
 	Question      isAskRequest_Question `protobuf_oneof:"question"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -605,6 +607,24 @@ func (x *AskRequest) GetConsumerList() bool {
 	return false
 }
 
+func (x *AskRequest) GetConsumerDead() string {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerDead); ok {
+			return x.ConsumerDead
+		}
+	}
+	return ""
+}
+
+func (x *AskRequest) GetConsumerRevive() *ConsumerRevive {
+	if x != nil {
+		if x, ok := x.Question.(*AskRequest_ConsumerRevive); ok {
+			return x.ConsumerRevive
+		}
+	}
+	return nil
+}
+
 type isAskRequest_Question interface {
 	isAskRequest_Question()
 }
@@ -725,6 +745,14 @@ type AskRequest_ConsumerList struct {
 	ConsumerList bool `protobuf:"varint,65,opt,name=consumer_list,json=consumerList,proto3,oneof"`
 }
 
+type AskRequest_ConsumerDead struct {
+	ConsumerDead string `protobuf:"bytes,66,opt,name=consumer_dead,json=consumerDead,proto3,oneof"` // a consumer; empty: all
+}
+
+type AskRequest_ConsumerRevive struct {
+	ConsumerRevive *ConsumerRevive `protobuf:"bytes,67,opt,name=consumer_revive,json=consumerRevive,proto3,oneof"`
+}
+
 func (*AskRequest_Token) isAskRequest_Question() {}
 
 func (*AskRequest_Parked) isAskRequest_Question() {}
@@ -782,6 +810,10 @@ func (*AskRequest_ConsumerApply) isAskRequest_Question() {}
 func (*AskRequest_ConsumerDelete) isAskRequest_Question() {}
 
 func (*AskRequest_ConsumerList) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerDead) isAskRequest_Question() {}
+
+func (*AskRequest_ConsumerRevive) isAskRequest_Question() {}
 
 type AskPartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1098,6 +1130,8 @@ type AskResponse struct {
 	//	*AskResponse_ConsumerFetched
 	//	*AskResponse_ConsumerExpired
 	//	*AskResponse_ConsumerList
+	//	*AskResponse_ConsumerDead
+	//	*AskResponse_ConsumerRevived
 	Answer        isAskResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1372,6 +1406,24 @@ func (x *AskResponse) GetConsumerList() *ConsumerList {
 	return nil
 }
 
+func (x *AskResponse) GetConsumerDead() *ConsumerDead {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_ConsumerDead); ok {
+			return x.ConsumerDead
+		}
+	}
+	return nil
+}
+
+func (x *AskResponse) GetConsumerRevived() bool {
+	if x != nil {
+		if x, ok := x.Answer.(*AskResponse_ConsumerRevived); ok {
+			return x.ConsumerRevived
+		}
+	}
+	return false
+}
+
 type isAskResponse_Answer interface {
 	isAskResponse_Answer()
 }
@@ -1476,6 +1528,14 @@ type AskResponse_ConsumerList struct {
 	ConsumerList *ConsumerList `protobuf:"bytes,65,opt,name=consumer_list,json=consumerList,proto3,oneof"`
 }
 
+type AskResponse_ConsumerDead struct {
+	ConsumerDead *ConsumerDead `protobuf:"bytes,66,opt,name=consumer_dead,json=consumerDead,proto3,oneof"`
+}
+
+type AskResponse_ConsumerRevived struct {
+	ConsumerRevived bool `protobuf:"varint,67,opt,name=consumer_revived,json=consumerRevived,proto3,oneof"`
+}
+
 func (*AskResponse_Token) isAskResponse_Answer() {}
 
 func (*AskResponse_Parked) isAskResponse_Answer() {}
@@ -1525,6 +1585,10 @@ func (*AskResponse_ConsumerFetched) isAskResponse_Answer() {}
 func (*AskResponse_ConsumerExpired) isAskResponse_Answer() {}
 
 func (*AskResponse_ConsumerList) isAskResponse_Answer() {}
+
+func (*AskResponse_ConsumerDead) isAskResponse_Answer() {}
+
+func (*AskResponse_ConsumerRevived) isAskResponse_Answer() {}
 
 // TokenQuestion asks what a token did.
 type TokenQuestion struct {
@@ -4325,6 +4389,119 @@ func (x *ConsumerApply) GetMaxAttempts() int32 {
 	return 0
 }
 
+type ConsumerDead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       []*ConsumerDead_Record `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerDead) Reset() {
+	*x = ConsumerDead{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerDead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerDead) ProtoMessage() {}
+
+func (x *ConsumerDead) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerDead.ProtoReflect.Descriptor instead.
+func (*ConsumerDead) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ConsumerDead) GetRecords() []*ConsumerDead_Record {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// ConsumerRevive has a record handed out again that was given up; see durable.Owner.
+type ConsumerRevive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Drop          bool                   `protobuf:"varint,3,opt,name=drop,proto3" json:"drop,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerRevive) Reset() {
+	*x = ConsumerRevive{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerRevive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerRevive) ProtoMessage() {}
+
+func (x *ConsumerRevive) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerRevive.ProtoReflect.Descriptor instead.
+func (*ConsumerRevive) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ConsumerRevive) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ConsumerRevive) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ConsumerRevive) GetDrop() bool {
+	if x != nil {
+		return x.Drop
+	}
+	return false
+}
+
+func (x *ConsumerRevive) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type ConsumerList struct {
 	state         protoimpl.MessageState   `protogen:"open.v1"`
 	Consumers     []*ConsumerList_Consumer `protobuf:"bytes,1,rep,name=consumers,proto3" json:"consumers,omitempty"`
@@ -4334,7 +4511,7 @@ type ConsumerList struct {
 
 func (x *ConsumerList) Reset() {
 	*x = ConsumerList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4346,7 +4523,7 @@ func (x *ConsumerList) String() string {
 func (*ConsumerList) ProtoMessage() {}
 
 func (x *ConsumerList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[51]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4359,7 +4536,7 @@ func (x *ConsumerList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumerList.ProtoReflect.Descriptor instead.
 func (*ConsumerList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ConsumerList) GetConsumers() []*ConsumerList_Consumer {
@@ -4378,7 +4555,7 @@ type Offsets struct {
 
 func (x *Offsets) Reset() {
 	*x = Offsets{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4567,7 @@ func (x *Offsets) String() string {
 func (*Offsets) ProtoMessage() {}
 
 func (x *Offsets) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[52]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4580,7 @@ func (x *Offsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offsets.ProtoReflect.Descriptor instead.
 func (*Offsets) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{52}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Offsets) GetOffsets() []int64 {
@@ -4433,7 +4610,7 @@ type TSQuery struct {
 
 func (x *TSQuery) Reset() {
 	*x = TSQuery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4622,7 @@ func (x *TSQuery) String() string {
 func (*TSQuery) ProtoMessage() {}
 
 func (x *TSQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[53]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4635,7 @@ func (x *TSQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSQuery.ProtoReflect.Descriptor instead.
 func (*TSQuery) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TSQuery) GetSeries() []byte {
@@ -4548,7 +4725,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4560,7 +4737,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[54]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4573,7 +4750,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{54}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Mark) GetTime() int64 {
@@ -4600,7 +4777,7 @@ type OpenSlices struct {
 
 func (x *OpenSlices) Reset() {
 	*x = OpenSlices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4612,7 +4789,7 @@ func (x *OpenSlices) String() string {
 func (*OpenSlices) ProtoMessage() {}
 
 func (x *OpenSlices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[55]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4625,7 +4802,7 @@ func (x *OpenSlices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSlices.ProtoReflect.Descriptor instead.
 func (*OpenSlices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{55}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *OpenSlices) GetBounded() bool {
@@ -4655,7 +4832,7 @@ type TSPage struct {
 
 func (x *TSPage) Reset() {
 	*x = TSPage{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4667,7 +4844,7 @@ func (x *TSPage) String() string {
 func (*TSPage) ProtoMessage() {}
 
 func (x *TSPage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[56]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4680,7 +4857,7 @@ func (x *TSPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSPage.ProtoReflect.Descriptor instead.
 func (*TSPage) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{56}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TSPage) GetEvents() []*Event {
@@ -4730,7 +4907,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4742,7 +4919,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[57]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4755,7 +4932,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{57}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Event) GetSeries() []byte {
@@ -4798,7 +4975,7 @@ type TSSearch struct {
 
 func (x *TSSearch) Reset() {
 	*x = TSSearch{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4810,7 +4987,7 @@ func (x *TSSearch) String() string {
 func (*TSSearch) ProtoMessage() {}
 
 func (x *TSSearch) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[58]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4823,7 +5000,7 @@ func (x *TSSearch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSearch.ProtoReflect.Descriptor instead.
 func (*TSSearch) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{58}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TSSearch) GetQuery() *TSQuery {
@@ -4858,7 +5035,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4870,7 +5047,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[59]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4883,7 +5060,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{59}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Place) GetTime() int64 {
@@ -4924,7 +5101,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5113,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[60]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5126,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{60}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Condition) GetOp() uint32 {
@@ -5022,7 +5199,7 @@ type TSFound struct {
 
 func (x *TSFound) Reset() {
 	*x = TSFound{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5034,7 +5211,7 @@ func (x *TSFound) String() string {
 func (*TSFound) ProtoMessage() {}
 
 func (x *TSFound) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[61]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5047,7 +5224,7 @@ func (x *TSFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSFound.ProtoReflect.Descriptor instead.
 func (*TSFound) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{61}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TSFound) GetEvents() []*Event {
@@ -5109,7 +5286,7 @@ type TSList struct {
 
 func (x *TSList) Reset() {
 	*x = TSList{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5298,7 @@ func (x *TSList) String() string {
 func (*TSList) ProtoMessage() {}
 
 func (x *TSList) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[62]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5311,7 @@ func (x *TSList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSList.ProtoReflect.Descriptor instead.
 func (*TSList) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{62}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TSList) GetPrefix() []byte {
@@ -5203,7 +5380,7 @@ type TSSeries struct {
 
 func (x *TSSeries) Reset() {
 	*x = TSSeries{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5215,7 +5392,7 @@ func (x *TSSeries) String() string {
 func (*TSSeries) ProtoMessage() {}
 
 func (x *TSSeries) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[63]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5228,7 +5405,7 @@ func (x *TSSeries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSSeries.ProtoReflect.Descriptor instead.
 func (*TSSeries) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{63}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TSSeries) GetSeries() []*Series {
@@ -5256,7 +5433,7 @@ type Series struct {
 
 func (x *Series) Reset() {
 	*x = Series{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5268,7 +5445,7 @@ func (x *Series) String() string {
 func (*Series) ProtoMessage() {}
 
 func (x *Series) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[64]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5281,7 +5458,7 @@ func (x *Series) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Series.ProtoReflect.Descriptor instead.
 func (*Series) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{64}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Series) GetName() []byte {
@@ -5314,7 +5491,7 @@ type Slices struct {
 
 func (x *Slices) Reset() {
 	*x = Slices{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5326,7 +5503,7 @@ func (x *Slices) String() string {
 func (*Slices) ProtoMessage() {}
 
 func (x *Slices) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[65]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5516,7 @@ func (x *Slices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slices.ProtoReflect.Descriptor instead.
 func (*Slices) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{65}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Slices) GetSlices() []*Slice {
@@ -5363,7 +5540,7 @@ type Slice struct {
 
 func (x *Slice) Reset() {
 	*x = Slice{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5375,7 +5552,7 @@ func (x *Slice) String() string {
 func (*Slice) ProtoMessage() {}
 
 func (x *Slice) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[66]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5388,7 +5565,7 @@ func (x *Slice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slice.ProtoReflect.Descriptor instead.
 func (*Slice) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{66}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Slice) GetStart() int64 {
@@ -5454,7 +5631,7 @@ type TSAggregate struct {
 
 func (x *TSAggregate) Reset() {
 	*x = TSAggregate{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5643,7 @@ func (x *TSAggregate) String() string {
 func (*TSAggregate) ProtoMessage() {}
 
 func (x *TSAggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[67]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5656,7 @@ func (x *TSAggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TSAggregate.ProtoReflect.Descriptor instead.
 func (*TSAggregate) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{67}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TSAggregate) GetSeries() []byte {
@@ -5577,7 +5754,7 @@ type Aggregation struct {
 
 func (x *Aggregation) Reset() {
 	*x = Aggregation{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5766,7 @@ func (x *Aggregation) String() string {
 func (*Aggregation) ProtoMessage() {}
 
 func (x *Aggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[68]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5779,7 @@ func (x *Aggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregation.ProtoReflect.Descriptor instead.
 func (*Aggregation) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{68}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Aggregation) GetOp() uint32 {
@@ -5641,7 +5818,7 @@ type LogStatus_Target struct {
 
 func (x *LogStatus_Target) Reset() {
 	*x = LogStatus_Target{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5653,7 +5830,7 @@ func (x *LogStatus_Target) String() string {
 func (*LogStatus_Target) ProtoMessage() {}
 
 func (x *LogStatus_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[69]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5732,7 +5909,7 @@ type LogPending_Message struct {
 
 func (x *LogPending_Message) Reset() {
 	*x = LogPending_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +5921,7 @@ func (x *LogPending_Message) String() string {
 func (*LogPending_Message) ProtoMessage() {}
 
 func (x *LogPending_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[70]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5812,7 +5989,7 @@ type LogNamed_Message struct {
 
 func (x *LogNamed_Message) Reset() {
 	*x = LogNamed_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5824,7 +6001,7 @@ func (x *LogNamed_Message) String() string {
 func (*LogNamed_Message) ProtoMessage() {}
 
 func (x *LogNamed_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[71]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5865,7 +6042,7 @@ type LogDead_Delivery struct {
 
 func (x *LogDead_Delivery) Reset() {
 	*x = LogDead_Delivery{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +6054,7 @@ func (x *LogDead_Delivery) String() string {
 func (*LogDead_Delivery) ProtoMessage() {}
 
 func (x *LogDead_Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[72]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5931,7 +6108,7 @@ type ConsumerFetched_Message struct {
 
 func (x *ConsumerFetched_Message) Reset() {
 	*x = ConsumerFetched_Message{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5943,7 +6120,7 @@ func (x *ConsumerFetched_Message) String() string {
 func (*ConsumerFetched_Message) ProtoMessage() {}
 
 func (x *ConsumerFetched_Message) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[73]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6036,7 +6213,7 @@ type ConsumerAck_One struct {
 
 func (x *ConsumerAck_One) Reset() {
 	*x = ConsumerAck_One{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6048,7 +6225,7 @@ func (x *ConsumerAck_One) String() string {
 func (*ConsumerAck_One) ProtoMessage() {}
 
 func (x *ConsumerAck_One) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[74]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6106,6 +6283,66 @@ func (x *ConsumerAck_One) GetDelay() int64 {
 	return 0
 }
 
+type ConsumerDead_Record struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Attempts      int32                  `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumerDead_Record) Reset() {
+	*x = ConsumerDead_Record{}
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerDead_Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerDead_Record) ProtoMessage() {}
+
+func (x *ConsumerDead_Record) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerDead_Record.ProtoReflect.Descriptor instead.
+func (*ConsumerDead_Record) Descriptor() ([]byte, []int) {
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51, 0}
+}
+
+func (x *ConsumerDead_Record) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *ConsumerDead_Record) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ConsumerDead_Record) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
 type ConsumerList_Consumer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6124,7 +6361,7 @@ type ConsumerList_Consumer struct {
 
 func (x *ConsumerList_Consumer) Reset() {
 	*x = ConsumerList_Consumer{}
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6136,7 +6373,7 @@ func (x *ConsumerList_Consumer) String() string {
 func (*ConsumerList_Consumer) ProtoMessage() {}
 
 func (x *ConsumerList_Consumer) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[75]
+	mi := &file_headwater_cluster_v1_owner_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6149,7 +6386,7 @@ func (x *ConsumerList_Consumer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumerList_Consumer.ProtoReflect.Descriptor instead.
 func (*ConsumerList_Consumer) Descriptor() ([]byte, []int) {
-	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{51, 0}
+	return file_headwater_cluster_v1_owner_proto_rawDescGZIP(), []int{53, 0}
 }
 
 func (x *ConsumerList_Consumer) GetName() string {
@@ -6245,7 +6482,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x12\x1f\n" +
 	"\vlive_tokens\x18\a \x01(\x03R\n" +
 	"liveTokens\x12%\n" +
-	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xcf\x0e\n" +
+	"\x0eparked_version\x18\b \x01(\x04R\rparkedVersion\"\xc7\x0f\n" +
 	"\n" +
 	"AskRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12 \n" +
@@ -6286,7 +6523,9 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\rconsumer_wait\x18> \x01(\tH\x00R\fconsumerWait\x12L\n" +
 	"\x0econsumer_apply\x18? \x01(\v2#.headwater.cluster.v1.ConsumerApplyH\x00R\rconsumerApply\x12)\n" +
 	"\x0fconsumer_delete\x18@ \x01(\tH\x00R\x0econsumerDelete\x12%\n" +
-	"\rconsumer_list\x18A \x01(\bH\x00R\fconsumerListB\n" +
+	"\rconsumer_list\x18A \x01(\bH\x00R\fconsumerList\x12%\n" +
+	"\rconsumer_dead\x18B \x01(\tH\x00R\fconsumerDead\x12O\n" +
+	"\x0fconsumer_revive\x18C \x01(\v2$.headwater.cluster.v1.ConsumerReviveH\x00R\x0econsumerReviveB\n" +
 	"\n" +
 	"\bquestion\"E\n" +
 	"\x0fAskPartsRequest\x122\n" +
@@ -6310,7 +6549,7 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"partitions\x18\x01 \x03(\v2\x1f.headwater.cluster.v1.PartitionR\n" +
 	"partitions\x12\x14\n" +
 	"\x05known\x18\x02 \x03(\rR\x05known\x12:\n" +
-	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\x9d\r\n" +
+	"\aentries\x18\x03 \x03(\v2 .headwater.cluster.v1.TokenEntryR\aentries\"\x95\x0e\n" +
 	"\vAskResponse\x12=\n" +
 	"\tpartition\x18\x01 \x01(\v2\x1f.headwater.cluster.v1.PartitionR\tpartition\x128\n" +
 	"\x05token\x18\n" +
@@ -6342,7 +6581,9 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\blog_find\x187 \x01(\v2\x1e.headwater.cluster.v1.LogNamedH\x00R\alogFind\x12R\n" +
 	"\x10consumer_fetched\x18< \x01(\v2%.headwater.cluster.v1.ConsumerFetchedH\x00R\x0fconsumerFetched\x12R\n" +
 	"\x10consumer_expired\x18= \x01(\v2%.headwater.cluster.v1.ConsumerExpiredH\x00R\x0fconsumerExpired\x12I\n" +
-	"\rconsumer_list\x18A \x01(\v2\".headwater.cluster.v1.ConsumerListH\x00R\fconsumerListB\b\n" +
+	"\rconsumer_list\x18A \x01(\v2\".headwater.cluster.v1.ConsumerListH\x00R\fconsumerList\x12I\n" +
+	"\rconsumer_dead\x18B \x01(\v2\".headwater.cluster.v1.ConsumerDeadH\x00R\fconsumerDead\x12+\n" +
+	"\x10consumer_revived\x18C \x01(\bH\x00R\x0fconsumerRevivedB\b\n" +
 	"\x06answer\"\x1f\n" +
 	"\rTokenQuestion\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\"\x99\x03\n" +
@@ -6615,7 +6856,18 @@ const file_headwater_cluster_v1_owner_proto_rawDesc = "" +
 	"\x05_fromB\x10\n" +
 	"\x0e_max_in_flightB\v\n" +
 	"\t_ack_waitB\x0f\n" +
-	"\r_max_attempts\"\xfa\x02\n" +
+	"\r_max_attempts\"\xad\x01\n" +
+	"\fConsumerDead\x12C\n" +
+	"\arecords\x18\x01 \x03(\v2).headwater.cluster.v1.ConsumerDead.RecordR\arecords\x1aX\n" +
+	"\x06Record\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\x05R\battempts\"h\n" +
+	"\x0eConsumerRevive\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04drop\x18\x03 \x01(\bR\x04drop\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xfa\x02\n" +
 	"\fConsumerList\x12I\n" +
 	"\tconsumers\x18\x01 \x03(\v2+.headwater.cluster.v1.ConsumerList.ConsumerR\tconsumers\x1a\x9e\x02\n" +
 	"\bConsumer\x12\x12\n" +
@@ -6750,7 +7002,7 @@ func file_headwater_cluster_v1_owner_proto_rawDescGZIP() []byte {
 	return file_headwater_cluster_v1_owner_proto_rawDescData
 }
 
-var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_headwater_cluster_v1_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*FollowRequest)(nil),           // 0: headwater.cluster.v1.FollowRequest
 	(*FollowResponse)(nil),          // 1: headwater.cluster.v1.FollowResponse
@@ -6803,31 +7055,34 @@ var file_headwater_cluster_v1_owner_proto_goTypes = []any{
 	(*ConsumerAck)(nil),             // 48: headwater.cluster.v1.ConsumerAck
 	(*ConsumerExpired)(nil),         // 49: headwater.cluster.v1.ConsumerExpired
 	(*ConsumerApply)(nil),           // 50: headwater.cluster.v1.ConsumerApply
-	(*ConsumerList)(nil),            // 51: headwater.cluster.v1.ConsumerList
-	(*Offsets)(nil),                 // 52: headwater.cluster.v1.Offsets
-	(*TSQuery)(nil),                 // 53: headwater.cluster.v1.TSQuery
-	(*Mark)(nil),                    // 54: headwater.cluster.v1.Mark
-	(*OpenSlices)(nil),              // 55: headwater.cluster.v1.OpenSlices
-	(*TSPage)(nil),                  // 56: headwater.cluster.v1.TSPage
-	(*Event)(nil),                   // 57: headwater.cluster.v1.Event
-	(*TSSearch)(nil),                // 58: headwater.cluster.v1.TSSearch
-	(*Place)(nil),                   // 59: headwater.cluster.v1.Place
-	(*Condition)(nil),               // 60: headwater.cluster.v1.Condition
-	(*TSFound)(nil),                 // 61: headwater.cluster.v1.TSFound
-	(*TSList)(nil),                  // 62: headwater.cluster.v1.TSList
-	(*TSSeries)(nil),                // 63: headwater.cluster.v1.TSSeries
-	(*Series)(nil),                  // 64: headwater.cluster.v1.Series
-	(*Slices)(nil),                  // 65: headwater.cluster.v1.Slices
-	(*Slice)(nil),                   // 66: headwater.cluster.v1.Slice
-	(*TSAggregate)(nil),             // 67: headwater.cluster.v1.TSAggregate
-	(*Aggregation)(nil),             // 68: headwater.cluster.v1.Aggregation
-	(*LogStatus_Target)(nil),        // 69: headwater.cluster.v1.LogStatus.Target
-	(*LogPending_Message)(nil),      // 70: headwater.cluster.v1.LogPending.Message
-	(*LogNamed_Message)(nil),        // 71: headwater.cluster.v1.LogNamed.Message
-	(*LogDead_Delivery)(nil),        // 72: headwater.cluster.v1.LogDead.Delivery
-	(*ConsumerFetched_Message)(nil), // 73: headwater.cluster.v1.ConsumerFetched.Message
-	(*ConsumerAck_One)(nil),         // 74: headwater.cluster.v1.ConsumerAck.One
-	(*ConsumerList_Consumer)(nil),   // 75: headwater.cluster.v1.ConsumerList.Consumer
+	(*ConsumerDead)(nil),            // 51: headwater.cluster.v1.ConsumerDead
+	(*ConsumerRevive)(nil),          // 52: headwater.cluster.v1.ConsumerRevive
+	(*ConsumerList)(nil),            // 53: headwater.cluster.v1.ConsumerList
+	(*Offsets)(nil),                 // 54: headwater.cluster.v1.Offsets
+	(*TSQuery)(nil),                 // 55: headwater.cluster.v1.TSQuery
+	(*Mark)(nil),                    // 56: headwater.cluster.v1.Mark
+	(*OpenSlices)(nil),              // 57: headwater.cluster.v1.OpenSlices
+	(*TSPage)(nil),                  // 58: headwater.cluster.v1.TSPage
+	(*Event)(nil),                   // 59: headwater.cluster.v1.Event
+	(*TSSearch)(nil),                // 60: headwater.cluster.v1.TSSearch
+	(*Place)(nil),                   // 61: headwater.cluster.v1.Place
+	(*Condition)(nil),               // 62: headwater.cluster.v1.Condition
+	(*TSFound)(nil),                 // 63: headwater.cluster.v1.TSFound
+	(*TSList)(nil),                  // 64: headwater.cluster.v1.TSList
+	(*TSSeries)(nil),                // 65: headwater.cluster.v1.TSSeries
+	(*Series)(nil),                  // 66: headwater.cluster.v1.Series
+	(*Slices)(nil),                  // 67: headwater.cluster.v1.Slices
+	(*Slice)(nil),                   // 68: headwater.cluster.v1.Slice
+	(*TSAggregate)(nil),             // 69: headwater.cluster.v1.TSAggregate
+	(*Aggregation)(nil),             // 70: headwater.cluster.v1.Aggregation
+	(*LogStatus_Target)(nil),        // 71: headwater.cluster.v1.LogStatus.Target
+	(*LogPending_Message)(nil),      // 72: headwater.cluster.v1.LogPending.Message
+	(*LogNamed_Message)(nil),        // 73: headwater.cluster.v1.LogNamed.Message
+	(*LogDead_Delivery)(nil),        // 74: headwater.cluster.v1.LogDead.Delivery
+	(*ConsumerFetched_Message)(nil), // 75: headwater.cluster.v1.ConsumerFetched.Message
+	(*ConsumerAck_One)(nil),         // 76: headwater.cluster.v1.ConsumerAck.One
+	(*ConsumerDead_Record)(nil),     // 77: headwater.cluster.v1.ConsumerDead.Record
+	(*ConsumerList_Consumer)(nil),   // 78: headwater.cluster.v1.ConsumerList.Consumer
 }
 var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	2,  // 0: headwater.cluster.v1.FollowResponse.partitions:type_name -> headwater.cluster.v1.Partition
@@ -6842,94 +7097,97 @@ var file_headwater_cluster_v1_owner_proto_depIdxs = []int32{
 	30, // 9: headwater.cluster.v1.AskRequest.counter_list:type_name -> headwater.cluster.v1.CounterList
 	33, // 10: headwater.cluster.v1.AskRequest.counter_series:type_name -> headwater.cluster.v1.CounterSeries
 	36, // 11: headwater.cluster.v1.AskRequest.counter_recount:type_name -> headwater.cluster.v1.CounterRecount
-	53, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
-	58, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
-	62, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
-	67, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
+	55, // 12: headwater.cluster.v1.AskRequest.ts_read:type_name -> headwater.cluster.v1.TSQuery
+	60, // 13: headwater.cluster.v1.AskRequest.ts_search:type_name -> headwater.cluster.v1.TSSearch
+	64, // 14: headwater.cluster.v1.AskRequest.ts_list:type_name -> headwater.cluster.v1.TSList
+	69, // 15: headwater.cluster.v1.AskRequest.ts_aggregate:type_name -> headwater.cluster.v1.TSAggregate
 	38, // 16: headwater.cluster.v1.AskRequest.log_refused:type_name -> headwater.cluster.v1.LogRefused
 	39, // 17: headwater.cluster.v1.AskRequest.log_delayed:type_name -> headwater.cluster.v1.LogDelayed
 	42, // 18: headwater.cluster.v1.AskRequest.log_dead:type_name -> headwater.cluster.v1.LogDeadPlace
 	46, // 19: headwater.cluster.v1.AskRequest.consumer_fetch:type_name -> headwater.cluster.v1.ConsumerFetch
 	48, // 20: headwater.cluster.v1.AskRequest.consumer_ack:type_name -> headwater.cluster.v1.ConsumerAck
 	50, // 21: headwater.cluster.v1.AskRequest.consumer_apply:type_name -> headwater.cluster.v1.ConsumerApply
-	3,  // 22: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
-	9,  // 23: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
-	7,  // 24: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
-	2,  // 25: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
-	11, // 26: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
-	2,  // 27: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
-	11, // 28: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
-	13, // 29: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
-	16, // 30: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
-	19, // 31: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
-	22, // 32: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
-	25, // 33: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
-	29, // 34: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
-	31, // 35: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
-	34, // 36: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
-	37, // 37: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
-	56, // 38: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
-	61, // 39: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
-	63, // 40: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
-	65, // 41: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
-	52, // 42: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
-	40, // 43: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
-	41, // 44: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
-	45, // 45: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
-	44, // 46: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
-	43, // 47: headwater.cluster.v1.AskResponse.log_find:type_name -> headwater.cluster.v1.LogNamed
-	47, // 48: headwater.cluster.v1.AskResponse.consumer_fetched:type_name -> headwater.cluster.v1.ConsumerFetched
-	49, // 49: headwater.cluster.v1.AskResponse.consumer_expired:type_name -> headwater.cluster.v1.ConsumerExpired
-	51, // 50: headwater.cluster.v1.AskResponse.consumer_list:type_name -> headwater.cluster.v1.ConsumerList
-	14, // 51: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
-	13, // 52: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
-	18, // 53: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
-	20, // 54: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
-	23, // 55: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
-	20, // 56: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
-	28, // 57: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
-	28, // 58: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
-	32, // 59: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
-	28, // 60: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
-	35, // 61: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
-	28, // 62: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
-	69, // 63: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
-	70, // 64: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
-	71, // 65: headwater.cluster.v1.LogNamed.messages:type_name -> headwater.cluster.v1.LogNamed.Message
-	72, // 66: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
-	73, // 67: headwater.cluster.v1.ConsumerFetched.messages:type_name -> headwater.cluster.v1.ConsumerFetched.Message
-	74, // 68: headwater.cluster.v1.ConsumerAck.acks:type_name -> headwater.cluster.v1.ConsumerAck.One
-	75, // 69: headwater.cluster.v1.ConsumerList.consumers:type_name -> headwater.cluster.v1.ConsumerList.Consumer
-	54, // 70: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
-	55, // 71: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
-	57, // 72: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
-	54, // 73: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
-	53, // 74: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
-	60, // 75: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
-	59, // 76: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
-	60, // 77: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
-	57, // 78: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
-	59, // 79: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
-	55, // 80: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
-	64, // 81: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
-	66, // 82: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
-	60, // 83: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
-	55, // 84: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
-	68, // 85: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
-	69, // 86: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
-	0,  // 87: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
-	3,  // 88: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
-	4,  // 89: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
-	6,  // 90: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
-	1,  // 91: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
-	9,  // 92: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
-	5,  // 93: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
-	8,  // 94: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
-	91, // [91:95] is the sub-list for method output_type
-	87, // [87:91] is the sub-list for method input_type
-	87, // [87:87] is the sub-list for extension type_name
-	87, // [87:87] is the sub-list for extension extendee
-	0,  // [0:87] is the sub-list for field type_name
+	52, // 22: headwater.cluster.v1.AskRequest.consumer_revive:type_name -> headwater.cluster.v1.ConsumerRevive
+	3,  // 23: headwater.cluster.v1.AskPartsRequest.ask:type_name -> headwater.cluster.v1.AskRequest
+	9,  // 24: headwater.cluster.v1.AskPartsResponse.part:type_name -> headwater.cluster.v1.AskResponse
+	7,  // 25: headwater.cluster.v1.TokensRequest.partitions:type_name -> headwater.cluster.v1.Claimed
+	2,  // 26: headwater.cluster.v1.TokensResponse.partitions:type_name -> headwater.cluster.v1.Partition
+	11, // 27: headwater.cluster.v1.TokensResponse.entries:type_name -> headwater.cluster.v1.TokenEntry
+	2,  // 28: headwater.cluster.v1.AskResponse.partition:type_name -> headwater.cluster.v1.Partition
+	11, // 29: headwater.cluster.v1.AskResponse.token:type_name -> headwater.cluster.v1.TokenEntry
+	13, // 30: headwater.cluster.v1.AskResponse.parked:type_name -> headwater.cluster.v1.ParkedQueue
+	16, // 31: headwater.cluster.v1.AskResponse.parked_heads:type_name -> headwater.cluster.v1.ParkedHeads
+	19, // 32: headwater.cluster.v1.AskResponse.kv_page:type_name -> headwater.cluster.v1.KVPage
+	22, // 33: headwater.cluster.v1.AskResponse.kv_scan_page:type_name -> headwater.cluster.v1.KVScanPage
+	25, // 34: headwater.cluster.v1.AskResponse.kv_upload:type_name -> headwater.cluster.v1.Upload
+	29, // 35: headwater.cluster.v1.AskResponse.counter_counts:type_name -> headwater.cluster.v1.Counts
+	31, // 36: headwater.cluster.v1.AskResponse.counter_list:type_name -> headwater.cluster.v1.ListedCounts
+	34, // 37: headwater.cluster.v1.AskResponse.counter_series:type_name -> headwater.cluster.v1.Sums
+	37, // 38: headwater.cluster.v1.AskResponse.counter_recount:type_name -> headwater.cluster.v1.Recount
+	58, // 39: headwater.cluster.v1.AskResponse.ts_page:type_name -> headwater.cluster.v1.TSPage
+	63, // 40: headwater.cluster.v1.AskResponse.ts_found:type_name -> headwater.cluster.v1.TSFound
+	65, // 41: headwater.cluster.v1.AskResponse.ts_series:type_name -> headwater.cluster.v1.TSSeries
+	67, // 42: headwater.cluster.v1.AskResponse.ts_slices:type_name -> headwater.cluster.v1.Slices
+	54, // 43: headwater.cluster.v1.AskResponse.log_refused:type_name -> headwater.cluster.v1.Offsets
+	40, // 44: headwater.cluster.v1.AskResponse.log_status:type_name -> headwater.cluster.v1.LogStatus
+	41, // 45: headwater.cluster.v1.AskResponse.log_delayed:type_name -> headwater.cluster.v1.LogPending
+	45, // 46: headwater.cluster.v1.AskResponse.log_cancelled:type_name -> headwater.cluster.v1.LogCancelled
+	44, // 47: headwater.cluster.v1.AskResponse.log_dead:type_name -> headwater.cluster.v1.LogDead
+	43, // 48: headwater.cluster.v1.AskResponse.log_find:type_name -> headwater.cluster.v1.LogNamed
+	47, // 49: headwater.cluster.v1.AskResponse.consumer_fetched:type_name -> headwater.cluster.v1.ConsumerFetched
+	49, // 50: headwater.cluster.v1.AskResponse.consumer_expired:type_name -> headwater.cluster.v1.ConsumerExpired
+	53, // 51: headwater.cluster.v1.AskResponse.consumer_list:type_name -> headwater.cluster.v1.ConsumerList
+	51, // 52: headwater.cluster.v1.AskResponse.consumer_dead:type_name -> headwater.cluster.v1.ConsumerDead
+	14, // 53: headwater.cluster.v1.ParkedQueue.refs:type_name -> headwater.cluster.v1.Ref
+	13, // 54: headwater.cluster.v1.ParkedHeads.queues:type_name -> headwater.cluster.v1.ParkedQueue
+	18, // 55: headwater.cluster.v1.KVGet.range:type_name -> headwater.cluster.v1.KVRange
+	20, // 56: headwater.cluster.v1.KVPage.items:type_name -> headwater.cluster.v1.StoredItem
+	23, // 57: headwater.cluster.v1.KVScanPage.records:type_name -> headwater.cluster.v1.KVRecord
+	20, // 58: headwater.cluster.v1.KVRecord.items:type_name -> headwater.cluster.v1.StoredItem
+	28, // 59: headwater.cluster.v1.Counts.as_of:type_name -> headwater.cluster.v1.AsOf
+	28, // 60: headwater.cluster.v1.ListedCounts.as_of:type_name -> headwater.cluster.v1.AsOf
+	32, // 61: headwater.cluster.v1.ListedCounts.counts:type_name -> headwater.cluster.v1.ListedCount
+	28, // 62: headwater.cluster.v1.Sums.as_of:type_name -> headwater.cluster.v1.AsOf
+	35, // 63: headwater.cluster.v1.Sums.sums:type_name -> headwater.cluster.v1.Sum
+	28, // 64: headwater.cluster.v1.Recount.as_of:type_name -> headwater.cluster.v1.AsOf
+	71, // 65: headwater.cluster.v1.LogStatus.targets:type_name -> headwater.cluster.v1.LogStatus.Target
+	72, // 66: headwater.cluster.v1.LogPending.messages:type_name -> headwater.cluster.v1.LogPending.Message
+	73, // 67: headwater.cluster.v1.LogNamed.messages:type_name -> headwater.cluster.v1.LogNamed.Message
+	74, // 68: headwater.cluster.v1.LogDead.deliveries:type_name -> headwater.cluster.v1.LogDead.Delivery
+	75, // 69: headwater.cluster.v1.ConsumerFetched.messages:type_name -> headwater.cluster.v1.ConsumerFetched.Message
+	76, // 70: headwater.cluster.v1.ConsumerAck.acks:type_name -> headwater.cluster.v1.ConsumerAck.One
+	77, // 71: headwater.cluster.v1.ConsumerDead.records:type_name -> headwater.cluster.v1.ConsumerDead.Record
+	78, // 72: headwater.cluster.v1.ConsumerList.consumers:type_name -> headwater.cluster.v1.ConsumerList.Consumer
+	56, // 73: headwater.cluster.v1.TSQuery.after:type_name -> headwater.cluster.v1.Mark
+	57, // 74: headwater.cluster.v1.TSQuery.open:type_name -> headwater.cluster.v1.OpenSlices
+	59, // 75: headwater.cluster.v1.TSPage.events:type_name -> headwater.cluster.v1.Event
+	56, // 76: headwater.cluster.v1.TSPage.next:type_name -> headwater.cluster.v1.Mark
+	55, // 77: headwater.cluster.v1.TSSearch.query:type_name -> headwater.cluster.v1.TSQuery
+	62, // 78: headwater.cluster.v1.TSSearch.where:type_name -> headwater.cluster.v1.Condition
+	61, // 79: headwater.cluster.v1.TSSearch.behind:type_name -> headwater.cluster.v1.Place
+	62, // 80: headwater.cluster.v1.Condition.kids:type_name -> headwater.cluster.v1.Condition
+	59, // 81: headwater.cluster.v1.TSFound.events:type_name -> headwater.cluster.v1.Event
+	61, // 82: headwater.cluster.v1.TSFound.next:type_name -> headwater.cluster.v1.Place
+	57, // 83: headwater.cluster.v1.TSList.open:type_name -> headwater.cluster.v1.OpenSlices
+	66, // 84: headwater.cluster.v1.TSSeries.series:type_name -> headwater.cluster.v1.Series
+	68, // 85: headwater.cluster.v1.Slices.slices:type_name -> headwater.cluster.v1.Slice
+	62, // 86: headwater.cluster.v1.TSAggregate.where:type_name -> headwater.cluster.v1.Condition
+	57, // 87: headwater.cluster.v1.TSAggregate.open:type_name -> headwater.cluster.v1.OpenSlices
+	70, // 88: headwater.cluster.v1.TSAggregate.aggregations:type_name -> headwater.cluster.v1.Aggregation
+	71, // 89: headwater.cluster.v1.LogDead.Delivery.status:type_name -> headwater.cluster.v1.LogStatus.Target
+	0,  // 90: headwater.cluster.v1.OwnerService.Follow:input_type -> headwater.cluster.v1.FollowRequest
+	3,  // 91: headwater.cluster.v1.OwnerService.Ask:input_type -> headwater.cluster.v1.AskRequest
+	4,  // 92: headwater.cluster.v1.OwnerService.AskParts:input_type -> headwater.cluster.v1.AskPartsRequest
+	6,  // 93: headwater.cluster.v1.OwnerService.Tokens:input_type -> headwater.cluster.v1.TokensRequest
+	1,  // 94: headwater.cluster.v1.OwnerService.Follow:output_type -> headwater.cluster.v1.FollowResponse
+	9,  // 95: headwater.cluster.v1.OwnerService.Ask:output_type -> headwater.cluster.v1.AskResponse
+	5,  // 96: headwater.cluster.v1.OwnerService.AskParts:output_type -> headwater.cluster.v1.AskPartsResponse
+	8,  // 97: headwater.cluster.v1.OwnerService.Tokens:output_type -> headwater.cluster.v1.TokensResponse
+	94, // [94:98] is the sub-list for method output_type
+	90, // [90:94] is the sub-list for method input_type
+	90, // [90:90] is the sub-list for extension type_name
+	90, // [90:90] is the sub-list for extension extendee
+	0,  // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_headwater_cluster_v1_owner_proto_init() }
@@ -6967,6 +7225,8 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskRequest_ConsumerApply)(nil),
 		(*AskRequest_ConsumerDelete)(nil),
 		(*AskRequest_ConsumerList)(nil),
+		(*AskRequest_ConsumerDead)(nil),
+		(*AskRequest_ConsumerRevive)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[9].OneofWrappers = []any{
 		(*AskResponse_Token)(nil),
@@ -6994,6 +7254,8 @@ func file_headwater_cluster_v1_owner_proto_init() {
 		(*AskResponse_ConsumerFetched)(nil),
 		(*AskResponse_ConsumerExpired)(nil),
 		(*AskResponse_ConsumerList)(nil),
+		(*AskResponse_ConsumerDead)(nil),
+		(*AskResponse_ConsumerRevived)(nil),
 	}
 	file_headwater_cluster_v1_owner_proto_msgTypes[20].OneofWrappers = []any{}
 	file_headwater_cluster_v1_owner_proto_msgTypes[39].OneofWrappers = []any{}
@@ -7004,7 +7266,7 @@ func file_headwater_cluster_v1_owner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_cluster_v1_owner_proto_rawDesc), len(file_headwater_cluster_v1_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   76,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
