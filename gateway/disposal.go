@@ -22,9 +22,12 @@ import (
 type Jobs interface {
 	// Go runs f in the background, as a job of a namespace. progress tells, before each of its parts, how many are done. ctx ends when
 	// the job is cancelled, or the namespace is closed. Where the process keeps anything, it keeps d, and gives it to
-	// Log.Resume when it is started again before the job's end.
-	Go(ns *Namespace, job *headwaterv1.Job, d *Disposal, f func(ctx context.Context, progress func(done int64)) (message string, err error)) error
+	// Log.Resume when it is started again before the job's end. ended is closed when whoever asks is told of the end.
+	Go(ns *Namespace, job *headwaterv1.Job, d *Disposal, f JobFunc) (ended <-chan struct{}, err error)
 }
+
+// JobFunc is what a job does. message is told of it in the end.
+type JobFunc func(ctx context.Context, progress func(done int64)) (message string, err error)
 
 // Disposal is what a redrive, or a drop, of dead letters is made of.
 type Disposal struct {
@@ -44,9 +47,13 @@ type Disposal struct {
 type goJobs struct{}
 
 // Go implements Jobs.
-func (goJobs) Go(_ *Namespace, _ *headwaterv1.Job, _ *Disposal, f func(context.Context, func(int64)) (string, error)) error {
-	go func() { _, _ = f(context.Background(), func(int64) {}) }() // its error is told to who waits
-	return nil
+func (goJobs) Go(_ *Namespace, _ *headwaterv1.Job, _ *Disposal, f JobFunc) (<-chan struct{}, error) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = f(context.Background(), func(int64) {}) // its error is told to who waits
+	}()
+	return ended, nil
 }
 
 // disposal is one redrive, or drop, of dead letters: their control records.
@@ -57,9 +64,9 @@ type disposal struct {
 	id   string
 	rate int32 // a second; 0: as fast as they apply
 
-	done, gone atomic.Int64  // sent; no longer parked
-	appended   atomic.Bool   // one of them is in the log
-	ended      chan struct{} // closed when there is an end, after err is set
+	done, gone atomic.Int64    // sent; no longer parked
+	appended   atomic.Bool     // one of them is in the log
+	ended      <-chan struct{} // closed when there is an end, after err is set
 	err        error
 }
 
@@ -130,20 +137,21 @@ var ErrJobOver = errors.New("nothing is left to do of the job")
 
 // beginDisposal starts the job.
 func (s *Log) beginDisposal(ns *Namespace, made *Disposal, parked []consumers.DeadLetter) (*disposal, error) {
-	d := &disposal{s: s, ns: ns, op: consumers.OpRedrive, id: made.Job, rate: made.Rate, ended: make(chan struct{})}
+	d := &disposal{s: s, ns: ns, op: consumers.OpRedrive, id: made.Job, rate: made.Rate}
 	kind := "redrive"
 	if made.Drop {
 		d.op, kind = consumers.OpDrop, "drop"
 	}
 	job := &headwaterv1.Job{Id: d.id, Kind: kind, Namespace: ns.Name, Total: int64(len(parked))}
-	return d, s.jobs.Go(ns, job, made, func(ctx context.Context, progress func(int64)) (string, error) {
-		defer close(d.ended)
+	var err error
+	d.ended, err = s.jobs.Go(ns, job, made, func(ctx context.Context, progress func(int64)) (string, error) {
 		d.err = d.run(ctx, parked, progress)
 		if made.Drop {
 			return fmt.Sprintf("%d were dropped", d.done.Load()), d.err
 		}
 		return fmt.Sprintf("%d of %d could be applied", d.gone.Load(), len(parked)), d.err
 	})
+	return d, err
 }
 
 func (d *disposal) running() bool {

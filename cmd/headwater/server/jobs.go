@@ -76,16 +76,16 @@ func (js *jobs) begin(x *space, j *job, f func(ctx context.Context, j *job) (str
 }
 
 // Go implements gateway.Jobs.
-func (js *jobs) Go(ns *gateway.Namespace, m *headwaterv1.Job, d *gateway.Disposal, f func(ctx context.Context, progress func(int64)) (string, error)) error {
+func (js *jobs) Go(ns *gateway.Namespace, m *headwaterv1.Job, d *gateway.Disposal, f gateway.JobFunc) (ended <-chan struct{}, err error) {
 	x := js.s.spaces.of(ns)
 	if x == nil {
-		return fmt.Errorf("namespace %s: %w", ns.Name, namespace.ErrNotFound)
+		return nil, fmt.Errorf("namespace %s: %w", ns.Name, namespace.ErrNotFound)
 	}
 	j := &job{id: m.GetId(), kind: m.GetKind(), namespace: m.GetNamespace()}
 	j.total.Store(m.GetTotal())
 	kept, err := js.keep(d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -99,7 +99,7 @@ func (js *jobs) Go(ns *gateway.Namespace, m *headwaterv1.Job, d *gateway.Disposa
 		}
 		return message, err
 	})
-	return nil
+	return j.ended, nil
 }
 
 // add remembers a job, and forgets the oldest that have ended. The caller holds mu.

@@ -44,7 +44,11 @@ func TestARedriveGoesOnAfterItsCall(t *testing.T) {
 	}
 	until(t, "the job's end", func() bool { state, done := jobState(t, s, id); return state == "DONE" && done == "5" })
 	until(t, "all are delivered", func() bool { return len(hook.all()) == 10 })
-	is(t, "nothing is left", call(t, s, "Log.RedriveDeadLetters", `{"namespace":"orders"}`), "matched", "0", "running", "false")
+	r = call(t, s, "Log.RedriveDeadLetters", `{"namespace":"orders"}`)
+	is(t, "nothing is left", r, "matched", "0", "running", "false")
+	if state, _ := jobState(t, s, r.field(t, "job").(string)); state != "DONE" { // the answer came when it had ended
+		t.Errorf("a job that has ended is %s", state)
+	}
 }
 
 // TestARedriveIsCancelled: what is not redriven by then stays.
