@@ -30,8 +30,9 @@ type Config struct {
 
 // Local is the Owner of the partitions that this process holds. Safe for concurrent use.
 type Local struct {
-	cfg   Config
-	parts []slot
+	cfg    Config
+	parts  []slot
+	warned time.Time // of Run alone
 }
 
 // slot is a partition, opened or not.
@@ -109,9 +110,11 @@ func (l *Local) of(ctx context.Context, p wal.Partition, create bool) (*part, er
 }
 
 // idleReader is how long a reader stays open that nobody reads from, keepEvery how often that is looked at.
+// warnEvery is how often it is said that it fails: in an outage it does for every partition, each time.
 const (
 	idleReader = 10 * time.Second
 	keepEvery  = time.Second
+	warnEvery  = time.Minute
 )
 
 // Run keeps what was opened until ctx is done, and closes it.
@@ -146,7 +149,8 @@ func (l *Local) look(ctx context.Context, p wal.Partition, running bool) {
 			err = cerr
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && time.Since(l.warned) > warnEvery {
+		l.warned = time.Now()
 		l.cfg.Logger.Warn("what is known of consumers was not kept; it is tried again", "topic", l.cfg.Log.Info().Name, "partition", uint32(p), "reason", err)
 	}
 }
