@@ -115,21 +115,27 @@ const (
 	idleReader = 10 * time.Second
 	keepEvery  = time.Second
 	warnEvery  = time.Minute
+	// closeFor bounds what is saved at the end: what is not is handed out again.
+	closeFor = 5 * time.Second
 )
 
 // Run keeps what was opened until ctx is done, and closes it.
 func (l *Local) Run(ctx context.Context) {
 	t := time.NewTicker(keepEvery)
 	defer t.Stop()
-	for running := true; running; {
+	for ctx.Err() == nil {
+		for i := range l.parts {
+			l.look(ctx, wal.Partition(i), true)
+		}
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			running = false
 		}
-		for i := range l.parts {
-			l.look(ctx, wal.Partition(i), running)
-		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeFor)
+	defer cancel()
+	for i := range l.parts {
+		l.look(last, wal.Partition(i), false)
 	}
 }
 
@@ -143,7 +149,7 @@ func (l *Local) look(ctx context.Context, p wal.Partition, running bool) {
 	} else if pt = l.parts[p].get(); pt != nil {
 		l.parts[p].set(nil)
 		if held { // the process ends
-			err = pt.keep(context.WithoutCancel(ctx), 0)
+			err = pt.keep(ctx, 0)
 		}
 		if cerr := pt.close(); err == nil {
 			err = cerr
