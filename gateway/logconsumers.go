@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -40,14 +39,10 @@ func (s *Log) consumers(ctx context.Context, name string) (*Namespace, error) {
 }
 
 func checkConsumer(name string) error {
-	if name == "" || len(name) > MaxConsumerName || strings.IndexFunc(name, notInConsumer) >= 0 {
+	if name == "" || len(name) > MaxConsumerName || strings.IndexFunc(name, delivery.NotInName) >= 0 {
 		return apierrors.New(apierrors.BadConsumer, `consumer %.80q is not a name; use 1 to %d letters, digits, "-", "_" and "."`, name, MaxConsumerName)
 	}
 	return nil
-}
-
-func notInConsumer(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
 }
 
 // parseAckWait reads how long a message is a caller's; 0: it does not say.
@@ -294,34 +289,18 @@ func (n *Namespace) listConsumers(ctx context.Context) ([]*headwaterv1.Consumer,
 
 // consumerMessages puts the parts of each consumer together, by name.
 func consumerMessages(parts []durable.Info) []*headwaterv1.Consumer {
-	byName := make(map[string]*headwaterv1.Consumer)
-	for i := range parts {
-		addConsumer(byName, &parts[i])
-	}
-	out := make([]*headwaterv1.Consumer, 0, len(byName))
-	for _, m := range byName {
+	out := []*headwaterv1.Consumer{}
+	for _, i := range durable.Sum(parts) {
+		m := &headwaterv1.Consumer{
+			Consumer: i.Name, MaxInFlight: int32(i.MaxInFlight), AckWait: durationpb.New(i.AckWait), MaxAttempts: int32(i.MaxAttempts),
+			LagRecords: i.Lag, InFlight: i.InFlight, Redelivering: i.Redelivering, Missed: i.Missed, GivenUp: i.GivenUp,
+		}
+		if i.Oldest != 0 {
+			m.OldestPending = timeMessage(i.Oldest)
+		}
 		out = append(out, m)
 	}
-	slices.SortFunc(out, func(a, b *headwaterv1.Consumer) int { return cmp.Compare(a.GetConsumer(), b.GetConsumer()) })
 	return out
-}
-
-func addConsumer(byName map[string]*headwaterv1.Consumer, i *durable.Info) {
-	m := byName[i.Name]
-	if m == nil {
-		m = &headwaterv1.Consumer{
-			Consumer: i.Name, MaxInFlight: int32(i.MaxInFlight), AckWait: durationpb.New(i.AckWait), MaxAttempts: int32(i.MaxAttempts),
-		}
-		byName[i.Name] = m
-	}
-	m.LagRecords += i.Lag
-	m.InFlight += i.InFlight
-	m.Redelivering += i.Redelivering
-	m.Missed += i.Missed
-	m.GivenUp += i.GivenUp
-	if i.Oldest != 0 && (m.OldestPending == nil || i.Oldest < m.OldestPending.AsTime().UnixMicro()) {
-		m.OldestPending = timeMessage(i.Oldest)
-	}
 }
 
 // fetchedMessage is a record as it is handed out.

@@ -77,7 +77,7 @@ func HeadersOf(m map[string]string) ([]Header, error) {
 		switch {
 		case len(h.Name) == 0 || len(h.Name) > MaxHeaderName:
 			return nil, &HeaderError{h.Name, fmt.Sprintf("has a name of %d bytes; it may have 1 to %d", len(h.Name), MaxHeaderName)}
-		case strings.IndexFunc(h.Name, notInName) >= 0:
+		case strings.IndexFunc(h.Name, NotInName) >= 0:
 			return nil, &HeaderError{h.Name, `has a name with other characters than letters, digits, "-", "_" and "."`}
 		case len(h.Value) > MaxHeaderValue:
 			return nil, &HeaderError{h.Name, fmt.Sprintf("has %d bytes; it may have %d", len(h.Value), MaxHeaderValue)}
@@ -97,7 +97,8 @@ func HeadersOf(m map[string]string) ([]Header, error) {
 	return hs, nil
 }
 
-func notInName(r rune) bool {
+// NotInName tells what names of headers, and of consumers, do not have.
+func NotInName(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
 }
 

@@ -1,8 +1,10 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
@@ -164,6 +166,28 @@ type Info struct {
 	Missed       int64
 	GivenUp      int64
 	Oldest       int64 // log time of the oldest that is not done, where it is known; 0: there is none
+}
+
+// Sum puts the parts of each consumer together, by name: its settings are those of the first part.
+func Sum(parts []Info) (all []Info) {
+	at := make(map[string]int)
+	for i := range parts {
+		p := &parts[i]
+		k, ok := at[p.Name]
+		if !ok {
+			at[p.Name] = len(all)
+			all = append(all, *p)
+			continue
+		}
+		a := &all[k]
+		a.Lag, a.InFlight, a.Redelivering = a.Lag+p.Lag, a.InFlight+p.InFlight, a.Redelivering+p.Redelivering
+		a.Missed, a.GivenUp = a.Missed+p.Missed, a.GivenUp+p.GivenUp
+		if p.Oldest != 0 && (a.Oldest == 0 || p.Oldest < a.Oldest) {
+			a.Oldest = p.Oldest
+		}
+	}
+	slices.SortFunc(all, func(a, b Info) int { return cmp.Compare(a.Name, b.Name) })
+	return all
 }
 
 // GivenUp is a record that is not handed out any more, and is not done.

@@ -220,7 +220,7 @@ func (m *member) readRun(ctx context.Context, want []*item, f func(x *item, e *w
 		items := want
 		for i := range entries {
 			e := &entries[i]
-			for len(want) > 0 && want[0].offset < e.Offset { // the log has a gap there
+			if len(want) > 0 && want[0].offset < e.Offset { // the log has a gap there
 				return false, fmt.Errorf("%w: partition %d has no record %d", wal.ErrCorrupt, m.pt.p, want[0].offset)
 			}
 			if len(want) > 0 && want[0].offset == e.Offset {

@@ -115,7 +115,7 @@ func (s *session) consumers(all []*headwaterv1.Consumer) error {
 	out := s.rows("CONSUMER", "LAG", "IN FLIGHT", "REDELIVERING", "MISSED", "GIVEN UP", "ACK WAIT")
 	for _, c := range all {
 		if s.json {
-			if err := s.proto(c); err != nil {
+			if err := s.answer(c); err != nil {
 				return err
 			}
 			continue

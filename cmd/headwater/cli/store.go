@@ -1,17 +1,13 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
@@ -21,19 +17,6 @@ func storeCommand() *cobra.Command {
 	cmd := asGroup(&cobra.Command{Use: "store", Short: "Show the stores of a namespace, compare them, promote one, drop one"})
 	cmd.AddCommand(storeListCommand(), storeCompareCommand(), storePromoteCommand(), storeRollbackCommand(), storeDropCommand())
 	return cmd
-}
-
-// proto prints a message of the API as a line of JSON.
-func (s *session) proto(m proto.Message) error {
-	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
-	}
-	var line bytes.Buffer // protojson varies its spaces on purpose
-	if err := json.Compact(&line, b); err != nil {
-		return fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
-	}
-	return s.printf("%s\n", line.Bytes())
 }
 
 func storeListCommand() *cobra.Command {
@@ -57,7 +40,7 @@ func (s *session) stores(stores ...*headwaterv1.Store) error {
 	out := s.rows("STORE", "ROLE", "TYPE", "GENERATION", "STATE", "DONE", "COMPARED", "MESSAGE")
 	for _, st := range stores {
 		if s.json {
-			if err := s.proto(st); err != nil {
+			if err := s.answer(st); err != nil {
 				return err
 			}
 			continue
@@ -257,7 +240,7 @@ func (s *session) jobs(jobs ...*headwaterv1.Job) error {
 	out := s.rows("JOB", "KIND", "NAMESPACE", "STATE", "DONE", "MESSAGE")
 	for _, j := range jobs {
 		if s.json {
-			if err := s.proto(j); err != nil {
+			if err := s.answer(j); err != nil {
 				return err
 			}
 			continue

@@ -177,21 +177,14 @@ func (m *consumerMetrics) Collect(ch chan<- prometheus.Metric) {
 		if x.consumers == nil {
 			continue
 		}
-		all := make(map[string]durable.Info)
-		for _, i := range x.consumersHere() {
-			a := all[i.Name]
-			a.Lag, a.InFlight = a.Lag+i.Lag, a.InFlight+i.InFlight
-			a.Redelivering, a.GivenUp = a.Redelivering+i.Redelivering, a.GivenUp+i.GivenUp
-			all[i.Name] = a
-		}
-		for name, i := range all {
+		for _, i := range durable.Sum(x.consumersHere()) {
 			gauge := func(d *prometheus.Desc, v int64) {
-				ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), x.ns.Name, name)
+				ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), x.ns.Name, i.Name)
 			}
 			gauge(m.lag, i.Lag)
 			gauge(m.inFlight, i.InFlight)
 			gauge(m.redelivering, i.Redelivering)
-			ch <- prometheus.MustNewConstMetric(m.givenUp, prometheus.CounterValue, float64(i.GivenUp), x.ns.Name, name)
+			ch <- prometheus.MustNewConstMetric(m.givenUp, prometheus.CounterValue, float64(i.GivenUp), x.ns.Name, i.Name)
 		}
 	}
 }
