@@ -44,8 +44,9 @@ func (s *service) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogReq
 	s.md, _ = metadata.FromIncomingContext(ctx)
 	says, hang := s.says, s.hang
 	s.mu.Unlock()
-	if hang {
+	if hang { // until the call is given up: whose clock ends it first is not known, so neither may answer success
 		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	return &headwaterv1.WriteToLogResponse{Message: "taken"}, says
 }
