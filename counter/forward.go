@@ -6,8 +6,13 @@ import "github.com/headwater-db/headwater/wal"
 // sets their Origin and appends them. Nobody is asked whether they are copies: their place tells the applier (see
 // wal.Source). tok has a nonce; its time is made here. a is used up. Errors: as AddCounts, before the log.
 func (db *DB) Forward(tok wal.Token, a *Adds) ([]wal.Appending, error) {
-	opts := db.cfg.Options()
 	tok.GenerationTime = 0
+	return db.Stage(tok, a)
+}
+
+// Stage is Forward of adds of a delivery.Group, whose token is complete.
+func (db *DB) Stage(tok wal.Token, a *Adds) ([]wal.Appending, error) {
+	opts := db.cfg.Options()
 	if _, err := db.Complete(&tok, &opts.FrontOptions); err != nil {
 		return nil, err
 	}

@@ -172,7 +172,7 @@ func (d *delivered) records(n *Namespace) ([]wal.Appending, error) {
 
 // checkDelivered refuses a message that is no write of a namespace that it goes to. One that is not served now is not
 // asked.
-func (s *Log) checkDelivered(ctx context.Context, ns *Namespace, m *delivery.Message) error {
+func (d *Directory) checkDelivered(ctx context.Context, ns *Namespace, m *delivery.Message) error {
 	for _, t := range ns.Config().Delivery.Targets {
 		goes := t.Default
 		if len(m.Targets) > 0 {
@@ -181,7 +181,7 @@ func (s *Log) checkDelivered(ctx context.Context, ns *Namespace, m *delivery.Mes
 		if t.Namespace == "" || !goes {
 			continue
 		}
-		to, err := s.dir.lookup(ctx, t.Namespace)
+		to, err := d.lookup(ctx, t.Namespace)
 		if e := apierrors.From(err); e != nil && e.Reason == apierrors.NamespaceNotFound {
 			return apierrors.New(apierrors.BadTarget,
 				"target %s of namespace %s is namespace %s, which does not exist; create it, or name another target", t.Name, ns.Name, t.Namespace)

@@ -81,6 +81,29 @@ type Namespace struct {
 	// fetches are those of Consumers.
 	fetches fetches
 	full    atomic.Bool
+	// settled is closed, and made anew, when messages may have come to their end here; nil: nobody waits.
+	settling sync.Mutex
+	settled  chan struct{} // guarded by settling
+}
+
+// NoteSettled tells those who wait for it that messages of the namespace may have come to their end.
+func (n *Namespace) NoteSettled() {
+	n.settling.Lock()
+	defer n.settling.Unlock()
+	if n.settled != nil {
+		close(n.settled)
+		n.settled = nil
+	}
+}
+
+// nextSettled is closed at the next NoteSettled.
+func (n *Namespace) nextSettled() <-chan struct{} {
+	n.settling.Lock()
+	defer n.settling.Unlock()
+	if n.settled == nil {
+		n.settled = make(chan struct{})
+	}
+	return n.settled
 }
 
 // Views tells of each store that is known, the PRIMARY first.

@@ -136,7 +136,7 @@ var domain = []struct {
 	{wal.ErrTooOld, apierrors.TokenTooOld, "the token is older than the namespace's token window; check whether the write happened, then use a new token"},
 	{wal.ErrTokensFull, apierrors.TokensFull, "as many tokens are live as tokens.max_live allows; retry later or batch more under one token"},
 	{kv.ErrDuplicateKey, apierrors.DuplicateKey, "a key stands twice in the call; send each key once"},
-	{kv.ErrAcrossPartitions, apierrors.NotOffered, "the group's records lie in several partitions, which this server cannot make one; use one record id for each group"},
+	{kv.ErrAcrossPartitions, apierrors.BadCondition, "a group with a condition is of one partition, and this one is not; leave the condition out, or let the group be of one record"},
 	{counter.ErrClosed, apierrors.Draining, "the server is shutting down; retry"},
 	{counter.ErrOverflow, apierrors.CountOverflow, "the count would leave int64; add less, or clear the counter"},
 	{counter.ErrNoReservation, apierrors.ReservationNotFound, "there is no such reservation, or it ended longer than a token window ago; reserve again"},

@@ -17,6 +17,9 @@ type KeyValue struct {
 	headwaterv1.UnimplementedKeyValueServiceServer
 	dir   *Directory
 	pages *PageTokens
+	// MakeGroups makes GroupsNamespace, and returns when it takes writes; nil: it is there or is not. Set it before the
+	// service is used.
+	MakeGroups func(ctx context.Context) error
 }
 
 // NewKeyValue returns the service over dir.
@@ -161,81 +164,6 @@ func (s *KeyValue) DeleteItems(ctx context.Context, req *headwaterv1.DeleteItems
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
 	return &headwaterv1.DeleteItemsResponse{Result: writeResult(ns, &res, req.GetToken())}, nil
-}
-
-// MutateItems does a group of puts and deletes as one: all of it is seen at once,
-// or none. The group must lie in one partition of one namespace, as the
-// mutations of one record always do.
-func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItemsRequest) (*headwaterv1.MutateItemsResponse, error) {
-	fail := func(err error) (*headwaterv1.MutateItemsResponse, error) {
-		return nil, forWrite(err, false, req.GetToken())
-	}
-	ms := req.GetMutations()
-	if len(ms) == 0 || len(ms) > MaxItems {
-		return fail(apierrors.New(apierrors.TooManyItems, "a group has %d mutations; it takes 1 to %d", len(ms), MaxItems))
-	}
-	var ns *Namespace
-	name, size, items := "", 0, 0
-	r := &kv.Request{}
-	for i, m := range ms {
-		var mutation kv.Mutation
-		var this string
-		switch x := m.GetMutation().(type) {
-		case *headwaterv1.Mutation_Put:
-			this = x.Put.GetNamespace()
-			if x.Put.GetToken() != nil {
-				return fail(apierrors.New(apierrors.BadToken, "mutation %d has a token of its own; the group's token covers it", i))
-			}
-		case *headwaterv1.Mutation_Delete:
-			this = x.Delete.GetNamespace()
-			if x.Delete.GetToken() != nil {
-				return fail(apierrors.New(apierrors.BadToken, "mutation %d has a token of its own; the group's token covers it", i))
-			}
-		default:
-			if hasUnknown(m) {
-				return fail(laterError("MutateItems"))
-			}
-			return fail(apierrors.New(apierrors.MissingField, "mutation %d is neither put nor delete", i))
-		}
-		if i == 0 {
-			name = this
-			var err error
-			if ns, err = s.dir.kv(ctx, name); err != nil {
-				return fail(err)
-			}
-		} else if this != name {
-			return fail(apierrors.New(apierrors.NotOffered, "the group names the namespaces %s and %.64q; this server makes a group of one namespace", name, this))
-		}
-		var n int
-		var err error
-		if x, ok := m.GetMutation().(*headwaterv1.Mutation_Put); ok {
-			mutation, n, err = putMutation(ns, x.Put)
-			items += len(mutation.Items)
-		} else {
-			mutation, err = deleteMutation(m.GetDelete())
-			items++
-		}
-		if err != nil {
-			return fail(err)
-		}
-		size += n
-		r.Mutations = append(r.Mutations, mutation)
-	}
-	if items > MaxItems {
-		return fail(apierrors.New(apierrors.TooManyItems, "the group has %d items; it takes %d", items, MaxItems))
-	}
-	var err error
-	if r.Token, err = parseToken(req.GetToken()); err == nil {
-		err = ns.admitWrite(1, size)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	res := ns.KV.Write(ctx, []*kv.Request{r})[0]
-	if res.Err != nil {
-		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
-	}
-	return &headwaterv1.MutateItemsResponse{Results: []*headwaterv1.WriteResult{writeResult(ns, &res, req.GetToken())}, GroupId: res.ID.String()}, nil
 }
 
 // GetItems reads a page of one record.

@@ -38,7 +38,7 @@ func (s *Log) WriteToLog(ctx context.Context, req *headwaterv1.WriteToLogRequest
 	}
 	m, err := message(ns, req)
 	if err == nil {
-		err = s.checkDelivered(ctx, ns, m)
+		err = s.dir.checkDelivered(ctx, ns, m)
 	}
 	if err == nil {
 		err = ns.admitWrite(1, len(m.Payload))
@@ -80,7 +80,7 @@ func (s *Log) WriteToLogBatch(ctx context.Context, req *headwaterv1.WriteToLogBa
 		}
 		m, err := message(ns, q)
 		if err == nil {
-			err = s.checkDelivered(ctx, ns, m)
+			err = s.dir.checkDelivered(ctx, ns, m)
 		}
 		if err != nil {
 			return refuse(inBatch(i, err))

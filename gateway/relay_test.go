@@ -23,13 +23,14 @@ import (
 type badLog struct {
 	wal.Log // what is not called
 	r       *rand.Rand
+	life    wal.Incarnation
 	entries [2][]wal.Entry
 	late    []wal.NewEntry
 	bad     bool
 }
 
 func (l *badLog) Info() wal.TopicInfo {
-	return wal.TopicInfo{Name: "target", Partitions: 2, Incarnation: wal.Incarnation{7}}
+	return wal.TopicInfo{Name: "target", Partitions: 2, Incarnation: l.life}
 }
 
 func (l *badLog) LastEnd(p wal.Partition) wal.LogEnd {
@@ -75,8 +76,8 @@ type relayed struct {
 	st   *pebbledelivery.Store
 }
 
-func newRelayed(t *testing.T, r *rand.Rand) *relayed {
-	x := &relayed{log: &badLog{r: r}}
+func newRelayed(t *testing.T, r *rand.Rand, life wal.Incarnation) *relayed {
+	x := &relayed{log: &badLog{r: r, life: life}}
 	var err error
 	if x.st, err = pebbledelivery.Open(pebbledelivery.Config{FS: vfs.NewMem(), Dir: "target", Partitions: 2, MemTableBytes: 256 << 10, CacheBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
@@ -91,7 +92,9 @@ func newRelayed(t *testing.T, r *rand.Rand) *relayed {
 	stream.LetBehind(true)
 	x.db = delivery.NewDB(delivery.DBConfig{
 		Stream: stream, Clock: &wal.Clock{}, Now: time.Now,
-		Options: func() consumers.FrontOptions { return consumers.FrontOptions{Version: 1, TokenWindow: time.Minute} },
+		Options: func() consumers.FrontOptions {
+			return consumers.FrontOptions{Version: 1, TokenWindow: time.Minute, DriftPast: time.Minute, DriftFuture: time.Minute}
+		},
 	})
 	x.ns = &Namespace{Name: "target", Stream: stream, Messages: x.db}
 	x.ns.SetConfig(&namespace.Config{Name: "target", Abstraction: namespace.Log, Limits: namespace.Limits{MaxValue: 1 << 20}})
@@ -143,7 +146,7 @@ func (x *relayed) counted(t *testing.T) (all [2][]string) {
 }
 
 // sends is one who relays messages: it goes on behind what it knows to be there, and begins again where it likes.
-func (x *relayed) sends(t *testing.T, relay *Relay, ms []*delivery.Attempt, tries int) (n int) {
+func (x *relayed) sends(t *testing.T, relay delivery.Forwarder, ms []*delivery.Attempt, tries int) (n int) {
 	t.Helper()
 	for range tries {
 		if n == len(ms) {
@@ -166,7 +169,7 @@ func (x *relayed) sends(t *testing.T, relay *Relay, ms []*delivery.Attempt, trie
 // others append the same: one that was taken for dead, or one that has lost where it was.
 func TestARelayedMessageCountsOnce(t *testing.T) {
 	for seed := range uint64(300) {
-		x := newRelayed(t, rand.New(rand.NewPCG(seed, 1)))
+		x := newRelayed(t, rand.New(rand.NewPCG(seed, 1)), wal.Incarnation{7})
 		r := x.log.r
 		topic := wal.Incarnation{1}
 		var want [2][]string

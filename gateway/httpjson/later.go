@@ -13,8 +13,7 @@ import (
 
 // laterFields are fields of requests, by message.
 var laterFields = map[string][]string{
-	"WriteToLogRequest":  {"target", "originalWriteTime"}, // the last one of its lifecycle
-	"MutateItemsRequest": {"add", "event", "message"},     // of its mutations
+	"WriteToLogRequest": {"target", "originalWriteTime"}, // the last one of its lifecycle
 }
 
 // rpcPath reports whether a path has the form of an RPC's.

@@ -16,14 +16,11 @@ func TestWhatIsNotInThisBuildIsRefusedByName(t *testing.T) {
 		t.Error("a message was written without what was asked for")
 		return &headwaterv1.WriteToLogResponse{}, nil
 	}
-	const write, mutate = "/headwater.v1.LogService/WriteToLog", "/headwater.v1.KeyValueService/MutateItems"
+	const write = "/headwater.v1.LogService/WriteToLog"
 	for _, c := range []struct{ method, path, body string }{
 		{"POST", "/headwater.v1.LogService/FetchMessages", `{"namespace": "n", "consumer": "c"}`},
 		{"POST", write, `{"namespace": "n", "target": {"http": {"url": "http://x"}}}`},
 		{"POST", write, `{"namespace": "n", "lifecycle": {"originalWriteTime": "2026-01-31T12:00:00Z"}}`},
-		{"POST", mutate, `{"mutations": [{"add": {"namespace": "n", "counter": "c", "delta": 1}}]}`},
-		{"POST", mutate, `{"mutations": [{"event": {"namespace": "n"}}]}`},
-		{"POST", mutate, `{"mutations": [{"message": {"namespace": "n"}}]}`},
 	} {
 		body := f.do(c.method, c.path, c.body).wantError(t, 501, apierrors.NotOffered)
 		if c.method == "POST" && body["outcome"] != "NOT_APPLIED" {

@@ -37,6 +37,8 @@ type Message struct {
 	Body        // Headers of HeadersOf
 	// Token with a zero Nonce is made by the server, as is a zero GenerationTime.
 	Token wal.Token
+	// Hash is that of the request, where another form of it than Key and Body tells copies; zero: they do.
+	Hash wal.Hash
 }
 
 // Written is where a message is.
@@ -53,7 +55,9 @@ func (db *DB) record(m *Message, opts *consumers.FrontOptions) *wal.Record {
 	rec := &wal.Record{
 		RoutingKey: routingKey(m.Key, &m.Token.Nonce), Token: m.Token, NamespaceVersion: opts.Version, AcceptedAt: db.Now().UnixMicro(),
 	}
-	rec.RequestHash = hashOf(rec.RoutingKey, &m.Body)
+	if rec.RequestHash = m.Hash; rec.RequestHash == (wal.Hash{}) {
+		rec.RequestHash = hashOf(rec.RoutingKey, &m.Body)
+	}
 	rec.Kind, rec.Payload = m.encode()
 	return rec
 }

@@ -40,5 +40,11 @@
 //	6  bytes     empty: it comes in place of those of its key that wait for their time
 //
 // A field that a build does not know stops the partition, since it may change what is to be done with the message.
+//
+// The payload of a message to GroupTarget is a Group: one version byte, 1, and a protobuf of
+//
+//	1  repeated  a part: 1 the name of its namespace, 2 the incarnation of that one's topic, 3 its record
+//	2  bytes     how many mutations the caller sent, 4 bytes, big-endian
+//
 // That of a wal.KindDelivery is the JSON of an Event.
 package delivery

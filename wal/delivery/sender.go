@@ -16,7 +16,7 @@ import (
 	"github.com/headwater-db/headwater/wal"
 )
 
-// SenderConfig is what a Sender is made of. All is required.
+// SenderConfig is what a Sender is made of. All but Settled is required.
 type SenderConfig struct {
 	Outbox     Outbox
 	Partitions int
@@ -38,6 +38,8 @@ type SenderConfig struct {
 	ID func(p wal.Partition, o wal.Offset) string
 	// Observe is told of each attempt: "delivered" with how long after its time, "retried" or "dead".
 	Observe func(target, outcome string, late time.Duration)
+	// Settled is told that what came of attempts is written down; nil: nobody waits for it.
+	Settled func()
 	Logger  *slog.Logger
 }
 
@@ -339,5 +341,8 @@ func (s *Sender) write(ctx context.Context, p wal.Partition, outcomes []Outcome,
 		ok = s.again(ctx, p, "sync", s.cfg.Sync)
 	}
 	s.Next(p, next)
+	if ok && s.cfg.Settled != nil {
+		s.cfg.Settled()
+	}
 	return ok
 }

@@ -1218,14 +1218,17 @@ func (x *DeleteItemsResponse) GetResult() *WriteResult {
 	return nil
 }
 
-// Mutation is one step of a group. Its own token must be empty: the group's holds. Its
-// condition is its own.
+// Mutation is one step of a group. Its own token must be empty: the group's holds. A
+// condition is of a group whose items lie in one partition, and holds for all of it.
 type Mutation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Mutation:
 	//
 	//	*Mutation_Put
 	//	*Mutation_Delete
+	//	*Mutation_Add
+	//	*Mutation_Event
+	//	*Mutation_Message
 	Mutation      isMutation_Mutation `protobuf_oneof:"mutation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1286,6 +1289,33 @@ func (x *Mutation) GetDelete() *DeleteItemsRequest {
 	return nil
 }
 
+func (x *Mutation) GetAdd() *AddCountRequest {
+	if x != nil {
+		if x, ok := x.Mutation.(*Mutation_Add); ok {
+			return x.Add
+		}
+	}
+	return nil
+}
+
+func (x *Mutation) GetEvent() *WriteEventRecordsSyncRequest {
+	if x != nil {
+		if x, ok := x.Mutation.(*Mutation_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *Mutation) GetMessage() *WriteToLogRequest {
+	if x != nil {
+		if x, ok := x.Mutation.(*Mutation_Message); ok {
+			return x.Message
+		}
+	}
+	return nil
+}
+
 type isMutation_Mutation interface {
 	isMutation_Mutation()
 }
@@ -1298,9 +1328,28 @@ type Mutation_Delete struct {
 	Delete *DeleteItemsRequest `protobuf:"bytes,2,opt,name=delete,proto3,oneof"`
 }
 
+type Mutation_Add struct {
+	Add *AddCountRequest `protobuf:"bytes,3,opt,name=add,proto3,oneof"`
+}
+
+type Mutation_Event struct {
+	// Of one event.
+	Event *WriteEventRecordsSyncRequest `protobuf:"bytes,4,opt,name=event,proto3,oneof"`
+}
+
+type Mutation_Message struct {
+	Message *WriteToLogRequest `protobuf:"bytes,5,opt,name=message,proto3,oneof"`
+}
+
 func (*Mutation_Put) isMutation_Mutation() {}
 
 func (*Mutation_Delete) isMutation_Mutation() {}
+
+func (*Mutation_Add) isMutation_Mutation() {}
+
+func (*Mutation_Event) isMutation_Mutation() {}
+
+func (*Mutation_Message) isMutation_Mutation() {}
 
 type MutateItemsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1356,9 +1405,11 @@ func (x *MutateItemsRequest) GetToken() *IdempotencyToken {
 
 type MutateItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each namespace, in order of first appearance.
-	Results       []*WriteResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	GroupId       string         `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// One for each namespace, in order of first appearance. The position is of a group in one partition alone; with
+	// another one wait for LogService.GetGroup to say DONE, and read at LATEST.
+	Results []*WriteResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// For LogService.GetGroup.
+	GroupId       string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2643,7 +2694,7 @@ var File_headwater_v1_kv_proto protoreflect.FileDescriptor
 
 const file_headwater_v1_kv_proto_rawDesc = "" +
 	"\n" +
-	"\x15headwater/v1/kv.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\"\xa3\x01\n" +
+	"\x15headwater/v1/kv.proto\x12\fheadwater.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19headwater/v1/common.proto\x1a\x1aheadwater/v1/counter.proto\x1a\x16headwater/v1/log.proto\x1a\x1dheadwater/v1/timeseries.proto\"\xa3\x01\n" +
 	"\aPutItem\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12+\n" +
@@ -2755,10 +2806,13 @@ const file_headwater_v1_kv_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\v2\x1e.headwater.v1.IdempotencyTokenR\x05token\x125\n" +
 	"\tcondition\x18\x05 \x01(\v2\x17.headwater.v1.ConditionR\tcondition\"H\n" +
 	"\x13DeleteItemsResponse\x121\n" +
-	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\x85\x01\n" +
+	"\x06result\x18\x01 \x01(\v2\x19.headwater.v1.WriteResultR\x06result\"\xb9\x02\n" +
 	"\bMutation\x121\n" +
 	"\x03put\x18\x01 \x01(\v2\x1d.headwater.v1.PutItemsRequestH\x00R\x03put\x12:\n" +
-	"\x06delete\x18\x02 \x01(\v2 .headwater.v1.DeleteItemsRequestH\x00R\x06deleteB\n" +
+	"\x06delete\x18\x02 \x01(\v2 .headwater.v1.DeleteItemsRequestH\x00R\x06delete\x121\n" +
+	"\x03add\x18\x03 \x01(\v2\x1d.headwater.v1.AddCountRequestH\x00R\x03add\x12B\n" +
+	"\x05event\x18\x04 \x01(\v2*.headwater.v1.WriteEventRecordsSyncRequestH\x00R\x05event\x12;\n" +
+	"\amessage\x18\x05 \x01(\v2\x1f.headwater.v1.WriteToLogRequestH\x00R\amessageB\n" +
 	"\n" +
 	"\bmutation\"\x80\x01\n" +
 	"\x12MutateItemsRequest\x124\n" +
@@ -2877,50 +2931,53 @@ func file_headwater_v1_kv_proto_rawDescGZIP() []byte {
 var file_headwater_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_headwater_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_headwater_v1_kv_proto_goTypes = []any{
-	(ItemError_Outcome)(0),         // 0: headwater.v1.ItemError.Outcome
-	(*PutItem)(nil),                // 1: headwater.v1.PutItem
-	(*Condition)(nil),              // 2: headwater.v1.Condition
-	(*PutItemsRequest)(nil),        // 3: headwater.v1.PutItemsRequest
-	(*PutItemsResponse)(nil),       // 4: headwater.v1.PutItemsResponse
-	(*BatchPutItemsRequest)(nil),   // 5: headwater.v1.BatchPutItemsRequest
-	(*BatchPutItemsResponse)(nil),  // 6: headwater.v1.BatchPutItemsResponse
-	(*BatchPutItemsResult)(nil),    // 7: headwater.v1.BatchPutItemsResult
-	(*ItemError)(nil),              // 8: headwater.v1.ItemError
-	(*Predicate)(nil),              // 9: headwater.v1.Predicate
-	(*Selection)(nil),              // 10: headwater.v1.Selection
-	(*Item)(nil),                   // 11: headwater.v1.Item
-	(*GetItemsRequest)(nil),        // 12: headwater.v1.GetItemsRequest
-	(*GetItemsResponse)(nil),       // 13: headwater.v1.GetItemsResponse
-	(*DeleteItemsRequest)(nil),     // 14: headwater.v1.DeleteItemsRequest
-	(*DeleteItemsResponse)(nil),    // 15: headwater.v1.DeleteItemsResponse
-	(*Mutation)(nil),               // 16: headwater.v1.Mutation
-	(*MutateItemsRequest)(nil),     // 17: headwater.v1.MutateItemsRequest
-	(*MutateItemsResponse)(nil),    // 18: headwater.v1.MutateItemsResponse
-	(*Shard)(nil),                  // 19: headwater.v1.Shard
-	(*ScanItemsRequest)(nil),       // 20: headwater.v1.ScanItemsRequest
-	(*ScanItemsResponse)(nil),      // 21: headwater.v1.ScanItemsResponse
-	(*Record)(nil),                 // 22: headwater.v1.Record
-	(*BeginUploadRequest)(nil),     // 23: headwater.v1.BeginUploadRequest
-	(*BeginUploadResponse)(nil),    // 24: headwater.v1.BeginUploadResponse
-	(*UploadChunkRequest)(nil),     // 25: headwater.v1.UploadChunkRequest
-	(*UploadChunkResponse)(nil),    // 26: headwater.v1.UploadChunkResponse
-	(*CommitUploadRequest)(nil),    // 27: headwater.v1.CommitUploadRequest
-	(*CommitUploadResponse)(nil),   // 28: headwater.v1.CommitUploadResponse
-	(*AbortUploadRequest)(nil),     // 29: headwater.v1.AbortUploadRequest
-	(*AbortUploadResponse)(nil),    // 30: headwater.v1.AbortUploadResponse
-	(*GetItemRequest)(nil),         // 31: headwater.v1.GetItemRequest
-	(*GetItemResponse)(nil),        // 32: headwater.v1.GetItemResponse
-	nil,                            // 33: headwater.v1.ItemError.MetadataEntry
-	(*Predicate_MatchAll)(nil),     // 34: headwater.v1.Predicate.MatchAll
-	(*Predicate_MatchKeys)(nil),    // 35: headwater.v1.Predicate.MatchKeys
-	(*Predicate_MatchRange)(nil),   // 36: headwater.v1.Predicate.MatchRange
-	(*GetItemResponse_Header)(nil), // 37: headwater.v1.GetItemResponse.Header
-	(*durationpb.Duration)(nil),    // 38: google.protobuf.Duration
-	(*IdempotencyToken)(nil),       // 39: headwater.v1.IdempotencyToken
-	(*WriteResult)(nil),            // 40: headwater.v1.WriteResult
-	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
-	(Consistency)(0),               // 42: headwater.v1.Consistency
-	(*AsOf)(nil),                   // 43: headwater.v1.AsOf
+	(ItemError_Outcome)(0),               // 0: headwater.v1.ItemError.Outcome
+	(*PutItem)(nil),                      // 1: headwater.v1.PutItem
+	(*Condition)(nil),                    // 2: headwater.v1.Condition
+	(*PutItemsRequest)(nil),              // 3: headwater.v1.PutItemsRequest
+	(*PutItemsResponse)(nil),             // 4: headwater.v1.PutItemsResponse
+	(*BatchPutItemsRequest)(nil),         // 5: headwater.v1.BatchPutItemsRequest
+	(*BatchPutItemsResponse)(nil),        // 6: headwater.v1.BatchPutItemsResponse
+	(*BatchPutItemsResult)(nil),          // 7: headwater.v1.BatchPutItemsResult
+	(*ItemError)(nil),                    // 8: headwater.v1.ItemError
+	(*Predicate)(nil),                    // 9: headwater.v1.Predicate
+	(*Selection)(nil),                    // 10: headwater.v1.Selection
+	(*Item)(nil),                         // 11: headwater.v1.Item
+	(*GetItemsRequest)(nil),              // 12: headwater.v1.GetItemsRequest
+	(*GetItemsResponse)(nil),             // 13: headwater.v1.GetItemsResponse
+	(*DeleteItemsRequest)(nil),           // 14: headwater.v1.DeleteItemsRequest
+	(*DeleteItemsResponse)(nil),          // 15: headwater.v1.DeleteItemsResponse
+	(*Mutation)(nil),                     // 16: headwater.v1.Mutation
+	(*MutateItemsRequest)(nil),           // 17: headwater.v1.MutateItemsRequest
+	(*MutateItemsResponse)(nil),          // 18: headwater.v1.MutateItemsResponse
+	(*Shard)(nil),                        // 19: headwater.v1.Shard
+	(*ScanItemsRequest)(nil),             // 20: headwater.v1.ScanItemsRequest
+	(*ScanItemsResponse)(nil),            // 21: headwater.v1.ScanItemsResponse
+	(*Record)(nil),                       // 22: headwater.v1.Record
+	(*BeginUploadRequest)(nil),           // 23: headwater.v1.BeginUploadRequest
+	(*BeginUploadResponse)(nil),          // 24: headwater.v1.BeginUploadResponse
+	(*UploadChunkRequest)(nil),           // 25: headwater.v1.UploadChunkRequest
+	(*UploadChunkResponse)(nil),          // 26: headwater.v1.UploadChunkResponse
+	(*CommitUploadRequest)(nil),          // 27: headwater.v1.CommitUploadRequest
+	(*CommitUploadResponse)(nil),         // 28: headwater.v1.CommitUploadResponse
+	(*AbortUploadRequest)(nil),           // 29: headwater.v1.AbortUploadRequest
+	(*AbortUploadResponse)(nil),          // 30: headwater.v1.AbortUploadResponse
+	(*GetItemRequest)(nil),               // 31: headwater.v1.GetItemRequest
+	(*GetItemResponse)(nil),              // 32: headwater.v1.GetItemResponse
+	nil,                                  // 33: headwater.v1.ItemError.MetadataEntry
+	(*Predicate_MatchAll)(nil),           // 34: headwater.v1.Predicate.MatchAll
+	(*Predicate_MatchKeys)(nil),          // 35: headwater.v1.Predicate.MatchKeys
+	(*Predicate_MatchRange)(nil),         // 36: headwater.v1.Predicate.MatchRange
+	(*GetItemResponse_Header)(nil),       // 37: headwater.v1.GetItemResponse.Header
+	(*durationpb.Duration)(nil),          // 38: google.protobuf.Duration
+	(*IdempotencyToken)(nil),             // 39: headwater.v1.IdempotencyToken
+	(*WriteResult)(nil),                  // 40: headwater.v1.WriteResult
+	(*timestamppb.Timestamp)(nil),        // 41: google.protobuf.Timestamp
+	(Consistency)(0),                     // 42: headwater.v1.Consistency
+	(*AsOf)(nil),                         // 43: headwater.v1.AsOf
+	(*AddCountRequest)(nil),              // 44: headwater.v1.AddCountRequest
+	(*WriteEventRecordsSyncRequest)(nil), // 45: headwater.v1.WriteEventRecordsSyncRequest
+	(*WriteToLogRequest)(nil),            // 46: headwater.v1.WriteToLogRequest
 }
 var file_headwater_v1_kv_proto_depIdxs = []int32{
 	38, // 0: headwater.v1.PutItem.ttl:type_name -> google.protobuf.Duration
@@ -2952,54 +3009,57 @@ var file_headwater_v1_kv_proto_depIdxs = []int32{
 	40, // 26: headwater.v1.DeleteItemsResponse.result:type_name -> headwater.v1.WriteResult
 	3,  // 27: headwater.v1.Mutation.put:type_name -> headwater.v1.PutItemsRequest
 	14, // 28: headwater.v1.Mutation.delete:type_name -> headwater.v1.DeleteItemsRequest
-	16, // 29: headwater.v1.MutateItemsRequest.mutations:type_name -> headwater.v1.Mutation
-	39, // 30: headwater.v1.MutateItemsRequest.token:type_name -> headwater.v1.IdempotencyToken
-	40, // 31: headwater.v1.MutateItemsResponse.results:type_name -> headwater.v1.WriteResult
-	19, // 32: headwater.v1.ScanItemsRequest.shard:type_name -> headwater.v1.Shard
-	42, // 33: headwater.v1.ScanItemsRequest.consistency:type_name -> headwater.v1.Consistency
-	22, // 34: headwater.v1.ScanItemsResponse.records:type_name -> headwater.v1.Record
-	43, // 35: headwater.v1.ScanItemsResponse.as_of:type_name -> headwater.v1.AsOf
-	11, // 36: headwater.v1.Record.items:type_name -> headwater.v1.Item
-	38, // 37: headwater.v1.BeginUploadRequest.ttl:type_name -> google.protobuf.Duration
-	39, // 38: headwater.v1.BeginUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
-	41, // 39: headwater.v1.BeginUploadResponse.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 40: headwater.v1.BeginUploadResponse.result:type_name -> headwater.v1.WriteResult
-	39, // 41: headwater.v1.CommitUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
-	2,  // 42: headwater.v1.CommitUploadRequest.condition:type_name -> headwater.v1.Condition
-	40, // 43: headwater.v1.CommitUploadResponse.result:type_name -> headwater.v1.WriteResult
-	39, // 44: headwater.v1.AbortUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
-	40, // 45: headwater.v1.AbortUploadResponse.result:type_name -> headwater.v1.WriteResult
-	42, // 46: headwater.v1.GetItemRequest.consistency:type_name -> headwater.v1.Consistency
-	37, // 47: headwater.v1.GetItemResponse.header:type_name -> headwater.v1.GetItemResponse.Header
-	11, // 48: headwater.v1.GetItemResponse.Header.item:type_name -> headwater.v1.Item
-	43, // 49: headwater.v1.GetItemResponse.Header.as_of:type_name -> headwater.v1.AsOf
-	3,  // 50: headwater.v1.KeyValueService.PutItems:input_type -> headwater.v1.PutItemsRequest
-	5,  // 51: headwater.v1.KeyValueService.BatchPutItems:input_type -> headwater.v1.BatchPutItemsRequest
-	12, // 52: headwater.v1.KeyValueService.GetItems:input_type -> headwater.v1.GetItemsRequest
-	14, // 53: headwater.v1.KeyValueService.DeleteItems:input_type -> headwater.v1.DeleteItemsRequest
-	17, // 54: headwater.v1.KeyValueService.MutateItems:input_type -> headwater.v1.MutateItemsRequest
-	20, // 55: headwater.v1.KeyValueService.ScanItems:input_type -> headwater.v1.ScanItemsRequest
-	23, // 56: headwater.v1.KeyValueService.BeginUpload:input_type -> headwater.v1.BeginUploadRequest
-	25, // 57: headwater.v1.KeyValueService.UploadChunk:input_type -> headwater.v1.UploadChunkRequest
-	27, // 58: headwater.v1.KeyValueService.CommitUpload:input_type -> headwater.v1.CommitUploadRequest
-	29, // 59: headwater.v1.KeyValueService.AbortUpload:input_type -> headwater.v1.AbortUploadRequest
-	31, // 60: headwater.v1.KeyValueService.GetItem:input_type -> headwater.v1.GetItemRequest
-	4,  // 61: headwater.v1.KeyValueService.PutItems:output_type -> headwater.v1.PutItemsResponse
-	6,  // 62: headwater.v1.KeyValueService.BatchPutItems:output_type -> headwater.v1.BatchPutItemsResponse
-	13, // 63: headwater.v1.KeyValueService.GetItems:output_type -> headwater.v1.GetItemsResponse
-	15, // 64: headwater.v1.KeyValueService.DeleteItems:output_type -> headwater.v1.DeleteItemsResponse
-	18, // 65: headwater.v1.KeyValueService.MutateItems:output_type -> headwater.v1.MutateItemsResponse
-	21, // 66: headwater.v1.KeyValueService.ScanItems:output_type -> headwater.v1.ScanItemsResponse
-	24, // 67: headwater.v1.KeyValueService.BeginUpload:output_type -> headwater.v1.BeginUploadResponse
-	26, // 68: headwater.v1.KeyValueService.UploadChunk:output_type -> headwater.v1.UploadChunkResponse
-	28, // 69: headwater.v1.KeyValueService.CommitUpload:output_type -> headwater.v1.CommitUploadResponse
-	30, // 70: headwater.v1.KeyValueService.AbortUpload:output_type -> headwater.v1.AbortUploadResponse
-	32, // 71: headwater.v1.KeyValueService.GetItem:output_type -> headwater.v1.GetItemResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	44, // 29: headwater.v1.Mutation.add:type_name -> headwater.v1.AddCountRequest
+	45, // 30: headwater.v1.Mutation.event:type_name -> headwater.v1.WriteEventRecordsSyncRequest
+	46, // 31: headwater.v1.Mutation.message:type_name -> headwater.v1.WriteToLogRequest
+	16, // 32: headwater.v1.MutateItemsRequest.mutations:type_name -> headwater.v1.Mutation
+	39, // 33: headwater.v1.MutateItemsRequest.token:type_name -> headwater.v1.IdempotencyToken
+	40, // 34: headwater.v1.MutateItemsResponse.results:type_name -> headwater.v1.WriteResult
+	19, // 35: headwater.v1.ScanItemsRequest.shard:type_name -> headwater.v1.Shard
+	42, // 36: headwater.v1.ScanItemsRequest.consistency:type_name -> headwater.v1.Consistency
+	22, // 37: headwater.v1.ScanItemsResponse.records:type_name -> headwater.v1.Record
+	43, // 38: headwater.v1.ScanItemsResponse.as_of:type_name -> headwater.v1.AsOf
+	11, // 39: headwater.v1.Record.items:type_name -> headwater.v1.Item
+	38, // 40: headwater.v1.BeginUploadRequest.ttl:type_name -> google.protobuf.Duration
+	39, // 41: headwater.v1.BeginUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
+	41, // 42: headwater.v1.BeginUploadResponse.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 43: headwater.v1.BeginUploadResponse.result:type_name -> headwater.v1.WriteResult
+	39, // 44: headwater.v1.CommitUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
+	2,  // 45: headwater.v1.CommitUploadRequest.condition:type_name -> headwater.v1.Condition
+	40, // 46: headwater.v1.CommitUploadResponse.result:type_name -> headwater.v1.WriteResult
+	39, // 47: headwater.v1.AbortUploadRequest.token:type_name -> headwater.v1.IdempotencyToken
+	40, // 48: headwater.v1.AbortUploadResponse.result:type_name -> headwater.v1.WriteResult
+	42, // 49: headwater.v1.GetItemRequest.consistency:type_name -> headwater.v1.Consistency
+	37, // 50: headwater.v1.GetItemResponse.header:type_name -> headwater.v1.GetItemResponse.Header
+	11, // 51: headwater.v1.GetItemResponse.Header.item:type_name -> headwater.v1.Item
+	43, // 52: headwater.v1.GetItemResponse.Header.as_of:type_name -> headwater.v1.AsOf
+	3,  // 53: headwater.v1.KeyValueService.PutItems:input_type -> headwater.v1.PutItemsRequest
+	5,  // 54: headwater.v1.KeyValueService.BatchPutItems:input_type -> headwater.v1.BatchPutItemsRequest
+	12, // 55: headwater.v1.KeyValueService.GetItems:input_type -> headwater.v1.GetItemsRequest
+	14, // 56: headwater.v1.KeyValueService.DeleteItems:input_type -> headwater.v1.DeleteItemsRequest
+	17, // 57: headwater.v1.KeyValueService.MutateItems:input_type -> headwater.v1.MutateItemsRequest
+	20, // 58: headwater.v1.KeyValueService.ScanItems:input_type -> headwater.v1.ScanItemsRequest
+	23, // 59: headwater.v1.KeyValueService.BeginUpload:input_type -> headwater.v1.BeginUploadRequest
+	25, // 60: headwater.v1.KeyValueService.UploadChunk:input_type -> headwater.v1.UploadChunkRequest
+	27, // 61: headwater.v1.KeyValueService.CommitUpload:input_type -> headwater.v1.CommitUploadRequest
+	29, // 62: headwater.v1.KeyValueService.AbortUpload:input_type -> headwater.v1.AbortUploadRequest
+	31, // 63: headwater.v1.KeyValueService.GetItem:input_type -> headwater.v1.GetItemRequest
+	4,  // 64: headwater.v1.KeyValueService.PutItems:output_type -> headwater.v1.PutItemsResponse
+	6,  // 65: headwater.v1.KeyValueService.BatchPutItems:output_type -> headwater.v1.BatchPutItemsResponse
+	13, // 66: headwater.v1.KeyValueService.GetItems:output_type -> headwater.v1.GetItemsResponse
+	15, // 67: headwater.v1.KeyValueService.DeleteItems:output_type -> headwater.v1.DeleteItemsResponse
+	18, // 68: headwater.v1.KeyValueService.MutateItems:output_type -> headwater.v1.MutateItemsResponse
+	21, // 69: headwater.v1.KeyValueService.ScanItems:output_type -> headwater.v1.ScanItemsResponse
+	24, // 70: headwater.v1.KeyValueService.BeginUpload:output_type -> headwater.v1.BeginUploadResponse
+	26, // 71: headwater.v1.KeyValueService.UploadChunk:output_type -> headwater.v1.UploadChunkResponse
+	28, // 72: headwater.v1.KeyValueService.CommitUpload:output_type -> headwater.v1.CommitUploadResponse
+	30, // 73: headwater.v1.KeyValueService.AbortUpload:output_type -> headwater.v1.AbortUploadResponse
+	32, // 74: headwater.v1.KeyValueService.GetItem:output_type -> headwater.v1.GetItemResponse
+	64, // [64:75] is the sub-list for method output_type
+	53, // [53:64] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_kv_proto_init() }
@@ -3008,6 +3068,9 @@ func file_headwater_v1_kv_proto_init() {
 		return
 	}
 	file_headwater_v1_common_proto_init()
+	file_headwater_v1_counter_proto_init()
+	file_headwater_v1_log_proto_init()
+	file_headwater_v1_timeseries_proto_init()
 	file_headwater_v1_kv_proto_msgTypes[1].OneofWrappers = []any{
 		(*Condition_IfAbsent)(nil),
 		(*Condition_IfVersion)(nil),
@@ -3025,6 +3088,9 @@ func file_headwater_v1_kv_proto_init() {
 	file_headwater_v1_kv_proto_msgTypes[15].OneofWrappers = []any{
 		(*Mutation_Put)(nil),
 		(*Mutation_Delete)(nil),
+		(*Mutation_Add)(nil),
+		(*Mutation_Event)(nil),
+		(*Mutation_Message)(nil),
 	}
 	file_headwater_v1_kv_proto_msgTypes[19].OneofWrappers = []any{}
 	file_headwater_v1_kv_proto_msgTypes[24].OneofWrappers = []any{}

@@ -51,7 +51,7 @@ type KeyValueServiceClient interface {
 	// DeleteItems removes items of one record. Removing the whole record or a
 	// range costs the same whatever it holds.
 	DeleteItems(ctx context.Context, in *DeleteItemsRequest, opts ...grpc.CallOption) (*DeleteItemsResponse, error)
-	// MutateItems applies a group of puts and deletes in order.
+	// MutateItems applies a group of mutations in order, of several records, namespaces and abstractions: all or none.
 	MutateItems(ctx context.Context, in *MutateItemsRequest, opts ...grpc.CallOption) (*MutateItemsResponse, error)
 	// ScanItems reads one page of all records of a namespace, in no useful order.
 	ScanItems(ctx context.Context, in *ScanItemsRequest, opts ...grpc.CallOption) (*ScanItemsResponse, error)
@@ -218,7 +218,7 @@ type KeyValueServiceServer interface {
 	// DeleteItems removes items of one record. Removing the whole record or a
 	// range costs the same whatever it holds.
 	DeleteItems(context.Context, *DeleteItemsRequest) (*DeleteItemsResponse, error)
-	// MutateItems applies a group of puts and deletes in order.
+	// MutateItems applies a group of mutations in order, of several records, namespaces and abstractions: all or none.
 	MutateItems(context.Context, *MutateItemsRequest) (*MutateItemsResponse, error)
 	// ScanItems reads one page of all records of a namespace, in no useful order.
 	ScanItems(context.Context, *ScanItemsRequest) (*ScanItemsResponse, error)

@@ -139,6 +139,65 @@ func (GetMessageResponse_State) EnumDescriptor() ([]byte, []int) {
 	return file_headwater_v1_log_proto_rawDescGZIP(), []int{7, 0}
 }
 
+type GetGroupResponse_State int32
+
+const (
+	GetGroupResponse_STATE_UNSPECIFIED GetGroupResponse_State = 0
+	// Not all of it is known to be in the log: it may still expire. No group of this build is in it.
+	GetGroupResponse_STAGED GetGroupResponse_State = 1
+	// It will take place whole, and not all of it has.
+	GetGroupResponse_APPLYING GetGroupResponse_State = 2
+	// All of it is in the logs of its namespaces. A read at LATEST finds it.
+	GetGroupResponse_DONE GetGroupResponse_State = 3
+	// It will not take place.
+	GetGroupResponse_EXPIRED GetGroupResponse_State = 4
+)
+
+// Enum value maps for GetGroupResponse_State.
+var (
+	GetGroupResponse_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STAGED",
+		2: "APPLYING",
+		3: "DONE",
+		4: "EXPIRED",
+	}
+	GetGroupResponse_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STAGED":            1,
+		"APPLYING":          2,
+		"DONE":              3,
+		"EXPIRED":           4,
+	}
+)
+
+func (x GetGroupResponse_State) Enum() *GetGroupResponse_State {
+	p := new(GetGroupResponse_State)
+	*p = x
+	return p
+}
+
+func (x GetGroupResponse_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetGroupResponse_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_headwater_v1_log_proto_enumTypes[2].Descriptor()
+}
+
+func (GetGroupResponse_State) Type() protoreflect.EnumType {
+	return &file_headwater_v1_log_proto_enumTypes[2]
+}
+
+func (x GetGroupResponse_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetGroupResponse_State.Descriptor instead.
+func (GetGroupResponse_State) EnumDescriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9, 0}
+}
+
 type RecordDecision_Outcome int32
 
 const (
@@ -180,11 +239,11 @@ func (x RecordDecision_Outcome) String() string {
 }
 
 func (RecordDecision_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_headwater_v1_log_proto_enumTypes[2].Descriptor()
+	return file_headwater_v1_log_proto_enumTypes[3].Descriptor()
 }
 
 func (RecordDecision_Outcome) Type() protoreflect.EnumType {
-	return &file_headwater_v1_log_proto_enumTypes[2]
+	return &file_headwater_v1_log_proto_enumTypes[3]
 }
 
 func (x RecordDecision_Outcome) Number() protoreflect.EnumNumber {
@@ -193,7 +252,7 @@ func (x RecordDecision_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordDecision_Outcome.Descriptor instead.
 func (RecordDecision_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type MessageAck_Kind int32
@@ -240,11 +299,11 @@ func (x MessageAck_Kind) String() string {
 }
 
 func (MessageAck_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_headwater_v1_log_proto_enumTypes[3].Descriptor()
+	return file_headwater_v1_log_proto_enumTypes[4].Descriptor()
 }
 
 func (MessageAck_Kind) Type() protoreflect.EnumType {
-	return &file_headwater_v1_log_proto_enumTypes[3]
+	return &file_headwater_v1_log_proto_enumTypes[4]
 }
 
 func (x MessageAck_Kind) Number() protoreflect.EnumNumber {
@@ -253,7 +312,7 @@ func (x MessageAck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MessageAck_Kind.Descriptor instead.
 func (MessageAck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type DeadLetter_Disposition int32
@@ -297,11 +356,11 @@ func (x DeadLetter_Disposition) String() string {
 }
 
 func (DeadLetter_Disposition) Descriptor() protoreflect.EnumDescriptor {
-	return file_headwater_v1_log_proto_enumTypes[4].Descriptor()
+	return file_headwater_v1_log_proto_enumTypes[5].Descriptor()
 }
 
 func (DeadLetter_Disposition) Type() protoreflect.EnumType {
-	return &file_headwater_v1_log_proto_enumTypes[4]
+	return &file_headwater_v1_log_proto_enumTypes[5]
 }
 
 func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
@@ -310,7 +369,7 @@ func (x DeadLetter_Disposition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DeadLetter_Disposition.Descriptor instead.
 func (DeadLetter_Disposition) EnumDescriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{31, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type WriteToLogRequest struct {
@@ -901,6 +960,112 @@ func (x *GetMessageResponse) GetWrittenAt() *timestamppb.Timestamp {
 	return nil
 }
 
+type GetGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As MutateItems has answered it.
+	GroupId       string `protobuf:"bytes,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetGroupRequest) Reset() {
+	*x = GetGroupRequest{}
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetGroupRequest) ProtoMessage() {}
+
+func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
+func (*GetGroupRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetGroupRequest) GetGroupId() string {
+	if x != nil {
+		return x.GroupId
+	}
+	return ""
+}
+
+type GetGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State GetGroupResponse_State `protobuf:"varint,1,opt,name=state,proto3,enum=headwater.v1.GetGroupResponse_State" json:"state,omitempty"`
+	// Mutations that are in the logs of their namespaces, of how many.
+	Done          int32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Total         int32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetGroupResponse) Reset() {
+	*x = GetGroupResponse{}
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetGroupResponse) ProtoMessage() {}
+
+func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
+func (*GetGroupResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetGroupResponse) GetState() GetGroupResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return GetGroupResponse_STATE_UNSPECIFIED
+}
+
+func (x *GetGroupResponse) GetDone() int32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *GetGroupResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type ListDelayedRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -919,7 +1084,7 @@ type ListDelayedRequest struct {
 
 func (x *ListDelayedRequest) Reset() {
 	*x = ListDelayedRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1096,7 @@ func (x *ListDelayedRequest) String() string {
 func (*ListDelayedRequest) ProtoMessage() {}
 
 func (x *ListDelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[8]
+	mi := &file_headwater_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1109,7 @@ func (x *ListDelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDelayedRequest.ProtoReflect.Descriptor instead.
 func (*ListDelayedRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListDelayedRequest) GetNamespace() string {
@@ -1002,7 +1167,7 @@ type DelayedMessage struct {
 
 func (x *DelayedMessage) Reset() {
 	*x = DelayedMessage{}
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1179,7 @@ func (x *DelayedMessage) String() string {
 func (*DelayedMessage) ProtoMessage() {}
 
 func (x *DelayedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[9]
+	mi := &file_headwater_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1192,7 @@ func (x *DelayedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DelayedMessage.ProtoReflect.Descriptor instead.
 func (*DelayedMessage) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DelayedMessage) GetMessageId() string {
@@ -1076,7 +1241,7 @@ type ListDelayedResponse struct {
 
 func (x *ListDelayedResponse) Reset() {
 	*x = ListDelayedResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1253,7 @@ func (x *ListDelayedResponse) String() string {
 func (*ListDelayedResponse) ProtoMessage() {}
 
 func (x *ListDelayedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[10]
+	mi := &file_headwater_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1266,7 @@ func (x *ListDelayedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDelayedResponse.ProtoReflect.Descriptor instead.
 func (*ListDelayedResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListDelayedResponse) GetMessages() []*DelayedMessage {
@@ -1128,7 +1293,7 @@ type CancelDelayedRequest struct {
 
 func (x *CancelDelayedRequest) Reset() {
 	*x = CancelDelayedRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1305,7 @@ func (x *CancelDelayedRequest) String() string {
 func (*CancelDelayedRequest) ProtoMessage() {}
 
 func (x *CancelDelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[11]
+	mi := &file_headwater_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1318,7 @@ func (x *CancelDelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDelayedRequest.ProtoReflect.Descriptor instead.
 func (*CancelDelayedRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelDelayedRequest) GetNamespace() string {
@@ -1181,7 +1346,7 @@ type CancelDelayedResponse struct {
 
 func (x *CancelDelayedResponse) Reset() {
 	*x = CancelDelayedResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1358,7 @@ func (x *CancelDelayedResponse) String() string {
 func (*CancelDelayedResponse) ProtoMessage() {}
 
 func (x *CancelDelayedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[12]
+	mi := &file_headwater_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1371,7 @@ func (x *CancelDelayedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDelayedResponse.ProtoReflect.Descriptor instead.
 func (*CancelDelayedResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelDelayedResponse) GetCancelled() int64 {
@@ -1239,7 +1404,7 @@ type LogStart struct {
 
 func (x *LogStart) Reset() {
 	*x = LogStart{}
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1416,7 @@ func (x *LogStart) String() string {
 func (*LogStart) ProtoMessage() {}
 
 func (x *LogStart) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[13]
+	mi := &file_headwater_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1429,7 @@ func (x *LogStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart.ProtoReflect.Descriptor instead.
 func (*LogStart) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogStart) GetStart() isLogStart_Start {
@@ -1357,7 +1522,7 @@ type LogFilter struct {
 
 func (x *LogFilter) Reset() {
 	*x = LogFilter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1534,7 @@ func (x *LogFilter) String() string {
 func (*LogFilter) ProtoMessage() {}
 
 func (x *LogFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[14]
+	mi := &file_headwater_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1547,7 @@ func (x *LogFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogFilter.ProtoReflect.Descriptor instead.
 func (*LogFilter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogFilter) GetKey() string {
@@ -1421,7 +1586,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1598,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[15]
+	mi := &file_headwater_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1611,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReadLogRequest) GetNamespace() string {
@@ -1509,7 +1674,7 @@ type ReadLogResponse struct {
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[16]
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1686,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[16]
+	mi := &file_headwater_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1699,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadLogResponse) GetPartition() int32 {
@@ -1633,7 +1798,7 @@ type FetchMessagesRequest struct {
 
 func (x *FetchMessagesRequest) Reset() {
 	*x = FetchMessagesRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1810,7 @@ func (x *FetchMessagesRequest) String() string {
 func (*FetchMessagesRequest) ProtoMessage() {}
 
 func (x *FetchMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[17]
+	mi := &file_headwater_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1823,7 @@ func (x *FetchMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMessagesRequest.ProtoReflect.Descriptor instead.
 func (*FetchMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FetchMessagesRequest) GetNamespace() string {
@@ -1715,7 +1880,7 @@ type FetchMessagesResponse struct {
 
 func (x *FetchMessagesResponse) Reset() {
 	*x = FetchMessagesResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1892,7 @@ func (x *FetchMessagesResponse) String() string {
 func (*FetchMessagesResponse) ProtoMessage() {}
 
 func (x *FetchMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[18]
+	mi := &file_headwater_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1905,7 @@ func (x *FetchMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMessagesResponse.ProtoReflect.Descriptor instead.
 func (*FetchMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FetchMessagesResponse) GetMessages() []*FetchedMessage {
@@ -1786,7 +1951,7 @@ type FetchedMessage struct {
 
 func (x *FetchedMessage) Reset() {
 	*x = FetchedMessage{}
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1963,7 @@ func (x *FetchedMessage) String() string {
 func (*FetchedMessage) ProtoMessage() {}
 
 func (x *FetchedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[19]
+	mi := &file_headwater_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1976,7 @@ func (x *FetchedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchedMessage.ProtoReflect.Descriptor instead.
 func (*FetchedMessage) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FetchedMessage) GetAckId() string {
@@ -1919,7 +2084,7 @@ type RecordDecision struct {
 
 func (x *RecordDecision) Reset() {
 	*x = RecordDecision{}
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2096,7 @@ func (x *RecordDecision) String() string {
 func (*RecordDecision) ProtoMessage() {}
 
 func (x *RecordDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[20]
+	mi := &file_headwater_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2109,7 @@ func (x *RecordDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordDecision.ProtoReflect.Descriptor instead.
 func (*RecordDecision) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordDecision) GetOutcome() RecordDecision_Outcome {
@@ -1981,7 +2146,7 @@ type MessageAck struct {
 
 func (x *MessageAck) Reset() {
 	*x = MessageAck{}
-	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2158,7 @@ func (x *MessageAck) String() string {
 func (*MessageAck) ProtoMessage() {}
 
 func (x *MessageAck) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[21]
+	mi := &file_headwater_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2171,7 @@ func (x *MessageAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageAck.ProtoReflect.Descriptor instead.
 func (*MessageAck) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MessageAck) GetAckId() string {
@@ -2042,7 +2207,7 @@ type AckMessagesRequest struct {
 
 func (x *AckMessagesRequest) Reset() {
 	*x = AckMessagesRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2219,7 @@ func (x *AckMessagesRequest) String() string {
 func (*AckMessagesRequest) ProtoMessage() {}
 
 func (x *AckMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[22]
+	mi := &file_headwater_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2232,7 @@ func (x *AckMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessagesRequest.ProtoReflect.Descriptor instead.
 func (*AckMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AckMessagesRequest) GetNamespace() string {
@@ -2102,7 +2267,7 @@ type AckMessagesResponse struct {
 
 func (x *AckMessagesResponse) Reset() {
 	*x = AckMessagesResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	mi := &file_headwater_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2279,7 @@ func (x *AckMessagesResponse) String() string {
 func (*AckMessagesResponse) ProtoMessage() {}
 
 func (x *AckMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[23]
+	mi := &file_headwater_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2292,7 @@ func (x *AckMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessagesResponse.ProtoReflect.Descriptor instead.
 func (*AckMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AckMessagesResponse) GetExpired() []string {
@@ -2146,7 +2311,7 @@ type ListConsumersRequest struct {
 
 func (x *ListConsumersRequest) Reset() {
 	*x = ListConsumersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	mi := &file_headwater_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2323,7 @@ func (x *ListConsumersRequest) String() string {
 func (*ListConsumersRequest) ProtoMessage() {}
 
 func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[24]
+	mi := &file_headwater_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2336,7 @@ func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsumersRequest.ProtoReflect.Descriptor instead.
 func (*ListConsumersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListConsumersRequest) GetNamespace() string {
@@ -2191,7 +2356,7 @@ type ListConsumersResponse struct {
 
 func (x *ListConsumersResponse) Reset() {
 	*x = ListConsumersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[25]
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2368,7 @@ func (x *ListConsumersResponse) String() string {
 func (*ListConsumersResponse) ProtoMessage() {}
 
 func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[25]
+	mi := &file_headwater_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2381,7 @@ func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConsumersResponse.ProtoReflect.Descriptor instead.
 func (*ListConsumersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListConsumersResponse) GetConsumers() []*Consumer {
@@ -2250,7 +2415,7 @@ type Consumer struct {
 
 func (x *Consumer) Reset() {
 	*x = Consumer{}
-	mi := &file_headwater_v1_log_proto_msgTypes[26]
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2427,7 @@ func (x *Consumer) String() string {
 func (*Consumer) ProtoMessage() {}
 
 func (x *Consumer) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[26]
+	mi := &file_headwater_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2440,7 @@ func (x *Consumer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
 func (*Consumer) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Consumer) GetConsumer() string {
@@ -2366,7 +2531,7 @@ type ApplyConsumerRequest struct {
 
 func (x *ApplyConsumerRequest) Reset() {
 	*x = ApplyConsumerRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2543,7 @@ func (x *ApplyConsumerRequest) String() string {
 func (*ApplyConsumerRequest) ProtoMessage() {}
 
 func (x *ApplyConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[27]
+	mi := &file_headwater_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2556,7 @@ func (x *ApplyConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConsumerRequest.ProtoReflect.Descriptor instead.
 func (*ApplyConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApplyConsumerRequest) GetNamespace() string {
@@ -2445,7 +2610,7 @@ type ApplyConsumerResponse struct {
 
 func (x *ApplyConsumerResponse) Reset() {
 	*x = ApplyConsumerResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2622,7 @@ func (x *ApplyConsumerResponse) String() string {
 func (*ApplyConsumerResponse) ProtoMessage() {}
 
 func (x *ApplyConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[28]
+	mi := &file_headwater_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2635,7 @@ func (x *ApplyConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConsumerResponse.ProtoReflect.Descriptor instead.
 func (*ApplyConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ApplyConsumerResponse) GetConsumer() *Consumer {
@@ -2490,7 +2655,7 @@ type DeleteConsumerRequest struct {
 
 func (x *DeleteConsumerRequest) Reset() {
 	*x = DeleteConsumerRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	mi := &file_headwater_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2667,7 @@ func (x *DeleteConsumerRequest) String() string {
 func (*DeleteConsumerRequest) ProtoMessage() {}
 
 func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[29]
+	mi := &file_headwater_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2680,7 @@ func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteConsumerRequest) GetNamespace() string {
@@ -2540,7 +2705,7 @@ type DeleteConsumerResponse struct {
 
 func (x *DeleteConsumerResponse) Reset() {
 	*x = DeleteConsumerResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	mi := &file_headwater_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2717,7 @@ func (x *DeleteConsumerResponse) String() string {
 func (*DeleteConsumerResponse) ProtoMessage() {}
 
 func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[30]
+	mi := &file_headwater_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2730,7 @@ func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 // DeadLetter is one mutation that had no effect and whose caller may not know.
@@ -2597,7 +2762,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_headwater_v1_log_proto_msgTypes[31]
+	mi := &file_headwater_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2774,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[31]
+	mi := &file_headwater_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2787,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -2742,7 +2907,7 @@ type DeadLetterSelection struct {
 
 func (x *DeadLetterSelection) Reset() {
 	*x = DeadLetterSelection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[32]
+	mi := &file_headwater_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2919,7 @@ func (x *DeadLetterSelection) String() string {
 func (*DeadLetterSelection) ProtoMessage() {}
 
 func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[32]
+	mi := &file_headwater_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2932,7 @@ func (x *DeadLetterSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterSelection.ProtoReflect.Descriptor instead.
 func (*DeadLetterSelection) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeadLetterSelection) GetReason() string {
@@ -2825,7 +2990,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[33]
+	mi := &file_headwater_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +3002,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[33]
+	mi := &file_headwater_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3015,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListDeadLettersRequest) GetNamespace() string {
@@ -2894,7 +3059,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[34]
+	mi := &file_headwater_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3071,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[34]
+	mi := &file_headwater_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3084,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -2952,7 +3117,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[35]
+	mi := &file_headwater_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3129,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[35]
+	mi := &file_headwater_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3142,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RedriveDeadLettersRequest) GetNamespace() string {
@@ -3033,7 +3198,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[36]
+	mi := &file_headwater_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3210,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[36]
+	mi := &file_headwater_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3223,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RedriveDeadLettersResponse) GetJob() string {
@@ -3115,7 +3280,7 @@ type DropDeadLettersRequest struct {
 
 func (x *DropDeadLettersRequest) Reset() {
 	*x = DropDeadLettersRequest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[37]
+	mi := &file_headwater_v1_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +3292,7 @@ func (x *DropDeadLettersRequest) String() string {
 func (*DropDeadLettersRequest) ProtoMessage() {}
 
 func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[37]
+	mi := &file_headwater_v1_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +3305,7 @@ func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{37}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DropDeadLettersRequest) GetNamespace() string {
@@ -3181,7 +3346,7 @@ type DropDeadLettersResponse struct {
 
 func (x *DropDeadLettersResponse) Reset() {
 	*x = DropDeadLettersResponse{}
-	mi := &file_headwater_v1_log_proto_msgTypes[38]
+	mi := &file_headwater_v1_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3358,7 @@ func (x *DropDeadLettersResponse) String() string {
 func (*DropDeadLettersResponse) ProtoMessage() {}
 
 func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[38]
+	mi := &file_headwater_v1_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3371,7 @@ func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{38}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DropDeadLettersResponse) GetJob() string {
@@ -3265,7 +3430,7 @@ type GetMessageResponse_Target struct {
 
 func (x *GetMessageResponse_Target) Reset() {
 	*x = GetMessageResponse_Target{}
-	mi := &file_headwater_v1_log_proto_msgTypes[41]
+	mi := &file_headwater_v1_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3442,7 @@ func (x *GetMessageResponse_Target) String() string {
 func (*GetMessageResponse_Target) ProtoMessage() {}
 
 func (x *GetMessageResponse_Target) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[41]
+	mi := &file_headwater_v1_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3506,7 @@ type CancelDelayedRequest_Selection struct {
 
 func (x *CancelDelayedRequest_Selection) Reset() {
 	*x = CancelDelayedRequest_Selection{}
-	mi := &file_headwater_v1_log_proto_msgTypes[42]
+	mi := &file_headwater_v1_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +3518,7 @@ func (x *CancelDelayedRequest_Selection) String() string {
 func (*CancelDelayedRequest_Selection) ProtoMessage() {}
 
 func (x *CancelDelayedRequest_Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[42]
+	mi := &file_headwater_v1_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +3531,7 @@ func (x *CancelDelayedRequest_Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelDelayedRequest_Selection.ProtoReflect.Descriptor instead.
 func (*CancelDelayedRequest_Selection) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{11, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *CancelDelayedRequest_Selection) GetMessageId() string {
@@ -3398,7 +3563,7 @@ type LogStart_Earliest struct {
 
 func (x *LogStart_Earliest) Reset() {
 	*x = LogStart_Earliest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[43]
+	mi := &file_headwater_v1_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3575,7 @@ func (x *LogStart_Earliest) String() string {
 func (*LogStart_Earliest) ProtoMessage() {}
 
 func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[43]
+	mi := &file_headwater_v1_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3588,7 @@ func (x *LogStart_Earliest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Earliest.ProtoReflect.Descriptor instead.
 func (*LogStart_Earliest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13, 0}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type LogStart_Latest struct {
@@ -3434,7 +3599,7 @@ type LogStart_Latest struct {
 
 func (x *LogStart_Latest) Reset() {
 	*x = LogStart_Latest{}
-	mi := &file_headwater_v1_log_proto_msgTypes[44]
+	mi := &file_headwater_v1_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3611,7 @@ func (x *LogStart_Latest) String() string {
 func (*LogStart_Latest) ProtoMessage() {}
 
 func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_v1_log_proto_msgTypes[44]
+	mi := &file_headwater_v1_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3624,7 @@ func (x *LogStart_Latest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogStart_Latest.ProtoReflect.Descriptor instead.
 func (*LogStart_Latest) Descriptor() ([]byte, []int) {
-	return file_headwater_v1_log_proto_rawDescGZIP(), []int{13, 1}
+	return file_headwater_v1_log_proto_rawDescGZIP(), []int{15, 1}
 }
 
 var File_headwater_v1_log_proto protoreflect.FileDescriptor
@@ -3542,7 +3707,20 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"DELIVERING\x10\x02\x12\r\n" +
 	"\tDELIVERED\x10\x03\x12\b\n" +
 	"\x04DEAD\x10\x04\x12\r\n" +
-	"\tCANCELLED\x10\x05\"\x94\x02\n" +
+	"\tCANCELLED\x10\x05\",\n" +
+	"\x0fGetGroupRequest\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\tR\agroupId\"\xc9\x01\n" +
+	"\x10GetGroupResponse\x12:\n" +
+	"\x05state\x18\x01 \x01(\x0e2$.headwater.v1.GetGroupResponse.StateR\x05state\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\"O\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\n" +
+	"\n" +
+	"\x06STAGED\x10\x01\x12\f\n" +
+	"\bAPPLYING\x10\x02\x12\b\n" +
+	"\x04DONE\x10\x03\x12\v\n" +
+	"\aEXPIRED\x10\x04\"\x94\x02\n" +
 	"\x12ListDelayedRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x127\n" +
 	"\tdue_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bdueAfter\x129\n" +
@@ -3777,7 +3955,7 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x122\n" +
 	"\asamples\x18\x05 \x03(\v2\x18.headwater.v1.DeadLetterR\asamples\x12\x18\n" +
-	"\arunning\x18\x06 \x01(\bR\arunning2\x87\n" +
+	"\arunning\x18\x06 \x01(\bR\arunning2\xd7\n" +
 	"\n" +
 	"\n" +
 	"LogService\x12O\n" +
@@ -3785,7 +3963,8 @@ const file_headwater_v1_log_proto_rawDesc = "" +
 	"WriteToLog\x12\x1f.headwater.v1.WriteToLogRequest\x1a .headwater.v1.WriteToLogResponse\x12^\n" +
 	"\x0fWriteToLogBatch\x12$.headwater.v1.WriteToLogBatchRequest\x1a%.headwater.v1.WriteToLogBatchResponse\x12T\n" +
 	"\n" +
-	"GetMessage\x12\x1f.headwater.v1.GetMessageRequest\x1a .headwater.v1.GetMessageResponse\"\x03\x90\x02\x01\x12W\n" +
+	"GetMessage\x12\x1f.headwater.v1.GetMessageRequest\x1a .headwater.v1.GetMessageResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\bGetGroup\x12\x1d.headwater.v1.GetGroupRequest\x1a\x1e.headwater.v1.GetGroupResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\vListDelayed\x12 .headwater.v1.ListDelayedRequest\x1a!.headwater.v1.ListDelayedResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\rCancelDelayed\x12\".headwater.v1.CancelDelayedRequest\x1a#.headwater.v1.CancelDelayedResponse\x12M\n" +
 	"\aReadLog\x12\x1c.headwater.v1.ReadLogRequest\x1a\x1d.headwater.v1.ReadLogResponse\"\x03\x90\x02\x010\x01\x12X\n" +
@@ -3810,167 +3989,173 @@ func file_headwater_v1_log_proto_rawDescGZIP() []byte {
 	return file_headwater_v1_log_proto_rawDescData
 }
 
-var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_headwater_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_headwater_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_headwater_v1_log_proto_goTypes = []any{
 	(WriteToLogResponse_Durable)(0),        // 0: headwater.v1.WriteToLogResponse.Durable
 	(GetMessageResponse_State)(0),          // 1: headwater.v1.GetMessageResponse.State
-	(RecordDecision_Outcome)(0),            // 2: headwater.v1.RecordDecision.Outcome
-	(MessageAck_Kind)(0),                   // 3: headwater.v1.MessageAck.Kind
-	(DeadLetter_Disposition)(0),            // 4: headwater.v1.DeadLetter.Disposition
-	(*WriteToLogRequest)(nil),              // 5: headwater.v1.WriteToLogRequest
-	(*WriteToLogBatchRequest)(nil),         // 6: headwater.v1.WriteToLogBatchRequest
-	(*LogMessage)(nil),                     // 7: headwater.v1.LogMessage
-	(*MessageLifecycle)(nil),               // 8: headwater.v1.MessageLifecycle
-	(*WriteToLogBatchResponse)(nil),        // 9: headwater.v1.WriteToLogBatchResponse
-	(*WriteToLogResponse)(nil),             // 10: headwater.v1.WriteToLogResponse
-	(*GetMessageRequest)(nil),              // 11: headwater.v1.GetMessageRequest
-	(*GetMessageResponse)(nil),             // 12: headwater.v1.GetMessageResponse
-	(*ListDelayedRequest)(nil),             // 13: headwater.v1.ListDelayedRequest
-	(*DelayedMessage)(nil),                 // 14: headwater.v1.DelayedMessage
-	(*ListDelayedResponse)(nil),            // 15: headwater.v1.ListDelayedResponse
-	(*CancelDelayedRequest)(nil),           // 16: headwater.v1.CancelDelayedRequest
-	(*CancelDelayedResponse)(nil),          // 17: headwater.v1.CancelDelayedResponse
-	(*LogStart)(nil),                       // 18: headwater.v1.LogStart
-	(*LogFilter)(nil),                      // 19: headwater.v1.LogFilter
-	(*ReadLogRequest)(nil),                 // 20: headwater.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),                // 21: headwater.v1.ReadLogResponse
-	(*FetchMessagesRequest)(nil),           // 22: headwater.v1.FetchMessagesRequest
-	(*FetchMessagesResponse)(nil),          // 23: headwater.v1.FetchMessagesResponse
-	(*FetchedMessage)(nil),                 // 24: headwater.v1.FetchedMessage
-	(*RecordDecision)(nil),                 // 25: headwater.v1.RecordDecision
-	(*MessageAck)(nil),                     // 26: headwater.v1.MessageAck
-	(*AckMessagesRequest)(nil),             // 27: headwater.v1.AckMessagesRequest
-	(*AckMessagesResponse)(nil),            // 28: headwater.v1.AckMessagesResponse
-	(*ListConsumersRequest)(nil),           // 29: headwater.v1.ListConsumersRequest
-	(*ListConsumersResponse)(nil),          // 30: headwater.v1.ListConsumersResponse
-	(*Consumer)(nil),                       // 31: headwater.v1.Consumer
-	(*ApplyConsumerRequest)(nil),           // 32: headwater.v1.ApplyConsumerRequest
-	(*ApplyConsumerResponse)(nil),          // 33: headwater.v1.ApplyConsumerResponse
-	(*DeleteConsumerRequest)(nil),          // 34: headwater.v1.DeleteConsumerRequest
-	(*DeleteConsumerResponse)(nil),         // 35: headwater.v1.DeleteConsumerResponse
-	(*DeadLetter)(nil),                     // 36: headwater.v1.DeadLetter
-	(*DeadLetterSelection)(nil),            // 37: headwater.v1.DeadLetterSelection
-	(*ListDeadLettersRequest)(nil),         // 38: headwater.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),        // 39: headwater.v1.ListDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),      // 40: headwater.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil),     // 41: headwater.v1.RedriveDeadLettersResponse
-	(*DropDeadLettersRequest)(nil),         // 42: headwater.v1.DropDeadLettersRequest
-	(*DropDeadLettersResponse)(nil),        // 43: headwater.v1.DropDeadLettersResponse
-	nil,                                    // 44: headwater.v1.WriteToLogRequest.HeadersEntry
-	nil,                                    // 45: headwater.v1.LogMessage.HeadersEntry
-	(*GetMessageResponse_Target)(nil),      // 46: headwater.v1.GetMessageResponse.Target
-	(*CancelDelayedRequest_Selection)(nil), // 47: headwater.v1.CancelDelayedRequest.Selection
-	(*LogStart_Earliest)(nil),              // 48: headwater.v1.LogStart.Earliest
-	(*LogStart_Latest)(nil),                // 49: headwater.v1.LogStart.Latest
-	nil,                                    // 50: headwater.v1.LogFilter.HeadersEntry
-	nil,                                    // 51: headwater.v1.ReadLogResponse.HeadersEntry
-	nil,                                    // 52: headwater.v1.FetchedMessage.HeadersEntry
-	(*IdempotencyToken)(nil),               // 53: headwater.v1.IdempotencyToken
-	(*durationpb.Duration)(nil),            // 54: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),          // 55: google.protobuf.Timestamp
-	(*WriteResult)(nil),                    // 56: headwater.v1.WriteResult
-	(*structpb.Struct)(nil),                // 57: google.protobuf.Struct
+	(GetGroupResponse_State)(0),            // 2: headwater.v1.GetGroupResponse.State
+	(RecordDecision_Outcome)(0),            // 3: headwater.v1.RecordDecision.Outcome
+	(MessageAck_Kind)(0),                   // 4: headwater.v1.MessageAck.Kind
+	(DeadLetter_Disposition)(0),            // 5: headwater.v1.DeadLetter.Disposition
+	(*WriteToLogRequest)(nil),              // 6: headwater.v1.WriteToLogRequest
+	(*WriteToLogBatchRequest)(nil),         // 7: headwater.v1.WriteToLogBatchRequest
+	(*LogMessage)(nil),                     // 8: headwater.v1.LogMessage
+	(*MessageLifecycle)(nil),               // 9: headwater.v1.MessageLifecycle
+	(*WriteToLogBatchResponse)(nil),        // 10: headwater.v1.WriteToLogBatchResponse
+	(*WriteToLogResponse)(nil),             // 11: headwater.v1.WriteToLogResponse
+	(*GetMessageRequest)(nil),              // 12: headwater.v1.GetMessageRequest
+	(*GetMessageResponse)(nil),             // 13: headwater.v1.GetMessageResponse
+	(*GetGroupRequest)(nil),                // 14: headwater.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),               // 15: headwater.v1.GetGroupResponse
+	(*ListDelayedRequest)(nil),             // 16: headwater.v1.ListDelayedRequest
+	(*DelayedMessage)(nil),                 // 17: headwater.v1.DelayedMessage
+	(*ListDelayedResponse)(nil),            // 18: headwater.v1.ListDelayedResponse
+	(*CancelDelayedRequest)(nil),           // 19: headwater.v1.CancelDelayedRequest
+	(*CancelDelayedResponse)(nil),          // 20: headwater.v1.CancelDelayedResponse
+	(*LogStart)(nil),                       // 21: headwater.v1.LogStart
+	(*LogFilter)(nil),                      // 22: headwater.v1.LogFilter
+	(*ReadLogRequest)(nil),                 // 23: headwater.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),                // 24: headwater.v1.ReadLogResponse
+	(*FetchMessagesRequest)(nil),           // 25: headwater.v1.FetchMessagesRequest
+	(*FetchMessagesResponse)(nil),          // 26: headwater.v1.FetchMessagesResponse
+	(*FetchedMessage)(nil),                 // 27: headwater.v1.FetchedMessage
+	(*RecordDecision)(nil),                 // 28: headwater.v1.RecordDecision
+	(*MessageAck)(nil),                     // 29: headwater.v1.MessageAck
+	(*AckMessagesRequest)(nil),             // 30: headwater.v1.AckMessagesRequest
+	(*AckMessagesResponse)(nil),            // 31: headwater.v1.AckMessagesResponse
+	(*ListConsumersRequest)(nil),           // 32: headwater.v1.ListConsumersRequest
+	(*ListConsumersResponse)(nil),          // 33: headwater.v1.ListConsumersResponse
+	(*Consumer)(nil),                       // 34: headwater.v1.Consumer
+	(*ApplyConsumerRequest)(nil),           // 35: headwater.v1.ApplyConsumerRequest
+	(*ApplyConsumerResponse)(nil),          // 36: headwater.v1.ApplyConsumerResponse
+	(*DeleteConsumerRequest)(nil),          // 37: headwater.v1.DeleteConsumerRequest
+	(*DeleteConsumerResponse)(nil),         // 38: headwater.v1.DeleteConsumerResponse
+	(*DeadLetter)(nil),                     // 39: headwater.v1.DeadLetter
+	(*DeadLetterSelection)(nil),            // 40: headwater.v1.DeadLetterSelection
+	(*ListDeadLettersRequest)(nil),         // 41: headwater.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),        // 42: headwater.v1.ListDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),      // 43: headwater.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil),     // 44: headwater.v1.RedriveDeadLettersResponse
+	(*DropDeadLettersRequest)(nil),         // 45: headwater.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),        // 46: headwater.v1.DropDeadLettersResponse
+	nil,                                    // 47: headwater.v1.WriteToLogRequest.HeadersEntry
+	nil,                                    // 48: headwater.v1.LogMessage.HeadersEntry
+	(*GetMessageResponse_Target)(nil),      // 49: headwater.v1.GetMessageResponse.Target
+	(*CancelDelayedRequest_Selection)(nil), // 50: headwater.v1.CancelDelayedRequest.Selection
+	(*LogStart_Earliest)(nil),              // 51: headwater.v1.LogStart.Earliest
+	(*LogStart_Latest)(nil),                // 52: headwater.v1.LogStart.Latest
+	nil,                                    // 53: headwater.v1.LogFilter.HeadersEntry
+	nil,                                    // 54: headwater.v1.ReadLogResponse.HeadersEntry
+	nil,                                    // 55: headwater.v1.FetchedMessage.HeadersEntry
+	(*IdempotencyToken)(nil),               // 56: headwater.v1.IdempotencyToken
+	(*durationpb.Duration)(nil),            // 57: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),          // 58: google.protobuf.Timestamp
+	(*WriteResult)(nil),                    // 59: headwater.v1.WriteResult
+	(*structpb.Struct)(nil),                // 60: google.protobuf.Struct
 }
 var file_headwater_v1_log_proto_depIdxs = []int32{
-	8,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	53, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
-	44, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
-	7,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
-	53, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
-	53, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
-	45, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
-	8,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
-	54, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
-	55, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
-	10, // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
+	9,  // 0: headwater.v1.WriteToLogRequest.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	56, // 1: headwater.v1.WriteToLogRequest.token:type_name -> headwater.v1.IdempotencyToken
+	47, // 2: headwater.v1.WriteToLogRequest.headers:type_name -> headwater.v1.WriteToLogRequest.HeadersEntry
+	8,  // 3: headwater.v1.WriteToLogBatchRequest.messages:type_name -> headwater.v1.LogMessage
+	56, // 4: headwater.v1.WriteToLogBatchRequest.token:type_name -> headwater.v1.IdempotencyToken
+	56, // 5: headwater.v1.LogMessage.token:type_name -> headwater.v1.IdempotencyToken
+	48, // 6: headwater.v1.LogMessage.headers:type_name -> headwater.v1.LogMessage.HeadersEntry
+	9,  // 7: headwater.v1.LogMessage.lifecycle:type_name -> headwater.v1.MessageLifecycle
+	57, // 8: headwater.v1.MessageLifecycle.delay:type_name -> google.protobuf.Duration
+	58, // 9: headwater.v1.MessageLifecycle.deliver_at:type_name -> google.protobuf.Timestamp
+	11, // 10: headwater.v1.WriteToLogBatchResponse.results:type_name -> headwater.v1.WriteToLogResponse
 	0,  // 11: headwater.v1.WriteToLogResponse.durable:type_name -> headwater.v1.WriteToLogResponse.Durable
-	56, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
-	53, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
+	59, // 12: headwater.v1.WriteToLogResponse.result:type_name -> headwater.v1.WriteResult
+	56, // 13: headwater.v1.GetMessageRequest.token:type_name -> headwater.v1.IdempotencyToken
 	1,  // 14: headwater.v1.GetMessageResponse.state:type_name -> headwater.v1.GetMessageResponse.State
-	55, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
-	46, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
-	55, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
-	55, // 18: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
-	55, // 19: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
-	55, // 20: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
-	55, // 21: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
-	14, // 22: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
-	47, // 23: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
-	48, // 24: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
-	49, // 25: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
-	55, // 26: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
-	50, // 27: headwater.v1.LogFilter.headers:type_name -> headwater.v1.LogFilter.HeadersEntry
-	18, // 28: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
-	19, // 29: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
-	55, // 30: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
-	53, // 31: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
-	51, // 32: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
-	57, // 33: headwater.v1.ReadLogResponse.record:type_name -> google.protobuf.Struct
-	54, // 34: headwater.v1.FetchMessagesRequest.wait:type_name -> google.protobuf.Duration
-	54, // 35: headwater.v1.FetchMessagesRequest.ack_wait:type_name -> google.protobuf.Duration
-	24, // 36: headwater.v1.FetchMessagesResponse.messages:type_name -> headwater.v1.FetchedMessage
-	55, // 37: headwater.v1.FetchedMessage.time:type_name -> google.protobuf.Timestamp
-	52, // 38: headwater.v1.FetchedMessage.headers:type_name -> headwater.v1.FetchedMessage.HeadersEntry
-	53, // 39: headwater.v1.FetchedMessage.token:type_name -> headwater.v1.IdempotencyToken
-	25, // 40: headwater.v1.FetchedMessage.decision:type_name -> headwater.v1.RecordDecision
-	57, // 41: headwater.v1.FetchedMessage.record:type_name -> google.protobuf.Struct
-	2,  // 42: headwater.v1.RecordDecision.outcome:type_name -> headwater.v1.RecordDecision.Outcome
-	3,  // 43: headwater.v1.MessageAck.kind:type_name -> headwater.v1.MessageAck.Kind
-	54, // 44: headwater.v1.MessageAck.delay:type_name -> google.protobuf.Duration
-	26, // 45: headwater.v1.AckMessagesRequest.acks:type_name -> headwater.v1.MessageAck
-	31, // 46: headwater.v1.ListConsumersResponse.consumers:type_name -> headwater.v1.Consumer
-	54, // 47: headwater.v1.Consumer.ack_wait:type_name -> google.protobuf.Duration
-	55, // 48: headwater.v1.Consumer.oldest_pending:type_name -> google.protobuf.Timestamp
-	18, // 49: headwater.v1.ApplyConsumerRequest.from:type_name -> headwater.v1.LogStart
-	54, // 50: headwater.v1.ApplyConsumerRequest.ack_wait:type_name -> google.protobuf.Duration
-	31, // 51: headwater.v1.ApplyConsumerResponse.consumer:type_name -> headwater.v1.Consumer
-	4,  // 52: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
-	55, // 53: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	55, // 54: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
-	55, // 55: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
-	37, // 56: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 57: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
-	37, // 58: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 59: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	37, // 60: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
-	36, // 61: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
-	1,  // 62: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
-	55, // 63: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
-	53, // 64: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
-	5,  // 65: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
-	6,  // 66: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
-	11, // 67: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
-	13, // 68: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
-	16, // 69: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
-	20, // 70: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
-	22, // 71: headwater.v1.LogService.FetchMessages:input_type -> headwater.v1.FetchMessagesRequest
-	27, // 72: headwater.v1.LogService.AckMessages:input_type -> headwater.v1.AckMessagesRequest
-	29, // 73: headwater.v1.LogService.ListConsumers:input_type -> headwater.v1.ListConsumersRequest
-	32, // 74: headwater.v1.LogService.ApplyConsumer:input_type -> headwater.v1.ApplyConsumerRequest
-	34, // 75: headwater.v1.LogService.DeleteConsumer:input_type -> headwater.v1.DeleteConsumerRequest
-	38, // 76: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
-	40, // 77: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
-	42, // 78: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
-	10, // 79: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
-	9,  // 80: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
-	12, // 81: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
-	15, // 82: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
-	17, // 83: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
-	21, // 84: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
-	23, // 85: headwater.v1.LogService.FetchMessages:output_type -> headwater.v1.FetchMessagesResponse
-	28, // 86: headwater.v1.LogService.AckMessages:output_type -> headwater.v1.AckMessagesResponse
-	30, // 87: headwater.v1.LogService.ListConsumers:output_type -> headwater.v1.ListConsumersResponse
-	33, // 88: headwater.v1.LogService.ApplyConsumer:output_type -> headwater.v1.ApplyConsumerResponse
-	35, // 89: headwater.v1.LogService.DeleteConsumer:output_type -> headwater.v1.DeleteConsumerResponse
-	39, // 90: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
-	41, // 91: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
-	43, // 92: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
-	79, // [79:93] is the sub-list for method output_type
-	65, // [65:79] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	58, // 15: headwater.v1.GetMessageResponse.due:type_name -> google.protobuf.Timestamp
+	49, // 16: headwater.v1.GetMessageResponse.targets:type_name -> headwater.v1.GetMessageResponse.Target
+	58, // 17: headwater.v1.GetMessageResponse.written_at:type_name -> google.protobuf.Timestamp
+	2,  // 18: headwater.v1.GetGroupResponse.state:type_name -> headwater.v1.GetGroupResponse.State
+	58, // 19: headwater.v1.ListDelayedRequest.due_after:type_name -> google.protobuf.Timestamp
+	58, // 20: headwater.v1.ListDelayedRequest.due_before:type_name -> google.protobuf.Timestamp
+	58, // 21: headwater.v1.DelayedMessage.due:type_name -> google.protobuf.Timestamp
+	58, // 22: headwater.v1.DelayedMessage.written_at:type_name -> google.protobuf.Timestamp
+	17, // 23: headwater.v1.ListDelayedResponse.messages:type_name -> headwater.v1.DelayedMessage
+	50, // 24: headwater.v1.CancelDelayedRequest.selection:type_name -> headwater.v1.CancelDelayedRequest.Selection
+	51, // 25: headwater.v1.LogStart.earliest:type_name -> headwater.v1.LogStart.Earliest
+	52, // 26: headwater.v1.LogStart.latest:type_name -> headwater.v1.LogStart.Latest
+	58, // 27: headwater.v1.LogStart.time:type_name -> google.protobuf.Timestamp
+	53, // 28: headwater.v1.LogFilter.headers:type_name -> headwater.v1.LogFilter.HeadersEntry
+	21, // 29: headwater.v1.ReadLogRequest.from:type_name -> headwater.v1.LogStart
+	22, // 30: headwater.v1.ReadLogRequest.filter:type_name -> headwater.v1.LogFilter
+	58, // 31: headwater.v1.ReadLogResponse.time:type_name -> google.protobuf.Timestamp
+	56, // 32: headwater.v1.ReadLogResponse.token:type_name -> headwater.v1.IdempotencyToken
+	54, // 33: headwater.v1.ReadLogResponse.headers:type_name -> headwater.v1.ReadLogResponse.HeadersEntry
+	60, // 34: headwater.v1.ReadLogResponse.record:type_name -> google.protobuf.Struct
+	57, // 35: headwater.v1.FetchMessagesRequest.wait:type_name -> google.protobuf.Duration
+	57, // 36: headwater.v1.FetchMessagesRequest.ack_wait:type_name -> google.protobuf.Duration
+	27, // 37: headwater.v1.FetchMessagesResponse.messages:type_name -> headwater.v1.FetchedMessage
+	58, // 38: headwater.v1.FetchedMessage.time:type_name -> google.protobuf.Timestamp
+	55, // 39: headwater.v1.FetchedMessage.headers:type_name -> headwater.v1.FetchedMessage.HeadersEntry
+	56, // 40: headwater.v1.FetchedMessage.token:type_name -> headwater.v1.IdempotencyToken
+	28, // 41: headwater.v1.FetchedMessage.decision:type_name -> headwater.v1.RecordDecision
+	60, // 42: headwater.v1.FetchedMessage.record:type_name -> google.protobuf.Struct
+	3,  // 43: headwater.v1.RecordDecision.outcome:type_name -> headwater.v1.RecordDecision.Outcome
+	4,  // 44: headwater.v1.MessageAck.kind:type_name -> headwater.v1.MessageAck.Kind
+	57, // 45: headwater.v1.MessageAck.delay:type_name -> google.protobuf.Duration
+	29, // 46: headwater.v1.AckMessagesRequest.acks:type_name -> headwater.v1.MessageAck
+	34, // 47: headwater.v1.ListConsumersResponse.consumers:type_name -> headwater.v1.Consumer
+	57, // 48: headwater.v1.Consumer.ack_wait:type_name -> google.protobuf.Duration
+	58, // 49: headwater.v1.Consumer.oldest_pending:type_name -> google.protobuf.Timestamp
+	21, // 50: headwater.v1.ApplyConsumerRequest.from:type_name -> headwater.v1.LogStart
+	57, // 51: headwater.v1.ApplyConsumerRequest.ack_wait:type_name -> google.protobuf.Duration
+	34, // 52: headwater.v1.ApplyConsumerResponse.consumer:type_name -> headwater.v1.Consumer
+	5,  // 53: headwater.v1.DeadLetter.disposition:type_name -> headwater.v1.DeadLetter.Disposition
+	58, // 54: headwater.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	58, // 55: headwater.v1.DeadLetterSelection.since:type_name -> google.protobuf.Timestamp
+	58, // 56: headwater.v1.DeadLetterSelection.until:type_name -> google.protobuf.Timestamp
+	40, // 57: headwater.v1.ListDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	39, // 58: headwater.v1.ListDeadLettersResponse.dead_letters:type_name -> headwater.v1.DeadLetter
+	40, // 59: headwater.v1.RedriveDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	39, // 60: headwater.v1.RedriveDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	40, // 61: headwater.v1.DropDeadLettersRequest.selection:type_name -> headwater.v1.DeadLetterSelection
+	39, // 62: headwater.v1.DropDeadLettersResponse.samples:type_name -> headwater.v1.DeadLetter
+	1,  // 63: headwater.v1.GetMessageResponse.Target.state:type_name -> headwater.v1.GetMessageResponse.State
+	58, // 64: headwater.v1.GetMessageResponse.Target.delivered_at:type_name -> google.protobuf.Timestamp
+	56, // 65: headwater.v1.CancelDelayedRequest.Selection.token:type_name -> headwater.v1.IdempotencyToken
+	6,  // 66: headwater.v1.LogService.WriteToLog:input_type -> headwater.v1.WriteToLogRequest
+	7,  // 67: headwater.v1.LogService.WriteToLogBatch:input_type -> headwater.v1.WriteToLogBatchRequest
+	12, // 68: headwater.v1.LogService.GetMessage:input_type -> headwater.v1.GetMessageRequest
+	14, // 69: headwater.v1.LogService.GetGroup:input_type -> headwater.v1.GetGroupRequest
+	16, // 70: headwater.v1.LogService.ListDelayed:input_type -> headwater.v1.ListDelayedRequest
+	19, // 71: headwater.v1.LogService.CancelDelayed:input_type -> headwater.v1.CancelDelayedRequest
+	23, // 72: headwater.v1.LogService.ReadLog:input_type -> headwater.v1.ReadLogRequest
+	25, // 73: headwater.v1.LogService.FetchMessages:input_type -> headwater.v1.FetchMessagesRequest
+	30, // 74: headwater.v1.LogService.AckMessages:input_type -> headwater.v1.AckMessagesRequest
+	32, // 75: headwater.v1.LogService.ListConsumers:input_type -> headwater.v1.ListConsumersRequest
+	35, // 76: headwater.v1.LogService.ApplyConsumer:input_type -> headwater.v1.ApplyConsumerRequest
+	37, // 77: headwater.v1.LogService.DeleteConsumer:input_type -> headwater.v1.DeleteConsumerRequest
+	41, // 78: headwater.v1.LogService.ListDeadLetters:input_type -> headwater.v1.ListDeadLettersRequest
+	43, // 79: headwater.v1.LogService.RedriveDeadLetters:input_type -> headwater.v1.RedriveDeadLettersRequest
+	45, // 80: headwater.v1.LogService.DropDeadLetters:input_type -> headwater.v1.DropDeadLettersRequest
+	11, // 81: headwater.v1.LogService.WriteToLog:output_type -> headwater.v1.WriteToLogResponse
+	10, // 82: headwater.v1.LogService.WriteToLogBatch:output_type -> headwater.v1.WriteToLogBatchResponse
+	13, // 83: headwater.v1.LogService.GetMessage:output_type -> headwater.v1.GetMessageResponse
+	15, // 84: headwater.v1.LogService.GetGroup:output_type -> headwater.v1.GetGroupResponse
+	18, // 85: headwater.v1.LogService.ListDelayed:output_type -> headwater.v1.ListDelayedResponse
+	20, // 86: headwater.v1.LogService.CancelDelayed:output_type -> headwater.v1.CancelDelayedResponse
+	24, // 87: headwater.v1.LogService.ReadLog:output_type -> headwater.v1.ReadLogResponse
+	26, // 88: headwater.v1.LogService.FetchMessages:output_type -> headwater.v1.FetchMessagesResponse
+	31, // 89: headwater.v1.LogService.AckMessages:output_type -> headwater.v1.AckMessagesResponse
+	33, // 90: headwater.v1.LogService.ListConsumers:output_type -> headwater.v1.ListConsumersResponse
+	36, // 91: headwater.v1.LogService.ApplyConsumer:output_type -> headwater.v1.ApplyConsumerResponse
+	38, // 92: headwater.v1.LogService.DeleteConsumer:output_type -> headwater.v1.DeleteConsumerResponse
+	42, // 93: headwater.v1.LogService.ListDeadLetters:output_type -> headwater.v1.ListDeadLettersResponse
+	44, // 94: headwater.v1.LogService.RedriveDeadLetters:output_type -> headwater.v1.RedriveDeadLettersResponse
+	46, // 95: headwater.v1.LogService.DropDeadLetters:output_type -> headwater.v1.DropDeadLettersResponse
+	81, // [81:96] is the sub-list for method output_type
+	66, // [66:81] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_headwater_v1_log_proto_init() }
@@ -3980,27 +4165,27 @@ func file_headwater_v1_log_proto_init() {
 	}
 	file_headwater_v1_common_proto_init()
 	file_headwater_v1_log_proto_msgTypes[6].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[8].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[13].OneofWrappers = []any{
+	file_headwater_v1_log_proto_msgTypes[10].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[15].OneofWrappers = []any{
 		(*LogStart_Earliest_)(nil),
 		(*LogStart_Latest_)(nil),
 		(*LogStart_Position)(nil),
 		(*LogStart_Time)(nil),
 	}
-	file_headwater_v1_log_proto_msgTypes[14].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[17].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[27].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[32].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[33].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[16].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[19].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[29].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[34].OneofWrappers = []any{}
 	file_headwater_v1_log_proto_msgTypes[35].OneofWrappers = []any{}
-	file_headwater_v1_log_proto_msgTypes[42].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[37].OneofWrappers = []any{}
+	file_headwater_v1_log_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_v1_log_proto_rawDesc), len(file_headwater_v1_log_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   48,
+			NumEnums:      6,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

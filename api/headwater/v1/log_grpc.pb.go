@@ -22,6 +22,7 @@ const (
 	LogService_WriteToLog_FullMethodName         = "/headwater.v1.LogService/WriteToLog"
 	LogService_WriteToLogBatch_FullMethodName    = "/headwater.v1.LogService/WriteToLogBatch"
 	LogService_GetMessage_FullMethodName         = "/headwater.v1.LogService/GetMessage"
+	LogService_GetGroup_FullMethodName           = "/headwater.v1.LogService/GetGroup"
 	LogService_ListDelayed_FullMethodName        = "/headwater.v1.LogService/ListDelayed"
 	LogService_CancelDelayed_FullMethodName      = "/headwater.v1.LogService/CancelDelayed"
 	LogService_ReadLog_FullMethodName            = "/headwater.v1.LogService/ReadLog"
@@ -48,6 +49,8 @@ type LogServiceClient interface {
 	WriteToLogBatch(ctx context.Context, in *WriteToLogBatchRequest, opts ...grpc.CallOption) (*WriteToLogBatchResponse, error)
 	// GetMessage tells how far a message is that targets are to get.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
+	// GetGroup tells how far a group of MutateItems is.
+	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
 	// ListDelayed lists the messages that were given a delay and have not ended, by the time that they are due.
 	ListDelayed(ctx context.Context, in *ListDelayedRequest, opts ...grpc.CallOption) (*ListDelayedResponse, error)
 	// CancelDelayed has messages not delivered that were given a delay and of which no attempt has begun.
@@ -109,6 +112,16 @@ func (c *logServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetMessageResponse)
 	err := c.cc.Invoke(ctx, LogService_GetMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *logServiceClient) GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetGroupResponse)
+	err := c.cc.Invoke(ctx, LogService_GetGroup_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +260,8 @@ type LogServiceServer interface {
 	WriteToLogBatch(context.Context, *WriteToLogBatchRequest) (*WriteToLogBatchResponse, error)
 	// GetMessage tells how far a message is that targets are to get.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
+	// GetGroup tells how far a group of MutateItems is.
+	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
 	// ListDelayed lists the messages that were given a delay and have not ended, by the time that they are due.
 	ListDelayed(context.Context, *ListDelayedRequest) (*ListDelayedResponse, error)
 	// CancelDelayed has messages not delivered that were given a delay and of which no attempt has begun.
@@ -292,6 +307,9 @@ func (UnimplementedLogServiceServer) WriteToLogBatch(context.Context, *WriteToLo
 }
 func (UnimplementedLogServiceServer) GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
+}
+func (UnimplementedLogServiceServer) GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetGroup not implemented")
 }
 func (UnimplementedLogServiceServer) ListDelayed(context.Context, *ListDelayedRequest) (*ListDelayedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDelayed not implemented")
@@ -397,6 +415,24 @@ func _LogService_GetMessage_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LogServiceServer).GetMessage(ctx, req.(*GetMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LogService_GetGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LogServiceServer).GetGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LogService_GetGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LogServiceServer).GetGroup(ctx, req.(*GetGroupRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -610,6 +646,10 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetMessage",
 			Handler:    _LogService_GetMessage_Handler,
+		},
+		{
+			MethodName: "GetGroup",
+			Handler:    _LogService_GetGroup_Handler,
 		},
 		{
 			MethodName: "ListDelayed",

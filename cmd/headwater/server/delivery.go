@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	clusterv1 "github.com/headwater-db/headwater/api/headwater/cluster/v1"
 	"github.com/headwater-db/headwater/consumers"
 	"github.com/headwater-db/headwater/consumers/pebblestore"
+	"github.com/headwater-db/headwater/gateway"
 	"github.com/headwater-db/headwater/namespace"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
@@ -84,6 +86,9 @@ func (b *deliveryBackend) rulesAt(version uint64) (*delivery.Rules, error) {
 		t := &c.Delivery.Targets[i]
 		r.Targets = append(r.Targets, delivery.Target{Name: t.Name, Ordered: t.Ordered, Default: t.Default, Parks: t.Parks})
 	}
+	if c.Name == gateway.GroupsNamespace {
+		r.Targets = append(r.Targets, delivery.Target{Name: delivery.GroupTarget})
+	}
 	b.rules.Store(r)
 	return &r.Rules, nil
 }
@@ -119,8 +124,15 @@ func (b *deliveryBackend) sweep(ctx context.Context, p wal.Partition, _ int) (mo
 	if c.DeadLetters.Retention > 0 {
 		dead = now.Add(-c.DeadLetters.Retention).UnixMicro()
 	}
-	return b.applier.Sweep(ctx, p, c.Tokens.Window, now.Add(-c.Delivery.KeepDone).UnixMicro(), dead)
+	keep := c.Delivery.KeepDone
+	if c.Name == gateway.GroupsNamespace && keep == 0 {
+		keep = keepGroups
+	}
+	return b.applier.Sweep(ctx, p, c.Tokens.Window, now.Add(-keep).UnixMicro(), dead)
 }
+
+// keepGroups is how long a group is known after its end, where the document has no delivery block to say it.
+const keepGroups = 24 * time.Hour
 
 // due: tokens are forgotten by log time, which an idle log does not move on.
 func (b *deliveryBackend) due(p wal.Partition, now int64) bool {

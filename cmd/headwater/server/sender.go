@@ -33,7 +33,8 @@ func (b *deliveryBackend) newSender() *delivery.Sender {
 			_, err := x.ns.Messages.Decide(ctx, p, e)
 			return err
 		},
-		ID: func(p wal.Partition, o wal.Offset) string { return gateway.MessageID(x.entry.Incarnation, p, o) },
+		Settled: x.ns.NoteSettled,
+		ID:      func(p wal.Partition, o wal.Offset) string { return gateway.MessageID(x.entry.Incarnation, p, o) },
 		Observe: func(target, outcome string, late time.Duration) {
 			x.s.deliveries.attempts.WithLabelValues(x.ns.Name, target, outcome).Inc()
 			if outcome == "delivered" {
@@ -106,8 +107,30 @@ func (x *space) lanes() (out []*delivery.LaneConfig) {
 		}
 		out = append(out, l)
 	}
+	if x.ns.Name == gateway.GroupsNamespace {
+		out = append(out, x.groupLane())
+	}
 	return out
 }
+
+// groupLane brings groups to the namespaces that they write to, for as long as it takes.
+func (x *space) groupLane() *delivery.LaneConfig {
+	return &delivery.LaneConfig{
+		Name: delivery.GroupTarget, Timeout: 10 * time.Second, Retry: delivery.Retry{Initial: 100 * time.Millisecond, Multiplier: 2, Max: time.Minute},
+		Same: func(any) bool { return true }, Relay: func() (delivery.Forwarders, error) { return groupRelays{x}, nil },
+	}
+}
+
+// groupRelays bring groups.
+type groupRelays struct{ x *space }
+
+// Forwarder implements delivery.Forwarders.
+func (r groupRelays) Forwarder(wal.Partition) delivery.Forwarder {
+	return gateway.NewGroupRelay(r.x.entry.Incarnation, r.x.s.spaces.outlet)
+}
+
+// Close implements delivery.Forwarders.
+func (r groupRelays) Close() error { return nil }
 
 // relays bring messages to a namespace.
 type relays struct {

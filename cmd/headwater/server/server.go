@@ -398,10 +398,12 @@ func (s *Server) newGateway() error {
 		return err
 	}
 	dir := s.spaces.dir
+	kv := gateway.NewKeyValue(dir, pages)
+	kv.MakeGroups = s.makeGroups
 	s.messages = gateway.NewLog(dir, s.broker, s.jobs)
 	s.gate = gateway.NewServer(gateway.ServerConfig{
 		Services: gateway.Services{
-			KeyValue:   gateway.NewKeyValue(dir, pages),
+			KeyValue:   kv,
 			Counter:    gateway.NewCounter(dir, pages),
 			TimeSeries: gateway.NewTimeSeries(dir, pages),
 			Log:        s.messages,
