@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
@@ -16,7 +15,6 @@ import (
 type GroupRelay struct {
 	topic wal.Incarnation
 	to    func(ctx context.Context, name string) (*Namespace, error)
-	last  map[inLog]wal.SourcePlace // what was acknowledged last
 }
 
 // inLog is a partition of a life of a namespace.
@@ -28,7 +26,7 @@ type inLog struct {
 // NewGroupRelay returns a relay of a partition of topic. to returns a namespace of a name; a *delivery.PermanentError says
 // that there is none, another one passes.
 func NewGroupRelay(topic wal.Incarnation, to func(ctx context.Context, name string) (*Namespace, error)) *GroupRelay {
-	return &GroupRelay{topic: topic, to: to, last: make(map[inLog]wal.SourcePlace)}
+	return &GroupRelay{topic: topic, to: to}
 }
 
 // groupStep is what one call to the log of a namespace appends.
@@ -36,13 +34,12 @@ type groupStep struct {
 	ns *Namespace
 	as []wal.Appending
 	of []int // the group of each
-	at []wal.SourcePlace
 }
 
 // Forward implements delivery.Forwarder. The parts of a group are appended in their order; those of several groups share
 // calls to the log where that keeps it.
 func (r *GroupRelay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err error) {
-	c := &groupsCall{r: r, chain: maps.Clone(r.last), lastStep: make(map[string]int), spaces: make(map[string]*Namespace)}
+	c := &groupsCall{r: r, chain: make(map[inLog]wal.SourcePlace), lastStep: make(map[string]int), spaces: make(map[string]*Namespace)}
 	for _, m := range ms {
 		if err = c.add(ctx, m); err != nil {
 			break // those before it go on
@@ -58,7 +55,7 @@ func (r *GroupRelay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int
 // groupsCall is a Forward on its way.
 type groupsCall struct {
 	r        *GroupRelay
-	chain    map[inLog]wal.SourcePlace // last, with what is about to be appended
+	chain    map[inLog]wal.SourcePlace // what is about to be appended last
 	steps    []*groupStep
 	lastStep map[string]int        // of a namespace
 	spaces   map[string]*Namespace // nil: it does not exist
@@ -108,7 +105,7 @@ func (c *groupsCall) add(ctx context.Context, m *delivery.Attempt) error {
 		c.chain[in] = src.Place
 		step := c.steps[j]
 		step.as = append(step.as, wal.Appending{Partition: p, Record: rec, Weight: 1})
-		step.of, step.at = append(step.of, of), append(step.at, src.Place)
+		step.of = append(step.of, of)
 		c.left[of]++
 	}
 	return nil
@@ -138,20 +135,12 @@ func (c *groupsCall) space(ctx context.Context, name string) (*Namespace, error)
 func (c *groupsCall) append(ctx context.Context) (n int, err error) {
 	for _, step := range c.steps {
 		step.ns.Stream.AppendAll(ctx, step.as)
-		life := step.ns.Stream.Info().Incarnation
-		broken := make(map[wal.Partition]bool)
 		for i := range step.as {
 			a := &step.as[i]
-			if a.Err != nil {
-				broken[a.Partition] = true
-				if err == nil {
-					err = a.Err
-				}
-				continue
-			}
-			c.left[step.of[i]]--
-			if !broken[a.Partition] { // what comes behind one that is not there is out of turn
-				c.r.last[inLog{life, a.Partition}] = step.at[i]
+			if a.Err == nil {
+				c.left[step.of[i]]--
+			} else if err == nil {
+				err = a.Err
 			}
 		}
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
@@ -16,15 +15,12 @@ import (
 type Relay struct {
 	topic wal.Incarnation
 	to    func(ctx context.Context) (*Namespace, error)
-
-	of   wal.Incarnation                   // the life of the namespace that last is of
-	last map[wal.Partition]wal.SourcePlace // what was acknowledged last, of its partitions
 }
 
 // NewRelay returns a relay of a partition of topic. to returns the namespace that the messages go to; an error passes,
 // unless it is a *delivery.PermanentError.
 func NewRelay(topic wal.Incarnation, to func(ctx context.Context) (*Namespace, error)) *Relay {
-	return &Relay{topic: topic, to: to, last: make(map[wal.Partition]wal.SourcePlace)}
+	return &Relay{topic: topic, to: to}
 }
 
 // Forward implements delivery.Forwarder. Messages share one call to the log.
@@ -36,13 +32,11 @@ func (r *Relay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err
 	if ns.full.Load() {
 		return 0, ns.logFull()
 	}
-	if life := ns.Stream.Info().Incarnation; life != r.of {
-		r.of = life
-		clear(r.last)
-	}
 	var as []wal.Appending
 	ends := make([]int, 0, len(ms)) // of the records of each message
-	last := maps.Clone(r.last)
+	// What is under way. What was acknowledged before is in the log before this; and a store that was lost since, and goes
+	// on where the log begins, may know nothing of it.
+	last := make(map[wal.Partition]wal.SourcePlace)
 	for _, m := range ms {
 		var recs []wal.Appending
 		if recs, err = r.records(ns, m); err != nil {
@@ -70,9 +64,6 @@ func (r *Relay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err
 			case failed != nil:
 				return n, failed
 			}
-		}
-		for i := begin; i < ends[n]; i++ {
-			r.last[as[i].Partition] = ms[n].Source.Place
 		}
 		begin = ends[n]
 	}

@@ -209,3 +209,52 @@ func TestARelayedMessageCountsOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestARelayGoesOnWhereItsTargetHasForgotten: another process has the target now, whose store begins where the log was
+// trimmed to, above all that the relay has brought before.
+func TestARelayGoesOnWhereItsTargetHasForgotten(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 4))
+	before, after := newRelayed(t, r, wal.Incarnation{7}), newRelayed(t, r, wal.Incarnation{7})
+	ns := before.ns
+	topic := wal.Incarnation{1}
+	group := func(at int64) *delivery.Attempt {
+		g := &delivery.Group{Mutations: 1}
+		a, err := before.db.Stage(&delivery.Message{Key: "k", Token: wal.Token{Nonce: wal.NewNonce(), GenerationTime: time.Now().UnixMicro()}, Body: delivery.Body{Payload: fmt.Append(nil, "group ", at)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Add("target", wal.Incarnation{7}, a.Record)
+		return &delivery.Attempt{Payload: g.Encode(), Source: wal.Source{Partition: 4, Place: wal.SourcePlace{At: at}, Hops: 1}}
+	}
+	message := func(at int64) *delivery.Attempt {
+		return &delivery.Attempt{
+			Key: "k", Token: wal.Token{Nonce: wal.NewNonce()}, Payload: fmt.Append(nil, "message ", at),
+			Source: wal.Source{Partition: 3, Place: wal.SourcePlace{At: at}, Hops: 1},
+		}
+	}
+	messages := NewRelay(topic, func(context.Context) (*Namespace, error) { return ns, nil })
+	groups := NewGroupRelay(topic, func(context.Context, string) (*Namespace, error) { return ns, nil })
+	sends := func(at int64) {
+		for relay, m := range map[delivery.Forwarder]*delivery.Attempt{messages: message(at), groups: group(at)} {
+			if n, err := relay.Forward(t.Context(), []*delivery.Attempt{m}); n != 1 || err != nil {
+				t.Fatalf("%d, %v", n, err)
+			}
+		}
+	}
+	sends(1)
+	ns = after.ns
+	for p := range wal.Partition(2) {
+		after.log.entries[p] = before.log.entries[p]
+		if err := after.st.BeginAt(t.Context(), p, wal.Offset(len(after.log.entries[p]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sends(2)
+	p := wal.PartitionOf([]byte("k"), 2)
+	got := after.counted(t)[p]
+	slices.Sort(got)
+	if len(got) != 4 || got[1] != "group 2" || got[3] != "message 2" {
+		t.Errorf("counted are %q", got)
+	}
+}
