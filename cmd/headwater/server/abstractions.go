@@ -80,6 +80,13 @@ func hasHome(e *namespace.Entry) bool {
 	return !abstractions[e.Config.Abstraction].forgets || len(e.Config.Delivery.Targets) > 0 || e.Owner != ""
 }
 
+// beginsAnywhere reports whether a store of the namespace goes on where its log begins, whatever came before. The log of
+// a log namespace on Kafka keeps each message until it has come to its end, however long that is; an embedded one leaves
+// what waits to the store.
+func (s *Server) beginsAnywhere(e *namespace.Entry) bool {
+	return abstractions[e.Config.Abstraction].forgets && (s.shared() || !hasHome(e))
+}
+
 // openFront makes what takes the calls of the namespace.
 func (x *space) openFront() error {
 	a, ok := abstractions[x.entry.Config.Abstraction]

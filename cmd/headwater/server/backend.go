@@ -119,7 +119,7 @@ func (st *store) check(ctx context.Context) (ahead bool, err error) {
 		}); ok {
 			l.LogEndsAt(p, b.End)
 		}
-		if saved+1 < b.Start && !x.hasHome() {
+		if saved+1 < b.Start && x.s.beginsAnywhere(x.entry) {
 			if err := st.ledger.BeginAt(ctx, p, b.Start); err != nil {
 				return false, fmt.Errorf("begin partition %d at offset %d: %w", p, b.Start, err)
 			}
@@ -130,7 +130,7 @@ func (st *store) check(ctx context.Context) (ahead bool, err error) {
 				x.entry.Name, p, saved, b.Start, saved+1, b.Start-1)
 		}
 		if saved >= b.End {
-			if b.Start > 0 && st.x.hasHome() {
+			if b.Start > 0 && !x.s.beginsAnywhere(x.entry) {
 				return false, fmt.Errorf("the store of namespace %s is ahead of its log (partition %d: applied %d, log ends at %d), and the log begins at %d: it cannot be rebuilt, offsets 0 to %d are gone; restore the log from a copy",
 					x.entry.Name, p, saved, b.End, b.Start, b.Start-1)
 			}

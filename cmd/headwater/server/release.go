@@ -83,6 +83,7 @@ func (s *Server) nextHome(ctx context.Context, e *namespace.Entry) (*headwaterv1
 	}
 	var records int64
 	var missing []string
+	trimmed := false
 	for i := range log.Info().Partitions {
 		p := wal.Partition(i)
 		b, err := log.Bounds(ctx, p)
@@ -91,6 +92,10 @@ func (s *Server) nextHome(ctx context.Context, e *namespace.Entry) (*headwaterv1
 		}
 		records += int64(b.End - b.Start)
 		if b.Start == 0 {
+			continue
+		}
+		trimmed = true
+		if s.beginsAnywhere(e) {
 			continue
 		}
 		out.Missing = append(out.Missing, &headwaterv1.ReleaseNamespaceResponse_MissingOffsets{Partition: int32(p), First: 0, Last: int64(b.Start) - 1})
@@ -106,6 +111,9 @@ func (s *Server) nextHome(ctx context.Context, e *namespace.Entry) (*headwaterv1
 		return out, nil
 	}
 	out.Next = fmt.Sprintf("the next data directory rebuilds its store from the log, which is whole: %d records in %d partitions", records, log.Info().Partitions)
+	if trimmed {
+		out.Next = fmt.Sprintf("the next data directory goes on where the log begins, which has all messages that wait: %d records in %d partitions", records, log.Info().Partitions)
+	}
 	if e.Config.Abstraction == namespace.Log {
 		out.Next += "; what they say is delivered again, under its tokens"
 	}

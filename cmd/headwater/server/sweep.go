@@ -188,27 +188,37 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 		return false, nil
 	}
 	b, _ := x.log.LastBounds(p)
-	f := retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
-	var slowest *store
+	f, slowest, more, err := x.trimFloor(ctx, p, &b)
+	if more || err != nil {
+		return more, err
+	}
+	c := x.ns.Config()
+	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention, slowest)
+}
+
+// trimFloor is what the stores and parked records need of the log of a partition that has the bounds b, and the store that
+// needs most. more: it is not known before the next keep.
+func (x *space) trimFloor(ctx context.Context, p wal.Partition, b *wal.Bounds) (f retention.Floor, slowest *store, more bool, err error) {
+	f = retention.Floor{Durable: int64(b.End), Parked: retention.Unparked}
 	x.mu.Lock()
 	durable := x.durable
 	x.mu.Unlock()
 	if len(durable) == 0 || x.serves(p) == nil { // what is parked is not known
-		return true, nil
+		return f, nil, true, nil
 	}
 	if l, ok := x.unopened(); ok {
-		return true, x.holdFor(ctx, l, &b)
+		return f, nil, true, x.holdFor(ctx, l, b)
 	}
 	for _, st := range x.all() {
 		d, kept := durable[st]
 		if !kept { // a store that was added since the last keep needs what it has not told yet
-			return true, nil
+			return f, nil, true, nil
 		}
 		floor := int64(0)
 		if o, ok := d[p]; ok {
 			floor = int64(o + 1)
 		}
-		if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st.name, &b, floor) {
+		if floor < f.Durable && !st.hasRole(primary) && x.serves(p) != st && x.tooFarBehind(st.name, b, floor) {
 			x.detach(ctx, st, p, floor, int64(b.End))
 			continue
 		}
@@ -221,7 +231,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 		if w, ok := st.backend.(waiting); ok {
 			o, err := w.oldest(ctx, p)
 			if err != nil {
-				return false, err
+				return f, nil, false, err
 			}
 			if o != wal.NoOffset && int64(o) < f.Durable {
 				f.Durable, slowest = int64(o), st
@@ -231,8 +241,7 @@ func (x *space) trimPartition(ctx context.Context, p wal.Partition) (more bool, 
 	if _, lowest := x.front.ParkedKeys(p); lowest != wal.NoOffset {
 		f.Parked = int64(lowest)
 	}
-	c := x.ns.Config()
-	return false, x.trimTo(ctx, p, b, f, c.Tokens.Window, c.Retention, slowest)
+	return f, slowest, false, nil
 }
 
 // standing is what the decisions topic says of p; nothing where there is none.
