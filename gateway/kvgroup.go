@@ -59,7 +59,7 @@ func (s *KeyValue) MutateItems(ctx context.Context, req *headwaterv1.MutateItems
 			return fail(err)
 		}
 	}
-	if len(g.units) == 1 && g.units[0].kv != nil {
+	if len(g.units) == 1 && g.units[0].items != nil {
 		return g.units[0].write(ctx, tok, req)
 	}
 	return s.mutateAll(ctx, g, tok, req)
@@ -81,14 +81,15 @@ type groupSpace struct {
 	ns          *Namespace
 	count, size int
 	kv          map[wal.Partition]*groupUnit
-	other       *groupUnit // its adds or its events
+	other       *groupUnit             // its adds or its events
+	parts       map[wal.Partition]bool // in which the group has something
 }
 
 // groupUnit is what is made into records together: the items of one partition, the adds or the events of a namespace, or
-// one message. One of the fields is set beside ns.
+// one message. One of the other fields is set.
 type groupUnit struct {
-	ns      *Namespace
-	kv      *kv.Request
+	*groupSpace
+	items   *kv.Request
 	adds    []*headwaterv1.CounterAdd
 	events  []timeseries.Event
 	message *delivery.Message
@@ -228,7 +229,7 @@ func (g *groupCall) space(
 	if err != nil {
 		return nil, err
 	}
-	sp := &groupSpace{ns: ns, kv: make(map[wal.Partition]*groupUnit)}
+	sp := &groupSpace{ns: ns, kv: make(map[wal.Partition]*groupUnit), parts: make(map[wal.Partition]bool)}
 	g.spaces[name] = sp
 	g.order = append(g.order, sp)
 	return sp, nil
@@ -237,7 +238,7 @@ func (g *groupCall) space(
 // unit is the one at at, which it makes where there is none.
 func (g *groupCall) unit(sp *groupSpace, at **groupUnit) *groupUnit {
 	if *at == nil {
-		*at = &groupUnit{ns: sp.ns}
+		*at = &groupUnit{groupSpace: sp}
 		g.units = append(g.units, *at)
 	}
 	return *at
@@ -248,16 +249,16 @@ func (g *groupCall) mutate(sp *groupSpace, m *kv.Mutation) {
 	u := sp.kv[p]
 	if u == nil {
 		u = g.unit(sp, &u)
-		u.kv, sp.kv[p] = &kv.Request{}, u
+		u.items, sp.kv[p] = &kv.Request{}, u
 	}
-	u.kv.Mutations = append(u.kv.Mutations, *m)
+	u.items.Mutations = append(u.items.Mutations, *m)
 	g.conditional = g.conditional || m.Condition.Kind != kv.Always
 }
 
 // write writes a group that is one record.
 func (u *groupUnit) write(ctx context.Context, tok wal.Token, req *headwaterv1.MutateItemsRequest) (*headwaterv1.MutateItemsResponse, error) {
-	u.kv.Token = tok
-	res := u.ns.KV.Write(ctx, []*kv.Request{u.kv})[0]
+	u.items.Token = tok
+	res := u.ns.KV.Write(ctx, []*kv.Request{u.items})[0]
 	if res.Err != nil {
 		return nil, forWrite(res.Err, res.Unknown, tokenMessage(res.Token, req.GetToken()))
 	}
@@ -272,10 +273,10 @@ func (u *groupUnit) stage(ctx context.Context, tok wal.Token, g *delivery.Group)
 	var as []wal.Appending
 	var err error
 	switch {
-	case u.kv != nil:
-		u.kv.Token = tok
+	case u.items != nil:
+		u.items.Token = tok
 		as = make([]wal.Appending, 1)
-		as[0], err = u.ns.KV.Stage(u.kv)
+		as[0], err = u.ns.KV.Stage(u.items)
 	case u.message != nil:
 		u.message.Token = wal.Token{GenerationTime: tok.GenerationTime, Nonce: delivery.NonceOf(tok.Nonce, len(g.Parts))}
 		as = make([]wal.Appending, 1)
@@ -294,6 +295,7 @@ func (u *groupUnit) stage(ctx context.Context, tok wal.Token, g *delivery.Group)
 	}
 	for i := range as {
 		g.Add(u.ns.Name, u.ns.Stream.Info().Incarnation, as[i].Record)
+		u.parts[as[i].Partition] = true
 	}
 	return nil
 }
@@ -337,12 +339,16 @@ func (s *KeyValue) mutateAll(
 	if err != nil {
 		return nil, forWrite(err, errors.Is(err, wal.ErrUnknown), tokenMessage(w.Token, req.GetToken()))
 	}
-	awaitGroup(ctx, groups, &w)
+	done := awaitGroup(ctx, groups, &w)
 	out := &headwaterv1.MutateItemsResponse{GroupId: groups.groupID(w.Partition, w.Offset, g.Mutations)}
-	for range call.order {
-		out.Results = append(out.Results, &headwaterv1.WriteResult{
+	for _, sp := range call.order {
+		res := &headwaterv1.WriteResult{
 			Token: tokenMessage(w.Token, req.GetToken()), Durability: groups.durability(), Duplicate: duplicateOf(w.Duplicate, w.Unsure),
-		})
+		}
+		if done {
+			res.Position = sp.position(ctx)
+		}
+		out.Results = append(out.Results, res)
 	}
 	return out, nil
 }
@@ -366,8 +372,27 @@ const (
 	groupLookMost = 50 * time.Millisecond
 )
 
-// awaitGroup returns when a group is in the logs of its namespaces, or when a tenth of the call's time is left.
-func awaitGroup(ctx context.Context, groups *Namespace, w *delivery.Written) {
+// position covers what a group that is done has in a namespace: what the log has by now of the partitions. "": it is not
+// known.
+func (sp *groupSpace) position(ctx context.Context) string {
+	at, err := sp.ns.Stream.MergeAfter(nil) // a position of this stream, covering nothing
+	if err != nil {
+		return ""
+	}
+	at.Offsets = make(map[wal.Partition]wal.Offset, len(sp.parts))
+	for p := range sp.parts {
+		b, err := sp.ns.Stream.Log().Bounds(ctx, p)
+		if err != nil || b.End == 0 {
+			return ""
+		}
+		at.Offsets[p] = b.End - 1
+	}
+	return at.String()
+}
+
+// awaitGroup returns when a group is in the logs of its namespaces, or when a tenth of the call's time is left, and reports
+// whether it is.
+func awaitGroup(ctx context.Context, groups *Namespace, w *delivery.Written) bool {
 	wait := groupWait
 	if end, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(end)*9/10)
@@ -378,7 +403,7 @@ func awaitGroup(ctx context.Context, groups *Namespace, w *delivery.Written) {
 		settled := groups.nextSettled()
 		st, known, err := groups.Messages.Status(ctx, w.Partition, w.Offset)
 		if err == nil && (!known || st.Ended()) {
-			return
+			return known && st.Has(delivery.Delivered)
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -386,7 +411,7 @@ func awaitGroup(ctx context.Context, groups *Namespace, w *delivery.Written) {
 		case <-settled: // here, else a look tells
 		case <-ctx.Done():
 			t.Stop()
-			return
+			return false
 		}
 		t.Stop()
 	}

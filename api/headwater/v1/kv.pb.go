@@ -1405,8 +1405,8 @@ func (x *MutateItemsRequest) GetToken() *IdempotencyToken {
 
 type MutateItemsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each namespace, in order of first appearance. The position is of a group in one partition alone; with
-	// another one wait for LogService.GetGroup to say DONE, and read at LATEST.
+	// One for each namespace, in order of first appearance. Without a position the group was not known to be in the log of
+	// the namespace when the call's time was nearly over: see LogService.GetGroup.
 	Results []*WriteResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	// For LogService.GetGroup.
 	GroupId       string `protobuf:"bytes,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
