@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -163,7 +164,7 @@ func (c *conn) sendBatch(ctx context.Context, ws []*write) []answer {
 			out[i] = putAnswer(r.GetResponses()[i].GetResponse())
 		default:
 			e := r.GetResponses()[i].GetError()
-			out[i] = verdict(codes.Code(e.GetCode()), apierrors.Outcome(e.GetOutcome().String()), e.GetReason(), e.GetMetadata(), errors.New(e.GetReason()+" "+e.GetMessage()))
+			out[i] = verdict(codes.Code(e.GetCode()), apierrors.Outcome(e.GetOutcome().String()), e.GetReason(), e.GetMetadata(), status.Error(codes.Code(e.GetCode()), e.GetReason()+" "+e.GetMessage()))
 		}
 	}
 	return out
