@@ -39,6 +39,7 @@ var measures = []measure{
 	{"kv-cassandra", "B7: puts until Cassandra has them, and reads that the cache answers, against gocql, on a real Cassandra", kvRemote},
 	{"counters-cassandra", "increments over a gateway and a worker against Cassandra's counter columns, on a real Cassandra and Kafka", counterRemote},
 	{"forward", "messages until a reader of another namespace has them", forward},
+	{"mutate", "groups of records over partitions, against puts of them at once", mutate},
 	{"deliver", "messages until an HTTP endpoint has them, against a loop that posts them", deliver},
 	{"letters", "adds that a standing floor refuses: until they have their dead letters; ready after kill -9 in the middle", letters},
 }
