@@ -85,9 +85,9 @@ type GroupResult struct {
 	Results []WriteResult
 }
 
-// Write sends the group under a token, of which the zero one has the client make one, and again until it has an answer or
-// ctx ends. What is acknowledged takes place. It is in the logs of all namespaces by then, unless one of them could not
-// take its part: see GroupState.
+// Write sends the group under a token, of which the zero one has the client make one, and again until it has an
+// answer or ctx ends. What is acknowledged takes place. It is in the logs of all namespaces by then, unless one of
+// them could not take its part: see GroupState.
 func (g *Group) Write(ctx context.Context, t Token) (GroupResult, error) {
 	if g.err != nil {
 		return GroupResult{}, g.err
@@ -137,8 +137,8 @@ func (g *Group) namespaces() (names []string) {
 	return names
 }
 
-// GroupState tells how far a group is: done of total mutations are in the logs of their namespaces. The group is whole
-// when they are equal.
+// GroupState tells how far a group is: done of total mutations are in the logs of their namespaces. The group is
+// whole when they are equal.
 func (c *Client) GroupState(ctx context.Context, id string) (done, total int, err error) {
 	var res *headwaterv1.GetGroupResponse
 	err = c.call(ctx, reads, Token{}, func(ctx context.Context, opts ...grpc.CallOption) (err error) {

@@ -23,8 +23,8 @@ import (
 // MethodHeader is the header by which a message says which request its payload is.
 const MethodHeader = "Headwater-Method"
 
-// deliveredRequest is a write request that may come as the payload of a message.
-type deliveredRequest interface {
+// namespaceWrite is a request that writes to one namespace.
+type namespaceWrite interface {
 	proto.Message
 	GetNamespace() string
 	GetToken() *headwaterv1.IdempotencyToken
@@ -32,16 +32,16 @@ type deliveredRequest interface {
 
 // deliverable are the requests that a namespace takes from a log namespace. Of protobuf that does not say what it is
 // the first is meant: the bytes of one can be read as another.
-var deliverable = map[namespace.Abstraction][]func() deliveredRequest{
+var deliverable = map[namespace.Abstraction][]func() namespaceWrite{
 	namespace.KV: {
-		func() deliveredRequest { return &headwaterv1.PutItemsRequest{} },
-		func() deliveredRequest { return &headwaterv1.DeleteItemsRequest{} },
+		func() namespaceWrite { return &headwaterv1.PutItemsRequest{} },
+		func() namespaceWrite { return &headwaterv1.DeleteItemsRequest{} },
 	},
 	namespace.Counter: {
-		func() deliveredRequest { return &headwaterv1.AddCountRequest{} },
-		func() deliveredRequest { return &headwaterv1.AddCountsRequest{} },
+		func() namespaceWrite { return &headwaterv1.AddCountRequest{} },
+		func() namespaceWrite { return &headwaterv1.AddCountsRequest{} },
 	},
-	namespace.TimeSeries: {func() deliveredRequest { return &headwaterv1.WriteEventRecordsSyncRequest{} }},
+	namespace.TimeSeries: {func() namespaceWrite { return &headwaterv1.WriteEventRecordsSyncRequest{} }},
 }
 
 // methodOf is the method that a request is of.
@@ -95,7 +95,7 @@ func parseDelivered(n *Namespace, m *delivery.Attempt) (d delivered, err error) 
 }
 
 // take checks a request as the service of n does.
-func (d *delivered) take(n *Namespace, req deliveredRequest) (err error) {
+func (d *delivered) take(n *Namespace, req namespaceWrite) (err error) {
 	switch q := req.(type) {
 	case *headwaterv1.PutItemsRequest:
 		if d.kv, _, err = putRequest(n, q); err == nil {
@@ -117,7 +117,7 @@ func (d *delivered) take(n *Namespace, req deliveredRequest) (err error) {
 }
 
 // readDelivered reads a payload as a request of an abstraction.
-func readDelivered(of namespace.Abstraction, m *delivery.Attempt) (deliveredRequest, error) {
+func readDelivered(of namespace.Abstraction, m *delivery.Attempt) (namespaceWrite, error) {
 	var methods []string
 	candidates := deliverable[of]
 	for _, make := range candidates {

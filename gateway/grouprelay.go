@@ -9,9 +9,9 @@ import (
 	"github.com/headwater-db/headwater/wal/delivery"
 )
 
-// GroupRelay appends the parts of groups to the logs of their namespaces, each once: a delivery.Forwarder of one partition
-// of GroupsNamespace. A group whose first part is there has all of them in the end: parts were checked before the group
-// was taken, and what cannot be appended is tried again for as long as it takes.
+// GroupRelay appends the parts of groups to the logs of their namespaces, each once: a delivery.Forwarder of one
+// partition of GroupsNamespace. A group whose first part is there has all of them in the end: parts were checked
+// before the group was taken, and what cannot be appended is tried again for as long as it takes.
 type GroupRelay struct {
 	topic wal.Incarnation
 	to    func(ctx context.Context, name string) (*Namespace, error)
@@ -23,8 +23,8 @@ type inLog struct {
 	p    wal.Partition
 }
 
-// NewGroupRelay returns a relay of a partition of topic. to returns a namespace of a name; a *delivery.PermanentError says
-// that there is none, another one passes.
+// NewGroupRelay returns a relay of a partition of topic. to returns a namespace of a name; a
+// *delivery.PermanentError says that there is none, another one passes.
 func NewGroupRelay(topic wal.Incarnation, to func(ctx context.Context, name string) (*Namespace, error)) *GroupRelay {
 	return &GroupRelay{topic: topic, to: to}
 }
@@ -36,10 +36,12 @@ type groupStep struct {
 	of []int // the group of each
 }
 
-// Forward implements delivery.Forwarder. The parts of a group are appended in their order; those of several groups share
-// calls to the log where that keeps it.
+// Forward implements delivery.Forwarder. The parts of a group are appended in their order; those of several groups
+// share calls to the log where that keeps it.
 func (r *GroupRelay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err error) {
-	c := &groupsCall{r: r, chain: make(map[inLog]wal.SourcePlace), lastStep: make(map[string]int), spaces: make(map[string]*Namespace)}
+	c := &groupsCall{
+		r: r, chain: make(map[inLog]wal.SourcePlace), lastStep: make(map[string]int), spaces: make(map[string]*Namespace),
+	}
 	for _, m := range ms {
 		if err = c.add(ctx, m); err != nil {
 			break // those before it go on
@@ -130,8 +132,8 @@ func (c *groupsCall) space(ctx context.Context, name string) (*Namespace, error)
 	return ns, nil
 }
 
-// append appends the steps one after the other, up to the first that fails, and returns how many groups, from the first
-// on, are appended whole.
+// append appends the steps one after the other, up to the first that fails, and returns how many groups, from the
+// first on, are appended whole.
 func (c *groupsCall) append(ctx context.Context) (n int, err error) {
 	for _, step := range c.steps {
 		step.ns.Stream.AppendAll(ctx, step.as)
@@ -153,8 +155,8 @@ func (c *groupsCall) append(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// refresh gives an old write the time of now. A store may have forgotten deletes that are newer than it: they are kept
-// for a token window.
+// refresh gives an old write the time of now. A store may have forgotten deletes that are newer than it: they are
+// kept for a token window.
 func refresh(ns *Namespace, t *wal.Token) {
 	clock, now := ns.clock()
 	if at := now().UnixMicro(); t.GenerationTime < at-ns.Config().Tokens.Window.Microseconds()/2 {

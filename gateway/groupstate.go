@@ -19,18 +19,20 @@ func (n *Namespace) groupID(p wal.Partition, o wal.Offset, mutations int) string
 }
 
 // parseGroupID finds what a group is.
-func (d *Directory) parseGroupID(ctx context.Context, id string) (ns *Namespace, p wal.Partition, o wal.Offset, mutations int, err error) {
+func (d *Directory) parseGroupID(
+	ctx context.Context, id string,
+) (ns *Namespace, p wal.Partition, o wal.Offset, mutations int, err error) {
 	at := strings.LastIndexByte(id, '-')
-	n, bad := strconv.ParseUint(id[at+1:], 10, 31)
-	if at < incarnationChars || bad != nil || n == 0 || n > MaxItems {
-		return nil, 0, 0, 0, apierrors.New(apierrors.BadMessageID, "group_id %.64q is not one that MutateItems has answered", id)
+	n, malformed := strconv.ParseUint(id[at+1:], 10, 31)
+	if at < incarnationChars || malformed != nil || n == 0 || n > MaxItems {
+		const bad = "group_id %.64q is not one that MutateItems has answered"
+		return nil, 0, 0, 0, apierrors.New(apierrors.BadMessageID, bad, id)
 	}
-	unknown := apierrors.New(apierrors.MessageNotFound, "nothing is known of group %.64s; a group is known for a day after its end", id)
 	if _, err := d.lookup(ctx, GroupsNamespace); err != nil && apierrors.From(err).Reason != apierrors.NamespaceNotFound {
 		return nil, 0, 0, 0, err
 	}
 	for _, ns := range d.All() {
-		if !strings.HasPrefix(id, ns.Stream.Info().Incarnation.String()[:incarnationChars]) {
+		if ns.Stream == nil || ns.Failed() != nil || !strings.HasPrefix(id, ns.Stream.Info().Incarnation.String()[:incarnationChars]) {
 			continue
 		}
 		if p, o, err = ns.parseMessageID(id[:at]); err != nil {
@@ -38,7 +40,8 @@ func (d *Directory) parseGroupID(ctx context.Context, id string) (ns *Namespace,
 		}
 		return ns, p, o, int(n), nil
 	}
-	return nil, 0, 0, 0, unknown
+	const unknown = "nothing is known of group %.64s; a group is known for a day after its end"
+	return nil, 0, 0, 0, apierrors.New(apierrors.MessageNotFound, unknown, id)
 }
 
 // groupApplied is how long GetGroup waits for a group that is one record to be applied.

@@ -51,8 +51,8 @@ type GroupPart struct {
 	Record []byte
 }
 
-// Place is that of part i of a group at a place of its log, in the log of the part's namespace: a group may have several
-// parts in one partition.
+// Place is that of part i of a group at a place of its log, in the log of the part's namespace: a group may have
+// several parts in one partition.
 func (g *Group) Place(at wal.SourcePlace, i int) wal.SourcePlace {
 	return wal.SourcePlace{At: at.At, Offset: at.Offset*(MaxGroupParts+1) + wal.Offset(i)}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/headwater-db/headwater/namespace"
 )
 
-// makeGroups makes the namespace of groups where there is none, and returns when it takes writes. One that an operator has
-// made, or changed, stays as it is.
+// makeGroups makes the namespace of groups where there is none, and returns when it takes writes. One that an
+// operator has made, or changed, stays as it is.
 func (s *Server) makeGroups(ctx context.Context) error {
 	none := uint64(0)
 	res, err := s.names.Apply(ctx, gateway.GroupsDocument, namespace.ApplyOptions{Base: &none})
