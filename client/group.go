@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -15,16 +16,21 @@ type Group struct {
 	c   *Client
 	ms  []*headwaterv1.Mutation
 	err error // the first of what was put together wrongly
+	// namespaces are those of ms, in order of first appearance.
+	namespaces []string
 }
 
 // Group returns an empty group; Write sends it.
 func (c *Client) Group() *Group { return &Group{c: c} }
 
-func (g *Group) add(m *headwaterv1.Mutation, err error) *Group {
+func (g *Group) add(namespace string, m *headwaterv1.Mutation, err error) *Group {
 	if err != nil && g.err == nil {
 		g.err = fmt.Errorf("mutation %d of a group: %w", len(g.ms), err)
 	}
 	g.ms = append(g.ms, m)
+	if !slices.Contains(g.namespaces, namespace) {
+		g.namespaces = append(g.namespaces, namespace)
+	}
 	return g
 }
 
@@ -43,27 +49,27 @@ func (g *Group) Put(namespace, id string, items ...PutItem) *Group {
 		}
 		req.Items = append(req.Items, m)
 	}
-	return g.add(&headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Put{Put: req}}, err)
+	return g.add(namespace, &headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Put{Put: req}}, err)
 }
 
 // Delete adds the deletion of items of a record of a kv namespace.
 func (g *Group) Delete(namespace, id string, w Which) *Group {
 	predicate, err := w.predicate()
 	req := &headwaterv1.DeleteItemsRequest{Namespace: namespace, Id: id, Predicate: predicate}
-	return g.add(&headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Delete{Delete: req}}, err)
+	return g.add(namespace, &headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Delete{Delete: req}}, err)
 }
 
 // Add adds an add to a counter.
 func (g *Group) Add(namespace, counter string, delta int64) *Group {
 	req := &headwaterv1.AddCountRequest{Namespace: namespace, Counter: counter, Delta: delta}
-	return g.add(&headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Add{Add: req}}, nil)
+	return g.add(namespace, &headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Add{Add: req}}, nil)
 }
 
 // Event adds an event of a series.
 func (g *Group) Event(namespace string, e Event) *Group {
 	m, err := e.Message()
 	req := &headwaterv1.WriteEventRecordsSyncRequest{Namespace: namespace, Events: []*headwaterv1.EventRecord{m}}
-	return g.add(&headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Event{Event: req}}, err)
+	return g.add(namespace, &headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Event{Event: req}}, err)
 }
 
 // Message adds a message of a log namespace. Its Token is of no account.
@@ -71,7 +77,7 @@ func (g *Group) Message(namespace string, m NewMessage) *Group {
 	req := &headwaterv1.WriteToLogRequest{
 		Namespace: namespace, Key: m.Key, Payload: m.Payload, Headers: m.Headers, Targets: m.Targets, Lifecycle: m.lifecycle(),
 	}
-	return g.add(&headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Message{Message: req}}, nil)
+	return g.add(namespace, &headwaterv1.Mutation{Mutation: &headwaterv1.Mutation_Message{Message: req}}, nil)
 }
 
 // GroupResult is an acknowledged group.
@@ -103,38 +109,12 @@ func (g *Group) Write(ctx context.Context, t Token) (GroupResult, error) {
 		return GroupResult{}, err
 	}
 	out := GroupResult{ID: res.GetGroupId(), Token: token}
-	namespaces := g.namespaces()
 	for i, r := range res.GetResults() {
-		if i < len(namespaces) {
-			out.Results = append(out.Results, g.c.result(namespaces[i], r, token, nil))
+		if i < len(g.namespaces) {
+			out.Results = append(out.Results, g.c.result(g.namespaces[i], r, token, nil))
 		}
 	}
 	return out, nil
-}
-
-// namespaces are those of the group, in order of first appearance.
-func (g *Group) namespaces() (names []string) {
-	seen := make(map[string]bool)
-	for _, m := range g.ms {
-		var name string
-		switch x := m.GetMutation().(type) {
-		case *headwaterv1.Mutation_Put:
-			name = x.Put.GetNamespace()
-		case *headwaterv1.Mutation_Delete:
-			name = x.Delete.GetNamespace()
-		case *headwaterv1.Mutation_Add:
-			name = x.Add.GetNamespace()
-		case *headwaterv1.Mutation_Event:
-			name = x.Event.GetNamespace()
-		case *headwaterv1.Mutation_Message:
-			name = x.Message.GetNamespace()
-		}
-		if !seen[name] {
-			seen[name] = true
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // GroupState tells how far a group is: done of total mutations are in the logs of their namespaces. The group is

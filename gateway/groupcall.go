@@ -37,7 +37,7 @@ type groupSpace struct {
 type groupUnit struct {
 	*groupSpace
 	items   *kv.Request
-	adds    []*headwaterv1.CounterAdd
+	adds    *counter.Adds
 	events  []timeseries.Event
 	message *delivery.Message
 }
@@ -115,14 +115,16 @@ func (g *groupCall) takeRequest(ctx context.Context, q namespaceWrite) (size int
 		if err != nil {
 			return 0, err
 		}
-		one := &headwaterv1.CounterAdd{
-			Counter: q.GetCounter(), Delta: q.GetDelta(), EventTime: q.GetEventTime(), Ttl: q.GetTtl(),
-		}
 		var a counter.Add
-		err = parseAdd(&a, one.GetCounter(), one.GetDelta(), one.GetEventTime(), one.GetTtl(), nil)
+		if err := parseAdd(&a, q.GetCounter(), q.GetDelta(), q.GetEventTime(), q.GetTtl(), nil); err != nil {
+			return 0, err
+		}
 		u := g.unit(sp, &sp.other)
-		u.adds = append(u.adds, one)
-		return len(q.GetCounter()) + 64, err
+		if u.adds == nil {
+			u.adds = sp.ns.Counter.NewAdds()
+		}
+		u.adds.Add(&a)
+		return len(q.GetCounter()) + 64, nil
 	case *headwaterv1.WriteEventRecordsSyncRequest:
 		sp, err := g.space(ctx, q.GetNamespace(), g.dir.timeSeries)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/headwater-db/headwater/api/apierrors"
 	headwaterv1 "github.com/headwater-db/headwater/api/headwater/v1"
-	"github.com/headwater-db/headwater/counter"
 	"github.com/headwater-db/headwater/kv"
 	"github.com/headwater-db/headwater/wal"
 	"github.com/headwater-db/headwater/wal/delivery"
@@ -92,11 +91,8 @@ func (u *groupUnit) stage(ctx context.Context, tok wal.Token, g *delivery.Group)
 		u.message.Token = wal.Token{GenerationTime: tok.GenerationTime, Nonce: delivery.NonceOf(tok.Nonce, len(g.Parts))}
 		as = make([]wal.Appending, 1)
 		as[0], err = u.ns.Messages.Stage(u.message)
-	case len(u.adds) > 0:
-		var adds *counter.Adds
-		if adds, err = parseAdds(u.ns.Counter, u.adds); err == nil {
-			as, err = u.ns.Counter.Stage(tok, adds)
-		}
+	case u.adds != nil:
+		as, err = u.ns.Counter.Stage(tok, u.adds)
 	default:
 		as, err = u.ns.TimeSeries.Stage(ctx, tok, u.events)
 		err = eventError(err)
