@@ -186,7 +186,7 @@ func TestARelayedMessageCountsOnce(t *testing.T) {
 			p := wal.PartitionOf([]byte(m.Key), 2)
 			want[p] = append(want[p], string(m.Payload))
 		}
-		to := func(context.Context) (*Namespace, error) { return x.ns, nil }
+		to := func(context.Context, bool) (*Namespace, error) { return x.ns, nil }
 		x.log.bad = true
 		done := 0 // what all senders know
 		for range 6 {
@@ -233,7 +233,7 @@ func TestARelayGoesOnWhereItsTargetHasForgotten(t *testing.T) {
 			Source: wal.Source{Partition: 3, Place: wal.SourcePlace{At: at}, Hops: 1},
 		}
 	}
-	messages := NewRelay(topic, func(context.Context) (*Namespace, error) { return ns, nil })
+	messages := NewRelay(topic, func(context.Context, bool) (*Namespace, error) { return ns, nil })
 	groups := NewGroupRelay(topic, func(context.Context, string) (*Namespace, error) { return ns, nil })
 	sends := func(at int64) {
 		for relay, m := range map[delivery.Forwarder]*delivery.Attempt{messages: message(at), groups: group(at)} {
@@ -255,6 +255,44 @@ func TestARelayGoesOnWhereItsTargetHasForgotten(t *testing.T) {
 	got := after.counted(t)[p]
 	slices.Sort(got)
 	if len(got) != 4 || got[1] != "group 2" || got[3] != "message 2" {
+		t.Errorf("counted are %q", got)
+	}
+}
+
+// TestARelayAsksForTheNewestBeforeAMessageIsDead: the change that lets the message in may be one that this process has
+// not heard of, as where a dead letter is redriven at once.
+func TestARelayAsksForTheNewestBeforeAMessageIsDead(t *testing.T) {
+	x := newRelayed(t, rand.New(rand.NewPCG(1, 1)), wal.Incarnation{7})
+	limit := func(most int64) {
+		x.ns.SetConfig(&namespace.Config{Name: "target", Abstraction: namespace.Log, Limits: namespace.Limits{MaxValue: most}})
+	}
+	limit(4)
+	asked := 0
+	var newest int64
+	relay := NewRelay(wal.Incarnation{1}, func(_ context.Context, now bool) (*Namespace, error) {
+		if now {
+			asked++
+			limit(newest)
+		}
+		return x.ns, nil
+	})
+	var ms []*delivery.Attempt
+	for i, payload := range []string{"tiny", "larger", "tiny"} {
+		ms = append(ms, &delivery.Attempt{
+			Key: "k", Token: wal.Token{Nonce: wal.NewNonce(), GenerationTime: 1}, Payload: []byte(payload),
+			Source: wal.Source{Partition: 3, Place: wal.SourcePlace{At: int64(1 + i)}, Hops: 1},
+		})
+	}
+	newest = 5
+	n, err := relay.Forward(t.Context(), ms)
+	if _, dead := errors.AsType[*delivery.PermanentError](err); n != 1 || !dead || asked != 1 {
+		t.Errorf("forwarded %d, asked %d times, and %v; want 1, once, and a dead one", n, asked, err)
+	}
+	newest = 6
+	if n, err := relay.Forward(t.Context(), ms[1:]); n != 2 || err != nil {
+		t.Errorf("forwarded %d, and %v; want 2", n, err)
+	}
+	if got := x.counted(t)[wal.PartitionOf([]byte("k"), 2)]; !slices.Equal(got, []string{"tiny", "larger", "tiny"}) {
 		t.Errorf("counted are %q", got)
 	}
 }

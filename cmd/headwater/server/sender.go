@@ -126,7 +126,9 @@ type groupRelays struct{ x *space }
 
 // Forwarder implements delivery.Forwarders.
 func (r groupRelays) Forwarder(wal.Partition) delivery.Forwarder {
-	return gateway.NewGroupRelay(r.x.entry.Incarnation, r.x.s.spaces.outlet)
+	return gateway.NewGroupRelay(r.x.entry.Incarnation, func(ctx context.Context, name string) (*gateway.Namespace, error) {
+		return r.x.s.spaces.outlet(ctx, name, false)
+	})
 }
 
 // Close implements delivery.Forwarders.
@@ -140,8 +142,8 @@ type relays struct {
 
 // Forwarder implements delivery.Forwarders.
 func (r *relays) Forwarder(wal.Partition) delivery.Forwarder {
-	return gateway.NewRelay(r.x.entry.Incarnation, func(ctx context.Context) (*gateway.Namespace, error) {
-		return r.x.s.spaces.outlet(ctx, r.to)
+	return gateway.NewRelay(r.x.entry.Incarnation, func(ctx context.Context, newest bool) (*gateway.Namespace, error) {
+		return r.x.s.spaces.outlet(ctx, r.to, newest)
 	})
 }
 

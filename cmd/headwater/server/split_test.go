@@ -80,7 +80,7 @@ func (c *split) open(t *testing.T, role Role, dir string) *Server {
 var splits = splitsByDir{all: make(map[string]*split)}
 
 type splitsByDir struct {
-	mu  sync.Mutex // guards all
+	mu  sync.Mutex // guards all, and the gateway and the worker of each
 	all map[string]*split
 }
 
@@ -123,10 +123,13 @@ func (a *splitsByDir) open(t *testing.T, dir string, clusters map[string]Cluster
 			t.Errorf("close: %v", err)
 		}
 	}
-	c.worker = c.open(t, Worker, dir)
-	c.gateway = c.open(t, Gateway, "")
-	owned(t, c.gateway)
-	return c.gateway
+	worker := c.open(t, Worker, dir)
+	g := c.open(t, Gateway, "")
+	a.mu.Lock()
+	c.worker, c.gateway = worker, g
+	a.mu.Unlock()
+	owned(t, g)
+	return g
 }
 
 // owned waits until every namespace of a gateway has an owner, whose metrics tell of it: a worker answers a
