@@ -23,19 +23,16 @@ type outlet struct {
 	config *namespace.Config
 }
 
-// outlet returns the namespace of a name to append records to, which nobody here waits for. With newest it is as the
-// registry's end says. A *delivery.PermanentError: it was deleted.
-func (sp *spaces) outlet(ctx context.Context, name string, newest bool) (*gateway.Namespace, error) {
+// outlet returns the namespace of a name to append records to, which nobody here waits for. A
+// *delivery.PermanentError: it was deleted.
+func (sp *spaces) outlet(ctx context.Context, name string) (*gateway.Namespace, error) {
 	e, ok := sp.s.names.Get(name)
-	if !ok || newest { // or who took the message has heard of it before this process
-		if err := sp.s.names.ReachEnd(ctx); err != nil {
+	if !ok { // or who took the message has heard of it before this process
+		if err := sp.s.names.Sync(ctx); err != nil {
 			return nil, err
 		}
 		if e, ok = sp.s.names.Get(name); !ok {
 			return nil, &delivery.PermanentError{Err: fmt.Errorf("namespace %s does not exist", name)}
-		}
-		if err := sp.reach(ctx, e.ChangedAt()); err != nil {
-			return nil, err
 		}
 	}
 	sp.mu.Lock()
