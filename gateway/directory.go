@@ -157,7 +157,11 @@ func (n *Namespace) durability() headwaterv1.WriteResult_Durability {
 // SetLogFull sheds writes while the log is at log.max_bytes.
 func (n *Namespace) SetLogFull(full bool) { n.full.Store(full) }
 
+// logFull is the error of a log that is at log.max_bytes, nil of one that is not.
 func (n *Namespace) logFull() error {
+	if !n.full.Load() {
+		return nil
+	}
 	return apierrors.New(apierrors.LogFull, "the log of namespace %s is at log.max_bytes; see what blocks trim in status", n.Name)
 }
 
@@ -168,8 +172,8 @@ func (n *Namespace) admitAt(now time.Time, count, size int) error {
 	if !n.ready.Load() {
 		return apierrors.New(apierrors.Starting, "namespace %s is reading its log; retry after the hint", n.Name)
 	}
-	if n.full.Load() {
-		return n.logFull()
+	if err := n.logFull(); err != nil {
+		return err
 	}
 	gateways := int64(1)
 	if n.Gateways != nil {

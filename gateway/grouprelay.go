@@ -126,10 +126,10 @@ func (c *groupsCall) space(ctx context.Context, name string) (*Namespace, error)
 		}
 		c.spaces[name] = ns
 	}
-	if ns != nil && ns.full.Load() {
-		return nil, ns.logFull()
+	if ns == nil {
+		return nil, nil
 	}
-	return ns, nil
+	return ns, ns.logFull()
 }
 
 // append appends the steps one after the other, up to the first that fails, and returns how many groups, from the

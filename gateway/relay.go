@@ -25,20 +25,17 @@ func NewRelay(topic wal.Incarnation, to func(ctx context.Context, newest bool) (
 
 // Forward implements delivery.Forwarder. Messages share one call to the log.
 func (r *Relay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err error) {
-	ns, err := r.to(ctx, false)
+	ns, err := r.open(ctx, false)
 	if err != nil {
 		return 0, err
 	}
 	as, ends, err := r.all(ns, ms)
 	if _, dead := errors.AsType[*delivery.PermanentError](err); dead {
 		// By what this process knows, which may be older than the change of the namespace that lets the message in.
-		if ns, err = r.to(ctx, true); err != nil {
+		if ns, err = r.open(ctx, true); err != nil {
 			return 0, err
 		}
 		as, ends, err = r.all(ns, ms)
-	}
-	if ns.full.Load() {
-		return 0, ns.logFull()
 	}
 	if len(as) > 0 {
 		ns.Stream.AppendAll(ctx, as)
@@ -56,6 +53,15 @@ func (r *Relay) Forward(ctx context.Context, ms []*delivery.Attempt) (n int, err
 		begin = ends[n]
 	}
 	return len(ends), err
+}
+
+// open returns the namespace, unless its log is full.
+func (r *Relay) open(ctx context.Context, newest bool) (*Namespace, error) {
+	ns, err := r.to(ctx, newest)
+	if err != nil {
+		return nil, err
+	}
+	return ns, ns.logFull()
 }
 
 // all makes the records of messages, up to the first that err is about. ends is where those of each message end.

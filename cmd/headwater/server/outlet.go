@@ -50,6 +50,20 @@ func (sp *spaces) outlet(ctx context.Context, name string) (*gateway.Namespace, 
 	return sp.s.outlets.get(ctx, sp.s, e)
 }
 
+// newestOutlet is the outlet of a name as the registry's end says. It writes nothing to the registry: each message that
+// is about to be a dead letter asks.
+func (sp *spaces) newestOutlet(ctx context.Context, name string) (*gateway.Namespace, error) {
+	if err := sp.s.names.ReachEnd(ctx); err != nil {
+		return nil, err
+	}
+	if e, ok := sp.s.names.Get(name); ok { // what is open here follows the registry a moment behind
+		if err := sp.reach(ctx, e.ChangedAt()); err != nil {
+			return nil, err
+		}
+	}
+	return sp.outlet(ctx, name)
+}
+
 func (o *outlets) get(ctx context.Context, s *Server, e *namespace.Entry) (*gateway.Namespace, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

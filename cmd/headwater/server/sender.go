@@ -126,9 +126,7 @@ type groupRelays struct{ x *space }
 
 // Forwarder implements delivery.Forwarders.
 func (r groupRelays) Forwarder(wal.Partition) delivery.Forwarder {
-	return gateway.NewGroupRelay(r.x.entry.Incarnation, func(ctx context.Context, name string) (*gateway.Namespace, error) {
-		return r.x.s.spaces.outlet(ctx, name, false)
-	})
+	return gateway.NewGroupRelay(r.x.entry.Incarnation, r.x.s.spaces.outlet)
 }
 
 // Close implements delivery.Forwarders.
@@ -143,7 +141,10 @@ type relays struct {
 // Forwarder implements delivery.Forwarders.
 func (r *relays) Forwarder(wal.Partition) delivery.Forwarder {
 	return gateway.NewRelay(r.x.entry.Incarnation, func(ctx context.Context, newest bool) (*gateway.Namespace, error) {
-		return r.x.s.spaces.outlet(ctx, r.to, newest)
+		if newest {
+			return r.x.s.spaces.newestOutlet(ctx, r.to)
+		}
+		return r.x.s.spaces.outlet(ctx, r.to)
 	})
 }
 

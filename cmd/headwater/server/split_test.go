@@ -124,9 +124,12 @@ func (a *splitsByDir) open(t *testing.T, dir string, clusters map[string]Cluster
 		}
 	}
 	worker := c.open(t, Worker, dir)
+	a.mu.Lock()
+	c.worker = worker
+	a.mu.Unlock()
 	g := c.open(t, Gateway, "")
 	a.mu.Lock()
-	c.worker, c.gateway = worker, g
+	c.gateway = g
 	a.mu.Unlock()
 	owned(t, g)
 	return g
