@@ -18,6 +18,9 @@ type ApplierConfig struct {
 	// Rules returns those of a namespace version. An error is transient: the record
 	// waits until the version is known.
 	Rules func(version uint64) (*Rules, error)
+	// Accepted is told of the version that a record was accepted under before the record is applied; nil: nobody
+	// delivers.
+	Accepted func(version uint64)
 	// Next is told of deliveries that may begin now, or have another time than before. In the
 	// goroutine of the partition; nil: nobody delivers.
 	Next func(p wal.Partition, next []Delivery)
@@ -106,6 +109,9 @@ func (m *machine) Save(ctx context.Context, st *consumers.State) error { return 
 
 // Record implements consumers.Machine.
 func (m *machine) Record(ctx context.Context, r *consumers.Run) error {
+	if m.a.cfg.Accepted != nil {
+		m.a.cfg.Accepted(r.Record.NamespaceVersion)
+	}
 	if r.Record.Kind == wal.KindDelivery {
 		return m.event(ctx, r)
 	}

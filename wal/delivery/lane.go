@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
@@ -38,6 +39,7 @@ type lane struct {
 	cfg      *LaneConfig
 	receiver Receiver
 	wake     chan struct{} // has room for one
+	version  atomic.Uint64 // of the document, up to which the lane is as it says
 
 	mu    sync.Mutex // guards what follows
 	parts []lanePart
@@ -76,6 +78,11 @@ func (l *lane) rouse() {
 	case l.wake <- struct{}{}:
 	default:
 	}
+}
+
+func (l *lane) asOf(version uint64) {
+	l.version.Store(version)
+	l.rouse()
 }
 
 // lower has the lane look at what is at a time or later again.
@@ -177,6 +184,9 @@ func (l *lane) begin(ctx context.Context, p wal.Partition, work *sync.WaitGroup)
 		ds, err := l.s.cfg.Outbox.Due(ctx, p, l.cfg.Name, at, o, limit)
 		if err != nil {
 			return lookAgain, err
+		}
+		if l.s.awaited.Load() > l.version.Load() { // asOf wakes it
+			return lookAgain, nil
 		}
 		began, full := 0, false
 		passed := true // all that was looked at is in flight

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwater-db/headwater/wal"
@@ -28,6 +29,8 @@ type relay struct {
 	cfg   *LaneConfig
 	to    Forwarders
 	parts []relayPart
+	// version is of the document, up to which the relay is as it says.
+	version atomic.Uint64
 
 	mu      sync.Mutex // guards what follows
 	running int
@@ -70,9 +73,21 @@ func (l *relay) lower(p wal.Partition, at int64) {
 		q.low = at
 	}
 	q.mu.Unlock()
+	q.rouse()
+}
+
+// rouse has the partition looked at again.
+func (q *relayPart) rouse() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
+	}
+}
+
+func (l *relay) asOf(version uint64) {
+	l.version.Store(version)
+	for p := range l.parts {
+		l.parts[p].rouse()
 	}
 }
 
@@ -158,7 +173,7 @@ func (l *relay) round(ctx context.Context, p wal.Partition) (time.Duration, erro
 		if err != nil {
 			return 0, fmt.Errorf("read the messages that wait: %w", err)
 		}
-		if len(ds) == 0 {
+		if len(ds) == 0 || l.s.awaited.Load() > l.version.Load() { // asOf wakes it
 			return lookAgain, nil
 		}
 		n := 0

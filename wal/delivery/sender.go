@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -54,6 +55,8 @@ type Sender struct {
 	stop  context.CancelFunc
 
 	configuring sync.Mutex // held while lanes are begun and ended
+	// awaited is the newest version of the document that was waited for.
+	awaited atomic.Uint64
 
 	mu    sync.Mutex // guards what follows
 	lanes map[string]*begun
@@ -66,6 +69,8 @@ type carrier interface {
 	run(ctx context.Context)
 	// lower says that deliveries may begin that are at a time or later.
 	lower(p wal.Partition, at int64)
+	// asOf says that the lane is as a version of the document has it, and rouses it.
+	asOf(version uint64)
 	state(ctx context.Context) LaneState
 	close() error
 }
@@ -89,9 +94,19 @@ func NewSender(cfg SenderConfig) *Sender {
 	return s
 }
 
-// Configure has messages brought to these targets. A lane that stays as it was goes on; attempts of one that
-// changes are made to their end first.
-func (s *Sender) Configure(cfgs []*LaneConfig) error {
+// Await has no attempt begin at a message that is applied after the call, until Configure was told of this version of
+// the document or a newer one: a message does not go to where its target was before.
+func (s *Sender) Await(version uint64) {
+	for was := s.awaited.Load(); was < version; was = s.awaited.Load() {
+		if s.awaited.CompareAndSwap(was, version) {
+			return
+		}
+	}
+}
+
+// Configure has messages brought to these targets, which are those of a version of the document. A lane that stays as
+// it was goes on; attempts of one that changes are made to their end first.
+func (s *Sender) Configure(version uint64, cfgs []*LaneConfig) error {
 	s.configuring.Lock()
 	defer s.configuring.Unlock()
 	if s.run.Err() != nil {
@@ -100,11 +115,16 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 	var errs []error
 	stay := make(map[string]bool)
 	for _, c := range cfgs {
-		cur := s.lane(c.Name)
-		if cur != nil && c.Same(cur.config().Settings) {
+		if cur := s.lane(c.Name); cur != nil && c.Same(cur.config().Settings) {
 			stay[c.Name] = true
+			cur.asOf(version)
+		}
+	}
+	for _, c := range cfgs {
+		if stay[c.Name] {
 			continue
 		}
+		cur := s.lane(c.Name)
 		errs = append(errs, s.end(cur))
 		if s.run.Err() != nil {
 			return errors.Join(append(errs, wal.ErrClosed)...)
@@ -115,6 +135,7 @@ func (s *Sender) Configure(cfgs []*LaneConfig) error {
 			continue
 		}
 		stay[c.Name] = true
+		l.asOf(version)
 		s.begin(l)
 	}
 	for _, l := range s.all() {

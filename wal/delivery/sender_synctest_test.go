@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -118,11 +119,13 @@ func inBubble(t *testing.T, lane delivery.LaneConfig, f func(s *sending)) {
 			lane.Relay = func() (delivery.Forwarders, error) { return s, nil }
 		}
 		lane.Name, lane.Open = "x", func() (delivery.Receiver, error) { return s, nil }
-		lane.Same = func(any) bool { return true }
+		if lane.Same == nil {
+			lane.Same = func(any) bool { return true }
+		}
 		if lane.Timeout == 0 {
 			lane.Timeout = time.Minute
 		}
-		if err := s.sender.Configure([]*delivery.LaneConfig{&lane}); err != nil {
+		if err := s.sender.Configure(1, []*delivery.LaneConfig{&lane}); err != nil {
 			t.Fatal(err)
 		}
 		f(s)
@@ -209,6 +212,52 @@ func TestNothingIsDeliveredBeforeItsTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAMessageWaitsForTheDocumentItWasAcceptedUnder: it does not go to where its target was before. Where the target is
+// as it was, the wait ends with the new document too.
+func TestAMessageWaitsForTheDocumentItWasAcceptedUnder(t *testing.T) {
+	for _, kind := range []delivery.LaneConfig{{Concurrency: 4}, relaying(halfASecond)} {
+		for _, same := range []bool{true, false} {
+			kind.Same = func(any) bool { return same }
+			inBubble(t, kind, func(s *sending) {
+				s.sender.Await(1)
+				s.add("a", "before", 0)
+				<-time.After(time.Second)
+				synctest.Wait()
+				if got := s.attempts(); len(got) != 1 {
+					t.Fatalf("attempts %v, want one", got)
+				}
+				s.sender.Await(3)
+				s.sender.Await(2)
+				s.add("a", "behind", 0)
+				next := kind
+				next.Name, next.Timeout = "x", time.Minute
+				arrived := &sending{t: t}
+				arrived.logTime.Store(math.MaxInt64) // the time of the log is looked after elsewhere
+				next.Open = func() (delivery.Receiver, error) { return arrived, nil }
+				if kind.Relay != nil {
+					next.Relay = func() (delivery.Forwarders, error) { return arrived, nil }
+				}
+				if err := s.sender.Configure(2, []*delivery.LaneConfig{&next}); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if was, is := s.attempts(), arrived.attempts(); len(was) != 1 || len(is) != 0 || s.waits() != 1 {
+					t.Fatalf("attempts %v and %v by an older document", was, is)
+				}
+				if err := s.sender.Configure(3, []*delivery.LaneConfig{&next}); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(time.Millisecond)
+				synctest.Wait()
+				if n := len(s.attempts()) + len(arrived.attempts()); n != 2 || same != (len(arrived.attempts()) == 0) || s.waits() != 0 {
+					t.Errorf("attempts %v at the old one and %v at the new one, %d wait", s.attempts(), arrived.attempts(), s.waits())
+				}
+			})
+		}
+	}
 }
 
 // TestPausesGrow and are those that the receiver asks for.

@@ -68,7 +68,7 @@ func (b *deliveryBackend) open(cfg pebblestore.Config) (l ledger, err error) {
 func (b *deliveryBackend) load() *consumers.Loop {
 	b.reconfigure = make(chan struct{}, 1)
 	b.sender = b.newSender()
-	b.applier = delivery.NewApplier(delivery.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Rules: b.rulesAt, Next: b.sender.Next})
+	b.applier = delivery.NewApplier(delivery.ApplierConfig{LoopConfig: b.st.loopConfig(), Store: b.pebble, Rules: b.rulesAt, Accepted: b.sender.Await, Next: b.sender.Next})
 	return b.applier.Loop
 }
 

@@ -53,7 +53,8 @@ func (b *deliveryBackend) run(ctx context.Context) {
 		return
 	}
 	for {
-		if err := b.sender.Configure(x.lanes()); err != nil && ctx.Err() == nil {
+		c := x.ns.Config()
+		if err := b.sender.Configure(c.Version, x.lanes(c)); err != nil && ctx.Err() == nil {
 			x.s.log.Error("messages cannot be delivered to every target", "namespace", x.ns.Name, "reason", err)
 		}
 		select {
@@ -86,9 +87,9 @@ type halting interface{ halt() error }
 // breakAfter is how many attempts in a row fail before a lane makes one at a time.
 const breakAfter = 10
 
-// lanes are those of the document in force.
-func (x *space) lanes() (out []*delivery.LaneConfig) {
-	d := &x.ns.Config().Delivery
+// lanes are those of a document.
+func (x *space) lanes(c *namespace.Config) (out []*delivery.LaneConfig) {
+	d := &c.Delivery
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		want := laneSettings{*t, d.Retry, d.Allow}
